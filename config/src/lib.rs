@@ -1,0 +1,1 @@
+//! Configuration of Millrace: TOML to checked types, and the core-pair plan

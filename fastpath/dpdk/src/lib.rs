@@ -1,0 +1,1 @@
+//! Safe ports, pools and frames of DPDK: the driver that the fastpath runs on

@@ -1,0 +1,1 @@
+//! Poll-mode workers: frames in, nodes, frames out, and the tables they read

@@ -1,0 +1,1 @@
+//! Serving node: Wasm components

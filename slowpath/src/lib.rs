@@ -1,0 +1,1 @@
+//! Control thread: host stack, table builder, orchestrator link, telemetry
