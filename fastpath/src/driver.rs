@@ -1,0 +1,115 @@
+//! The seam between the packet path and what moves frames: [`Driver`] and [`Frame`].
+//!
+//! Nodes are generic over a [`Frame`] only; the worker alone is generic over the [`Driver`]. The DPDK driver is the real
+//! one; [`crate::heap`] serves tests, fuzzers and the simulator.
+//!
+//! ```text
+//!            headroom        bytes()             tailroom
+//!         ┌────────────┬───────────────────┬─────────────────┐
+//!  frame  │            │ first segment     │                 │──► next segment (shared payload, counted)
+//!         └────────────┴───────────────────┴─────────────────┘
+//!              ◄─ prepend   trim_front ─►   ◄─ truncate  extend ─►
+//! ```
+
+use arrayvec::ArrayVec;
+
+/// Frames received or sent at once. 32 keeps a burst's headers in first-level cache and is what DPDK's drivers are tuned for.
+pub const BURST_MAX: usize = 32;
+
+/// Frames on their way between driver and worker.
+pub type Burst<F> = ArrayVec<F, BURST_MAX>;
+
+/// A port of the appliance: its index in the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct PortId(pub u16);
+
+impl PortId {
+    /// The index into per-port arrays.
+    #[inline]
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// What the device found out about the checksums of a received frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum RxChecksum {
+    /// Nothing: software has to verify.
+    #[default]
+    Unknown,
+    /// The device verified it and it is right.
+    Good,
+    /// The device verified it and it is wrong.
+    Bad,
+}
+
+/// One frame, owned. Lengths are in bytes. Methods that can run out of room say so by `None` or `false` and change nothing.
+pub trait Frame: Send {
+    /// The first segment, from the Ethernet header on.
+    fn bytes(&self) -> &[u8];
+    /// The same, to be rewritten in place.
+    fn bytes_mut(&mut self) -> &mut [u8];
+    /// Free bytes in front of the first segment.
+    fn headroom(&self) -> usize;
+    /// Free bytes behind the first segment.
+    fn tailroom(&self) -> usize;
+    /// Grows the front by `len` bytes, whose content is unspecified; false if the headroom is less.
+    fn prepend(&mut self, len: usize) -> bool;
+    /// Takes `len` bytes off the front; false if the first segment is shorter.
+    fn trim_front(&mut self, len: usize) -> bool;
+    /// Grows the end of the first segment by `len` bytes, whose content is unspecified; false if the tailroom is less or
+    /// other segments follow.
+    fn extend(&mut self, len: usize) -> bool;
+    /// Cuts the frame to its first `len` bytes; false if the first segment is shorter or other segments follow.
+    fn truncate(&mut self, len: usize) -> bool;
+    /// Segments the frame consists of; 1 for most.
+    fn segments(&self) -> usize;
+    /// The length of all segments together.
+    fn total_len(&self) -> usize;
+    /// How many frames hold the payload of this one; 1 when nobody shares it.
+    fn references(&self) -> usize;
+    /// State of the IPv4 header checksum, as far as the device knows.
+    fn ip_checksum(&self) -> RxChecksum;
+    /// State of the TCP or UDP checksum, as far as the device knows.
+    fn l4_checksum(&self) -> RxChecksum;
+    /// The port that the frame came from.
+    fn port(&self) -> PortId;
+    /// The receive queue that the frame came from.
+    fn queue(&self) -> u16;
+}
+
+/// What a port's device can do, asked once at start.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct PortCapabilities {
+    /// Frames of several segments can be sent.
+    pub multi_segment_tx: bool,
+    /// The device verifies IPv4, TCP and UDP checksums on reception.
+    pub rx_checksums: bool,
+    /// Receive queues that the device spreads flows over.
+    pub rx_queues_max: u16,
+}
+
+/// One worker's own access to the ports: its receive and transmit queues and its pool. Nothing in here is shared with
+/// another worker, and no call blocks.
+pub trait Driver: Send {
+    /// The frames that it moves.
+    type Frame: Frame;
+
+    /// How many ports there are; port ids are below it.
+    fn ports(&self) -> usize;
+    /// Appends up to the free room of `burst` to it from this worker's queue of `port`; returns how many.
+    fn receive(&mut self, port: PortId, burst: &mut Burst<Self::Frame>) -> usize;
+    /// Sends from the front of `burst`. What the port accepted is gone from it, what it refused is left, in order.
+    /// Returns how many were accepted.
+    fn transmit(&mut self, port: PortId, burst: &mut Burst<Self::Frame>) -> usize;
+    /// A fresh, empty frame with room in front, that will be sent on `port`; `None` when the pool is empty.
+    fn allocate(&mut self, port: PortId) -> Option<Self::Frame>;
+    /// Gives a frame back to its pool.
+    fn free(&mut self, frame: Self::Frame);
+    /// Puts the payload of `payload` behind `header` by reference: a frame of one segment more, no byte copied.
+    /// `Err` gives `header` back when the frame can't be shared.
+    ///
+    /// # Errors
+    /// `header`, unchanged, when there is no buffer to refer with.
+    fn attach(&mut self, header: Self::Frame, payload: &Self::Frame) -> Result<Self::Frame, Self::Frame>;
+}
