@@ -1,0 +1,99 @@
+#include <string.h>
+
+#include "shim.h"
+
+int shim_errno(void)
+{
+	return rte_errno;
+}
+
+int shim_device_describe(uint16_t port, struct shim_device *device)
+{
+	/* Both directions of a flow need not meet on one queue: flows have owners, and frames are handed over. */
+	const uint64_t wanted = RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP;
+	struct rte_eth_dev_info info;
+	int error = rte_eth_dev_info_get(port, &info);
+
+	if (error != 0)
+		return error;
+	memset(device, 0, sizeof(*device));
+	if (info.driver_name != NULL)
+		strncpy(device->driver, info.driver_name, sizeof(device->driver) - 1);
+	device->rx_offloads = info.rx_offload_capa;
+	device->tx_offloads = info.tx_offload_capa;
+	device->rss_types = info.flow_type_rss_offloads & wanted;
+	device->rx_queues_max = info.max_rx_queues;
+	device->tx_queues_max = info.max_tx_queues;
+	device->numa_node = rte_eth_dev_socket_id(port);
+	return shim_link(port, &device->link_up, &device->speed_mbps);
+}
+
+int shim_link(uint16_t port, uint8_t *up, uint32_t *speed_mbps)
+{
+	struct rte_eth_link link;
+	int error = rte_eth_link_get_nowait(port, &link);
+
+	if (error != 0)
+		return error;
+	*up = link.link_status == RTE_ETH_LINK_UP;
+	*speed_mbps = link.link_speed == RTE_ETH_SPEED_NUM_UNKNOWN ? 0 : link.link_speed;
+	return 0;
+}
+
+int shim_port_configure(uint16_t port, uint16_t rx_queues, uint16_t tx_queues, uint64_t rx_offloads,
+			uint64_t tx_offloads, uint64_t rss_types)
+{
+	struct rte_eth_conf conf;
+
+	memset(&conf, 0, sizeof(conf));
+	conf.rxmode.offloads = rx_offloads;
+	conf.txmode.offloads = tx_offloads;
+	if (rss_types != 0) {
+		conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
+		conf.rx_adv_conf.rss_conf.rss_hf = rss_types;
+	}
+	return rte_eth_dev_configure(port, rx_queues, tx_queues, &conf);
+}
+
+struct rte_mbuf *shim_frame_alloc(struct rte_mempool *pool)
+{
+	return rte_pktmbuf_alloc(pool);
+}
+
+void shim_frame_free(struct rte_mbuf *frame)
+{
+	rte_pktmbuf_free(frame);
+}
+
+int shim_frame_attach(struct rte_mbuf *header, struct rte_mbuf *payload)
+{
+	struct rte_mbuf *reference = rte_pktmbuf_clone(payload, header->pool);
+
+	if (reference == NULL)
+		return -1;
+	if (rte_pktmbuf_chain(header, reference) != 0) {
+		rte_pktmbuf_free(reference);
+		return -1;
+	}
+	return 0;
+}
+
+int shim_frame_linearize(struct rte_mbuf *frame)
+{
+	return rte_pktmbuf_linearize(frame);
+}
+
+uint16_t shim_frame_references(const struct rte_mbuf *frame)
+{
+	uint16_t most = 0;
+
+	for (; frame != NULL; frame = frame->next) {
+		const struct rte_mbuf *owner =
+			RTE_MBUF_CLONED(frame) ? rte_mbuf_from_indirect((struct rte_mbuf *)(uintptr_t)frame) : frame;
+		uint16_t count = rte_mbuf_refcnt_read(owner);
+
+		if (count > most)
+			most = count;
+	}
+	return most;
+}
