@@ -1,4 +1,14 @@
 //! Poll-mode workers: frames in, nodes, frames out, and the tables they read.
 
+pub mod addr;
 pub mod clock;
+pub mod counters;
 pub mod driver;
+pub mod event;
+pub mod fates;
+pub mod node;
+pub mod queue;
+pub mod shared;
+pub mod slots;
+pub mod tables;
+pub mod trace;

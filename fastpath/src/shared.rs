@@ -1,0 +1,109 @@
+//! What the workers and the slowpath hold in common.
+//!
+//! ```text
+//!  slowpath ── publish ──► [ Tables ]  ◄── read between two bursts ── worker ── epoch ──► slowpath frees
+//!           ◄── events, punts, replies ──  one bounded queue each  ── injects, commands ──►
+//! ```
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+
+use crate::counters::WorkerCounters;
+use crate::queue::Queues;
+use crate::slots::Slots;
+use crate::tables::{Generation, Tables};
+
+/// One worker's share.
+#[derive(Debug, Default)]
+pub struct WorkerShared {
+    /// Its counters.
+    pub counters: WorkerCounters,
+    /// Its queues.
+    pub queues: Queues,
+    /// The generation that it works by now; `u64::MAX` once it has ended.
+    epoch: AtomicU64,
+}
+
+/// Everything shared, taken at start.
+#[derive(Debug)]
+pub struct Shared {
+    tables: ArcSwap<Tables>,
+    generation: AtomicU64,
+    /// One word per service.
+    pub slots: Slots,
+    /// By worker.
+    pub workers: Vec<WorkerShared>,
+}
+
+impl Shared {
+    /// The shared state of `workers` workers, with empty tables.
+    pub fn new(workers: usize) -> Arc<Self> {
+        Arc::new(Self {
+            tables: ArcSwap::from_pointee(Tables::default()),
+            generation: AtomicU64::new(0),
+            slots: Slots::default(),
+            workers: (0..workers).map(|_| WorkerShared::default()).collect(),
+        })
+    }
+
+    /// The current snapshot.
+    pub fn tables(&self) -> Arc<Tables> {
+        self.tables.load_full()
+    }
+
+    /// Whether there is a newer snapshot than `generation`: one load, for the worker's loop.
+    #[inline]
+    pub fn is_newer(&self, generation: Generation) -> bool {
+        self.generation.load(Ordering::Acquire) != generation.0
+    }
+
+    /// A worker says that it works by `generation` from here on and holds no older snapshot.
+    pub fn set_epoch(&self, worker: usize, generation: Generation) {
+        self.workers[worker].epoch.store(generation.0, Ordering::Release);
+    }
+
+    /// A worker has ended and holds no snapshot.
+    pub fn end_epoch(&self, worker: usize) {
+        self.workers[worker].epoch.store(u64::MAX, Ordering::Release);
+    }
+
+    /// The oldest generation that any worker may still work by.
+    pub fn oldest_epoch(&self) -> Generation {
+        let oldest = self.workers.iter().map(|worker| worker.epoch.load(Ordering::Acquire)).min();
+        Generation(oldest.unwrap_or(u64::MAX))
+    }
+}
+
+/// The publishing side: one, in the slowpath. It keeps every snapshot alive until no worker can hold it, so that
+/// no worker ever frees one.
+#[derive(Debug)]
+pub struct Publisher {
+    shared: Arc<Shared>,
+    retired: Vec<Arc<Tables>>,
+}
+
+impl Publisher {
+    /// The publisher of `shared`; there must be only one.
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, retired: Vec::new() }
+    }
+
+    /// Publishes the next snapshot and returns its generation, which this call gives out.
+    pub fn publish(&mut self, mut tables: Tables) -> Generation {
+        let generation = Generation(self.shared.generation.load(Ordering::Acquire) + 1);
+        tables.generation = generation;
+        self.retired.push(self.shared.tables.swap(Arc::new(tables)));
+        self.shared.generation.store(generation.0, Ordering::Release);
+        self.collect();
+        generation
+    }
+
+    /// Frees the snapshots that every worker has left. Returns how many are still kept.
+    pub fn collect(&mut self) -> usize {
+        let oldest = self.shared.oldest_epoch();
+        self.retired.retain(|tables| tables.generation >= oldest);
+        self.retired.len()
+    }
+}

@@ -1,0 +1,128 @@
+//! Interfaces: a port, or a VLAN on one, with its addresses; and which addresses are ours.
+
+use hashbrown::HashMap;
+
+use crate::addr::Addr;
+use crate::driver::PortId;
+
+/// A link-layer address.
+pub type Mac = [u8; 6];
+
+/// An interface: a port's untagged traffic or one of its VLANs. An index into [`Interfaces`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct InterfaceId(pub u16);
+
+impl InterfaceId {
+    /// The index into per-interface arrays.
+    #[inline]
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// One interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// `lan`, or `lan.20` for a VLAN.
+    pub name: String,
+    /// The port that carries it.
+    pub port: PortId,
+    /// The 802.1Q VLAN id, 1..=4094; `None` for untagged traffic.
+    pub vlan: Option<u16>,
+    /// Our link-layer address on it.
+    pub mac: Mac,
+    /// The largest IP packet it carries, in bytes.
+    pub mtu: u16,
+    /// Our addresses on it, with prefix lengths.
+    pub addresses: Vec<(Addr, u8)>,
+}
+
+impl Interface {
+    /// Our first address of the family of `like`.
+    pub fn address_like(&self, like: Addr) -> Option<Addr> {
+        self.addresses.iter().map(|(addr, _)| *addr).find(|addr| addr.is_v4() == like.is_v4())
+    }
+}
+
+/// What one of our own addresses is for; an address can serve several ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Local {
+    /// The appliance itself answers here: ICMP, management, return traffic of translated flows.
+    pub host: bool,
+    /// DNS is answered here by the authoritative rules.
+    pub dns: bool,
+    /// Services have ports here.
+    pub service: bool,
+}
+
+/// All interfaces and our own addresses.
+#[derive(Clone, Debug, Default)]
+pub struct Interfaces {
+    list: Vec<Interface>,
+    ports: Vec<PortInterfaces>,
+    locals: HashMap<Addr, Local>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct PortInterfaces {
+    untagged: Option<InterfaceId>,
+    tagged: Vec<(u16, InterfaceId)>,
+}
+
+impl Interfaces {
+    /// Builds the table; `locals` names our addresses and what each is for (entries for one address are merged).
+    pub fn new(list: Vec<Interface>, locals: impl IntoIterator<Item = (Addr, Local)>) -> Self {
+        let mut ports: Vec<PortInterfaces> = Vec::new();
+        for (index, interface) in list.iter().enumerate() {
+            let id = InterfaceId(index as u16);
+            let at = interface.port.index();
+            if ports.len() <= at {
+                ports.resize_with(at + 1, PortInterfaces::default);
+            }
+            match interface.vlan {
+                None => ports[at].untagged = Some(id),
+                Some(vlan) => ports[at].tagged.push((vlan, id)),
+            }
+        }
+        let mut merged: HashMap<Addr, Local> = HashMap::new();
+        for (addr, local) in locals {
+            let entry = merged.entry(addr).or_default();
+            entry.host |= local.host;
+            entry.dns |= local.dns;
+            entry.service |= local.service;
+        }
+        Self { list, ports, locals: merged }
+    }
+
+    /// The interface that a frame with this tag belongs to; `None` for a VLAN that isn't configured.
+    #[inline]
+    pub fn find(&self, port: PortId, vlan: Option<u16>) -> Option<InterfaceId> {
+        let on_port = self.ports.get(port.index())?;
+        match vlan {
+            None => on_port.untagged,
+            Some(vlan) => on_port.tagged.iter().find(|(id, _)| *id == vlan).map(|(_, interface)| *interface),
+        }
+    }
+
+    /// The interface of this id.
+    #[inline]
+    pub fn get(&self, id: InterfaceId) -> Option<&Interface> {
+        self.list.get(id.index())
+    }
+
+    /// What `addr` is to us; `None` when it isn't ours.
+    #[inline]
+    pub fn local(&self, addr: Addr) -> Option<Local> {
+        self.locals.get(&addr).copied()
+    }
+
+    /// All interfaces, in the order of their ids.
+    pub fn iter(&self) -> impl Iterator<Item = (InterfaceId, &Interface)> {
+        self.list.iter().enumerate().map(|(index, interface)| (InterfaceId(index as u16), interface))
+    }
+
+    /// All our own addresses.
+    pub fn locals(&self) -> impl Iterator<Item = (Addr, Local)> {
+        self.locals.iter().map(|(addr, local)| (*addr, *local))
+    }
+}

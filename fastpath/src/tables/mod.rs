@@ -1,0 +1,36 @@
+//! What workers read and only the slowpath writes: immutable [`Tables`] behind one pointer.
+//!
+//! The slowpath builds the next snapshot from the last one (unchanged parts are shared), publishes it through
+//! [`crate::shared::Shared`], and every worker picks it up between two bursts. What changes often and is one word lies
+//! in [`crate::slots`] instead.
+
+pub mod interfaces;
+pub mod neighbours;
+pub mod routes;
+pub mod services;
+
+use std::sync::Arc;
+
+pub use interfaces::{Interface, InterfaceId, Interfaces};
+pub use neighbours::Neighbours;
+pub use routes::{NextHop, Routes};
+pub use services::{ServiceId, Services};
+
+/// Counts snapshots; grows by one with each that is published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
+pub struct Generation(pub u64);
+
+/// One consistent view of everything that a worker looks up.
+#[derive(Clone, Debug, Default)]
+pub struct Tables {
+    /// Which snapshot this is.
+    pub generation: Generation,
+    /// Ports, VLANs, our own addresses.
+    pub interfaces: Arc<Interfaces>,
+    /// Where packets go that aren't ours.
+    pub routes: Arc<Routes>,
+    /// Link-layer addresses.
+    pub neighbours: Neighbours,
+    /// Services and their instances.
+    pub services: Arc<Services>,
+}

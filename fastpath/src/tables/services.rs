@@ -1,0 +1,232 @@
+//! Services, their instances, and which endpoint leads to which service.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use crate::addr::Addr;
+
+/// Services an appliance can have; slots beside the snapshot are taken for all of them at start.
+pub const SERVICES_MAX: usize = 4096;
+/// Instances of all services together; slots are taken at start.
+pub const INSTANCES_MAX: usize = 16_384;
+
+/// A service: its index into [`Services`] and into the slots. Stable for as long as the service exists; the slowpath
+/// gives it out again only after every worker has left the last snapshot that knew it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct ServiceId(pub u16);
+
+impl ServiceId {
+    /// The index into per-service arrays.
+    #[inline]
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// An instance's slot beside the snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct InstanceSlotId(pub u16);
+
+impl InstanceSlotId {
+    /// The index into per-instance arrays.
+    #[inline]
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// Transport protocols that services have ports of; the value is the IP protocol number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Protocol {
+    /// TCP (RFC 9293).
+    Tcp = 6,
+    /// UDP (RFC 768).
+    Udp = 17,
+}
+
+/// An address with protocol and port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    /// The address.
+    pub addr: Addr,
+    /// The port.
+    pub port: u16,
+    /// The transport protocol's number.
+    pub protocol: u8,
+}
+
+/// What happens to the packet that opens a request while nothing runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handling {
+    /// Park it here, release it on readiness.
+    Hold,
+    /// Pass it on as soon as the notification is handed over and the serving node has bound the address.
+    Forward,
+}
+
+/// When a query for a cold function's name is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DnsAnswer {
+    /// At once; what follows is held.
+    Immediate,
+    /// When the function is ready, or at the deadline.
+    WhenReady,
+}
+
+/// What becomes of a packet that can't be held (any longer).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overflow {
+    /// Forwarded along the routes, untouched.
+    Upstream,
+    /// Balanced over the service's fixed backends.
+    Fallback,
+    /// Answered with a TCP RST (other protocols: dropped).
+    Rst,
+    /// Dropped.
+    Drop,
+}
+
+/// Whose address the instance sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceAddress {
+    /// The client's.
+    Keep,
+    /// The appliance's own on the way to the instance; the port tells the flow and its worker.
+    Appliance,
+}
+
+/// Whether an instance takes new flows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InstanceState {
+    /// Bound on its serving node, which queues what comes; only [`Handling::Forward`] uses it.
+    Starting,
+    /// Serves.
+    Ready,
+    /// Keeps what it has, takes nothing new.
+    Draining,
+}
+
+/// One instance of a function, or one fixed backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Instance {
+    /// Its id at the orchestrator; 0 for a fixed backend.
+    pub id: u64,
+    /// Its addresses: IPv4, IPv6.
+    pub addresses: [Option<Addr>; 2],
+    /// The port it listens at.
+    pub port: u16,
+    /// Its share of new flows.
+    pub weight: u16,
+    /// Whether it takes new flows.
+    pub state: InstanceState,
+    /// Its slot, for counters.
+    pub slot: InstanceSlotId,
+    /// True for a configured backend, false for a placed instance.
+    pub fixed: bool,
+}
+
+/// A service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Its name in the configuration.
+    pub name: String,
+    /// A function behind it can be woken; false for fixed backends alone.
+    pub wakes: bool,
+    /// A query for its name wakes it.
+    pub trigger_dns: bool,
+    /// A TCP SYN (or a first UDP datagram) to its address wakes it.
+    pub trigger_syn: bool,
+    /// What happens to first packets.
+    pub handling: Handling,
+    /// When its names are answered while it is cold.
+    pub dns_answer: DnsAnswer,
+    /// Whose address instances see.
+    pub source: SourceAddress,
+    /// Packets held for it on this appliance, all workers together.
+    pub hold_packets_max: u32,
+    /// How long one may be held, in nanoseconds.
+    pub hold_nanos_max: u64,
+    /// What happens then, or when holds are full.
+    pub overflow: Overflow,
+    /// Its instances and backends.
+    pub instances: Vec<Instance>,
+}
+
+/// All services of one snapshot.
+#[derive(Clone, Debug, Default)]
+pub struct Services {
+    list: Vec<Option<Arc<Service>>>,
+    endpoints: HashMap<Endpoint, ServiceId>,
+    returns: HashMap<Endpoint, ServiceId>,
+}
+
+impl Services {
+    /// An empty table.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the service of `id`, replacing what was there, and the endpoints that lead to it.
+    ///
+    /// `id` must be below [`SERVICES_MAX`]; that is the slowpath's own invariant.
+    pub fn insert(&mut self, id: ServiceId, service: Arc<Service>, endpoints: &[Endpoint]) {
+        assert!(id.index() < SERVICES_MAX, "the configuration is checked against SERVICES_MAX");
+        self.remove(id);
+        for endpoint in endpoints {
+            self.endpoints.insert(*endpoint, id);
+            for instance in &service.instances {
+                for addr in instance.addresses.iter().flatten() {
+                    self.returns.insert(
+                        Endpoint { addr: *addr, port: instance.port, protocol: endpoint.protocol },
+                        id,
+                    );
+                }
+            }
+        }
+        if self.list.len() <= id.index() {
+            self.list.resize(id.index() + 1, None);
+        }
+        self.list[id.index()] = Some(service);
+    }
+
+    /// Removes a service and what leads to it.
+    pub fn remove(&mut self, id: ServiceId) {
+        if self.list.get_mut(id.index()).and_then(Option::take).is_some() {
+            self.endpoints.retain(|_, of| *of != id);
+            self.returns.retain(|_, of| *of != id);
+        }
+    }
+
+    /// The service of this id.
+    #[inline]
+    pub fn get(&self, id: ServiceId) -> Option<&Arc<Service>> {
+        self.list.get(id.index())?.as_ref()
+    }
+
+    /// The service that a client addresses.
+    #[inline]
+    pub fn by_endpoint(&self, endpoint: &Endpoint) -> Option<ServiceId> {
+        self.endpoints.get(endpoint).copied()
+    }
+
+    /// Whether a packet from this endpoint may be an instance's answer to a translated flow.
+    #[inline]
+    pub fn is_return(&self, source: &Endpoint) -> bool {
+        self.returns.contains_key(source)
+    }
+
+    /// All services, in the order of their ids.
+    pub fn iter(&self) -> impl Iterator<Item = (ServiceId, &Arc<Service>)> {
+        self.list
+            .iter()
+            .enumerate()
+            .filter_map(|(index, service)| Some((ServiceId(index as u16), service.as_ref()?)))
+    }
+
+    /// The endpoints that lead to `id`, in no order.
+    pub fn endpoints(&self, id: ServiceId) -> impl Iterator<Item = &Endpoint> {
+        self.endpoints.iter().filter(move |(_, of)| **of == id).map(|(endpoint, _)| endpoint)
+    }
+}
