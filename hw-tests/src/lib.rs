@@ -1,1 +1,10 @@
-//! Loopback tests and benchmarks
+//! Loopback tests and benchmarks: the hosts, the traffic and the reports that show what Millrace does.
+//!
+//! ```text
+//!   lab    test hosts out of network namespaces, processes, captures; knows nothing of Millrace
+//! ```
+//!
+//! Everything here runs on one machine, in namespaces it makes and removes itself. Figures are ratios within one
+//! run; absolute rates of a machine with two CPUs and no network card promise nothing.
+
+pub mod lab;

@@ -1,0 +1,33 @@
+# The few commands of this repository. All of them run as root: test hosts are network namespaces.
+
+CARGO ?= cargo
+FUNCTIONS = -p function-hello -p function-echo --target wasm32-wasip2 --release
+
+.PHONY: help setup functions demo test check bench
+
+help: ## this list
+	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
+
+setup: ## install Debian packages, the wasm target and the test runner; quick when all is there
+	@tools/setup.sh
+
+functions: ## the two example functions, as WebAssembly components
+	$(CARGO) build --locked $(FUNCTIONS)
+
+demo: setup functions ## cold and warm functions, names of others, a burst; writes target/demo/summary.json
+	$(CARGO) build --locked --release --bin millrace -p millrace
+	$(CARGO) run --locked --release -p millrace-hw-tests --bin demo
+
+test: setup functions ## everything, from pure functions to network namespaces
+	$(CARGO) test --locked --workspace --doc
+	fuzz/run.sh
+	$(CARGO) nextest run --locked --workspace
+
+check: ## format, clippy, documentation, dependency directions; no warning passes
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
+	$(CARGO) test --locked -p millrace-hw-tests --test directions
+
+bench: setup ## nodes and tables against testpmd, interleaved; writes target/bench/report.json
+	$(CARGO) run --locked --release -p millrace-hw-tests --bin bench

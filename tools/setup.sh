@@ -1,0 +1,52 @@
+#!/bin/sh
+# Installs what building, testing and the demo need on Debian 12 with Rust, as root. Running it again is quick:
+# what is there is left alone.
+set -eu
+
+# Building: DPDK with its headers, one clang (bindgen loads its library), protocol buffers with their well-known types.
+build="libdpdk-dev dpdk-dev pkg-config gcc make libclang-14-dev clang-14 protobuf-compiler libprotobuf-dev"
+# Test hosts: namespaces, captures, certificates.
+hosts="iproute2 iputils-ping ethtool tcpdump tshark nftables procps util-linux coreutils openssl"
+# Clients and servers nobody here wrote.
+peers="bind9-dnsutils knot knot-dnsutils nsd dnsperf curl wrk"
+
+missing=""
+for package in $build $hosts $peers; do
+    case "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)" in
+    installed) ;;
+    *) missing="$missing $package" ;;
+    esac
+done
+
+if [ -n "$missing" ]; then
+    echo "setup: installing$missing"
+    # Name servers come with units that would start at once; tests start their own copies.
+    ours=""
+    if [ ! -e /usr/sbin/policy-rc.d ]; then
+        printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+        chmod 755 /usr/sbin/policy-rc.d
+        ours=yes
+    fi
+    trap '[ -z "$ours" ] || rm -f /usr/sbin/policy-rc.d' EXIT
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -q
+    # shellcheck disable=SC2086 # a list of words
+    apt-get install -q -y --no-install-recommends $missing
+fi
+
+if ! rustup target list --installed | grep -qx wasm32-wasip2; then
+    rustup target add wasm32-wasip2
+fi
+if ! cargo nextest --version >/dev/null 2>&1; then
+    # Built from source, outside this workspace's target folder; takes some minutes, once.
+    cargo install --locked cargo-nextest
+fi
+
+# 256 pages of 2 MiB hold the ports of every test that may run at once. A machine that lends none still works: the
+# ports then run on ordinary pages, with a warning.
+pages=/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages
+if [ -w "$pages" ] && [ "$(cat "$pages")" -lt 256 ]; then
+    echo 256 >"$pages" || true
+    [ "$(cat "$pages")" -ge 256 ] || echo "setup: the kernel lends $(cat "$pages") hugepages of 256; going on"
+fi
+echo "setup: all there"
