@@ -3,6 +3,7 @@
 pub mod addr;
 pub mod clock;
 pub mod counters;
+pub mod dns;
 pub mod driver;
 pub mod event;
 pub mod fates;

@@ -5,13 +5,16 @@
 //! in [`crate::slots`] instead.
 
 pub mod interfaces;
+pub mod names;
 pub mod neighbours;
+pub mod paged;
 pub mod routes;
 pub mod services;
 
 use std::sync::Arc;
 
 pub use interfaces::{Interface, InterfaceId, Interfaces};
+pub use names::Names;
 pub use neighbours::Neighbours;
 pub use routes::{NextHop, Routes};
 pub use services::{ServiceId, Services};
@@ -33,4 +36,6 @@ pub struct Tables {
     pub neighbours: Neighbours,
     /// Services and their instances.
     pub services: Arc<Services>,
+    /// Zones and names.
+    pub names: Names,
 }

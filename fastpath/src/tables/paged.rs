@@ -231,25 +231,14 @@ impl<K, V> Page<K, V> {
     }
 }
 
-impl<K: Clone, V: Clone> Page<K, V> {
-    fn insert<Q>(&mut self, slot: Slot<K, V>) -> Option<Slot<K, V>>
-    where
-        K: Borrow<Q>,
-        Q: Eq + ?Sized,
-    {
-        if self.find_in_chain(slot.hash, slot.key.borrow()) {
+impl<K: Clone + Eq, V: Clone> Page<K, V> {
+    fn insert(&mut self, slot: Slot<K, V>) -> Option<Slot<K, V>> {
+        let probe = Probe { page: self, hash: slot.hash, candidates: self.candidates(tag_of(slot.hash)) };
+        if probe.find(&slot.key).is_some() {
             return self.replace(slot);
         }
         self.push(slot);
         None
-    }
-
-    fn find_in_chain<Q>(&self, hash: u64, key: &Q) -> bool
-    where
-        K: Borrow<Q>,
-        Q: Eq + ?Sized,
-    {
-        Probe { page: self, hash, candidates: self.candidates(tag_of(hash)) }.find(key).is_some()
     }
 
     fn position<Q>(&self, hash: u64, key: &Q) -> Option<usize>
@@ -260,12 +249,8 @@ impl<K: Clone, V: Clone> Page<K, V> {
         self.slots.iter().position(|slot| slot.is(hash, key))
     }
 
-    fn replace<Q>(&mut self, new: Slot<K, V>) -> Option<Slot<K, V>>
-    where
-        K: Borrow<Q>,
-        Q: Eq + ?Sized,
-    {
-        match self.position(new.hash, new.key.borrow()) {
+    fn replace(&mut self, new: Slot<K, V>) -> Option<Slot<K, V>> {
+        match self.position(new.hash, &new.key) {
             Some(index) => Some(std::mem::replace(&mut self.slots[index], new)),
             None => Arc::make_mut(self.next.as_mut()?).replace(new),
         }

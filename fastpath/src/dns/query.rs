@@ -1,0 +1,145 @@
+//! A query, read in full before anything is decided.
+
+use super::edns::Opt;
+use super::message::{HEADER_LEN, Malformed, RawRecord, RecordType, flags, u16_at};
+use crate::tables::names::{NAME_WIRE_MAX, NameError, fold, wire_len};
+
+/// What was asked, and how.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Query {
+    /// The message's id, from which the order of addresses is chosen.
+    pub(super) id: u16,
+    /// Length of the name, in bytes.
+    pub(super) name_len: usize,
+    /// QTYPE.
+    pub(super) kind: RecordType,
+    /// QCLASS.
+    pub(super) class: u16,
+    /// The OPT record, if there is one.
+    pub(super) opt: Option<Opt>,
+    /// Whether the message is signed (RFC 8945).
+    pub(super) signed: bool,
+}
+
+/// Why a message isn't a query that could be looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unfit {
+    /// Shorter than a header.
+    Short,
+    /// A response.
+    Response,
+    /// Not opcode QUERY.
+    Opcode,
+    /// Not one question, or not well-formed.
+    Malformed,
+}
+
+impl Query {
+    /// Reads a whole message. What it accepts has one question with an uncompressed name, no record in the answer
+    /// section, at most one OPT, and no byte left over.
+    #[inline]
+    pub(super) fn parse(message: &[u8]) -> Result<Self, Unfit> {
+        let header: &[u8; HEADER_LEN] = message.first_chunk().ok_or(Unfit::Short)?;
+        let [i0, i1, bits, _, q0, q1, counts @ ..] = *header;
+        if bits & flags::QR != 0 {
+            return Err(Unfit::Response);
+        }
+        if bits & flags::OPCODE != 0 {
+            return Err(Unfit::Opcode);
+        }
+        // Several questions have no meaning (RFC 9619).
+        if [q0, q1] != [0, 1] {
+            return Err(Unfit::Malformed);
+        }
+        let name_len = message.get(HEADER_LEN..).ok_or(Malformed).and_then(|bytes| Ok(wire_len(bytes)?))?;
+        let name_end = HEADER_LEN + name_len;
+        let mut query = Self {
+            id: u16::from_be_bytes([i0, i1]),
+            name_len,
+            kind: RecordType(u16_at(message, name_end).ok_or(Malformed)?),
+            class: u16_at(message, name_end + 2).ok_or(Malformed)?,
+            opt: None,
+            signed: false,
+        };
+        let end = match counts {
+            [0, 0, 0, 0, 0, 0] => query.end(),
+            _ => query.parse_records(message, counts)?,
+        };
+        if end == message.len() { Ok(query) } else { Err(Unfit::Malformed) }
+    }
+
+    /// Reads what follows the question; the counts say how much, and never more than the bytes hold.
+    fn parse_records(&mut self, message: &[u8], counts: [u8; 6]) -> Result<usize, Malformed> {
+        let [answers, authorities, additionals] =
+            [[counts[0], counts[1]], [counts[2], counts[3]], [counts[4], counts[5]]].map(u16::from_be_bytes);
+        let mut at = self.end();
+        // IXFR carries the SOA that the client has (RFC 1995 section 3); nothing else has a reason to.
+        if answers != 0 || (authorities != 0 && self.kind != RecordType::IXFR) {
+            return Err(Malformed);
+        }
+        for _ in 0..authorities {
+            let record = RawRecord::parse(message, at)?;
+            if record.kind == RecordType::OPT {
+                return Err(Malformed);
+            }
+            at = record.end;
+        }
+        for _ in 0..additionals {
+            let record = RawRecord::parse(message, at)?;
+            // A signature is the last record (RFC 8945 section 5.1).
+            if self.signed {
+                return Err(Malformed);
+            }
+            match record.kind {
+                RecordType::OPT if self.opt.is_some() => return Err(Malformed),
+                RecordType::OPT => self.opt = Some(Opt::parse(&record)?),
+                RecordType::TSIG => self.signed = true,
+                _ => {}
+            }
+            at = record.end;
+        }
+        Ok(at)
+    }
+
+    /// Where the question ends.
+    #[inline]
+    pub(super) fn end(&self) -> usize {
+        HEADER_LEN + self.name_len + 4
+    }
+
+    /// The name, folded, for look-ups.
+    #[inline]
+    pub(super) fn folded(&self, message: &[u8]) -> Folded {
+        let mut folded = Folded { bytes: [0; NAME_WIRE_MAX], len: self.name_len };
+        let name = message.get(HEADER_LEN..HEADER_LEN + self.name_len).unwrap_or(&[]);
+        for (to, from) in folded.bytes.iter_mut().zip(name) {
+            *to = fold(*from);
+        }
+        folded
+    }
+}
+
+/// A folded name.
+pub(super) struct Folded {
+    bytes: [u8; NAME_WIRE_MAX],
+    len: usize,
+}
+
+impl Folded {
+    #[inline]
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or(&[])
+    }
+}
+
+impl From<Malformed> for Unfit {
+    fn from(_: Malformed) -> Self {
+        Self::Malformed
+    }
+}
+
+impl From<NameError> for Malformed {
+    fn from(_: NameError) -> Self {
+        Self
+    }
+}

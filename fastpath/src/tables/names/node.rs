@@ -1,0 +1,222 @@
+//! One name of the table, in one allocation.
+//!
+//! A look-up that hits reads the name to compare it and then the records it asked for. Both lie behind one pointer, side
+//! by side, so that a cold entry costs two cache misses rather than four. Offsets are written by [`Builder::finish`]
+//! and only read here; reads are bounds-checked all the same.
+//!
+//! ```text
+//!  0      1         2..4  4..6     6     7  8..12     12
+//!  flags  name len  zone  service  sets  -  children  name │ type count len │ … │ records │ records │ …
+//!                                                           └─ one per set ────┘ └─ one per set ─────┘
+//! ```
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::dns::RecordType;
+use crate::tables::services::ServiceId;
+
+/// A name with all its records. Equal to another if the names are.
+#[derive(Clone)]
+pub struct Node(Arc<[u8]>);
+
+/// The records of one type at one name, ready to be copied behind the question: their owner is the pointer 0xC00C.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RrSet<'a> {
+    /// How many records.
+    pub count: u16,
+    /// Their wire form, one behind the other.
+    pub wire: &'a [u8],
+}
+
+/// What a node is made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Builder {
+    pub(super) name: Vec<u8>,
+    pub(super) zone: u16,
+    pub(super) apex: bool,
+    pub(super) service: Option<ServiceId>,
+    /// Nodes exactly one label below. One with neither children nor records has no reason to exist.
+    pub(super) children: u32,
+    pub(super) sets: Vec<SetBuilder>,
+}
+
+/// What a set of records is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SetBuilder {
+    pub(super) kind: RecordType,
+    pub(super) count: u16,
+    pub(super) wire: Vec<u8>,
+}
+
+const FLAGS: usize = 0;
+const NAME_LEN: usize = 1;
+const ZONE: usize = 2;
+const SERVICE: usize = 4;
+const SETS: usize = 6;
+const CHILDREN: usize = 8;
+const NAME: usize = 12;
+/// Bytes of one set's entry: type, count, length.
+const SET_LEN: usize = 6;
+
+const FLAG_APEX: u8 = 1;
+const FLAG_SERVICE: u8 = 2;
+
+impl Node {
+    /// The name, folded, in wire form.
+    #[inline]
+    pub fn name(&self) -> &[u8] {
+        self.0.get(NAME..self.sets_at()).unwrap_or(&[])
+    }
+
+    /// The zone that the name belongs to: an index.
+    #[inline]
+    pub(super) fn zone(&self) -> usize {
+        usize::from(self.u16_at(ZONE))
+    }
+
+    /// Whether the name is the apex of a zone.
+    #[inline]
+    pub(super) fn is_apex(&self) -> bool {
+        self.byte_at(FLAGS) & FLAG_APEX != 0
+    }
+
+    /// The service that the name leads to.
+    #[inline]
+    pub fn service(&self) -> Option<ServiceId> {
+        (self.byte_at(FLAGS) & FLAG_SERVICE != 0).then(|| ServiceId(self.u16_at(SERVICE)))
+    }
+
+    /// Whether the name has no records and exists because of those below it only (RFC 4592 section 2.2.2).
+    #[inline]
+    pub fn is_empty_non_terminal(&self) -> bool {
+        self.byte_at(SETS) == 0
+    }
+
+    /// The records of one type.
+    #[inline]
+    pub fn set(&self, kind: RecordType) -> Option<RrSet<'_>> {
+        self.sets().find(|(of, _)| *of == kind).map(|(_, set)| set)
+    }
+
+    /// All records, by type.
+    #[inline]
+    pub fn sets(&self) -> impl Iterator<Item = (RecordType, RrSet<'_>)> {
+        let count = usize::from(self.byte_at(SETS));
+        let entries = self.sets_at();
+        let mut wire_at = entries + count * SET_LEN;
+        (0..count).map_while(move |index| {
+            let entry = entries + index * SET_LEN;
+            let end = wire_at + usize::from(self.u16_at(entry + 4));
+            let set = RrSet { count: self.u16_at(entry + 2), wire: self.0.get(wire_at..end)? };
+            wire_at = end;
+            Some((RecordType(self.u16_at(entry)), set))
+        })
+    }
+
+    fn children(&self) -> u32 {
+        let bytes = self.0.get(CHILDREN..CHILDREN + 4).and_then(|bytes| bytes.try_into().ok());
+        bytes.map_or(0, u32::from_be_bytes)
+    }
+
+    #[inline]
+    fn sets_at(&self) -> usize {
+        NAME + usize::from(self.byte_at(NAME_LEN))
+    }
+
+    #[inline]
+    fn byte_at(&self, at: usize) -> u8 {
+        self.0.get(at).copied().unwrap_or(0)
+    }
+
+    #[inline]
+    fn u16_at(&self, at: usize) -> u16 {
+        u16::from_be_bytes([self.byte_at(at), self.byte_at(at + 1)])
+    }
+
+    /// Takes the node apart, to change it.
+    pub(super) fn to_builder(&self) -> Builder {
+        Builder {
+            name: self.name().to_vec(),
+            zone: self.u16_at(ZONE),
+            apex: self.is_apex(),
+            service: self.service(),
+            children: self.children(),
+            sets: self
+                .sets()
+                .map(|(kind, set)| SetBuilder { kind, count: set.count, wire: set.wire.to_vec() })
+                .collect(),
+        }
+    }
+}
+
+impl Builder {
+    /// Writes the node. Sets are limited to [`super::RRSET_WIRE_MAX`] when they are made, and a node has at most one of
+    /// each of five types.
+    pub(super) fn finish(&self) -> Node {
+        let flags =
+            if self.apex { FLAG_APEX } else { 0 } | if self.service.is_some() { FLAG_SERVICE } else { 0 };
+        let mut bytes = Vec::with_capacity(NAME + self.name.len() + 64);
+        bytes.extend([flags, self.name.len() as u8]);
+        bytes.extend(self.zone.to_be_bytes());
+        bytes.extend(self.service.map_or(0, |service| service.0).to_be_bytes());
+        bytes.extend([self.sets.len() as u8, 0]);
+        bytes.extend(self.children.to_be_bytes());
+        bytes.extend(&self.name);
+        for set in &self.sets {
+            bytes.extend(set.kind.0.to_be_bytes());
+            bytes.extend(set.count.to_be_bytes());
+            bytes.extend((set.wire.len() as u16).to_be_bytes());
+        }
+        for set in &self.sets {
+            bytes.extend(&set.wire);
+        }
+        Node(bytes.into())
+    }
+}
+
+impl Borrow<[u8]> for Node {
+    #[inline]
+    fn borrow(&self) -> &[u8] {
+        self.name()
+    }
+}
+
+impl PartialEq for Node {
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for Node {}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.to_builder().fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_holds_what_it_was_made_of() {
+        let set = |kind, count, len| SetBuilder { kind, count, wire: vec![kind.0 as u8; len] };
+        let builder = Builder {
+            name: b"\x02fn\x07example\0".to_vec(),
+            zone: 513,
+            apex: true,
+            service: Some(ServiceId(0xfffe)),
+            children: 1_000_000,
+            sets: vec![set(RecordType::A, 2, 32), set(RecordType::TXT, 1, 700), set(RecordType::NS, 3, 90)],
+        };
+        let node = builder.finish();
+        assert_eq!(node.to_builder(), builder);
+        assert_eq!(node.set(RecordType::TXT), Some(RrSet { count: 1, wire: &[16; 700] }));
+        assert_eq!(node.set(RecordType::AAAA), None);
+        assert_eq!(Builder::default().finish().to_builder(), Builder::default());
+    }
+}
