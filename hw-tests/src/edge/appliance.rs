@@ -1,0 +1,215 @@
+//! The appliance under test, and the separate orchestrator where there is one.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::lab::{Host, LabError, Look, Process, command, unreadable, wait_until};
+
+use super::site::Place;
+use super::{Driver, Edge, Fates, Site};
+
+/// How long the appliance gets to start: the EAL alone takes seconds on a busy machine.
+const START_MAX: Duration = Duration::from_secs(60);
+
+/// How long the appliance gets to end after SIGTERM.
+const STOP_MAX: Duration = Duration::from_secs(20);
+
+/// How long counters may take to agree after the last frame: workers count between two polls, we read at any time.
+const SETTLE_MAX: Duration = Duration::from_secs(5);
+
+/// The exit code of "the system refused".
+const REFUSED: i32 = 3;
+
+/// A running `millrace run`.
+#[derive(Debug)]
+pub struct Appliance {
+    process: Process,
+    host: Host,
+    binary: PathBuf,
+    socket: PathBuf,
+    driver: Driver,
+}
+
+impl Appliance {
+    /// Starts the appliance and waits until it answers `show ports`. Where the kernel refuses XDP, it is started
+    /// again with af_packet, and that is said loudly.
+    ///
+    /// # Errors
+    /// [`LabError`] with the appliance's last words.
+    pub fn start(edge: &Edge, binary: &Path, site: &Site) -> Result<Self, LabError> {
+        match Self::try_start(edge, binary, site) {
+            Err(LabError::Ended { status, output, .. })
+                if site.driver == Driver::AfXdp
+                    && status.code() == Some(REFUSED)
+                    && output.contains("af_xdp") =>
+            {
+                eprintln!("XDP IS REFUSED HERE; going on with net_af_packet. The appliance said:\n{output}");
+                Self::try_start(edge, binary, &Site { driver: Driver::AfPacket, ..site.clone() })
+            }
+            tried => tried,
+        }
+    }
+
+    fn try_start(edge: &Edge, binary: &Path, site: &Site) -> Result<Self, LabError> {
+        let configuration = Self::configure(edge, site)?;
+        let mut run = edge.appliance.command(binary);
+        let process = edge.appliance.spawn("run", run.args(["run", "-c"]).arg(configuration))?;
+        let appliance = Appliance {
+            process,
+            host: edge.appliance.clone(),
+            binary: binary.to_owned(),
+            socket: socket(edge),
+            driver: site.driver,
+        };
+        appliance.process.wait_until("the appliance to answer", START_MAX, || appliance.show("ports"))?;
+        Ok(appliance)
+    }
+
+    /// Writes the configuration of `site` into the lab's folder, and returns its path.
+    ///
+    /// # Errors
+    /// [`LabError`] where certificate or file cannot be made.
+    pub fn configure(edge: &Edge, site: &Site) -> Result<PathBuf, LabError> {
+        let identity = edge.certificates.identity("edge-lab", Some(super::MANAGEMENT))?;
+        let text = site.render(&Place {
+            shape: edge.shape,
+            instances: edge.instances(),
+            socket: &socket(edge),
+            identity: &identity,
+            authority: &edge.certificates.authority,
+        });
+        edge.lab().write("edge.toml", &text)
+    }
+
+    /// The driver that its ports run on.
+    #[must_use]
+    pub fn driver(&self) -> Driver {
+        self.driver
+    }
+
+    /// The process.
+    #[must_use]
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// What `millrace show WHAT --json` says.
+    ///
+    /// # Errors
+    /// [`LabError`] where it ends with another code than 0, or does not write JSON.
+    pub fn show(&self, what: &str) -> Result<Value, LabError> {
+        let mut show = self.host.command(&self.binary);
+        show.args(["show", what, "--json", "-s"]).arg(&self.socket);
+        let text = command::succeed(&mut show)?;
+        serde_json::from_str(&text).map_err(|error| unreadable(format!("show {what}"), error))
+    }
+
+    /// One row of `show WHAT --json`, found by its `name`.
+    ///
+    /// # Errors
+    /// [`LabError`] where there is no such row.
+    pub fn row(&self, what: &str, name: &str) -> Result<Value, LabError> {
+        let all = self.show(what)?;
+        let rows = all.as_array().or_else(|| all.get(what)?.as_array());
+        let row = rows.and_then(|rows| rows.iter().find(|row| row["name"] == name));
+        row.cloned().ok_or_else(|| unreadable(format!("{name} in show {what}"), &all))
+    }
+
+    /// A command of the appliance's binary in its namespace, with its control socket at the end.
+    ///
+    /// # Errors
+    /// [`LabError`] where it ends with another code than 0.
+    pub fn ask(&self, args: &str) -> Result<String, LabError> {
+        let words = command::split(&format!("millrace {args}"));
+        command::succeed(self.host.command(&self.binary).args(words.get_args()).arg("-s").arg(&self.socket))
+    }
+
+    /// The OpenMetrics text.
+    ///
+    /// # Errors
+    /// [`LabError`] where it is not served.
+    pub fn metrics(&self) -> Result<String, LabError> {
+        self.host.run("curl -sS --fail --max-time 5 http://127.0.0.1:9464/metrics")
+    }
+
+    /// Waits until serving node `name` is connected.
+    ///
+    /// # Errors
+    /// [`LabError::Deadline`] with what the appliance shows of it.
+    pub fn wait_for_node(&self, name: &str) -> Result<(), LabError> {
+        wait_until(&format!("serving node {name} to register"), super::serving::READY_MAX, || {
+            match self.row("instances", name) {
+                Ok(row) if row["connected"] == true => Look::Done(()),
+                Ok(row) => Look::NotYet(row.to_string()),
+                Err(error) => Look::NotYet(error.to_string()),
+            }
+        })
+    }
+
+    /// Waits until a service is in `state`.
+    ///
+    /// # Errors
+    /// [`LabError::Deadline`] with what the appliance shows of it.
+    pub fn wait_for_service(&self, name: &str, state: &str, deadline: Duration) -> Result<Value, LabError> {
+        wait_until(&format!("service {name} to be {state}"), deadline, || match self.row("services", name) {
+            Ok(row) if row["state"] == state => Look::Done(row),
+            Ok(row) => Look::NotYet(row.to_string()),
+            Err(error) => Look::NotYet(error.to_string()),
+        })
+    }
+
+    /// The sums of fates, once the three laws hold.
+    ///
+    /// # Errors
+    /// [`LabError::Deadline`] with the law that does not.
+    pub fn fates(&self) -> Result<Fates, LabError> {
+        wait_until("every frame to have one fate", SETTLE_MAX, || match self.show("workers") {
+            Ok(workers) => match Fates::of(&workers) {
+                Some(fates) if fates.broken().is_empty() => Look::Done(fates),
+                Some(fates) => Look::NotYet(format!("{:?} in {fates:?}", fates.broken())),
+                None => Look::NotYet(workers.to_string()),
+            },
+            Err(error) => Look::NotYet(error.to_string()),
+        })
+    }
+
+    /// Asks it to end and waits for that.
+    ///
+    /// # Errors
+    /// [`LabError::Deadline`] with its last words.
+    pub fn stop(self) -> Result<ExitStatus, LabError> {
+        self.process.terminate();
+        self.process.wait(STOP_MAX)
+    }
+}
+
+/// A running `millrace orchestrate`.
+#[derive(Debug)]
+pub struct Orchestrator {
+    process: Process,
+}
+
+impl Orchestrator {
+    /// Starts the separate orchestrator beside the appliance, on the management address.
+    ///
+    /// # Errors
+    /// [`LabError`] where it cannot be started.
+    pub fn start(edge: &Edge, binary: &Path, configuration: &Path) -> Result<Self, LabError> {
+        let mut orchestrate = edge.appliance.command(binary);
+        orchestrate.args(["orchestrate", "-c"]).arg(configuration);
+        Ok(Orchestrator { process: edge.appliance.spawn("orchestrate", &mut orchestrate)? })
+    }
+
+    /// The process.
+    #[must_use]
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+}
+
+fn socket(edge: &Edge) -> PathBuf {
+    edge.lab().folder().join("control.sock")
+}

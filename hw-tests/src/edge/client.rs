@@ -1,0 +1,128 @@
+//! Clients nobody here wrote: `dig` and `curl`, with what they measured.
+
+use std::time::Duration;
+
+use crate::lab::{Host, LabError, command};
+
+/// What `dig` got.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DigAnswer {
+    /// `NOERROR`, `NXDOMAIN`, ...
+    pub status: String,
+    /// The header's flags, in lower case: `qr`, `aa`, `tc`, ...
+    pub flags: Vec<String>,
+    /// The data of the answer section, one line a record.
+    pub answers: Vec<String>,
+    /// All of dig's text.
+    pub text: String,
+    /// From query to answer, as dig measured it.
+    pub time: Duration,
+}
+
+/// What `curl` got, and when.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CurlTimes {
+    /// HTTP status; 0 where there was no answer.
+    pub status: u16,
+    /// The address it connected to.
+    pub remote: String,
+    /// Milliseconds from the start to the name's address.
+    pub name_ms: f64,
+    /// ... to the established connection.
+    pub connect_ms: f64,
+    /// ... to the first byte of the answer.
+    pub first_byte_ms: f64,
+    /// ... to the last.
+    pub total_ms: f64,
+    /// The answer's body.
+    pub body: String,
+}
+
+/// Asks a server one question; `args` as dig takes them. No retry: a lost query shows.
+///
+/// # Errors
+/// [`LabError`] where no answer comes, or one that dig does not understand.
+pub fn dig(host: &Host, args: &str) -> Result<DigAnswer, LabError> {
+    let words = command::split(&format!("dig -u +tries=1 +time=5 {args}"));
+    let text = command::succeed(host.command(words.get_program()).args(words.get_args()))?;
+    parse_dig(&text).ok_or_else(|| crate::lab::unreadable(format!("dig {args}"), &text))
+}
+
+/// Fetches a URL; `args` come before it, as curl takes them.
+///
+/// # Errors
+/// [`LabError`] where curl fails; it gives up after ten seconds.
+pub fn curl(host: &Host, args: &str, url: &str) -> Result<CurlTimes, LabError> {
+    let words = command::split(&format!("curl -sS --noproxy * --max-time 10 {args}"));
+    let mut command = host.command(words.get_program());
+    command.args(words.get_args()).args(["-w", WRITE_OUT, url]);
+    let text = command::succeed(&mut command)?;
+    parse_curl(&text).ok_or_else(|| crate::lab::unreadable(format!("curl {url}"), &text))
+}
+
+/// The line that curl appends to the body.
+const WRITE_OUT: &str =
+    "\n%{http_code} %{time_namelookup} %{time_connect} %{time_starttransfer} %{time_total} %{remote_ip}";
+
+fn parse_curl(text: &str) -> Option<CurlTimes> {
+    let (body, line) = text.rsplit_once('\n')?;
+    let words: Vec<_> = line.split(' ').collect();
+    let ms = |at: usize| Some(words.get(at)?.parse::<f64>().ok()? * 1000.0);
+    Some(CurlTimes {
+        status: words.first()?.parse().ok()?,
+        name_ms: ms(1)?,
+        connect_ms: ms(2)?,
+        first_byte_ms: ms(3)?,
+        total_ms: ms(4)?,
+        remote: (*words.get(5)?).to_owned(),
+        body: body.to_owned(),
+    })
+}
+
+fn parse_dig(text: &str) -> Option<DigAnswer> {
+    let after = |mark: &str, end: char| {
+        let rest = &text[text.find(mark)? + mark.len()..];
+        Some(rest[..rest.find(end)?].trim().to_owned())
+    };
+    let answers = text.split_once(";; ANSWER SECTION:\n").map_or_else(Vec::new, |(_, rest)| {
+        let lines = rest.lines().take_while(|line| !line.is_empty() && !line.starts_with(';'));
+        lines.filter_map(|line| Some(line.splitn(5, char::is_whitespace).last()?.trim().to_owned())).collect()
+    });
+    Some(DigAnswer {
+        status: after("status: ", ',')?,
+        flags: after(";; flags:", ';')?.split_whitespace().map(str::to_owned).collect(),
+        answers,
+        time: Duration::from_micros(after("Query time: ", ' ')?.parse().ok()?),
+        text: text.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dig_is_understood() {
+        let answer = parse_dig(
+            "\n; <<>> DiG 9.18.41-1~deb12u1-Debian <<>> hello.fn.example.\n;; Got answer:\n\
+             ;; ->>HEADER<<- opcode: QUERY, status: NOERROR, id: 4711\n\
+             ;; flags: qr aa rd; QUERY: 1, ANSWER: 1, AUTHORITY: 0, ADDITIONAL: 1\n\n;; QUESTION SECTION:\n\
+             ;hello.fn.example.\t\tIN\tA\n\n;; ANSWER SECTION:\nhello.fn.example.\t1\tIN\tA\t198.18.0.1\n\n\
+             ;; Query time: 315 usec\n;; SERVER: 192.0.2.53#53(192.0.2.53) (UDP)\n",
+        )
+        .expect("an answer");
+        assert_eq!((answer.status.as_str(), answer.answers), ("NOERROR", vec!["198.18.0.1".to_owned()]));
+        assert_eq!(
+            (answer.flags, answer.time.as_micros()),
+            (vec!["qr".into(), "aa".into(), "rd".into()], 315)
+        );
+        assert_eq!(parse_dig(";; communications error: timed out\n"), None);
+    }
+
+    #[test]
+    fn curl_is_understood() {
+        let times = parse_curl("hello\nworld\n200 0.001 0.002 0.003 0.0045 198.18.0.1").expect("times");
+        assert_eq!((times.status, times.total_ms, times.body.as_str()), (200, 4.5, "hello\nworld"));
+        assert_eq!(parse_curl("nothing"), None);
+    }
+}
