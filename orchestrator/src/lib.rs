@@ -39,5 +39,7 @@
 //! the nodes when it starts. A node's name is not tied to its certificate.
 
 pub mod config;
-
+pub mod embedded;
 pub mod engine;
+mod owner;
+pub mod server;
