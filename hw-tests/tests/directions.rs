@@ -143,10 +143,12 @@ fn look(folder: &Path, found: &mut Vec<String>) {
 }
 
 fn uses_unsafe(line: &str) -> bool {
+    // Escaped quotes neither open nor close a string.
+    let line = line.replace("\\\"", "");
     let code = line.split("//").next().unwrap_or_default();
     ["unsafe {", "unsafe fn", "unsafe impl", "unsafe trait", "unsafe extern", "#[unsafe("]
         .iter()
-        .any(|form| code.find(form).is_some_and(|at| code[..at].matches('"').count() % 2 == 0))
+        .any(|form| code.find(form).is_some_and(|at| code[..at].matches('"').count().is_multiple_of(2)))
 }
 
 #[test]
