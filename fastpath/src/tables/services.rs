@@ -115,7 +115,7 @@ pub struct Instance {
     pub id: u64,
     /// Its addresses: IPv4, IPv6.
     pub addresses: [Option<Addr>; 2],
-    /// The port it listens at.
+    /// The port it listens at; 0 for the one that the client addressed, whichever of the service's ports that is.
     pub port: u16,
     /// Its share of new flows.
     pub weight: u16,
@@ -177,11 +177,9 @@ impl Services {
         for endpoint in endpoints {
             self.endpoints.insert(*endpoint, id);
             for instance in &service.instances {
+                let port = if instance.port == 0 { endpoint.port } else { instance.port };
                 for addr in instance.addresses.iter().flatten() {
-                    self.returns.insert(
-                        Endpoint { addr: *addr, port: instance.port, protocol: endpoint.protocol },
-                        id,
-                    );
+                    self.returns.insert(Endpoint { addr: *addr, port, protocol: endpoint.protocol }, id);
                 }
             }
         }
