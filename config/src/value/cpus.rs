@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::ValueError;
+use crate::limits::CPUS_MAX;
 
 /// The number that the kernel gives a CPU: one hardware thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -13,9 +14,6 @@ pub struct CpuId(pub u32);
 /// A set of CPUs: `2-5,18-21`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CpuSet(BTreeSet<CpuId>);
-
-/// Highest CPU number plus one: what the largest kernels are built for (`CONFIG_NR_CPUS`).
-pub const CPUS_MAX: u32 = 8192;
 
 impl CpuSet {
     /// The CPUs, in rising order.

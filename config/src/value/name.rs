@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::ValueError;
+use crate::limits::{DNS_LABEL_MAX, DNS_NAME_WIRE_MAX, NAME_LEN_MAX};
 
 /// The name of a port, function, service, node or site: 1 to 63 letters, digits, `-`, `_` or `.`, beginning with a
 /// letter or digit, so that it can stand in a metric's label, a path and a command without quotes.
@@ -14,13 +15,6 @@ pub struct Name(String);
 /// label is 1 to 63 printable characters of ASCII without blanks, dots, quotes and backslashes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DnsName(String);
-
-/// Longest [`Name`], in bytes: what a DNS label and most metric systems take.
-pub const NAME_LEN_MAX: usize = 63;
-/// Longest DNS name on the wire, in bytes, with its length bytes and root (RFC 1035 section 2.3.4).
-pub const DNS_NAME_WIRE_MAX: usize = 255;
-/// Longest label of a DNS name, in bytes (RFC 1035 section 2.3.4).
-pub const DNS_LABEL_MAX: usize = 63;
 
 impl Name {
     /// The name as text.

@@ -1,0 +1,95 @@
+//! The bounds that no configuration can go beyond. A file that tries is refused when it is loaded.
+
+/// Largest file, in bytes. A site with every table full stays well below.
+pub const FILE_BYTES_MAX: usize = 16 << 20;
+/// Ports: what DPDK is built for (`RTE_MAX_ETHPORTS`).
+pub const PORTS_MAX: usize = 32;
+/// VLANs of one port: the slowpath keeps a stack for each.
+pub const VLANS_PER_PORT_MAX: usize = 64;
+/// Addresses of one network of a port: what answering ARP and ND in one pass allows.
+pub const ADDRESSES_PER_INTERFACE_MAX: usize = 16;
+/// Smallest MTU, in bytes: every IPv4 host takes this (RFC 791 section 3.1).
+pub const MTU_BYTES_MIN: i64 = 576;
+/// Smallest MTU of a port with IPv6, in bytes (RFC 8200 section 5).
+pub const MTU_BYTES_IPV6_MIN: u16 = 1280;
+/// Largest MTU, in bytes: jumbo frames as devices commonly take them.
+pub const MTU_BYTES_MAX: i64 = 9216;
+/// Static routes: they are read from a file that a person keeps.
+pub const ROUTES_MAX: usize = 4096;
+/// Frames in one port's pool at least: the rings of one queue, full both ways.
+pub const FRAMES_PER_PORT_MIN: i64 = 512;
+/// Frames in one port's pool: 2 GiB of buffers of 2 KiB.
+pub const FRAMES_PER_PORT_MAX: i64 = 1 << 20;
+/// Addresses that DNS listens on.
+pub const DNS_LISTEN_MAX: usize = 16;
+/// Zones: each query looks for the longest of them.
+pub const ZONES_MAX: usize = 256;
+/// Static records of one zone.
+pub const RECORDS_PER_ZONE_MAX: usize = 65_536;
+/// Longest time to live, in seconds: a week, beyond which resolvers cut it anyway.
+pub const TTL_SECONDS_MAX: i64 = 604_800;
+/// Longest that secondaries may go on without us, in seconds: ten weeks.
+pub const EXPIRE_SECONDS_MAX: i64 = 6_048_000;
+/// Largest serial number of a zone (RFC 1982: 32 bits).
+pub const SERIAL_MAX: i64 = u32::MAX as i64;
+/// Text of one TXT record, in bytes: it must fit an answer over TCP with room to spare.
+pub const TXT_BYTES_MAX: usize = 4096;
+/// Functions.
+pub const FUNCTIONS_MAX: usize = 4096;
+/// Memory of one instance, in MiB: all that a component of 32 bits can address.
+pub const FUNCTION_MEMORY_MIB_MAX: i64 = 4096;
+/// Longest that a request may take, in milliseconds: clients have long given up.
+pub const FUNCTION_DEADLINE_MS_MAX: i64 = 600_000;
+/// Instances of one function over all nodes.
+pub const INSTANCES_MAX: i64 = 10_000;
+/// Services.
+pub const SERVICES_MAX: usize = 4096;
+/// DNS names of one service.
+pub const NAMES_PER_SERVICE_MAX: usize = 64;
+/// Addresses of one service: they must fit one answer of 1232 bytes, 28 bytes each (RFC 9715).
+pub const ADDRESSES_PER_SERVICE_MAX: usize = 32;
+/// Ports of one service.
+pub const PORTS_PER_SERVICE_MAX: usize = 64;
+/// Backends of one service.
+pub const BACKENDS_PER_SERVICE_MAX: usize = 256;
+/// Weight of a backend: a table of shares stays small.
+pub const WEIGHT_MAX: i64 = 1000;
+/// Longest that a packet is held, in milliseconds: a TCP client's second SYN has come by then (RFC 6298 section 2.1).
+pub const HOLD_DEADLINE_MS_MAX: i64 = 3000;
+/// Packets held for one service.
+pub const HOLD_PACKETS_MAX: i64 = 65_536;
+/// Longest time without traffic before the last instance may go, in seconds: a day.
+pub const IDLE_REAP_SECONDS_MAX: i64 = 86_400;
+/// Flows of one worker: 2 GiB of table at 128 bytes each.
+pub const FLOWS_PER_WORKER_MAX: i64 = 1 << 24;
+/// Packets that one worker holds: 128 MiB of slab at 2 KiB each.
+pub const HOLDS_PER_WORKER_MAX: i64 = 65_536;
+/// Wakes in one second: beyond this the orchestrator is the bottleneck.
+pub const WAKES_PER_SECOND_MAX: i64 = 10_000;
+/// Wakes at once.
+pub const WAKES_BURST_MAX: i64 = 10_000;
+/// Neighbours: the on-link hosts of a /16.
+pub const NEIGHBOURS_MAX: i64 = 65_536;
+/// Serving nodes of an embedded orchestrator.
+pub const NODES_MAX: usize = 1024;
+/// Cores asked for by number.
+pub const CORES_MAX: i64 = 4096;
+/// Path to a file, in bytes (`PATH_MAX` of Linux, without the final zero).
+pub const PATH_BYTES_MAX: usize = 4095;
+/// Path of a Unix socket, in bytes (`sun_path` of Linux, without the final zero).
+pub const SOCKET_PATH_BYTES_MAX: usize = 107;
+/// Highest CPU number plus one: what the largest kernels are built for (`CONFIG_NR_CPUS`).
+pub const CPUS_MAX: u32 = 8192;
+/// Longest [`Name`], in bytes: what a DNS label and most metric systems take.
+pub const NAME_LEN_MAX: usize = 63;
+/// Longest DNS name on the wire, in bytes, with its length bytes and root (RFC 1035 section 2.3.4).
+pub const DNS_NAME_WIRE_MAX: usize = 255;
+/// Longest label of a DNS name, in bytes (RFC 1035 section 2.3.4).
+pub const DNS_LABEL_MAX: usize = 63;
+
+const _: () =
+    assert!(HOLDS_PER_WORKER_MAX >= HOLD_PACKETS_MAX, "one service may fill one worker's slab, not more");
+const _: () = assert!(
+    PORTS_MAX * ADDRESSES_PER_INTERFACE_MAX < u16::MAX as usize,
+    "addresses of ours are counted in 16 bits"
+);

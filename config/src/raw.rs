@@ -1,0 +1,435 @@
+//! The file as it is written: each table with its keys, their documentation, defaults and types.
+//!
+//! This is the one place that says which keys there are. The reader, the schema and the reference page come from it;
+//! [`crate::check`] turns it into [`crate::model`].
+
+use crate::grammar::{choice, table};
+use crate::leaf::{Count, FilePath, HostAddr, Int, List, Off, SchemaVersion, Socket};
+use crate::limits::*;
+use crate::model::{
+    CpuSet, Device, DnsAnswer, DnsName, Endpoint, FirstPacket, Forwarding, Hugepages, InterfaceAddress,
+    Lifecycle, LogLevel, MacAddr, Name, NodeKind, Overflow, Placement, PortRange, Prefix, SecretRef,
+    ServicePort, Sibling, SourceMode, Trigger, Verify,
+};
+
+table! {
+    /// The configuration of one appliance.
+    struct File {
+        /// Version of these names and shapes.
+        required schema_version: SchemaVersion,
+        /// Which edge location this is.
+        required site: Site,
+        /// What the physical cores do. Hyper-thread siblings always go together.
+        default cores: Cores = {},
+        /// Hugepages and frames.
+        default memory: Memory = {},
+        /// The Ethernet ports.
+        required ports as "port": List<Port, 1, PORTS_MAX>,
+        /// Static routes.
+        optional routes as "route": List<Route, 0, ROUTES_MAX>,
+        /// Static neighbours; others are resolved by ARP and ND.
+        optional neighbours as "neighbour": List<Neighbour, 0, { NEIGHBOURS_MAX as usize }>,
+        /// Which parts run.
+        default roles: Roles = {},
+        /// Names that the appliance answers for.
+        optional dns: Dns,
+        /// Code that runs on serving nodes.
+        optional functions as "function": List<Function, 0, FUNCTIONS_MAX>,
+        /// Names and addresses that lead to a function or to fixed backends.
+        optional services as "service": List<Service, 0, SERVICES_MAX>,
+        /// Port translation, for services with `source = "appliance"`.
+        default nat: Nat = {},
+        /// Bounds of tables and rates. Those of the appliance are shares of its workers.
+        default limits: Limits = {},
+        /// The link to the orchestrator.
+        default orchestrator: Orchestrator = {},
+        /// Metrics, control socket and log.
+        default telemetry: Telemetry = {},
+    }
+    later {
+        /// Bit index explicit replication.
+        "bier",
+        /// The content hub.
+        "hub",
+    }
+}
+
+table! {
+    /// Which edge location this is.
+    struct Site {
+        /// The site's name, the same in every message to the orchestrator.
+        required name: Name,
+    }
+}
+
+table! {
+    /// What the physical cores do. Hyper-thread siblings always go together.
+    struct Cores {
+        /// Cores of the slowpath, the orchestrator link and telemetry.
+        default controller: CoreSet = { "count": 1 },
+        /// Cores of the workers, one worker a core.
+        default dataplane: CoreSet = { "count": "rest" },
+        /// What a worker's hyper-thread sibling does.
+        default sibling: Sibling = "idle",
+    }
+}
+
+table! {
+    /// Which physical cores: so many, or those of these CPUs.
+    struct CoreSet {
+        /// How many of those that are left, or "rest" for all of them.
+        optional count: Count,
+        /// The CPUs of whole physical cores.
+        optional cpus: CpuSet,
+    }
+}
+
+table! {
+    /// Hugepages and frames.
+    struct Memory {
+        /// Whether DPDK takes its memory from hugepages.
+        default hugepages: Hugepages = "auto",
+        /// Frame buffers in each port's pool.
+        default frames_per_port: Int<FRAMES_PER_PORT_MIN, FRAMES_PER_PORT_MAX> = 16384,
+    }
+}
+
+table! {
+    /// An Ethernet port.
+    struct Port {
+        /// What you call it.
+        required name: Name,
+        /// The DPDK device behind it: a PCI address, or a vdev.
+        required device: Device,
+        /// Longest IP packet in bytes, without the Ethernet header.
+        default mtu_bytes: Int<MTU_BYTES_MIN, MTU_BYTES_MAX> = 1500,
+        /// Our addresses on the untagged network.
+        optional addresses: List<InterfaceAddress, 0, ADDRESSES_PER_INTERFACE_MAX>,
+        /// Tagged networks (IEEE 802.1Q).
+        optional vlans: List<Vlan, 0, VLANS_PER_PORT_MAX>,
+    }
+}
+
+table! {
+    /// A tagged network on a port.
+    struct Vlan {
+        /// Its tag.
+        required id: Int<1, 4094>,
+        /// Our addresses on it.
+        optional addresses: List<InterfaceAddress, 0, ADDRESSES_PER_INTERFACE_MAX>,
+    }
+}
+
+table! {
+    /// A static route.
+    struct Route {
+        /// Where to.
+        required to: Prefix,
+        /// The next hop, which must be on a network of one of the ports.
+        required via: HostAddr,
+    }
+}
+
+table! {
+    /// A static neighbour.
+    struct Neighbour {
+        /// Its address, which must be on a network of the port.
+        required address: HostAddr,
+        /// Its Ethernet address.
+        required mac: MacAddr,
+        /// The name of the port it is behind.
+        required port: Name,
+    }
+}
+
+table! {
+    /// Which parts run.
+    struct Roles {
+        /// Answer DNS queries. Without it: if there is a `[dns]`.
+        optional dns: bool,
+        /// Steer packets to services. Without it: if there is a `[[service]]`.
+        optional balancer: bool,
+    }
+}
+
+table! {
+    /// Names that the appliance answers for.
+    struct Dns {
+        /// Addresses that queries are sent to; full authoritative rules hold there.
+        optional listen: List<HostAddr, 0, DNS_LISTEN_MAX>,
+        /// Also answer queries in transit that ask for a name of ours exactly; all else leaves byte-identical.
+        default intercept: bool = false,
+        /// DNS cookies (RFC 7873).
+        default cookies: Off = false,
+        /// The zones.
+        required zones as "zone": List<Zone, 1, ZONES_MAX>,
+    }
+    later {
+        /// Bounds the answers to one source prefix.
+        "rate_limit",
+    }
+}
+
+table! {
+    /// One zone.
+    struct Zone {
+        /// Its apex, as in "fn.example.".
+        required name: DnsName,
+        /// Start of authority.
+        required soa: Soa,
+        /// Time to live of records, and of the addresses of services that are ready.
+        default ttl_seconds: Int<0, TTL_SECONDS_MAX> = 30,
+        /// Time to live of the addresses of services that aren't ready yet.
+        default cold_ttl_seconds: Int<0, TTL_SECONDS_MAX> = 1,
+        /// Static records; those of services follow from their `names`.
+        optional records: List<Record, 0, RECORDS_PER_ZONE_MAX>,
+    }
+    later {
+        /// A zone file (RFC 1035 section 5), instead of or beside `records`.
+        "file",
+    }
+}
+
+table! {
+    /// Start of authority (RFC 1035 section 3.3.13).
+    struct Soa {
+        /// The primary server of the zone.
+        required primary: DnsName,
+        /// The mailbox of who is responsible, its `@` written as a dot.
+        required contact: DnsName,
+        /// Serial number of the zone.
+        default serial: Int<0, SERIAL_MAX> = 1,
+        /// How often secondaries look for a new serial.
+        default refresh_seconds: Int<1, TTL_SECONDS_MAX> = 3600,
+        /// How long secondaries wait after a failure.
+        default retry_seconds: Int<1, TTL_SECONDS_MAX> = 600,
+        /// How long secondaries go on without us.
+        default expire_seconds: Int<1, EXPIRE_SECONDS_MAX> = 604_800,
+        /// Time to live of negative answers.
+        default minimum_ttl_seconds: Int<0, TTL_SECONDS_MAX> = 5,
+    }
+}
+
+table! {
+    /// A static record.
+    struct Record {
+        /// Its owner: "@" for the zone, a name with a final dot, or one relative to the zone.
+        required name: String,
+        /// Its type.
+        required kind as "type": RecordType,
+        /// Its data: an address, a name, or text.
+        required data: String,
+        /// Its time to live. Without it: the zone's.
+        optional ttl_seconds: Int<0, TTL_SECONDS_MAX>,
+    }
+}
+
+choice! {
+    /// The type of a record.
+    pub(crate) enum RecordType {
+        /// An IPv4 address.
+        "A" => A,
+        /// An IPv6 address.
+        "AAAA" => Aaaa,
+        /// A server of the zone.
+        "NS" => Ns,
+        /// Text.
+        "TXT" => Txt,
+        later "CAA",
+        later "CNAME",
+        later "HTTPS",
+        later "MX",
+        later "PTR",
+        later "SRV",
+        later "SVCB",
+    }
+}
+
+table! {
+    /// Code that runs on serving nodes.
+    struct Function {
+        /// What you call it.
+        required name: Name,
+        /// The Wasm component; a relative path begins at this file's folder.
+        required component: FilePath,
+        /// What happens to an instance after a request.
+        default lifecycle: Lifecycle = "ephemeral",
+        /// Memory of one instance.
+        default memory_mib: Int<1, FUNCTION_MEMORY_MIB_MAX> = 64,
+        /// Longest time that one request may take.
+        default deadline_ms: Int<1, FUNCTION_DEADLINE_MS_MAX> = 2000,
+        /// How many instances there may be.
+        default instances: Instances = {},
+        /// How the orchestrator chooses a serving node.
+        default placement: Placement = "pack",
+    }
+    later {
+        /// A container image, instead of a component.
+        "image",
+        /// What the function should achieve.
+        "objective",
+    }
+}
+
+table! {
+    /// How many instances of a function there may be, over all serving nodes.
+    struct Instances {
+        /// Kept even when nobody asks.
+        default min: Int<0, INSTANCES_MAX> = 0,
+        /// Never exceeded.
+        default max: Int<1, INSTANCES_MAX> = 16,
+    }
+}
+
+table! {
+    /// A name and address that lead to a function or to fixed backends.
+    struct Service {
+        /// What you call it.
+        required name: Name,
+        /// DNS names bound to it. Each must lie in one of the zones.
+        optional names: List<DnsName, 0, NAMES_PER_SERVICE_MAX>,
+        /// Its addresses.
+        required address: List<HostAddr, 1, ADDRESSES_PER_SERVICE_MAX>,
+        /// The ports it listens on.
+        required ports: List<ServicePort, 1, PORTS_PER_SERVICE_MAX>,
+        /// The name of the function behind it.
+        optional function: Name,
+        /// Fixed backends: instead of a function, or beside one for `overflow = "fallback"`.
+        optional backends: List<Backend, 1, BACKENDS_PER_SERVICE_MAX>,
+        /// How packets get to an instance.
+        default forwarding: Forwarding = "nat",
+        /// Whose address an instance sees.
+        default source: SourceMode = "keep",
+        /// What wakes the function. Without it: "dns" if there are `names`, and "syn" if there is a TCP port.
+        optional trigger: List<Trigger, 1, 3>,
+        /// What happens to the first packet while the function isn't ready.
+        default first_packet: FirstPacket = "hold",
+        /// When a query for a name is answered while the function isn't ready.
+        default dns_answer: DnsAnswer = "immediate",
+        /// Bounds of what is held.
+        default hold: Hold = {},
+        /// What must be proven about a client before it may wake the function.
+        default verify_before_wake: Verify = "none",
+        /// Without traffic for this long, the last instance may go.
+        default idle_reap_seconds: Int<1, IDLE_REAP_SECONDS_MAX> = 120,
+    }
+    later {
+        /// How backends are probed.
+        "health",
+    }
+}
+
+table! {
+    /// Bounds of what is held for one service.
+    struct Hold {
+        /// Most packets held, over all workers.
+        default packets: Int<1, HOLD_PACKETS_MAX> = 512,
+        /// Longest time a packet is held.
+        default deadline_ms: Int<1, HOLD_DEADLINE_MS_MAX> = 900,
+        /// What happens to a packet that can't be held, or no longer.
+        default overflow: Overflow = "drop",
+    }
+}
+
+table! {
+    /// One fixed backend.
+    struct Backend {
+        /// Its address.
+        required address: HostAddr,
+        /// Its share of new flows, relative to the others'.
+        default weight: Int<1, WEIGHT_MAX> = 1,
+        /// Take no new flows; those it has go on.
+        default drain: bool = false,
+    }
+}
+
+table! {
+    /// Port translation, for services with `source = "appliance"`.
+    struct Nat {
+        /// Source ports, shared out among the workers; the address is that of the port a packet leaves by.
+        default port_range: PortRange = "16384-65535",
+    }
+}
+
+table! {
+    /// Bounds of tables and rates. Those of the appliance are shares of its workers.
+    struct Limits {
+        /// Flows that one worker can know.
+        default flows_per_worker: Int<1024, FLOWS_PER_WORKER_MAX> = 262_144,
+        /// Packets that one worker can hold.
+        default holds_per_worker: Int<1, HOLDS_PER_WORKER_MAX> = 8192,
+        /// Packets that one worker holds for one source prefix, a /24 or a /56.
+        default holds_per_prefix: Int<1, HOLDS_PER_WORKER_MAX> = 32,
+        /// Wakes asked of the orchestrator in one second.
+        default wakes_per_second: Int<1, WAKES_PER_SECOND_MAX> = 20,
+        /// Wakes that may be asked for at once.
+        default wakes_burst: Int<1, WAKES_BURST_MAX> = 50,
+        /// Neighbours that can be known, static ones included.
+        default neighbours_max: Int<16, NEIGHBOURS_MAX> = 4096,
+    }
+}
+
+choice! {
+    /// Which orchestrator.
+    pub(crate) enum OrchestratorWord {
+        /// In this process; it drives the serving nodes that connect to `listen`.
+        "embedded" => Embedded,
+        /// Another process, reached over gRPC at `endpoint`.
+        "grpc" => Grpc,
+        later "kubernetes",
+    }
+}
+
+table! {
+    /// The link to the orchestrator.
+    struct Orchestrator {
+        /// Which one.
+        default kind: OrchestratorWord = "embedded",
+        /// Where serving nodes connect (embedded).
+        default listen: Socket = "127.0.0.1:7443",
+        /// Where the orchestrator listens (grpc).
+        optional endpoint: Endpoint,
+        /// Mutual TLS. Needed for a link to another host.
+        optional tls: Tls,
+        /// Allow plain text to another host.
+        default insecure: bool = false,
+        /// Serving nodes (embedded).
+        optional nodes as "node": List<Node, 0, NODES_MAX>,
+    }
+}
+
+table! {
+    /// Our identity and whom we trust, as PEM.
+    struct Tls {
+        /// Our certificate chain.
+        required cert: SecretRef,
+        /// Its private key.
+        required key: SecretRef,
+        /// The authority that signed the peers' certificates.
+        required ca: SecretRef,
+    }
+}
+
+table! {
+    /// A serving node that the embedded orchestrator drives.
+    struct Node {
+        /// What you call it.
+        required name: Name,
+        /// Where its instances are reached.
+        required address: HostAddr,
+        /// What it runs.
+        default kind: NodeKind = "wasm",
+    }
+}
+
+table! {
+    /// Metrics, control socket and log.
+    struct Telemetry {
+        /// Where OpenMetrics are served over HTTP. Without it: nowhere.
+        optional metrics_listen: Socket,
+        /// The Unix socket behind `millrace show` and `millrace trace`.
+        default control_socket: FilePath = "/run/millrace/control.sock",
+        /// What is logged: messages of this level and above.
+        default log: LogLevel = "info",
+    }
+}
