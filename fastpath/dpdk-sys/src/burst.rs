@@ -29,7 +29,7 @@ pub unsafe fn rx_burst(port: u16, queue: u16, frames: *mut *mut rte_mbuf, room: 
     // SAFETY: as above.
     let receive = unsafe { (*row).rx_pkt_burst };
     // SAFETY: the array has an entry for every queue, and the caller vouches for the index.
-    let queue = unsafe { *data.add(usize::from(queue)) };
+    let queue = unsafe { *data.wrapping_add(usize::from(queue)) };
     // SAFETY: DPDK fills this entry for all ports, those that aren't started included.
     let receive = unsafe { receive.unwrap_unchecked() };
     // SAFETY: `queue` is what this function was stored with; the caller vouches for the room and for being alone.
@@ -50,7 +50,7 @@ pub unsafe fn tx_burst(port: u16, queue: u16, frames: *mut *mut rte_mbuf, count:
     // SAFETY: as above.
     let send = unsafe { (*row).tx_pkt_burst };
     // SAFETY: the array has an entry for every queue, and the caller vouches for the index.
-    let queue = unsafe { *data.add(usize::from(queue)) };
+    let queue = unsafe { *data.wrapping_add(usize::from(queue)) };
     // SAFETY: DPDK fills this entry for all ports, those that aren't started included.
     let send = unsafe { send.unwrap_unchecked() };
     // SAFETY: `queue` is what this function was stored with; the caller vouches for the frames and for being alone.

@@ -1,0 +1,206 @@
+//! What holds over `net_ring`, wherever frames lie.
+
+use std::sync::mpsc;
+use std::thread;
+
+use millrace_dpdk::{DpdkFrame, Eal};
+use millrace_fastpath::driver::{BURST_MAX, Burst, Driver, Frame, RxChecksum};
+
+use crate::common::{PORT, assert_all_back, frame, open, pattern, receive_all, unique};
+
+/// Slots of a ring of `net_ring`.
+const RING_FRAMES: usize = 1023;
+
+pub(crate) fn round_trip(eal: &Eal) {
+    let (ports, mut drivers) = open(eal, &unique("net_ring"), 1, 511);
+    let driver = &mut drivers[0];
+    for round in 0..50 {
+        let mut burst: Burst<DpdkFrame> =
+            (0..BURST_MAX).map(|index| frame(driver, round * 100 + index, 60 + index)).collect();
+        assert_eq!(driver.transmit(PORT, &mut burst), BURST_MAX);
+        assert!(burst.is_empty());
+        let frames = receive_all(driver);
+        assert_eq!(frames.len(), BURST_MAX);
+        for (index, frame) in frames.iter().enumerate() {
+            assert_eq!(frame.bytes(), pattern(round * 100 + index, 60 + index));
+            assert_eq!((frame.port(), frame.queue()), (PORT, 0));
+            assert_eq!((frame.segments(), frame.total_len()), (1, 60 + index));
+            assert_eq!(frame.references(), 1);
+            assert_eq!(
+                (frame.ip_checksum(), frame.l4_checksum()),
+                (RxChecksum::Unknown, RxChecksum::Unknown)
+            );
+        }
+    }
+    let stats = ports[PORT].stats().unwrap();
+    assert_eq!((stats.rx_packets, stats.tx_packets), (50 * BURST_MAX as u64, 50 * BURST_MAX as u64));
+    assert!(ports[PORT].link().up && !ports[PORT].is_removed());
+    assert_all_back(&ports);
+}
+
+pub(crate) fn a_burst_is_topped_up(eal: &Eal) {
+    let (ports, mut drivers) = open(eal, &unique("net_ring"), 1, 511);
+    let driver = &mut drivers[0];
+    for seed in 0..2 {
+        let mut burst: Burst<DpdkFrame> = (0..BURST_MAX).map(|_| frame(driver, seed, 64)).collect();
+        assert_eq!(driver.transmit(PORT, &mut burst), BURST_MAX);
+    }
+    let mut burst: Burst<DpdkFrame> = (0..30).map(|_| frame(driver, 9, 64)).collect();
+    assert_eq!(driver.receive(PORT, &mut burst), 2);
+    assert_eq!(driver.receive(PORT, &mut burst), 0);
+    assert_eq!(burst[29].bytes(), pattern(9, 64));
+    assert_eq!(burst[30].bytes(), pattern(0, 64));
+    driver.free_burst(&mut burst);
+    assert!(burst.is_empty());
+    assert_eq!(receive_all(driver).len(), 2 * BURST_MAX - 2);
+    assert_all_back(&ports);
+}
+
+pub(crate) fn a_full_port_leaves_frames_with_the_caller(eal: &Eal) {
+    let (ports, mut drivers) = open(eal, &unique("net_ring"), 1, 2047);
+    let driver = &mut drivers[0];
+    let mut seed = 0;
+    let mut accepted = 0;
+    let left = loop {
+        let mut burst: Burst<DpdkFrame> =
+            (0..BURST_MAX).map(|index| frame(driver, seed + index, 64)).collect();
+        seed += BURST_MAX;
+        let taken = driver.transmit(PORT, &mut burst);
+        assert_eq!(burst.len(), BURST_MAX - taken);
+        accepted += taken;
+        if !burst.is_empty() {
+            break burst;
+        }
+    };
+    assert_eq!(accepted, RING_FRAMES);
+    for (index, frame) in left.iter().enumerate() {
+        assert_eq!(frame.bytes(), pattern(accepted + index, 64), "refused frames keep order and content");
+    }
+    drop(left);
+    let frames = receive_all(driver);
+    assert_eq!(frames.len(), accepted);
+    for (index, frame) in frames.iter().enumerate() {
+        assert_eq!(frame.bytes(), pattern(index, 64));
+    }
+    drop(frames);
+    assert_all_back(&ports);
+}
+
+pub(crate) fn an_empty_pool_gives_none(eal: &Eal) {
+    let (ports, mut drivers) = open(eal, &unique("net_ring"), 1, 15);
+    let driver = &mut drivers[0];
+    let mut frames: Vec<_> = (0..15).map(|index| frame(driver, index, 64)).collect();
+    assert!(driver.allocate(PORT).is_none());
+    let payload = frames.pop().unwrap();
+    let header = frames.pop().unwrap();
+    // No buffer to refer with: the header comes back as it was.
+    let header = driver.attach(header, &payload).expect_err("there is no buffer left");
+    assert_eq!((header.bytes(), header.segments()), (&*pattern(13, 64), 1));
+    assert_eq!(payload.references(), 1);
+    driver.free(header);
+    assert!(driver.allocate(PORT).is_some());
+    drop((frames, payload));
+    assert_all_back(&ports);
+}
+
+pub(crate) fn payload_is_shared_and_counted(eal: &Eal) {
+    const COPIES: usize = 5;
+    let (ports, mut drivers) = open(eal, &unique("net_ring"), 1, 511);
+    assert!(ports[PORT].capabilities().multi_segment_tx, "net_ring sends several segments");
+    let driver = &mut drivers[0];
+    let mut payload = frame(driver, 1, 1000);
+    // A frame that was received has lost its old header.
+    assert!(payload.trim_front(14));
+    assert_eq!(payload.references(), 1);
+    let mut burst = Burst::new();
+    for copy in 0..COPIES {
+        let header = frame(driver, 50 + copy, 40);
+        let whole = driver.attach(header, &payload).expect("there are buffers");
+        assert_eq!(payload.references(), copy + 2);
+        assert_eq!(whole.references(), copy + 2);
+        assert_eq!((whole.segments(), whole.total_len(), whole.bytes().len()), (2, 40 + 986, 40));
+        burst.push(whole);
+    }
+    assert_eq!(driver.transmit(PORT, &mut burst), COPIES);
+    let payload_bytes = payload.bytes().to_vec();
+    drop(payload);
+    let mut frames = receive_all(driver);
+    assert_eq!(frames.len(), COPIES);
+    for (copy, frame) in frames.iter_mut().enumerate() {
+        assert_eq!(frame.bytes(), pattern(50 + copy, 40));
+        assert_eq!((frame.references(), frame.segments(), frame.total_len()), (COPIES, 2, 40 + 986));
+        // What would need the last segment's end is refused, what needs the front isn't.
+        assert!(!frame.extend(1) && !frame.truncate(39));
+        assert!(frame.prepend(4) && frame.trim_front(24));
+        assert_eq!((frame.bytes().len(), frame.total_len()), (20, 20 + 986));
+    }
+    // The payload itself can become the front of another frame, and is still the same bytes.
+    let pool = ports[PORT].pool();
+    let held = pool.size() - pool.available();
+    assert_eq!(held, 2 * COPIES + 1, "a header and a reference each, and the payload once");
+    let last = frames.pop().unwrap();
+    drop(frames);
+    assert_eq!(last.references(), 1);
+    assert_eq!(pool.size() - pool.available(), 3);
+    drop(last);
+    assert_eq!(payload_bytes, pattern(1, 1000)[14..]);
+    assert_all_back(&ports);
+}
+
+pub(crate) fn workers_have_queues_of_their_own(eal: &Eal) {
+    const WORKERS: u16 = 4;
+    let (ports, drivers) = open(eal, &unique("net_ring"), WORKERS, 4095);
+    assert_eq!((ports[PORT].rx_queues(), ports[PORT].tx_queues()), (WORKERS, WORKERS));
+    let (give, take) = mpsc::channel();
+    thread::scope(|scope| {
+        for (worker, mut driver) in drivers.into_iter().enumerate() {
+            let give = give.clone();
+            scope.spawn(move || {
+                let _registered = eal.register_thread().expect("identities are left");
+                for round in 0..200 {
+                    let mut burst: Burst<DpdkFrame> =
+                        (0..8).map(|index| frame(&mut driver, worker * 1000 + index, 64 + round)).collect();
+                    assert_eq!(driver.transmit(PORT, &mut burst), 8);
+                    let frames = receive_all(&mut driver);
+                    assert_eq!(
+                        frames.len(),
+                        8,
+                        "a worker gets what came on its queue, all of it, and nothing else"
+                    );
+                    for (index, frame) in frames.into_iter().enumerate() {
+                        assert_eq!(frame.bytes(), pattern(worker * 1000 + index, 64 + round));
+                        assert_eq!(usize::from(frame.queue()), worker);
+                        if index == 0 {
+                            give.send(frame).unwrap();
+                        }
+                    }
+                }
+                driver
+            });
+        }
+        drop(give);
+        // Freed by a thread that DPDK knows nothing of.
+        assert_eq!(take.iter().map(drop).count(), usize::from(WORKERS) * 200);
+    });
+    assert_all_back(&ports);
+}
+
+pub(crate) fn a_port_can_be_opened_again(eal: &Eal) {
+    let device = unique("net_ring");
+    for seed in 0..3 {
+        let (ports, mut drivers) = open(eal, &device, 2, 255);
+        let mut burst: Burst<DpdkFrame> = [frame(&mut drivers[1], seed, 64)].into_iter().collect();
+        assert_eq!(drivers[1].transmit(PORT, &mut burst), 1);
+        assert_eq!(receive_all(&mut drivers[1]).len(), 1);
+        assert_all_back(&ports);
+    }
+}
+
+pub(crate) fn a_frame_may_outlive_its_port(eal: &Eal) {
+    let (ports, mut drivers) = open(eal, &unique("net_ring"), 1, 255);
+    let mut survivor = frame(&mut drivers[0], 3, 100);
+    drop((ports, drivers));
+    assert_eq!(survivor.bytes(), pattern(3, 100));
+    survivor.bytes_mut().fill(0xee);
+    drop(survivor);
+}
