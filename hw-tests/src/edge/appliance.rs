@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::lab::{Host, LabError, Look, Process, command, unreadable, wait_until};
 
 use super::site::Place;
-use super::{Driver, Edge, Fates, Site};
+use super::{Driver, Edge, Fates, Site, Wake};
 
 /// How long the appliance gets to start: the EAL alone takes seconds on a busy machine.
 const START_MAX: Duration = Duration::from_secs(60);
@@ -113,9 +113,7 @@ impl Appliance {
     /// [`LabError`] where there is no such row.
     pub fn row(&self, what: &str, name: &str) -> Result<Value, LabError> {
         let all = self.show(what)?;
-        let rows = all.as_array().or_else(|| all.get(what)?.as_array());
-        let row = rows.and_then(|rows| rows.iter().find(|row| row["name"] == name));
-        row.cloned().ok_or_else(|| unreadable(format!("{name} in show {what}"), &all))
+        super::row(&all, what, name).ok_or_else(|| unreadable(format!("{name} in show {what}"), &all))
     }
 
     /// A command of the appliance's binary in its namespace, with its control socket at the end.
@@ -161,17 +159,32 @@ impl Appliance {
         })
     }
 
+    /// The wakes that it remembers, the oldest first.
+    ///
+    /// # Errors
+    /// [`LabError`] where it does not tell them.
+    pub fn wakes(&self) -> Result<Vec<Wake>, LabError> {
+        let shown = self.show("wakes")?;
+        Wake::all(&shown).ok_or_else(|| unreadable("show wakes", shown))
+    }
+
+    /// The sums of fates as they stand now, whether the laws hold or not.
+    ///
+    /// # Errors
+    /// [`LabError`] where the workers do not tell them.
+    pub fn fates_now(&self) -> Result<Fates, LabError> {
+        let workers = self.show("workers")?;
+        Fates::of(&workers).ok_or_else(|| unreadable("fates in show workers", workers))
+    }
+
     /// The sums of fates, once the three laws hold.
     ///
     /// # Errors
     /// [`LabError::Deadline`] with the law that does not.
     pub fn fates(&self) -> Result<Fates, LabError> {
-        wait_until("every frame to have one fate", SETTLE_MAX, || match self.show("workers") {
-            Ok(workers) => match Fates::of(&workers) {
-                Some(fates) if fates.broken().is_empty() => Look::Done(fates),
-                Some(fates) => Look::NotYet(format!("{:?} in {fates:?}", fates.broken())),
-                None => Look::NotYet(workers.to_string()),
-            },
+        wait_until("every frame to have one fate", SETTLE_MAX, || match self.fates_now() {
+            Ok(fates) if fates.broken().is_empty() => Look::Done(fates),
+            Ok(fates) => Look::NotYet(format!("{:?} in {fates:?}", fates.broken())),
             Err(error) => Look::NotYet(error.to_string()),
         })
     }

@@ -20,16 +20,20 @@ pub mod client;
 mod fates;
 mod serving;
 mod site;
+mod wakes;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use crate::lab::{Certificates, Host, Lab, LabError, NameServer, command};
+use serde_json::Value;
+
+use crate::lab::{Certificates, Host, Lab, LabError, NameServer, command, unreadable};
 
 pub use appliance::{Appliance, Orchestrator};
 
 pub use fates::{Fates, Unexplained};
 pub use serving::ServingNode;
 pub use site::{Driver, Function, Link, Service, Site};
+pub use wakes::Wake;
 
 /// The address that the appliance answers DNS at, IPv4 and IPv6; on the wan network, and not a port's own.
 pub const DNS: [&str; 2] = ["192.0.2.53", "2001:db8::53"];
@@ -177,4 +181,30 @@ fn add_client_prefixes(lab: &Lab, client: &Host) -> Result<(), LabError> {
     }
     let path = lab.write("client-addresses.txt", &batch)?;
     command::succeed(client.command("ip").arg("-batch").arg(Path::new(&path))).map(drop)
+}
+
+/// The folder that cargo builds into, seen from a program of ours in `TARGET/PROFILE`.
+#[must_use]
+pub fn target(binary: &Path) -> PathBuf {
+    binary.ancestors().nth(2).unwrap_or(Path::new(".")).to_owned()
+}
+
+/// The component of an example function.
+///
+/// # Errors
+/// [`LabError::Unreadable`] where `make functions` has not built it.
+pub fn component(binary: &Path, name: &str) -> Result<PathBuf, LabError> {
+    let path = target(binary).join(format!("wasm32-wasip2/release/function_{name}.wasm"));
+    if path.exists() {
+        Ok(path)
+    } else {
+        Err(unreadable("no component; `make functions` builds it", path.display()))
+    }
+}
+
+/// The row with this `name` in what `millrace show WHAT --json` says.
+#[must_use]
+pub fn row(shown: &Value, what: &str, name: &str) -> Option<Value> {
+    let rows = shown.as_array().or_else(|| shown.get(what)?.as_array())?;
+    rows.iter().find(|row| row["name"] == name).cloned()
 }
