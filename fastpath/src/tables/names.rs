@@ -9,6 +9,8 @@
 mod name;
 mod node;
 mod record;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -22,7 +24,7 @@ pub(crate) use name::{fold, wire_len};
 
 use self::node::{Builder, SetBuilder};
 use super::paged::PagedMap;
-use crate::dns::{HEADER_LEN, RecordType};
+use crate::dns::{CLASS_IN, HEADER_LEN, RecordType};
 
 /// Zones and names; see the [module](self).
 #[derive(Clone, Debug, Default)]
@@ -399,7 +401,7 @@ fn record(kind: RecordType, ttl_seconds: u32, data: &[u8]) -> Vec<u8> {
     let mut wire = Vec::with_capacity(RR_HEAD_LEN + data.len());
     wire.extend(OWNER);
     wire.extend(kind.0.to_be_bytes());
-    wire.extend(crate::dns::CLASS_IN.to_be_bytes());
+    wire.extend(CLASS_IN.to_be_bytes());
     wire.extend(ttl_seconds.to_be_bytes());
     wire.extend((data.len() as u16).to_be_bytes());
     wire.extend(data);

@@ -1,0 +1,238 @@
+//! Named queries, one file each, which seed the fuzzer too.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use millrace_fastpath::dns::{Outcome, Readiness, Role, Silence, Transport, respond, servfail};
+use millrace_fastpath::tables::services::ServiceId;
+
+use super::query::{Opt, Query};
+use super::{fixture, laws, oracle};
+
+/// What an authority says over UDP: RCODE, records in answer and authority section, the service it can wake; or not.
+#[derive(Debug, PartialEq, Eq)]
+enum Says {
+    Silent(Silence),
+    Deferred(u16),
+    /// A header alone.
+    Bare(u16),
+    Full(u16, usize, usize, Option<u16>),
+    Truncated(Option<u16>),
+}
+use Says::*;
+
+/// File, what an authority says, and whether the same query is answered in transit.
+const QUERIES: &[(&str, Says, bool)] = &[
+    ("a", Full(0, 1, 0, Some(1)), true),
+    ("a-0x20", Full(0, 1, 0, Some(1)), true),
+    ("a-apex-service", Full(0, 1, 0, Some(8)), true),
+    ("a-dig-cookie", Full(0, 1, 0, Some(1)), true),
+    ("a-many", Truncated(None), true),
+    ("a-many-1232", Truncated(None), true),
+    ("a-multi", Full(0, 3, 0, Some(5)), true),
+    ("a-when-ready", Deferred(7), false),
+    ("aaaa", Full(0, 1, 0, Some(1)), true),
+    ("aaaa-of-v4", Full(0, 0, 1, Some(3)), true),
+    ("any", Full(0, 1, 0, None), true),
+    ("any-nxdomain", Full(3, 0, 1, None), false),
+    ("axfr", Full(4, 0, 0, None), false),
+    ("binary-label", Full(0, 1, 0, None), true),
+    ("chaos-version", Full(5, 0, 0, None), false),
+    ("class-any", Full(5, 0, 0, None), false),
+    ("edns-bad-option", Bare(1), false),
+    ("edns-in-answer", Bare(1), false),
+    ("edns-in-authority", Bare(1), false),
+    ("edns-owner", Bare(1), false),
+    ("edns-small", Full(0, 1, 0, Some(2)), true),
+    ("edns-twice", Bare(1), false),
+    ("edns-version", Full(16, 0, 0, None), false),
+    ("empty", Silent(Silence::Short), false),
+    ("ent", Full(0, 0, 1, None), false),
+    ("ent-any", Full(0, 0, 1, None), false),
+    ("foreign", Full(5, 0, 0, None), false),
+    ("header-only", Bare(1), false),
+    ("https", Full(0, 0, 1, Some(1)), true),
+    ("inner-zone", Full(0, 1, 0, None), true),
+    ("inner-zone-nxdomain", Full(3, 0, 1, None), false),
+    ("iquery", Bare(4), false),
+    ("ixfr", Full(4, 0, 0, None), false),
+    ("label-64", Bare(1), false),
+    ("name-256", Bare(1), false),
+    ("notify", Bare(4), false),
+    ("ns", Full(0, 2, 0, None), true),
+    ("nxdomain", Full(3, 0, 1, None), false),
+    ("opcode-15", Bare(4), false),
+    ("pointer", Bare(1), false),
+    ("qdcount-0", Bare(1), false),
+    ("qdcount-2", Bare(1), false),
+    ("response", Silent(Silence::Response), false),
+    ("root-ns", Full(5, 0, 0, None), false),
+    ("short", Silent(Silence::Short), false),
+    ("soa", Full(0, 1, 0, None), true),
+    ("svcb", Full(0, 0, 1, Some(2)), true),
+    ("trailing", Bare(1), false),
+    ("tsig", Full(9, 0, 0, None), false),
+    ("txt-big-512", Truncated(None), true),
+    ("txt-big-1232", Full(0, 1, 0, None), true),
+    ("txt-huge-4096", Truncated(None), true),
+    ("type-65280", Full(0, 0, 1, None), true),
+    ("update", Bare(4), false),
+];
+
+fn corpus() -> BTreeMap<String, Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/dns");
+    let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap());
+    files.map(|file| (file.file_name().into_string().unwrap(), std::fs::read(file.path()).unwrap())).collect()
+}
+
+#[test]
+fn every_named_query_gets_what_its_rule_says() {
+    let names = fixture::names().unwrap();
+    let corpus = corpus();
+    let listed: Vec<&str> = QUERIES.iter().map(|(file, ..)| *file).collect();
+    let mut found: Vec<&str> = corpus.keys().map(String::as_str).collect();
+    found.sort_by_key(|file| listed.iter().position(|of| of == file));
+    assert_eq!(found, listed, "every file has its line");
+    for (file, says, answered_in_transit) in QUERIES {
+        let query = &corpus[*file];
+        let (outcome, message) =
+            laws::respond_lawfully(&names, query, 1232, Role::Authoritative, Transport::Udp);
+        let said = match outcome {
+            Outcome::NotOurs => panic!("{file}: an authority forwards nothing"),
+            Outcome::Silent(silence) => Silent(silence),
+            Outcome::Deferred(service) => Deferred(service.0),
+            Outcome::Answer(answer) if message.len() == 12 => Bare(answer.rcode as u16),
+            Outcome::Answer(answer) => {
+                let service = answer.service.map(|service| service.0);
+                let reading = oracle::read(&message);
+                assert_eq!(
+                    reading.opt.is_some(),
+                    query[10..12] == [0, 1] && answer.rcode as u8 != 9,
+                    "{file}"
+                );
+                assert_eq!(reading.rcode, answer.rcode as u16, "{file}");
+                assert_eq!(message[2] & 0x04 != 0, [0, 3].contains(&reading.rcode), "{file}: AA");
+                match answer.truncated {
+                    true => Truncated(service),
+                    false => Full(reading.rcode, reading.answers.len(), reading.authorities.len(), service),
+                }
+            }
+        };
+        assert_eq!(said, *says, "{file}");
+        let (outcome, _) = laws::respond_lawfully(&names, query, 1232, Role::Intercept, Transport::Udp);
+        assert_eq!(
+            matches!(outcome, Outcome::Answer(_)),
+            *answered_in_transit,
+            "{file} in transit: {outcome:?}"
+        );
+    }
+}
+
+#[test]
+fn over_tcp_everything_fits_and_transfers_are_refused() {
+    let names = fixture::names().unwrap();
+    let corpus = corpus();
+    for (file, rcode, answers) in
+        [("a-many", 0, 120), ("txt-huge-4096", 0, 1), ("axfr", 5, 0), ("ixfr", 5, 0), ("chaos-version", 5, 0)]
+    {
+        let (outcome, message) =
+            laws::respond_lawfully(&names, &corpus[file], 65_535, Role::Authoritative, Transport::Tcp);
+        let reading = oracle::read(&message);
+        assert_eq!((reading.rcode, reading.answers.len()), (rcode, answers), "{file}: {outcome:?}");
+    }
+}
+
+/// The answer byte by byte, written by hand from RFC 1035 section 4.1.
+#[test]
+fn an_answer_looks_like_this() {
+    let names = fixture::names().unwrap();
+    let mut query = Query::new(b"\x05HeLLo\x02fn\x07eXample\0", 1);
+    query.opt = Some(Opt { size: 4096, version: 0, flags: 0xffff, options: vec![(10, vec![7; 8])] });
+    query.flags = [0x07, 0xf5];
+    let (_, message) =
+        laws::respond_lawfully(&names, &query.to_wire(), 1232, Role::Authoritative, Transport::Udp);
+    let answer = b"\x12\x34\x85\x00\x00\x01\x00\x01\x00\x00\x00\x01\
+        \x05HeLLo\x02fn\x07eXample\x00\x00\x01\x00\x01\
+        \xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x01\x00\x04\xcb\x00\x71\x0a\
+        \x00\x00\x29\x04\xd0\x00\x00\x80\x00\x00\x00";
+    assert_eq!(message, answer);
+    // In transit: AA clear, RA set. The SOA of NODATA is owned by the end of the question's name.
+    let query = Query::new(b"\x02v6\x02Fn\x07example\0", 1).to_wire();
+    let (_, message) = laws::respond_lawfully(&names, &query, 512, Role::Intercept, Transport::Udp);
+    let answer = b"\x12\x34\x81\x80\x00\x01\x00\x00\x00\x01\x00\x00\
+        \x02v6\x02Fn\x07example\x00\x00\x01\x00\x01\
+        \xc0\x0f\x00\x06\x00\x01\x00\x00\x00\x05\x00\x34\
+        \x03ns1\x02fn\x07example\x00\x03ops\x02fn\x07example\x00\
+        \x00\x00\x00\x07\x00\x00\x0e\x10\x00\x00\x02\x58\x00\x01\x51\x80\x00\x00\x00\x05";
+    assert_eq!(message, answer);
+}
+
+#[test]
+fn times_to_live_follow_the_state_of_the_service() {
+    let names = fixture::names().unwrap();
+    let query = Query::new(b"\x05multi\x02fn\x07example\0", 1).to_wire();
+    for (readiness, ttl) in [(Readiness::Cold, 1), (Readiness::Warm, 30)] {
+        let mut message = query.clone();
+        message.resize(512, 0);
+        let context = millrace_fastpath::dns::Context {
+            names: &names,
+            role: Role::Authoritative,
+            transport: Transport::Udp,
+            readiness: |service| {
+                assert_eq!(service, ServiceId(5));
+                readiness
+            },
+        };
+        let Outcome::Answer(answer) = respond(&mut message, query.len(), &context) else { panic!() };
+        let ttls: Vec<u32> = oracle::read(&message[..answer.len]).answers.iter().map(|rr| rr.2).collect();
+        assert_eq!(ttls, [ttl; 3]);
+    }
+}
+
+#[test]
+fn addresses_take_turns() {
+    let names = fixture::names().unwrap();
+    let mut firsts = [0; 3];
+    for id in 0..30 {
+        let query = Query { id, ..Query::new(b"\x05multi\x02fn\x07example\0", 1) }.to_wire();
+        let (_, message) = laws::respond_lawfully(&names, &query, 512, Role::Authoritative, Transport::Udp);
+        assert_eq!(oracle::read(&message).answers.len(), 3);
+        firsts[usize::from(message[query.len() + 15]) - 1] += 1;
+    }
+    assert_eq!(firsts, [10; 3]);
+}
+
+#[test]
+fn less_room_than_the_answer_takes_is_truncation() {
+    let names = fixture::names().unwrap();
+    let query = Query::new(b"\x05hello\x02fn\x07example\0", 1).with_size(1232).to_wire();
+    for spare in 0..20 {
+        let room = query.len() + spare;
+        let (outcome, _) = laws::respond_lawfully(&names, &query, room, Role::Authoritative, Transport::Udp);
+        let Outcome::Answer(answer) = outcome else { panic!("{outcome:?}") };
+        assert_eq!((answer.truncated, answer.service), (spare < 16, Some(ServiceId(1))));
+    }
+}
+
+#[test]
+fn a_failure_says_so_with_an_extended_error() {
+    let plain = Query::new(b"\x05later\x02fn\x07example\0", 1);
+    let mut message = plain.to_wire();
+    let len = message.len();
+    assert_eq!(servfail(&mut message, len, Role::Intercept), Some(len));
+    assert_eq!((&message[2..4], oracle::read(&message).rcode), (&[0x81, 0x82][..], 2));
+
+    let query = plain.with_size(512).to_wire();
+    let mut message = [&query[..], &[0; 100]].concat();
+    let len = servfail(&mut message, query.len(), Role::Authoritative).unwrap();
+    assert_eq!(oracle::read(&message[..len]).rcode, 2);
+    assert_eq!(message[len - 8..len], [0, 6, 0, 15, 0, 2, 0, 14], "RFC 8914: Not Ready");
+    // Without room for the option there is still an answer.
+    let mut message = query.clone();
+    assert_eq!(servfail(&mut message, query.len(), Role::Authoritative), Some(query.len()));
+    assert_eq!(oracle::read(&message).opt, Some((1232, 0, false)));
+    // Not a query.
+    assert_eq!(servfail(&mut message, query.len(), Role::Authoritative), None);
+    assert_eq!(servfail(&mut [0; 12], 12, Role::Authoritative), None);
+    assert_eq!(servfail(&mut [0; 12], 13, Role::Authoritative), None);
+}

@@ -1,0 +1,177 @@
+//! Random queries against the model, and random bytes against the laws.
+
+use millrace_fastpath::dns::{Outcome, Role, Transport, servfail};
+use millrace_fastpath::tables::names::Zone;
+use proptest::prelude::*;
+
+use super::model::{Expected, expect};
+use super::query::{Opt, Query};
+use super::{fixture, laws, oracle};
+
+/// Every owner of the fixture, its parents, and a child of each.
+fn pool() -> Vec<Vec<u8>> {
+    let zones: Vec<Zone> = fixture::zones();
+    let mut pool = Vec::new();
+    for zone in &zones {
+        let records = zone.records.iter().map(|record| &record.owner);
+        let bindings = zone.bindings.iter().map(|binding| &binding.name);
+        for owner in records.chain(bindings).chain([&zone.apex]) {
+            let mut rest = owner.as_bytes();
+            loop {
+                pool.push(rest.to_vec());
+                pool.push([b"\x02no", rest].concat());
+                match rest[0] {
+                    0 => break,
+                    len => rest = &rest[usize::from(len) + 1..],
+                }
+            }
+        }
+    }
+    pool.sort();
+    pool.dedup();
+    pool
+}
+
+/// Upper or lower case by the bits of `spelling`; length bytes are no letters.
+fn spell(name: &mut [u8], spelling: u64) {
+    for (index, byte) in name.iter_mut().enumerate() {
+        if byte.is_ascii_alphabetic() && spelling >> (index % 64) & 1 == 1 {
+            *byte ^= 0x20;
+        }
+    }
+}
+
+fn any_opt() -> impl Strategy<Value = Opt> {
+    let size = prop_oneof![Just(0_u16), Just(512), Just(600), Just(1232), Just(4096), any::<u16>()];
+    let option = (any::<u16>(), prop::collection::vec(any::<u8>(), 0..20));
+    (size, any::<u16>(), prop::collection::vec(option, 0..3)).prop_map(|(size, flags, options)| Opt {
+        size,
+        version: 0,
+        flags,
+        options,
+    })
+}
+
+fn any_query() -> impl Strategy<Value = Query> {
+    let kinds: Vec<u16> = vec![1, 1, 1, 28, 28, 2, 5, 6, 12, 13, 15, 16, 33, 41, 64, 65, 255, 65280];
+    // Opcode QUERY, and any other bit but QR.
+    let flags = (any::<u8>(), any::<u8>()).prop_map(|(a, b)| [a & 0x07, b]);
+    (
+        prop::sample::select(pool()),
+        any::<u64>(),
+        prop::sample::select(kinds),
+        any::<u16>(),
+        flags,
+        prop::option::of(any_opt()),
+    )
+        .prop_map(|(mut name, spelling, kind, id, flags, opt)| {
+            spell(&mut name, spelling);
+            Query { name, kind, class: 1, id, flags, opt }
+        })
+}
+
+fn any_role() -> impl Strategy<Value = (Role, Transport)> {
+    let roles = vec![Role::Authoritative, Role::Intercept];
+    (prop::sample::select(roles), prop::sample::select(vec![Transport::Udp, Transport::Tcp]))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 2000,
+        // A failing case is printed in full.
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn answers_say_what_the_zones_say(query in any_query(), (role, transport) in any_role()) {
+        let names = fixture::names().unwrap();
+        let wire = query.to_wire();
+        let room = match transport { Transport::Udp => 1232, Transport::Tcp => 65_535 };
+        let (outcome, message) = laws::respond_lawfully(&names, &wire, room, role, transport);
+        let expected = expect(&fixture::zones(), &query.name, query.kind, role);
+        match (outcome, expected) {
+            (Outcome::NotOurs, Expected::NotOurs) => {}
+            (Outcome::Deferred(service), Expected::Deferred(of)) => prop_assert_eq!(service, of),
+            (Outcome::Answer(answer), Expected::Reply { rcode, authoritative, answers, authorities, wakes }) => {
+                let reading = oracle::read(&message);
+                prop_assert_eq!(reading.rcode, rcode);
+                prop_assert_eq!(message[2] & 0x04 != 0, authoritative);
+                prop_assert_eq!(answer.service, wakes);
+                prop_assert_eq!(
+                    reading.opt,
+                    query.opt.as_ref().map(|opt| (1232, 0, opt.flags & 0x8000 != 0))
+                );
+                // Owners are two bytes in the answer.
+                let records = answers.iter().map(|rr| 12 + rr.3.len()).sum::<usize>()
+                    + authorities.iter().map(|rr| 12 + rr.3.len()).sum::<usize>();
+                let opt_len = if query.opt.is_some() { 11 } else { 0 };
+                let whole = 12 + query.name.len() + 4 + records + opt_len;
+                let max = match (transport, &query.opt) {
+                    (Transport::Tcp, _) => 65_535,
+                    (Transport::Udp, None) => 512,
+                    (Transport::Udp, Some(opt)) => usize::from(opt.size.clamp(512, 1232)),
+                };
+                prop_assert_eq!(answer.truncated, whole > max);
+                if !answer.truncated {
+                    prop_assert_eq!(message.len(), whole);
+                    prop_assert_eq!(reading.answers, answers);
+                    prop_assert_eq!(reading.authorities, authorities);
+                }
+            }
+            (outcome, expected) => prop_assert!(false, "{outcome:?} but {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn changed_queries_break_no_law(
+        query in any_query(),
+        class in prop::sample::select(vec![1_u16, 1, 3, 4, 254, 255]),
+        version in prop::sample::select(vec![0_u8, 0, 1, 255]),
+        flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        cut in prop::option::of(any::<prop::sample::Index>()),
+        tail in prop::collection::vec(any::<u8>(), 0..4),
+        room in 0_usize..700,
+        (role, transport) in any_role(),
+    ) {
+        let names = fixture::names().unwrap();
+        let mut query = Query { class, ..query };
+        if let Some(opt) = &mut query.opt {
+            opt.version = version;
+        }
+        let mut wire = query.to_wire();
+        for (at, byte) in flips {
+            let at = at.index(wire.len());
+            wire[at] = byte;
+        }
+        if let Some(cut) = cut {
+            wire.truncate(cut.index(wire.len() + 1));
+        }
+        wire.extend(tail);
+        check(&names, &wire, room, role, transport);
+    }
+
+    #[test]
+    fn random_bytes_break_no_law(
+        wire in prop::collection::vec(any::<u8>(), 0..80),
+        room in 0_usize..700,
+        (role, transport) in any_role(),
+    ) {
+        check(&fixture::names().unwrap(), &wire, room, role, transport);
+    }
+}
+
+fn check(
+    names: &millrace_fastpath::tables::Names,
+    wire: &[u8],
+    room: usize,
+    role: Role,
+    transport: Transport,
+) {
+    let (outcome, message) = laws::respond_lawfully(names, wire, room, role, transport);
+    if matches!(outcome, Outcome::Answer(_)) {
+        oracle::read(&message);
+    }
+    let mut failed = wire.to_vec();
+    servfail(&mut failed, wire.len(), role);
+}
