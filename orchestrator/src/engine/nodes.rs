@@ -167,7 +167,8 @@ impl Engine {
             }
             return;
         };
-        if record.service != status.service || record.function != status.function {
+        // A node that doesn't know an instance any more can't say what it was.
+        if !gone && (record.service != status.service || record.function != status.function) {
             warn!(instance = %id, node, service = status.service, "an instance changed its service; ignored");
             return;
         }
