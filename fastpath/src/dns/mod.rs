@@ -25,11 +25,13 @@
 //! Queries for A, AAAA, HTTPS and SVCB of a name that leads to a service name it in the [`Outcome`]: they can wake it.
 
 mod edns;
+mod fetch;
 mod message;
 mod query;
 mod respond;
 
 pub use edns::UDP_PAYLOAD_MAX;
+pub use fetch::fetch;
 pub use message::{CLASS_IN, HEADER_LEN, Rcode, RecordType};
 pub use respond::{respond, servfail};
 

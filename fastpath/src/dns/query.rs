@@ -110,12 +110,7 @@ impl Query {
     /// The name, folded, for look-ups.
     #[inline]
     pub(super) fn folded(&self, message: &[u8]) -> Folded {
-        let mut folded = Folded { bytes: [0; NAME_WIRE_MAX], len: self.name_len };
-        let name = message.get(HEADER_LEN..HEADER_LEN + self.name_len).unwrap_or(&[]);
-        for (to, from) in folded.bytes.iter_mut().zip(name) {
-            *to = fold(*from);
-        }
-        folded
+        Folded::of(message.get(HEADER_LEN..HEADER_LEN + self.name_len).unwrap_or(&[]))
     }
 }
 
@@ -126,6 +121,21 @@ pub(super) struct Folded {
 }
 
 impl Folded {
+    /// Folds the name that `bytes` start with.
+    #[inline]
+    pub(super) fn new(bytes: &[u8]) -> Option<Self> {
+        Some(Self::of(bytes.get(..wire_len(bytes).ok()?)?))
+    }
+
+    #[inline]
+    fn of(name: &[u8]) -> Self {
+        let mut folded = Self { bytes: [0; NAME_WIRE_MAX], len: name.len() };
+        for (to, from) in folded.bytes.iter_mut().zip(name) {
+            *to = fold(*from);
+        }
+        folded
+    }
+
     #[inline]
     pub(super) fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or(&[])

@@ -23,7 +23,7 @@ pub use record::{NameBinding, NamesError, Record, RecordData, Soa, Zone};
 pub(crate) use name::{fold, wire_len};
 
 use self::node::{Builder, SetBuilder};
-use super::paged::PagedMap;
+use super::paged::{PagedMap, Probe};
 use crate::dns::{CLASS_IN, HEADER_LEN, RecordType};
 
 /// Zones and names; see the [module](self).
@@ -159,6 +159,12 @@ impl Names {
     #[inline]
     pub fn get_hashed(&self, hash: u64, folded: &[u8]) -> Option<&Node> {
         self.nodes.get(hash, folded).map(|(node, ())| node)
+    }
+
+    /// Where the node of a hash would be, for a vector of look-ups.
+    #[inline]
+    pub(crate) fn probe(&self, hash: u64) -> Probe<'_, Node, ()> {
+        self.nodes.probe(hash)
     }
 
     /// The zone of a node of this table.

@@ -30,18 +30,16 @@ pub struct Probe<'a, K, V> {
     candidates: Candidates,
 }
 
-#[derive(Clone)]
 struct Root<K, V> {
-    directories: Box<[Arc<Directory<K, V>>]>,
+    directories: Box<[Directory<K, V>]>,
     /// log2 of the number of directories.
     directory_bits: u32,
     /// log2 of the number of pages in each directory.
     page_bits: u32,
 }
 
-struct Directory<K, V> {
-    pages: Box<[Arc<Page<K, V>>]>,
-}
+/// Pages, directly behind the root's pointer: one wait for memory less.
+type Directory<K, V> = Arc<[Arc<Page<K, V>>]>;
 
 #[repr(align(32))]
 struct Page<K, V> {
@@ -142,6 +140,13 @@ impl<K: Clone + Eq, V: Clone> PagedMap<K, V> {
 }
 
 impl<'a, K, V> Probe<'a, K, V> {
+    /// The entry that [`Probe::find`] will most likely find, by its hash alone: to touch it, not to trust it.
+    #[inline]
+    pub fn peek(&self) -> Option<(&'a K, &'a V)> {
+        let slot = self.page.slots.get(self.candidates.clone().next()?)?;
+        (slot.hash == self.hash).then_some((&slot.key, &slot.value))
+    }
+
     /// The entry with the probed hash and this key.
     #[inline]
     pub fn find<Q>(self, key: &Q) -> Option<(&'a K, &'a V)>
@@ -169,12 +174,8 @@ impl<K, V> Root<K, V> {
     fn new(pages_log2: u32) -> Self {
         let directory_bits = pages_log2.div_ceil(2);
         let page_bits = pages_log2 - directory_bits;
-        let directories = (0..1_usize << directory_bits)
-            .map(|_| {
-                let pages = (0..1_usize << page_bits).map(|_| Arc::new(Page::new())).collect();
-                Arc::new(Directory { pages })
-            })
-            .collect();
+        let directory = || (0..1_usize << page_bits).map(|_| Arc::new(Page::new())).collect();
+        let directories = (0..1_usize << directory_bits).map(|_| directory()).collect();
         Self { directories, directory_bits, page_bits }
     }
 
@@ -193,11 +194,11 @@ impl<K, V> Root<K, V> {
     #[inline]
     fn page(&self, hash: u64) -> &Page<K, V> {
         let (directory, page) = self.place(hash);
-        &self.directories[directory].pages[page]
+        &self.directories[directory][page]
     }
 
     fn slots(&self) -> impl Iterator<Item = &Slot<K, V>> {
-        self.directories.iter().flat_map(|directory| &directory.pages).flat_map(|page| {
+        self.directories.iter().flat_map(|directory| &**directory).flat_map(|page| {
             std::iter::successors(Some(&**page), |page| page.next.as_deref()).flat_map(|page| &page.slots)
         })
     }
@@ -206,8 +207,7 @@ impl<K, V> Root<K, V> {
 impl<K: Clone + Eq, V: Clone> Root<K, V> {
     fn page_mut(&mut self, hash: u64) -> &mut Page<K, V> {
         let (directory, page) = self.place(hash);
-        let directory = Arc::make_mut(&mut self.directories[directory]);
-        Arc::make_mut(&mut directory.pages[page])
+        Arc::make_mut(&mut Arc::make_mut(&mut self.directories[directory])[page])
     }
 
     /// The same entries in twice the pages.
@@ -307,6 +307,7 @@ fn tag_of(hash: u64) -> u8 {
 
 /// Slots whose tag may match: one bit per slot, eight tags compared at a time. A slot behind a matching one can be
 /// named wrongly (a borrow in the subtraction); its hash is compared anyway.
+#[derive(Clone)]
 struct Candidates {
     words: [u64; PAGE_SLOTS_MAX / 8],
     word: usize,
@@ -363,9 +364,9 @@ impl<K: fmt::Debug, V: fmt::Debug> fmt::Debug for PagedMap<K, V> {
     }
 }
 
-impl<K, V> Clone for Directory<K, V> {
+impl<K, V> Clone for Root<K, V> {
     fn clone(&self) -> Self {
-        Self { pages: self.pages.clone() }
+        Self { directories: self.directories.clone(), ..*self }
     }
 }
 
@@ -457,7 +458,7 @@ mod tests {
         map.insert(hash(0, 5), 5, 1);
         let pairs = || old.root.directories.iter().zip(&map.root.directories);
         assert_eq!(pairs().filter(|(old, new)| !Arc::ptr_eq(old, new)).count(), 1);
-        let pages = pairs().flat_map(|(old, new)| old.pages.iter().zip(&new.pages));
+        let pages = pairs().flat_map(|(old, new)| old.iter().zip(&**new));
         assert_eq!(pages.filter(|(old, new)| !Arc::ptr_eq(old, new)).count(), 1);
         assert_eq!(old.get(hash(0, 5), &5), Some((&5, &0)));
     }
