@@ -1,4 +1,40 @@
 //! The nodes of the packet path; one file each.
+//!
+//! ```text
+//! rx burst ─► classify ─┬─► dns ──────┬─► output (answers)
+//!                       │             └─► transit (not ours)
+//!                       ├─► service ──┬─► transit (translated)
+//!                       │             └─► hold slab
+//!                       ├─► host ─────► slowpath
+//!                       ├─► transit ──┬─► output
+//!                       │             └─► slowpath (neighbour unknown)
+//!                       └─► hand-over ring of the flow's owner
+//! ```
+//!
+//! A node takes the packets of its lane and puts each into another lane, into a hold, or among those to be freed. It
+//! counts frames, vectors, cycles and named drops, and says of a traced frame what it decided.
+
+pub mod classify;
+pub mod dns;
+pub mod host;
+pub mod output;
+mod reply;
+mod rewrite;
+pub mod service;
+pub mod transit;
+
+use crate::clock::Nanos;
+use crate::counters::WorkerCounters;
+use crate::driver::{BURST_MAX, Frame, PortId};
+use crate::flow::FlowHasher;
+use crate::hold::Holds;
+use crate::packet::{L3, NOT_TRACED, Origin, Packet};
+use crate::queue::Queues;
+use crate::slots::Slots;
+use crate::tables::Tables;
+use crate::tables::interfaces::InterfaceId;
+use crate::trace::{DETAIL_BYTES, TraceBuffer, TraceLine};
+use crate::wake::Waker;
 
 /// The nodes, in the order in which a frame meets them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,4 +75,179 @@ impl NodeId {
             NodeId::Output => "output",
         }
     }
+}
+
+/// The names of a node's drops, in the order of its counters.
+pub fn drop_names(node: NodeId) -> &'static [&'static str] {
+    match node {
+        NodeId::Classify => classify::Drop::NAMES,
+        NodeId::Dns => dns::Drop::NAMES,
+        NodeId::Service => service::Drop::NAMES,
+        NodeId::Host => host::Drop::NAMES,
+        NodeId::Transit => transit::Drop::NAMES,
+        NodeId::Output => output::Drop::NAMES,
+    }
+}
+
+/// Declares a node's drops: one variant, one counter, one name for the operator.
+macro_rules! drops {
+    ($(#[$doc:meta])* $vis:vis enum Drop { $($(#[$variant_doc:meta])* $variant:ident => $name:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(usize)]
+        $vis enum Drop { $($(#[$variant_doc])* $variant,)+ }
+
+        impl Drop {
+            /// The names, in the order of the counters.
+            pub const NAMES: &'static [&'static str] = &[$($name),+];
+
+            /// The name that operators see.
+            pub fn name(self) -> &'static str {
+                Self::NAMES[self as usize]
+            }
+        }
+
+        const _: () = assert!(Drop::NAMES.len() <= $crate::node::DROPS_PER_NODE_MAX);
+    };
+}
+pub(crate) use drops;
+
+/// How a frame that leaves by a port is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leaving {
+    /// As the packet that arrived.
+    Forwarded,
+    /// Turned into an answer.
+    Answered,
+    /// Out of a hold (also when it has become an answer there).
+    Released,
+    /// From the slowpath.
+    Injected,
+}
+
+/// A frame on its way out.
+#[derive(Debug)]
+pub struct Outgoing<F> {
+    /// The frame, untagged.
+    pub frame: F,
+    /// Where it leaves.
+    pub interface: InterfaceId,
+    /// How it is counted.
+    pub leaving: Leaving,
+    /// The number of its trace.
+    pub trace: u16,
+}
+
+/// The lanes between the nodes, with room for a round of frames each, taken at start.
+#[derive(Debug)]
+pub struct Lanes<F> {
+    /// To [`dns`].
+    pub dns: Vec<Packet<F>>,
+    /// To [`service`].
+    pub service: Vec<Packet<F>>,
+    /// To [`service`]: packets whose time in a hold is over.
+    pub expired: Vec<Packet<F>>,
+    /// To [`host`].
+    pub host: Vec<Packet<F>>,
+    /// To [`transit`].
+    pub transit: Vec<Packet<F>>,
+    /// To [`output`].
+    pub output: Vec<Outgoing<F>>,
+    /// To the owners of their flows: worker and packet.
+    pub hand_over: Vec<(usize, Packet<F>)>,
+    /// Frames whose way ends here; the worker gives them back to the driver.
+    pub free: Vec<F>,
+}
+
+impl<F> Default for Lanes<F> {
+    fn default() -> Self {
+        Self {
+            dns: Vec::with_capacity(BURST_MAX),
+            service: Vec::with_capacity(BURST_MAX),
+            expired: Vec::with_capacity(BURST_MAX),
+            host: Vec::with_capacity(BURST_MAX),
+            transit: Vec::with_capacity(BURST_MAX),
+            output: Vec::with_capacity(BURST_MAX),
+            hand_over: Vec::with_capacity(BURST_MAX),
+            free: Vec::with_capacity(BURST_MAX * 2),
+        }
+    }
+}
+
+/// What every node sees besides its packets.
+pub struct Context<'a> {
+    /// The snapshot of this round.
+    pub tables: &'a Tables,
+    /// Phases and wakes of the services.
+    pub slots: &'a Slots,
+    /// This worker's counters.
+    pub counters: &'a WorkerCounters,
+    /// This worker's queues.
+    pub queues: &'a Queues,
+    /// The time of this round.
+    pub now: Nanos,
+    /// This worker's index.
+    pub worker: usize,
+    /// How many workers there are.
+    pub workers: usize,
+    /// Computes whose flow it is.
+    pub hasher: &'a FlowHasher,
+    /// What this worker holds.
+    pub holds: &'a mut Holds,
+    /// What wakes services.
+    pub waker: &'a mut Waker,
+    /// The trace that is being taken, if any.
+    pub trace: Option<&'a mut TraceBuffer>,
+}
+
+impl Context<'_> {
+    /// Ends a packet's way at a named drop.
+    #[inline]
+    pub fn drop<F: Frame>(
+        &mut self,
+        node: NodeId,
+        reason: usize,
+        name: &'static str,
+        packet: Packet<F>,
+        lanes: &mut Lanes<F>,
+    ) {
+        self.trace(node, name, &packet);
+        self.counters.node(node).drops[reason].add(1);
+        self.ended(packet.meta.origin, &self.counters.fates.dropped, &self.counters.fates.release_dropped);
+        lanes.free.push(packet.frame);
+    }
+
+    /// Counts the end of a packet's way in one of two ways, by where the way began.
+    #[inline]
+    pub fn ended(&self, origin: Origin, arrival: &crate::counters::Counter, hold: &crate::counters::Counter) {
+        match origin {
+            Origin::Arrival => arrival.add(1),
+            Origin::Hold => hold.add(1),
+        }
+    }
+
+    /// Notes what a node decided of a traced packet.
+    #[inline]
+    pub fn trace<F: Frame>(&mut self, node: NodeId, decision: &'static str, packet: &Packet<F>) {
+        if packet.meta.trace != NOT_TRACED {
+            self.trace_bytes(node, decision, packet.meta.trace, packet.frame.bytes());
+        }
+    }
+
+    /// The same for a frame whose headers are no longer kept apart.
+    #[cold]
+    pub fn trace_bytes(&mut self, node: NodeId, decision: &'static str, trace: u16, bytes: &[u8]) {
+        let Some(buffer) = self.trace.as_deref_mut() else { return };
+        let mut detail = [0; DETAIL_BYTES];
+        let from = bytes.get(L3..).unwrap_or(&[]);
+        let len = from.len().min(DETAIL_BYTES);
+        detail[..len].copy_from_slice(&from[..len]);
+        buffer.push(TraceLine { frame: trace, node, decision, detail, detail_len: len as u8 });
+    }
+}
+
+/// The port of an interface, for frames that leave.
+#[inline]
+pub(crate) fn port_of(tables: &Tables, interface: InterfaceId) -> Option<PortId> {
+    tables.interfaces.get(interface).map(|interface| interface.port)
 }

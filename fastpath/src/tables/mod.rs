@@ -8,6 +8,7 @@ pub mod interfaces;
 pub mod names;
 pub mod neighbours;
 pub mod paged;
+pub mod policy;
 pub mod routes;
 pub mod services;
 
@@ -16,6 +17,7 @@ use std::sync::Arc;
 pub use interfaces::{Interface, InterfaceId, Interfaces};
 pub use names::Names;
 pub use neighbours::Neighbours;
+pub use policy::{NatPorts, Policy};
 pub use routes::{NextHop, Routes};
 pub use services::{ServiceId, Services};
 
@@ -38,4 +40,6 @@ pub struct Tables {
     pub services: Arc<Services>,
     /// Zones and names.
     pub names: Names,
+    /// What holds for all traffic.
+    pub policy: Policy,
 }

@@ -1,0 +1,568 @@
+//! The flow table of one worker: fixed in size, one cache line a flow, no timers.
+//!
+//! ```text
+//!   hash ─► bucket A [8 tags | 8 positions]  ─┐
+//!       └─► bucket B [8 tags | 8 positions]  ─┴─► flows[position]   (64 bytes)
+//! ```
+//!
+//! The index is a two-choice bucketed table; a bucket is one cache line, and most misses end there. A flow has one
+//! entry, by its client's side; where the source is translated, a second one, by the appliance's side. When both
+//! buckets are full the entry least recently used makes room. Expiry is a slow sweep over the flows.
+
+use crate::addr::Addr;
+use crate::clock::Nanos;
+use crate::tables::services::{InstanceSlotId, ServiceId};
+use crate::wire::{TCP, tcp};
+
+const WAYS: usize = 8;
+/// Marks an index entry as the appliance's side of a flow.
+const NAT_SIDE: u32 = 1 << 31;
+/// Flows one worker can be given; positions have to leave a bit for the side.
+pub const FLOWS_MAX: usize = 1 << 26;
+
+/// Seconds without a packet after which a flow is forgotten: a SYN that was never answered,
+pub const NEW_SECONDS: u16 = 10;
+/// an established TCP connection (idle ones are kept alive by their ends within this, or they are gone),
+pub const ESTABLISHED_SECONDS: u16 = 3600;
+/// one that was closed (RFC 9293 asks two segment lifetimes of the ends; the middle has only to see the last ACK),
+pub const CLOSING_SECONDS: u16 = 10;
+/// and a UDP conversation (RFC 4787 §4.3 asks for two minutes at least).
+pub const UDP_SECONDS: u16 = 120;
+
+/// How far a flow is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(u8)]
+pub enum FlowState {
+    /// Only the client has been heard.
+    #[default]
+    New,
+    /// Both sides have been heard.
+    Established,
+    /// A FIN or RST went by.
+    Closing,
+}
+
+impl FlowState {
+    /// The name that operators see.
+    pub fn name(self) -> &'static str {
+        match self {
+            FlowState::New => "new",
+            FlowState::Established => "established",
+            FlowState::Closing => "closing",
+        }
+    }
+}
+
+/// A flow; one cache line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct Flow {
+    /// The client's address.
+    pub client: Addr,
+    /// The service's address.
+    pub vip: Addr,
+    /// The instance's address.
+    pub instance: Addr,
+    /// The client's port.
+    pub client_port: u16,
+    /// The service's port.
+    pub vip_port: u16,
+    /// The instance's port.
+    pub instance_port: u16,
+    /// The appliance's port towards the instance; 0 where the client's address is kept.
+    pub nat_port: u16,
+    /// The service.
+    pub service: ServiceId,
+    /// The instance's slot, for counting.
+    pub instance_slot: InstanceSlotId,
+    last_seconds: u16,
+    protocol: u8,
+    state: FlowState,
+}
+
+const _: () = assert!(size_of::<Flow>() == 64);
+
+/// Which way a packet of a flow goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Client to instance.
+    Forward,
+    /// Instance to client.
+    Return,
+}
+
+/// What a new flow is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Opening {
+    /// Transport protocol.
+    pub protocol: u8,
+    /// Client address and port.
+    pub client: (Addr, u16),
+    /// Service address and port.
+    pub vip: (Addr, u16),
+    /// Instance address and port.
+    pub instance: (Addr, u16),
+    /// Appliance address and port, and their hash, where the source is translated.
+    pub nat: Option<(Addr, u16, u64)>,
+    /// The service.
+    pub service: ServiceId,
+    /// The instance's slot.
+    pub instance_slot: InstanceSlotId,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C, align(64))]
+struct Bucket {
+    tags: [u16; WAYS],
+    entries: [u32; WAYS],
+}
+
+/// A flow that left the table, for the counters of its service and instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gone {
+    /// Its service.
+    pub service: ServiceId,
+    /// Its instance.
+    pub instance_slot: InstanceSlotId,
+}
+
+/// The flows of one worker.
+#[derive(Debug)]
+pub struct FlowTable {
+    buckets: Box<[Bucket]>,
+    flows: Box<[Flow]>,
+    /// Beside the flows, touched only for those with a translated source.
+    nat_addrs: Box<[Addr]>,
+    /// Both index hashes of a flow, touched when it leaves.
+    hashes: Box<[[u64; 2]]>,
+    free: Vec<u32>,
+    in_use: usize,
+    used_max: usize,
+    sweep_at: usize,
+}
+
+impl FlowTable {
+    /// Takes the memory for `flows` flows (at most [`FLOWS_MAX`]).
+    pub fn new(flows: usize) -> Self {
+        let flows = flows.clamp(1, FLOWS_MAX);
+        // Twice as many entries as flows, so that both sides of each fit and buckets stay half empty.
+        let buckets = (flows * 4 / WAYS).next_power_of_two().max(2);
+        Self {
+            buckets: vec![Bucket::default(); buckets].into_boxed_slice(),
+            flows: vec![EMPTY; flows].into_boxed_slice(),
+            nat_addrs: vec![Addr::default(); flows].into_boxed_slice(),
+            hashes: vec![[0; 2]; flows].into_boxed_slice(),
+            free: Vec::with_capacity(flows),
+            in_use: 0,
+            used_max: 0,
+            sweep_at: 0,
+        }
+    }
+
+    /// Flows now.
+    pub fn len(&self) -> usize {
+        self.in_use
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.in_use == 0
+    }
+
+    /// Flows that fit.
+    pub fn capacity(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// The flow that a packet belongs to. `hash` is that of the packet's source for a packet to a service, that of its
+    /// destination for one from an instance; `source` and `destination` are the packet's own.
+    #[inline]
+    pub fn find(
+        &self,
+        hash: u64,
+        protocol: u8,
+        source: (Addr, u16),
+        destination: (Addr, u16),
+    ) -> Option<(u32, Direction)> {
+        let tag = tag(hash);
+        for bucket in self.candidates(hash) {
+            let bucket = &self.buckets[bucket];
+            for way in 0..WAYS {
+                if bucket.tags[way] != tag {
+                    continue;
+                }
+                let entry = bucket.entries[way];
+                let position = entry & !NAT_SIDE;
+                let flow = &self.flows[position as usize];
+                if flow.protocol != protocol {
+                    continue;
+                }
+                let client = (flow.client, flow.client_port);
+                let instance = (flow.instance, flow.instance_port);
+                if entry & NAT_SIDE != 0 {
+                    if source == instance && destination == (self.nat_addrs[position as usize], flow.nat_port)
+                    {
+                        return Some((position, Direction::Return));
+                    }
+                } else if source == client && destination == (flow.vip, flow.vip_port) {
+                    return Some((position, Direction::Forward));
+                } else if flow.nat_port == 0 && destination == client && source == instance {
+                    return Some((position, Direction::Return));
+                }
+            }
+        }
+        None
+    }
+
+    /// A flow by the position that [`FlowTable::find`] gave.
+    #[inline]
+    pub fn get(&self, position: u32) -> &Flow {
+        &self.flows[position as usize]
+    }
+
+    /// The appliance's address towards the instance of a flow with a `nat_port`.
+    #[inline]
+    pub fn nat_addr(&self, position: u32) -> Addr {
+        self.nat_addrs[position as usize]
+    }
+
+    /// Notes that a packet of the flow went by.
+    #[inline]
+    pub fn touch(&mut self, position: u32, direction: Direction, tcp_flags: u8, now: Nanos) {
+        let flow = &mut self.flows[position as usize];
+        flow.last_seconds = seconds(now);
+        if flow.protocol == TCP && tcp_flags & (tcp::FIN | tcp::RST) != 0 {
+            flow.state = FlowState::Closing;
+        } else if direction == Direction::Return && flow.state == FlowState::New {
+            flow.state = FlowState::Established;
+        }
+    }
+
+    /// Whether a SYN on this flow begins a new connection rather than repeating the old one's.
+    pub fn is_closing(&self, position: u32) -> bool {
+        self.flows[position as usize].state == FlowState::Closing
+    }
+
+    /// Adds a flow and returns its position. Flows that have to leave for it are told to `on_gone`: at most one for its
+    /// place and one for each of its sides.
+    pub fn insert(&mut self, hash: u64, opening: &Opening, now: Nanos, mut on_gone: impl FnMut(Gone)) -> u32 {
+        let position = self.place(hash, now, &mut on_gone);
+        self.in_use += 1;
+        self.flows[position as usize] = Flow {
+            client: opening.client.0,
+            vip: opening.vip.0,
+            instance: opening.instance.0,
+            client_port: opening.client.1,
+            vip_port: opening.vip.1,
+            instance_port: opening.instance.1,
+            nat_port: opening.nat.map_or(0, |(_, port, _)| port),
+            service: opening.service,
+            instance_slot: opening.instance_slot,
+            last_seconds: seconds(now),
+            protocol: opening.protocol,
+            state: FlowState::New,
+        };
+        self.hashes[position as usize] = [hash, 0];
+        self.link(hash, position, now, &mut on_gone);
+        if let Some((addr, _, nat_hash)) = opening.nat {
+            self.nat_addrs[position as usize] = addr;
+            self.hashes[position as usize][1] = nat_hash;
+            self.link(nat_hash, position | NAT_SIDE, now, &mut on_gone);
+        }
+        position
+    }
+
+    /// A place for a flow of this hash: a free one, a fresh one, or that of the oldest flow in its buckets.
+    fn place(&mut self, hash: u64, now: Nanos, on_gone: &mut impl FnMut(Gone)) -> u32 {
+        if let Some(position) = self.free.pop() {
+            return position;
+        }
+        if self.used_max < self.flows.len() {
+            self.used_max += 1;
+            return (self.used_max - 1) as u32;
+        }
+        // Without a flow in its own buckets, whichever the sweep looks at next: every place is in use here.
+        let oldest = self.oldest(hash, now, None).unwrap_or((self.sweep_at % self.flows.len()) as u32);
+        on_gone(self.unlink(oldest));
+        oldest
+    }
+
+    /// Removes a flow.
+    pub fn remove(&mut self, position: u32) -> Gone {
+        let gone = self.unlink(position);
+        self.free.push(position);
+        gone
+    }
+
+    /// Looks at the next `budget` flows and removes those that have been silent for too long.
+    pub fn sweep(&mut self, budget: usize, now: Nanos, mut on_gone: impl FnMut(Gone)) {
+        for _ in 0..budget.min(self.used_max) {
+            if self.sweep_at >= self.used_max {
+                self.sweep_at = 0;
+            }
+            let position = self.sweep_at as u32;
+            self.sweep_at += 1;
+            let flow = &self.flows[position as usize];
+            if flow.protocol != 0 && age(flow, now) >= timeout(flow) {
+                on_gone(self.remove(position));
+            }
+        }
+    }
+
+    /// The flows, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &Flow)> {
+        self.flows[..self.used_max]
+            .iter()
+            .enumerate()
+            .filter(|(_, flow)| flow.protocol != 0)
+            .map(|(position, flow)| (position as u32, flow))
+    }
+
+    #[inline]
+    fn candidates(&self, hash: u64) -> [usize; 2] {
+        let mask = self.buckets.len() - 1;
+        let first = hash as usize & mask;
+        // The second choice depends on the tag, not on the first bucket, and is never the same bucket.
+        let second = (first ^ (1 + (usize::from(tag(hash)).wrapping_mul(0x5bd1) & (mask >> 1)))) & mask;
+        [first, second]
+    }
+
+    fn link(&mut self, hash: u64, entry: u32, now: Nanos, on_gone: &mut impl FnMut(Gone)) {
+        let [first, second] = self.candidates(hash);
+        let room =
+            |table: &Self, bucket: usize| table.buckets[bucket].tags.iter().filter(|tag| **tag == 0).count();
+        if room(self, first) + room(self, second) == 0 {
+            let oldest = self.oldest(hash, now, Some(entry & !NAT_SIDE));
+            on_gone(
+                self.remove(oldest.expect("a flow fills at most two of sixteen ways, so another is there")),
+            );
+        }
+        let target = if room(self, first) >= room(self, second) { first } else { second };
+        let bucket = &mut self.buckets[target];
+        let way = bucket.tags.iter().position(|tag| *tag == 0).expect("the emptier bucket has room by now");
+        bucket.tags[way] = tag(hash);
+        bucket.entries[way] = entry;
+    }
+
+    /// The flow of these buckets that was silent longest, other than `except`.
+    fn oldest(&self, hash: u64, now: Nanos, except: Option<u32>) -> Option<u32> {
+        let mut best: Option<(u16, u32)> = None;
+        for bucket in self.candidates(hash) {
+            let bucket = &self.buckets[bucket];
+            for way in 0..WAYS {
+                let position = bucket.entries[way] & !NAT_SIDE;
+                if bucket.tags[way] == 0 || except == Some(position) {
+                    continue;
+                }
+                let age = age(&self.flows[position as usize], now);
+                if best.is_none_or(|(oldest, _)| age > oldest) {
+                    best = Some((age, position));
+                }
+            }
+        }
+        best.map(|(_, position)| position)
+    }
+
+    fn unlink(&mut self, position: u32) -> Gone {
+        let flow = self.flows[position as usize];
+        let [hash, nat_hash] = self.hashes[position as usize];
+        self.clear(hash, position);
+        if flow.nat_port != 0 {
+            self.clear(nat_hash, position | NAT_SIDE);
+        }
+        self.flows[position as usize].protocol = 0;
+        self.in_use -= 1;
+        Gone { service: flow.service, instance_slot: flow.instance_slot }
+    }
+
+    fn clear(&mut self, hash: u64, entry: u32) {
+        for bucket in self.candidates(hash) {
+            let bucket = &mut self.buckets[bucket];
+            for way in 0..WAYS {
+                if bucket.tags[way] != 0 && bucket.entries[way] == entry {
+                    bucket.tags[way] = 0;
+                    return;
+                }
+            }
+        }
+    }
+}
+
+const EMPTY: Flow = Flow {
+    client: Addr(0),
+    vip: Addr(0),
+    instance: Addr(0),
+    client_port: 0,
+    vip_port: 0,
+    instance_port: 0,
+    nat_port: 0,
+    service: ServiceId(0),
+    instance_slot: InstanceSlotId(0),
+    last_seconds: 0,
+    protocol: 0,
+    state: FlowState::New,
+};
+
+impl Flow {
+    /// Transport protocol number.
+    pub fn protocol(&self) -> u8 {
+        self.protocol
+    }
+
+    /// How far it is.
+    pub fn state(&self) -> FlowState {
+        self.state
+    }
+
+    /// Seconds since its last packet.
+    pub fn idle_seconds(&self, now: Nanos) -> u32 {
+        u32::from(age(self, now))
+    }
+}
+
+/// Sixteen bits of the hash that an empty way can't have.
+#[inline]
+fn tag(hash: u64) -> u16 {
+    // Bits that the bucket's position doesn't use, for any table that fits in memory.
+    ((hash >> 48) as u16).max(1)
+}
+
+/// Seconds, wrapping after 18 hours; ages stay far below that.
+#[inline]
+fn seconds(now: Nanos) -> u16 {
+    (now.0 / 1_000_000_000) as u16
+}
+
+fn age(flow: &Flow, now: Nanos) -> u16 {
+    seconds(now).wrapping_sub(flow.last_seconds)
+}
+
+fn timeout(flow: &Flow) -> u16 {
+    match (flow.protocol, flow.state) {
+        (TCP, FlowState::New) => NEW_SECONDS,
+        (TCP, FlowState::Established) => ESTABLISHED_SECONDS,
+        (TCP, FlowState::Closing) => CLOSING_SECONDS,
+        _ => UDP_SECONDS,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::super::key::FlowHasher;
+    use super::*;
+
+    fn opening(client: u16, nat: Option<u16>, hasher: &FlowHasher) -> Opening {
+        let own = Addr::v4([198, 51, 100, 1]);
+        Opening {
+            protocol: TCP,
+            client: (Addr::v4([10, 0, 0, 1]), client),
+            vip: (Addr::v4([203, 0, 113, 10]), 80),
+            instance: (Addr::v4([198, 51, 100, 7]), 8080),
+            nat: nat.map(|port| (own, port, hasher.hash(own, port, TCP))),
+            service: ServiceId(client % 3),
+            instance_slot: InstanceSlotId(0),
+        }
+    }
+
+    fn at(seconds: u64) -> Nanos {
+        Nanos(seconds * 1_000_000_000)
+    }
+
+    #[test]
+    fn both_directions_find_the_flow_and_strangers_do_not() {
+        let hasher = FlowHasher::new([1, 2]);
+        let mut table = FlowTable::new(64);
+        for nat in [None, Some(20_000)] {
+            let open = opening(if nat.is_some() { 1 } else { 2 }, nat, &hasher);
+            let hash = hasher.hash(open.client.0, open.client.1, TCP);
+            let position = table.insert(hash, &open, at(0), |_| panic!("there is room"));
+            assert_eq!(table.find(hash, TCP, open.client, open.vip), Some((position, Direction::Forward)));
+            assert_eq!(table.find(hash, 17, open.client, open.vip), None, "another protocol");
+            assert_eq!(table.find(hash, TCP, open.client, (open.vip.0, 81)), None, "another port");
+            let (to, to_hash) = match open.nat {
+                Some((addr, port, hash)) => ((addr, port), hash),
+                None => (open.client, hash),
+            };
+            assert_eq!(table.find(to_hash, TCP, open.instance, to), Some((position, Direction::Return)));
+            assert_eq!(table.find(to_hash, TCP, (open.instance.0, 1), to), None, "not from the instance");
+            table.remove(position);
+            assert_eq!(table.find(hash, TCP, open.client, open.vip), None);
+            assert_eq!(table.find(to_hash, TCP, open.instance, to), None);
+        }
+        assert!(table.is_empty());
+    }
+
+    #[test]
+    fn flows_leave_by_age_and_state_and_not_before() {
+        let hasher = FlowHasher::new([1, 2]);
+        let mut table = FlowTable::new(16);
+        let mut add = |port| {
+            let open = opening(port, None, &hasher);
+            table.insert(hasher.hash(open.client.0, open.client.1, TCP), &open, at(0), |_| {})
+        };
+        let (_new, established, closing) = (add(1), add(2), add(3));
+        table.touch(established, Direction::Return, tcp::ACK, at(0));
+        table.touch(closing, Direction::Return, tcp::ACK, at(0));
+        table.touch(closing, Direction::Forward, tcp::FIN, at(5));
+        let mut left = Vec::new();
+        for second in 5..u64::from(ESTABLISHED_SECONDS) + 2 {
+            table.sweep(16, at(second), |gone| left.push((second, gone.service.0)));
+        }
+        let expected = vec![
+            (u64::from(NEW_SECONDS), 1),
+            (5 + u64::from(CLOSING_SECONDS), 0),
+            (u64::from(ESTABLISHED_SECONDS), 2),
+        ];
+        assert_eq!(left, expected);
+    }
+
+    #[test]
+    fn a_full_table_gives_up_its_oldest_and_counts_them() {
+        let hasher = FlowHasher::new([3, 4]);
+        let mut table = FlowTable::new(64);
+        let mut gone = 0;
+        for port in 0..1000 {
+            let open = opening(port, Some(port + 1000), &hasher);
+            let hash = hasher.hash(open.client.0, open.client.1, TCP);
+            table.insert(hash, &open, at(u64::from(port) / 10), |_| gone += 1);
+            assert!(table.find(hash, TCP, open.client, open.vip).is_some(), "the newest is always found");
+        }
+        assert_eq!(table.len() + gone, 1000);
+        assert!(table.len() <= 64);
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_a_map(steps in prop::collection::vec((0u16..80, any::<bool>(), any::<bool>()), 1..400)) {
+            let hasher = FlowHasher::new([5, 6]);
+            let mut table = FlowTable::new(4096);
+            let mut model: HashMap<u16, u32> = HashMap::new();
+            for (client, add, nat) in steps {
+                let open = opening(client, nat.then_some(client + 1), &hasher);
+                let hash = hasher.hash(open.client.0, open.client.1, TCP);
+                match model.get(&client).copied() {
+                    None if add => {
+                        let position = table.insert(hash, &open, at(0), |_| panic!("there is room"));
+                        model.insert(client, position);
+                    }
+                    Some(position) if !add => {
+                        table.remove(position);
+                        model.remove(&client);
+                    }
+                    _ => {}
+                }
+                prop_assert_eq!(table.len(), model.len());
+                for client in 0..80 {
+                    let open = opening(client, None, &hasher);
+                    let hash = hasher.hash(open.client.0, open.client.1, TCP);
+                    let found = table.find(hash, TCP, open.client, open.vip).map(|(position, _)| position);
+                    prop_assert_eq!(found, model.get(&client).copied());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,433 @@
+//! Packets that wait for a function: copied into a slab taken at start, so that waiting never starves reception.
+//!
+//! ```text
+//!  by service   head ─► entry ─► entry ─► tail     oldest first; all of a service have the same patience, so the
+//!                                                  head is always the next to run out of time
+//!  by flow      key ─► entry                       a repeated first packet takes the place of the one it repeats
+//!  by prefix    /24 or /56 ─► entries              one neighbourhood can't take all the room
+//! ```
+
+use hashbrown::HashMap;
+
+use crate::addr::Addr;
+use crate::clock::Nanos;
+use crate::dns::Role;
+use crate::event::Trigger;
+use crate::packet::Meta;
+use crate::tables::services::{SERVICES_MAX, ServiceId};
+
+/// Bytes of a small place: a SYN with all options, a DNS query, a short datagram.
+const SMALL_BYTES: usize = 256;
+/// Bytes of a large place: a full frame (a QUIC Initial is at least 1 200 bytes, RFC 9000 §14.1).
+const LARGE_BYTES: usize = 1536;
+/// One large place for so many small ones.
+const SMALL_PER_LARGE: usize = 8;
+
+const NONE: u32 = u32::MAX;
+
+/// Tells first packets apart: two of the same key are one, repeated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct HoldKey {
+    /// Source address and port.
+    pub source: (Addr, u16),
+    /// Destination address and port.
+    pub destination: (Addr, u16),
+    /// IP protocol.
+    pub protocol: u8,
+    /// The id of a DNS query, for a resolver sends several from one port; 0 for everything else.
+    pub query_id: u16,
+}
+
+/// What is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// The packet that opens a flow.
+    FirstPacket,
+    /// A DNS query, by the role in which it will be answered.
+    Query(Role),
+}
+
+/// A packet to hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Parking<'a> {
+    /// For whom.
+    pub service: ServiceId,
+    /// Which.
+    pub key: HoldKey,
+    /// What kind.
+    pub held: Held,
+    /// What woke, or should wake, the service.
+    pub trigger: Trigger,
+    /// As it was classified.
+    pub meta: &'a Meta,
+    /// The frame.
+    pub bytes: &'a [u8],
+    /// Until when.
+    pub deadline: Nanos,
+    /// How many this worker may hold for the service.
+    pub service_max: u32,
+}
+
+/// Why a packet can't be held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The service's share of this worker is used up.
+    ServiceFull,
+    /// Its source's neighbourhood has its share.
+    PrefixFull,
+    /// This worker has no room.
+    WorkerFull,
+    /// It is longer than any place.
+    TooLong,
+}
+
+/// What became of a packet to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parked {
+    /// It waits.
+    Held,
+    /// It waits in the place of the one that it repeats.
+    Replaced,
+}
+
+/// A held packet as it waits.
+#[derive(Clone, Copy, Debug)]
+pub struct Waiting {
+    /// What kind.
+    pub held: Held,
+    /// What should wake the service.
+    pub trigger: Trigger,
+    /// As it was classified.
+    pub meta: Meta,
+    /// Until when.
+    pub deadline: Nanos,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    waiting: Waiting,
+    key: HoldKey,
+    next: u32,
+    place: u32,
+    len: u16,
+    large: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Queue {
+    head: u32,
+    tail: u32,
+    len: u32,
+}
+
+/// All that one worker holds.
+#[derive(Debug)]
+pub struct Holds {
+    entries: Vec<Entry>,
+    free: Vec<u32>,
+    small: Places,
+    large: Places,
+    queues: Box<[Queue]>,
+    /// Services with something held, in the order in which they began.
+    active: Vec<ServiceId>,
+    by_key: HashMap<HoldKey, u32>,
+    by_prefix: HashMap<u64, u32>,
+    entries_max: usize,
+    per_prefix_max: u32,
+}
+
+impl Holds {
+    /// Takes the memory for `entries_max` packets, at most `per_prefix_max` of them from one /24 or /56.
+    pub fn new(entries_max: usize, per_prefix_max: u32) -> Self {
+        let entries_max = entries_max.clamp(1, NONE as usize - 1);
+        Self {
+            entries: Vec::with_capacity(entries_max),
+            free: Vec::with_capacity(entries_max),
+            small: Places::new(entries_max, SMALL_BYTES),
+            large: Places::new(entries_max.div_ceil(SMALL_PER_LARGE), LARGE_BYTES),
+            queues: vec![Queue { head: NONE, tail: NONE, len: 0 }; SERVICES_MAX].into_boxed_slice(),
+            active: Vec::with_capacity(SERVICES_MAX),
+            // Twice the room: removals leave marks in the map, which it clears in place as long as it is half empty.
+            by_key: HashMap::with_capacity(entries_max * 2),
+            by_prefix: HashMap::with_capacity(entries_max * 2),
+            entries_max,
+            per_prefix_max,
+        }
+    }
+
+    /// Packets held now.
+    pub fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.by_key.is_empty()
+    }
+
+    /// Packets held for a service now.
+    pub fn len_of(&self, service: ServiceId) -> u32 {
+        self.queues[service.index()].len
+    }
+
+    /// How many services have something held.
+    pub fn active(&self) -> usize {
+        self.active.len()
+    }
+
+    /// One of the services with something held; `index` below [`Holds::active`].
+    pub fn active_service(&self, index: usize) -> ServiceId {
+        self.active[index]
+    }
+
+    /// Copies a packet in.
+    ///
+    /// # Errors
+    /// Why there is no room; nothing has changed.
+    pub fn park(&mut self, parking: &Parking<'_>) -> Result<Parked, Refusal> {
+        let large = parking.bytes.len() > SMALL_BYTES;
+        if parking.bytes.len() > LARGE_BYTES {
+            return Err(Refusal::TooLong);
+        }
+        if let Some(&position) = self.by_key.get(&parking.key) {
+            return self.replace(position, parking, large);
+        }
+        if self.queues[parking.service.index()].len >= parking.service_max {
+            return Err(Refusal::ServiceFull);
+        }
+        let prefix = parking.key.source.0.source_prefix();
+        if self.by_prefix.get(&prefix).is_some_and(|held| *held >= self.per_prefix_max) {
+            return Err(Refusal::PrefixFull);
+        }
+        if self.by_key.len() >= self.entries_max {
+            return Err(Refusal::WorkerFull);
+        }
+        let place = self.places(large).store(parking.bytes).ok_or(Refusal::WorkerFull)?;
+        let entry = Entry {
+            waiting: Waiting {
+                held: parking.held,
+                trigger: parking.trigger,
+                meta: *parking.meta,
+                deadline: parking.deadline,
+            },
+            key: parking.key,
+            next: NONE,
+            place,
+            len: parking.bytes.len() as u16,
+            large,
+        };
+        let position = match self.free.pop() {
+            Some(position) => {
+                self.entries[position as usize] = entry;
+                position
+            }
+            None => {
+                self.entries.push(entry);
+                (self.entries.len() - 1) as u32
+            }
+        };
+        self.by_key.insert(parking.key, position);
+        *self.by_prefix.entry(prefix).or_insert(0) += 1;
+        self.append(parking.service, position);
+        Ok(Parked::Held)
+    }
+
+    /// The next packet of a service, without taking it.
+    pub fn head(&self, service: ServiceId) -> Option<&Waiting> {
+        self.entries.get(self.queues[service.index()].head as usize).map(|entry| &entry.waiting)
+    }
+
+    /// The bytes of the next packet of a service.
+    pub fn head_bytes(&self, service: ServiceId) -> Option<&[u8]> {
+        let entry = self.entries.get(self.queues[service.index()].head as usize)?;
+        let places = if entry.large { &self.large } else { &self.small };
+        Some(places.bytes(entry.place, usize::from(entry.len)))
+    }
+
+    /// Takes the next packet of a service out.
+    pub fn pop(&mut self, service: ServiceId) -> Option<Waiting> {
+        let position = self.queues[service.index()].head;
+        let entry = *self.entries.get(position as usize)?;
+        let queue = &mut self.queues[service.index()];
+        queue.head = entry.next;
+        queue.len -= 1;
+        if queue.len == 0 {
+            queue.tail = NONE;
+            self.active.retain(|active| *active != service);
+        }
+        self.by_key.remove(&entry.key);
+        let prefix = entry.key.source.0.source_prefix();
+        if let Some(held) = self.by_prefix.get_mut(&prefix) {
+            *held -= 1;
+            if *held == 0 {
+                self.by_prefix.remove(&prefix);
+            }
+        }
+        self.places(entry.large).free.push(entry.place);
+        self.free.push(position);
+        Some(entry.waiting)
+    }
+
+    /// A repeated first packet: the newer bytes count, the place in the queue and the deadline stay.
+    fn replace(&mut self, position: u32, parking: &Parking<'_>, large: bool) -> Result<Parked, Refusal> {
+        let entry = self.entries[position as usize];
+        let mut place = entry.place;
+        if entry.large != large {
+            place = self.places(large).take().ok_or(Refusal::WorkerFull)?;
+            self.places(entry.large).free.push(entry.place);
+        }
+        self.places(large).write(place, parking.bytes);
+        let entry = &mut self.entries[position as usize];
+        entry.place = place;
+        entry.large = large;
+        entry.len = parking.bytes.len() as u16;
+        entry.waiting.meta = *parking.meta;
+        Ok(Parked::Replaced)
+    }
+
+    fn append(&mut self, service: ServiceId, position: u32) {
+        let queue = &mut self.queues[service.index()];
+        if queue.len == 0 {
+            queue.head = position;
+            self.active.push(service);
+        } else {
+            self.entries[queue.tail as usize].next = position;
+        }
+        queue.tail = position;
+        queue.len += 1;
+    }
+
+    fn places(&mut self, large: bool) -> &mut Places {
+        if large { &mut self.large } else { &mut self.small }
+    }
+}
+
+/// Places of one size.
+#[derive(Debug)]
+struct Places {
+    bytes: Box<[u8]>,
+    size: usize,
+    free: Vec<u32>,
+}
+
+impl Places {
+    fn new(count: usize, size: usize) -> Self {
+        Self {
+            bytes: vec![0; count * size].into_boxed_slice(),
+            size,
+            free: (0..count as u32).rev().collect(),
+        }
+    }
+
+    fn take(&mut self) -> Option<u32> {
+        self.free.pop()
+    }
+
+    fn store(&mut self, bytes: &[u8]) -> Option<u32> {
+        let place = self.take()?;
+        self.write(place, bytes);
+        Some(place)
+    }
+
+    fn write(&mut self, place: u32, bytes: &[u8]) {
+        let at = place as usize * self.size;
+        self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
+    }
+
+    fn bytes(&self, place: u32, len: usize) -> &[u8] {
+        let at = place as usize * self.size;
+        &self.bytes[at..at + len]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parking<'a>(source: u32, service: u16, bytes: &'a [u8], meta: &'a Meta) -> Parking<'a> {
+        Parking {
+            service: ServiceId(service),
+            key: HoldKey {
+                source: (Addr::v4(source.to_be_bytes()), 1000),
+                destination: (Addr::v4([203, 0, 113, 1]), 80),
+                protocol: 6,
+                query_id: 0,
+            },
+            held: Held::FirstPacket,
+            trigger: Trigger::Syn,
+            meta,
+            bytes,
+            deadline: Nanos(u64::from(source)),
+            service_max: 4,
+        }
+    }
+
+    #[test]
+    fn oldest_first_and_a_repeated_packet_keeps_its_place() {
+        let meta = Meta::default();
+        let mut holds = Holds::new(8, 8);
+        for (source, bytes) in [(1, &b"one"[..]), (2, b"two"), (3, b"three")] {
+            assert_eq!(holds.park(&parking(source, 0, bytes, &meta)), Ok(Parked::Held));
+        }
+        let long = [7u8; 1400];
+        assert_eq!(holds.park(&parking(1, 0, &long, &meta)), Ok(Parked::Replaced));
+        assert_eq!(holds.len(), 3);
+        assert_eq!(holds.head_bytes(ServiceId(0)), Some(&long[..]));
+        let order: Vec<u64> =
+            std::iter::from_fn(|| holds.pop(ServiceId(0))).map(|held| held.deadline.0).collect();
+        assert_eq!(order, [1, 2, 3]);
+        assert!(holds.is_empty() && holds.active() == 0);
+    }
+
+    #[test]
+    fn every_bound_refuses_and_comes_back() {
+        let meta = Meta::default();
+        let mut holds = Holds::new(6, 3);
+        let far = |n: u32| n << 8; // one per /24
+        for n in 1..=4 {
+            assert_eq!(holds.park(&parking(far(n), 0, b"x", &meta)), Ok(Parked::Held));
+        }
+        assert_eq!(holds.park(&parking(far(5), 0, b"x", &meta)), Err(Refusal::ServiceFull));
+        assert_eq!(holds.park(&parking(far(5), 1, b"x", &meta)), Ok(Parked::Held));
+        assert_eq!(holds.park(&parking(far(6), 1, b"x", &meta)), Ok(Parked::Held));
+        assert_eq!(holds.park(&parking(far(7), 1, b"x", &meta)), Err(Refusal::WorkerFull));
+        assert_eq!(holds.park(&parking(far(7), 2, &[0; 1600], &meta)), Err(Refusal::TooLong));
+        while holds.pop(ServiceId(0)).is_some() || holds.pop(ServiceId(1)).is_some() {}
+        for n in 0..3 {
+            assert_eq!(holds.park(&parking(far(9) + n, 0, b"x", &meta)), Ok(Parked::Held));
+        }
+        assert_eq!(holds.park(&parking(far(9) + 3, 0, b"x", &meta)), Err(Refusal::PrefixFull));
+    }
+
+    #[test]
+    fn large_places_run_out_before_small_ones_and_nothing_leaks() {
+        let meta = Meta::default();
+        let mut holds = Holds::new(16, 16);
+        for round in 0..3 {
+            assert_eq!(holds.park(&parking(1, 0, &[1; 1000], &meta)), Ok(Parked::Held), "round {round}");
+            assert_eq!(holds.park(&parking(2, 0, &[1; 1000], &meta)), Ok(Parked::Held));
+            assert_eq!(holds.park(&parking(3, 0, &[1; 1000], &meta)), Err(Refusal::WorkerFull));
+            assert_eq!(holds.park(&parking(3, 0, &[1; 100], &meta)), Ok(Parked::Held));
+            while holds.pop(ServiceId(0)).is_some() {}
+        }
+    }
+
+    #[test]
+    fn holding_and_releasing_allocates_nothing() {
+        let meta = Meta::default();
+        let mut holds = Holds::new(512, 512);
+        let measured = allocation_counter::measure(|| {
+            for round in 0..200u32 {
+                for n in 0..300 {
+                    let mut parking = parking((round * 300 + n) << 8, (n % 100) as u16, b"abc", &meta);
+                    parking.service_max = 512;
+                    assert_eq!(holds.park(&parking), Ok(Parked::Held));
+                }
+                for service in 0..100 {
+                    while holds.pop(ServiceId(service)).is_some() {}
+                }
+            }
+        });
+        assert_eq!((measured.count_total, measured.count_current), (0, 0));
+    }
+}

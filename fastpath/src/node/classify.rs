@@ -1,0 +1,233 @@
+//! Reads the headers of each frame and decides who is meant: one of our names, a service, ourselves, or somebody beyond.
+//!
+//! ```text
+//!              destination is ours            destination isn't ours
+//!   UDP/53 to a DNS address ─► dns            from an instance's endpoint ─► service (return)
+//!   TCP, UDP to a service   ─► service        UDP/53, when intercepting   ─► dns (exact hits only)
+//!   to a translated port    ─► service        everything else             ─► transit
+//!   everything else         ─► host
+//! ```
+//!
+//! What goes to `service` goes to the worker that owns the flow.
+
+use super::{Context, Lanes, NodeId, drops};
+use crate::dns::Role;
+use crate::driver::Frame;
+use crate::flow::key::owner;
+use crate::packet::{Malformed, Meta, Network, Packet, untag};
+use crate::tables::services::{Endpoint, ServiceId};
+use crate::wire::{ICMPV6, UDP, ethernet};
+
+/// The port of DNS.
+pub const DNS_PORT: u16 = 53;
+
+/// Where a packet goes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// To the responder, in this role.
+    Dns(Role),
+    /// To the flow's owner.
+    Service,
+    /// To the slowpath.
+    Host,
+    /// To plain forwarding.
+    Transit,
+}
+
+drops! {
+    /// Why a frame goes no further.
+    pub enum Drop {
+        /// Shorter than its Ethernet headers.
+        ShortEthernet => "short-ethernet",
+        /// A VLAN that isn't configured on the port.
+        UnknownVlan => "unknown-vlan",
+        /// Its link-layer destination is somebody else.
+        NotOurMac => "not-our-mac",
+        /// An EtherType that nobody here reads.
+        UnknownEthertype => "unknown-ethertype",
+        /// Shorter than the IP header, or than the length that it gives.
+        ShortIp => "short-ip",
+        /// The IP version doesn't match the EtherType.
+        IpVersion => "ip-version",
+        /// Lengths in the IP header contradict each other.
+        IpLength => "ip-length",
+        /// Wrong IPv4 header checksum.
+        IpChecksum => "ip-checksum",
+        /// Shorter than the TCP, UDP or ICMP header.
+        ShortL4 => "short-l4",
+        /// A source address that no sender may have.
+        BadSource => "bad-source",
+        /// Sent to a group that nobody here serves.
+        Multicast => "multicast",
+        /// To an address of services, but to none of their ports.
+        NoSuchPort => "no-such-port",
+        /// A fragment of a packet to a service.
+        Fragment => "fragment",
+        /// The ring to the worker that owns the flow is full.
+        OwnerBehind => "owner-behind",
+    }
+}
+
+impl From<Malformed> for Drop {
+    fn from(malformed: Malformed) -> Self {
+        match malformed {
+            Malformed::ShortEthernet => Drop::ShortEthernet,
+            Malformed::UnknownEthertype => Drop::UnknownEthertype,
+            Malformed::ShortIp => Drop::ShortIp,
+            Malformed::IpVersion => Drop::IpVersion,
+            Malformed::IpLength => Drop::IpLength,
+            Malformed::IpChecksum => Drop::IpChecksum,
+            Malformed::ShortL4 => Drop::ShortL4,
+        }
+    }
+}
+
+/// Classifies the frames of a burst into the lanes.
+pub fn process<F: Frame>(frames: impl Iterator<Item = F>, cx: &mut Context<'_>, lanes: &mut Lanes<F>) {
+    for frame in frames {
+        let mut packet = Packet { frame, meta: Meta::default() };
+        match classify(&mut packet, cx) {
+            Ok(next) => send(next, packet, cx, lanes),
+            Err(reason) => cx.drop(NodeId::Classify, reason as usize, reason.name(), packet, lanes),
+        }
+    }
+}
+
+#[inline]
+fn send<F: Frame>(next: Next, mut packet: Packet<F>, cx: &mut Context<'_>, lanes: &mut Lanes<F>) {
+    match next {
+        Next::Dns(role) => {
+            packet.meta.intercepted = role == Role::Intercept;
+            cx.trace(NodeId::Classify, "to dns", &packet);
+            lanes.dns.push(packet);
+        }
+        Next::Service => {
+            let owner = packet.meta.owner as usize;
+            if owner == cx.worker {
+                cx.trace(NodeId::Classify, "to service", &packet);
+                lanes.service.push(packet);
+            } else {
+                cx.trace(NodeId::Classify, "to the flow's owner", &packet);
+                lanes.hand_over.push((owner, packet));
+            }
+        }
+        Next::Host => {
+            cx.trace(NodeId::Classify, "to host", &packet);
+            lanes.host.push(packet);
+        }
+        Next::Transit => {
+            cx.trace(NodeId::Classify, "to transit", &packet);
+            lanes.transit.push(packet);
+        }
+    }
+}
+
+#[inline]
+fn classify<F: Frame>(packet: &mut Packet<F>, cx: &mut Context<'_>) -> Result<Next, Drop> {
+    let port = packet.frame.port();
+    // Before anything is refused, so that a trace shows the frames that are.
+    let trace = match cx.trace.as_deref_mut().and_then(|trace| trace.start_frame()) {
+        Some(number) => number,
+        None => crate::packet::NOT_TRACED,
+    };
+    packet.meta.trace = trace;
+    let vlan = untag(&mut packet.frame)?;
+    let tables = cx.tables;
+    let interface = tables.interfaces.find(port, vlan).ok_or(Drop::UnknownVlan)?;
+    let bytes = packet.frame.bytes();
+    let destination = ethernet::destination(bytes);
+    let ours = tables.interfaces.get(interface).is_some_and(|interface| interface.mac == destination);
+    let group = ethernet::is_group(destination);
+    if !ours && !group {
+        return Err(Drop::NotOurMac);
+    }
+    let mut meta = Meta::parse(bytes, packet.frame.total_len(), packet.frame.ip_checksum())?;
+    meta.interface = interface;
+    meta.trace = trace;
+    packet.meta = meta;
+    let meta = &mut packet.meta;
+    if meta.network == Network::Arp {
+        return Ok(Next::Host);
+    }
+    if group {
+        // Neighbour discovery comes by multicast (RFC 4861 §4.3); replication of other groups is another part's.
+        return if meta.protocol == ICMPV6 && meta.has_l4 { Ok(Next::Host) } else { Err(Drop::Multicast) };
+    }
+    if is_bad_source(meta) {
+        return Err(Drop::BadSource);
+    }
+    match tables.interfaces.local(meta.destination) {
+        Some(local) => to_us(meta, local, cx),
+        None => past_us(meta, cx),
+    }
+}
+
+/// A source that is a group, unspecified, loopback, or the destination itself (RFC 1122 §3.2.1.3, RFC 4291 §2.5).
+#[inline]
+fn is_bad_source(meta: &Meta) -> bool {
+    let source = meta.source;
+    if meta.network == Network::V4 {
+        let first = source.v4_bytes()[0];
+        first == 0 || first == 127 || first >= 224 || source == meta.destination
+    } else {
+        // DAD's unspecified source comes by multicast only, so it isn't seen here.
+        source.0 <= 1 || source.0 >> 120 == 0xff || source == meta.destination
+    }
+}
+
+#[inline]
+fn to_us(meta: &mut Meta, local: crate::tables::interfaces::Local, cx: &Context<'_>) -> Result<Next, Drop> {
+    if meta.fragment {
+        return if local.host && !local.service { Ok(Next::Host) } else { Err(Drop::Fragment) };
+    }
+    if !meta.has_ports() {
+        return Ok(Next::Host);
+    }
+    if local.dns && meta.protocol == UDP && meta.destination_port == DNS_PORT {
+        return Ok(Next::Dns(Role::Authoritative));
+    }
+    if local.service {
+        let endpoint =
+            Endpoint { addr: meta.destination, port: meta.destination_port, protocol: meta.protocol };
+        if let Some(service) = cx.tables.services.by_endpoint(&endpoint) {
+            to_service(meta, service, cx);
+            return Ok(Next::Service);
+        }
+        if !local.host && !local.dns {
+            return Err(Drop::NoSuchPort);
+        }
+    }
+    if local.host && cx.tables.policy.nat_ports.contains(meta.destination_port) {
+        // A translated port names its worker, so that the instance's answer finds the flow without its client.
+        meta.is_return = true;
+        meta.flow_hash = cx.hasher.hash(meta.destination, meta.destination_port, meta.protocol);
+        meta.owner = cx.tables.policy.nat_ports.owner(meta.destination_port, cx.workers) as u16;
+        return Ok(Next::Service);
+    }
+    Ok(Next::Host)
+}
+
+#[inline]
+fn past_us(meta: &mut Meta, cx: &Context<'_>) -> Result<Next, Drop> {
+    if meta.fragment || !meta.has_ports() {
+        return Ok(Next::Transit);
+    }
+    let source = Endpoint { addr: meta.source, port: meta.source_port, protocol: meta.protocol };
+    if cx.tables.services.is_return(&source) {
+        meta.is_return = true;
+        meta.flow_hash = cx.hasher.hash(meta.destination, meta.destination_port, meta.protocol);
+        meta.owner = owner(meta.flow_hash, cx.workers) as u16;
+        return Ok(Next::Service);
+    }
+    if cx.tables.policy.dns_intercept && meta.protocol == UDP && meta.destination_port == DNS_PORT {
+        return Ok(Next::Dns(Role::Intercept));
+    }
+    Ok(Next::Transit)
+}
+
+#[inline]
+fn to_service(meta: &mut Meta, service: ServiceId, cx: &Context<'_>) {
+    meta.service = service;
+    meta.flow_hash = cx.hasher.hash(meta.source, meta.source_port, meta.protocol);
+    meta.owner = owner(meta.flow_hash, cx.workers) as u16;
+}

@@ -1,0 +1,83 @@
+//! The last step: VLAN tags, and the boxes of frames that the worker hands to each port.
+
+use arrayvec::ArrayVec;
+
+use super::{Context, Lanes, Leaving, NodeId, Outgoing, drops, port_of};
+use crate::driver::{BURST_MAX, Frame, PortId};
+use crate::packet::tag;
+
+drops! {
+    /// Why a frame isn't offered to a port.
+    pub enum Drop {
+        /// Its interface is gone.
+        NoInterface => "no-interface",
+        /// No room in front for a VLAN tag.
+        NoHeadroom => "no-headroom",
+        /// The port refused it: its queue is full, or it is down.
+        Refused => "refused",
+    }
+}
+
+/// Frames that wait for a port; how each is counted stands beside it.
+#[derive(Debug)]
+pub struct Outbox<F> {
+    /// The frames, tagged.
+    pub frames: ArrayVec<F, BURST_MAX>,
+}
+
+impl<F> Default for Outbox<F> {
+    fn default() -> Self {
+        Self { frames: ArrayVec::new() }
+    }
+}
+
+/// Tags the frames of the lane and puts them into the boxes. A round has at most [`BURST_MAX`] frames, and boxes are
+/// emptied after each, so there is always room.
+pub fn process<F: Frame>(
+    scratch: &mut Vec<Outgoing<F>>,
+    outboxes: &mut [Outbox<F>],
+    cx: &mut Context<'_>,
+    lanes: &mut Lanes<F>,
+) {
+    std::mem::swap(scratch, &mut lanes.output);
+    for mut out in scratch.drain(..) {
+        if out.trace != crate::packet::NOT_TRACED {
+            cx.trace_bytes(NodeId::Output, "sent", out.trace, out.frame.bytes());
+        }
+        match prepare(&mut out, outboxes.len(), cx) {
+            Ok(port) => {
+                count(out.leaving, cx);
+                outboxes[port.index()].frames.push(out.frame);
+            }
+            Err(reason) => {
+                cx.counters.node(NodeId::Output).drops[reason as usize].add(1);
+                let fates = &cx.counters.fates;
+                match out.leaving {
+                    Leaving::Released => fates.release_dropped.add(1),
+                    _ => fates.dropped.add(1),
+                }
+                lanes.free.push(out.frame);
+            }
+        }
+    }
+}
+
+#[inline]
+fn prepare<F: Frame>(out: &mut Outgoing<F>, ports: usize, cx: &Context<'_>) -> Result<PortId, Drop> {
+    let port =
+        port_of(cx.tables, out.interface).filter(|port| port.index() < ports).ok_or(Drop::NoInterface)?;
+    match cx.tables.interfaces.get(out.interface).and_then(|interface| interface.vlan) {
+        Some(vlan) if !tag(&mut out.frame, vlan) => Err(Drop::NoHeadroom),
+        _ => Ok(port),
+    }
+}
+
+#[inline]
+fn count(leaving: Leaving, cx: &Context<'_>) {
+    let fates = &cx.counters.fates;
+    match leaving {
+        Leaving::Forwarded | Leaving::Injected => fates.forwarded.add(1),
+        Leaving::Answered => fates.answered.add(1),
+        Leaving::Released => fates.release_sent.add(1),
+    }
+}

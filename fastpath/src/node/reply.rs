@@ -1,0 +1,44 @@
+//! Turning a packet into the answer to it, in place.
+
+use crate::driver::Frame;
+use crate::packet::{L3, Network, Packet};
+use crate::wire::{ethernet, ipv4, ipv6};
+
+/// Hop limit of what we originate (RFC 1700's default TTL).
+const TTL: u8 = 64;
+
+/// Makes a packet whose transport header and payload have been rewritten to `l4_len` bytes go back where it came from:
+/// link-layer and network addresses trade places, lengths, time to live and header checksum are set. Ports and the
+/// transport checksum are the caller's. False if the frame can't be cut to its new length.
+#[inline]
+pub(super) fn turn_around<F: Frame>(packet: &mut Packet<F>, l4_len: usize) -> bool {
+    let l4 = usize::from(packet.meta.l4);
+    if !packet.frame.truncate(l4 + l4_len) {
+        return false;
+    }
+    let bytes = packet.frame.bytes_mut();
+    let (ours, theirs) = (ethernet::destination(bytes), ethernet::source(bytes));
+    ethernet::set_addresses(bytes, theirs, ours);
+    let ip = &mut bytes[L3..];
+    if packet.meta.network == Network::V4 {
+        let total = (l4 - L3 + l4_len) as u16;
+        ip[2..4].copy_from_slice(&total.to_be_bytes());
+        // Not a fragment, may be fragmented; the identification is the asker's.
+        ip[6..8].copy_from_slice(&[0, 0]);
+        ip[8] = TTL;
+        swap(ip, 12, 16, 4);
+        ipv4::fill_checksum(ip, l4 - L3);
+    } else {
+        ip[4..6].copy_from_slice(&(l4_len as u16).to_be_bytes());
+        ip[7] = TTL;
+        swap(ip, 8, 24, 16);
+        debug_assert_eq!(l4 - L3, ipv6::HEADER);
+    }
+    std::mem::swap(&mut packet.meta.source, &mut packet.meta.destination);
+    true
+}
+
+fn swap(bytes: &mut [u8], a: usize, b: usize, len: usize) {
+    let (left, right) = bytes.split_at_mut(b);
+    left[a..a + len].swap_with_slice(&mut right[..len]);
+}

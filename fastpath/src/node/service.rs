@@ -1,0 +1,458 @@
+//! Services: finds the flow or begins one, translates both directions, and holds what opens a request while nothing
+//! runs yet.
+//!
+//! ```text
+//!   known flow ───────────────────────────────► translate ─► transit
+//!   opens a flow ─┬─ an instance serves ──────► choose, remember, translate ─► transit
+//!                 ├─ cold ─► wake once ─┬─────► hold
+//!                 ├─ waking ────────────┘
+//!                 └─ quarantined, bypass, no room ─► overflow: upstream, fallback, rst, drop
+//!   from an instance, no flow of ours ────────► transit, untouched
+//! ```
+//!
+//! No reply to a client's handshake can leave before its notification: a cold service's SYN stays here until the slowpath
+//! has handed the notification over, whatever the handling.
+
+use super::{Context, Lanes, Leaving, NodeId, Outgoing, drops, reply, rewrite::rewrite};
+use crate::addr::Addr;
+use crate::clock::Nanos;
+use crate::counters::WorkerCounters;
+use crate::driver::Frame;
+use crate::event::{Milestone, Trigger};
+use crate::flow::table::Gone;
+use crate::flow::{Direction, FlowTable, Opening};
+use crate::hold::{Held, HoldKey, Parked, Parking, Refusal};
+use crate::packet::{Origin, Packet};
+use crate::slots::{Phase, ServiceSlot};
+use crate::tables::services::{
+    Handling, INSTANCES_MAX, Instance, InstanceState, Overflow, Service, ServiceId, SourceAddress,
+};
+use crate::wire::{TCP, be16, checksum, tcp};
+
+/// Ports tried for a flow with a translated source before it is given up: with a part of the range half used,
+/// as many misses in a row don't happen.
+const NAT_PROBES_MAX: usize = 64;
+/// How often a service's last activity is noted at most, in nanoseconds; idleness is counted in seconds.
+const ACTIVITY_NANOS: u64 = 100_000_000;
+
+drops! {
+    /// Why a packet to or from a service goes no further.
+    pub enum Drop {
+        /// The service is gone from the tables.
+        NoService => "no-service",
+        /// No instance can take it.
+        NoInstance => "no-instance",
+        /// It belongs to no flow, opens none, and nothing runs that it could be for.
+        NoFlow => "no-flow",
+        /// Every port towards the instance that was tried is taken, or there is no address to translate to.
+        NatExhausted => "nat-exhausted",
+        /// The service's overflow action is `drop`.
+        Overflow => "overflow",
+        /// The overflow action is `rst`, but the packet isn't a SYN.
+        OverflowNoRst => "overflow-no-rst",
+        /// The service holds as many as it may, and the overflow action is `drop`.
+        HoldServiceFull => "hold-service-full",
+        /// The source's prefix holds as many as it may, and the overflow action is `drop`.
+        HoldPrefixFull => "hold-prefix-full",
+        /// This worker holds as many as it may, and the overflow action is `drop`.
+        HoldWorkerFull => "hold-worker-full",
+        /// It is longer than what can be held, and the overflow action is `drop`.
+        HoldTooLong => "hold-too-long",
+        /// It was held until its deadline, and the overflow action is `drop`.
+        HoldExpired => "hold-expired",
+    }
+}
+
+/// What is to become of a packet.
+enum Next {
+    Transit,
+    Reply,
+    Hold(Parked),
+}
+
+/// The service node of one worker.
+#[derive(Debug)]
+pub struct ServiceNode {
+    /// The flows that this worker owns.
+    pub flows: FlowTable,
+}
+
+impl ServiceNode {
+    /// Handles the packets of the lane, and those whose time in a hold is over.
+    pub fn process<F: Frame>(
+        &mut self,
+        scratch: &mut Vec<Packet<F>>,
+        cx: &mut Context<'_>,
+        lanes: &mut Lanes<F>,
+    ) {
+        std::mem::swap(scratch, &mut lanes.service);
+        for mut packet in scratch.drain(..) {
+            let next = match packet.meta.is_return {
+                true => Ok(self.on_return(&mut packet, cx)),
+                false => self.on_forward(&mut packet, cx),
+            };
+            finish(next, packet, cx, lanes);
+        }
+        while let Some(mut packet) = lanes.expired.pop() {
+            let next = match cx.tables.services.get(packet.meta.service) {
+                Some(service) => self.overflow(&mut packet, &service.clone(), Drop::HoldExpired, cx),
+                None => Err(Drop::NoService),
+            };
+            finish(next, packet, cx, lanes);
+        }
+    }
+
+    /// Forgets flows that have been silent for too long, looking at `budget` of them.
+    pub fn sweep(&mut self, budget: usize, now: Nanos, counters: &WorkerCounters) {
+        self.flows.sweep(budget, now, |gone| forget(gone, counters));
+        counters.fates.flows.set(self.flows.len() as u64);
+    }
+
+    #[inline]
+    fn on_return<F: Frame>(&mut self, packet: &mut Packet<F>, cx: &mut Context<'_>) -> Next {
+        let meta = &packet.meta;
+        let source = (meta.source, meta.source_port);
+        let destination = (meta.destination, meta.destination_port);
+        match self.flows.find(meta.flow_hash, meta.protocol, source, destination) {
+            Some((position, Direction::Return)) => {
+                self.flows.touch(position, Direction::Return, meta.tcp_flags, cx.now);
+                let flow = self.flows.get(position);
+                let (vip, client) = ((flow.vip, flow.vip_port), (flow.client, flow.client_port));
+                note_activity(flow.service, cx);
+                rewrite(packet, vip, client);
+                Next::Transit
+            }
+            // The instance talks on its own account.
+            _ => Next::Transit,
+        }
+    }
+
+    #[inline]
+    fn on_forward<F: Frame>(&mut self, packet: &mut Packet<F>, cx: &mut Context<'_>) -> Result<Next, Drop> {
+        let meta = &packet.meta;
+        let source = (meta.source, meta.source_port);
+        let destination = (meta.destination, meta.destination_port);
+        if let Some((position, Direction::Forward)) =
+            self.flows.find(meta.flow_hash, meta.protocol, source, destination)
+        {
+            if !meta.is_syn() || self.may_continue(position, cx) {
+                self.flows.touch(position, Direction::Forward, meta.tcp_flags, cx.now);
+                note_activity(self.flows.get(position).service, cx);
+                self.translate(position, packet);
+                return Ok(Next::Transit);
+            }
+            // The same ports, another connection: the old flow has ended, or its instance has.
+            forget(self.flows.remove(position), cx.counters);
+        }
+        self.open(packet, cx)
+    }
+
+    /// Whether a SYN on a known flow repeats the one that began it.
+    fn may_continue(&self, position: u32, cx: &Context<'_>) -> bool {
+        let flow = self.flows.get(position);
+        let serves = |instance: &Instance| {
+            instance.port == flow.instance_port && instance.addresses.contains(&Some(flow.instance))
+        };
+        !self.flows.is_closing(position)
+            && cx
+                .tables
+                .services
+                .get(flow.service)
+                .is_some_and(|service| service.instances.iter().any(serves))
+    }
+
+    /// A packet of no known flow.
+    #[inline(never)]
+    fn open<F: Frame>(&mut self, packet: &mut Packet<F>, cx: &mut Context<'_>) -> Result<Next, Drop> {
+        // The reference count goes up once per new flow, so that the table can be read beside the rest of the context.
+        let service = cx.tables.services.get(packet.meta.service).ok_or(Drop::NoService)?.clone();
+        let opens = packet.meta.protocol != TCP || packet.meta.is_syn();
+        let slot = cx.slots.get(packet.meta.service);
+        let phase = slot.load().0;
+        if let Some(starting) = admits(&service, slot) {
+            let v4 = packet.meta.destination.is_v4();
+            if let Some(instance) = choose(&service, packet.meta.flow_hash, v4, starting, !service.wakes) {
+                return self.begin(packet, &service, instance, cx);
+            }
+        }
+        if !opens {
+            return Err(Drop::NoFlow);
+        }
+        if !service.wakes {
+            return Err(Drop::NoInstance);
+        }
+        if !service.trigger_syn && phase == Phase::Cold
+            || matches!(phase, Phase::Quarantined | Phase::Bypass)
+            || packet.meta.origin == Origin::Hold
+        {
+            return self.overflow(packet, &service, Drop::Overflow, cx);
+        }
+        note_activity(packet.meta.service, cx);
+        if service.trigger_syn {
+            let fields = packet.meta.fields(packet.frame.bytes());
+            cx.waker.wake(packet.meta.service, Trigger::Syn, fields, cx.now);
+        }
+        match park(packet, &service, cx) {
+            Ok(parked) => Ok(Next::Hold(parked)),
+            Err(refusal) => self.overflow(packet, &service, refusal.into(), cx),
+        }
+    }
+
+    /// Begins a flow to `instance` and translates its first packet.
+    fn begin<F: Frame>(
+        &mut self,
+        packet: &mut Packet<F>,
+        service: &Service,
+        instance: &Instance,
+        cx: &mut Context<'_>,
+    ) -> Result<Next, Drop> {
+        let meta = &packet.meta;
+        let v4 = meta.destination.is_v4();
+        let addr = instance.addresses[usize::from(!v4)].ok_or(Drop::NoInstance)?;
+        let nat = match service.source {
+            SourceAddress::Keep => None,
+            SourceAddress::Appliance => {
+                Some(self.translated_source(meta.protocol, (addr, instance.port), meta.flow_hash, cx)?)
+            }
+        };
+        let opening = Opening {
+            protocol: meta.protocol,
+            client: (meta.source, meta.source_port),
+            vip: (meta.destination, meta.destination_port),
+            instance: (addr, instance.port),
+            nat,
+            service: meta.service,
+            instance_slot: instance.slot,
+        };
+        let position = self.flows.insert(meta.flow_hash, &opening, cx.now, |gone| {
+            cx.counters.fates.flows_evicted.add(1);
+            forget(gone, cx.counters);
+        });
+        let activity = cx.counters.service(meta.service);
+        activity.flows.add(1);
+        activity.flows_begun.add(1);
+        activity.last_nanos.set(cx.now.0);
+        cx.counters.instance_flows[instance.slot.index() % INSTANCES_MAX].add(1);
+        cx.counters.fates.flows.set(self.flows.len() as u64);
+        self.translate(position, packet);
+        Ok(Next::Transit)
+    }
+
+    /// An address and port of the appliance towards `instance` that no other flow to it uses.
+    fn translated_source(
+        &self,
+        protocol: u8,
+        instance: (Addr, u16),
+        hash: u64,
+        cx: &Context<'_>,
+    ) -> Result<(Addr, u16, u64), Drop> {
+        let tables = cx.tables;
+        let own = tables
+            .routes
+            .lookup(instance.0)
+            .and_then(|hop| tables.interfaces.get(hop.interface))
+            .and_then(|interface| interface.address_like(instance.0))
+            .ok_or(Drop::NatExhausted)?;
+        (0..NAT_PROBES_MAX)
+            .map(|probe| tables.policy.nat_ports.nth(cx.worker, cx.workers, hash as u32 as usize + probe))
+            .map(|port| (own, port, cx.hasher.hash(own, port, protocol)))
+            .find(|(own, port, hash)| self.flows.find(*hash, protocol, instance, (*own, *port)).is_none())
+            .ok_or(Drop::NatExhausted)
+    }
+
+    #[inline]
+    fn translate<F: Frame>(&self, position: u32, packet: &mut Packet<F>) {
+        let flow = self.flows.get(position);
+        let source = match flow.nat_port {
+            0 => (flow.client, flow.client_port),
+            port => (self.flows.nat_addr(position), port),
+        };
+        rewrite(packet, source, (flow.instance, flow.instance_port));
+    }
+
+    /// The service's way out for a packet that can't be held (any longer).
+    fn overflow<F: Frame>(
+        &mut self,
+        packet: &mut Packet<F>,
+        service: &Service,
+        reason: Drop,
+        cx: &mut Context<'_>,
+    ) -> Result<Next, Drop> {
+        match service.overflow {
+            Overflow::Upstream => Ok(Next::Transit),
+            Overflow::Fallback => {
+                let v4 = packet.meta.destination.is_v4();
+                match choose(service, packet.meta.flow_hash, v4, false, true) {
+                    Some(backend) => self.begin(packet, service, backend, cx),
+                    None => Err(Drop::NoInstance),
+                }
+            }
+            Overflow::Rst if packet.meta.is_syn() => {
+                if into_rst(packet) {
+                    Ok(Next::Reply)
+                } else {
+                    Err(Drop::OverflowNoRst)
+                }
+            }
+            Overflow::Rst => Err(Drop::OverflowNoRst),
+            Overflow::Drop => Err(reason),
+        }
+    }
+}
+
+impl From<Refusal> for Drop {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::ServiceFull => Drop::HoldServiceFull,
+            Refusal::PrefixFull => Drop::HoldPrefixFull,
+            Refusal::WorkerFull => Drop::HoldWorkerFull,
+            Refusal::TooLong => Drop::HoldTooLong,
+        }
+    }
+}
+
+/// The instance for a new flow: weighted by hash, among those that take new flows. `starting` admits instances that
+/// are bound but not ready, `fixed` asks for configured backends instead of placed instances.
+fn choose(service: &Service, hash: u64, v4: bool, starting: bool, fixed: bool) -> Option<&Instance> {
+    let takes = |instance: &&Instance| {
+        instance.fixed == fixed
+            && instance.addresses[usize::from(!v4)].is_some()
+            && match instance.state {
+                InstanceState::Ready => true,
+                InstanceState::Starting => starting,
+                InstanceState::Draining => false,
+            }
+    };
+    let total: u64 = service.instances.iter().filter(takes).map(|instance| u64::from(instance.weight)).sum();
+    // The lower half of the hash, mixed: the upper half has chosen the worker already.
+    let mut at = (u64::from((hash as u32).wrapping_mul(0x9e37_79b1)) * total) >> 32;
+    service.instances.iter().filter(takes).find(|instance| {
+        let weight = u64::from(instance.weight);
+        let chosen = at < weight;
+        at = at.wrapping_sub(weight);
+        chosen
+    })
+}
+
+/// Whether the service's instances may be given new flows now; inside, whether those that are only bound may be, too:
+/// the serving node queues what comes for them.
+fn admits(service: &Service, slot: &ServiceSlot) -> Option<bool> {
+    match slot.load() {
+        _ if !service.wakes => Some(false),
+        (Phase::Ready | Phase::Draining, _) => Some(false),
+        (Phase::Waking, wake) if service.handling == Handling::Forward && slot.is_handed(wake) => Some(true),
+        _ => None,
+    }
+}
+
+/// Whether a held first packet could be passed on now.
+pub(crate) fn can_open(service: &Service, slot: &ServiceSlot, v4: bool) -> bool {
+    admits(service, slot).is_some_and(|starting| choose(service, 0, v4, starting, !service.wakes).is_some())
+}
+
+/// How many packets this worker may hold for a service.
+pub(super) fn hold_share(service: &Service, cx: &Context<'_>) -> u32 {
+    service.hold_packets_max.div_ceil(cx.workers as u32)
+}
+
+fn park<F: Frame>(packet: &Packet<F>, service: &Service, cx: &mut Context<'_>) -> Result<Parked, Refusal> {
+    let meta = &packet.meta;
+    let parking = Parking {
+        service: meta.service,
+        key: HoldKey {
+            source: (meta.source, meta.source_port),
+            destination: (meta.destination, meta.destination_port),
+            protocol: meta.protocol,
+            query_id: 0,
+        },
+        held: Held::FirstPacket,
+        trigger: Trigger::Syn,
+        meta,
+        bytes: packet.frame.bytes(),
+        deadline: Nanos(cx.now.0 + service.hold_nanos_max),
+        service_max: hold_share(service, cx),
+    };
+    let parked = if packet.frame.segments() > 1 { Err(Refusal::TooLong) } else { cx.holds.park(&parking) }?;
+    cx.waker.milestone(meta.service, Milestone::Held, cx.now);
+    Ok(parked)
+}
+
+/// Counts a held packet; the frame is free, for the slab has its bytes.
+pub(super) fn finish_hold<F: Frame>(
+    parked: Parked,
+    node: NodeId,
+    packet: Packet<F>,
+    cx: &mut Context<'_>,
+    lanes: &mut Lanes<F>,
+) {
+    let decision = match parked {
+        Parked::Held => "held",
+        Parked::Replaced => "held, in place of an earlier one",
+    };
+    cx.trace(node, decision, &packet);
+    let fates = &cx.counters.fates;
+    fates.held.add(1);
+    if parked == Parked::Replaced {
+        fates.replaced.add(1);
+    }
+    fates.still_held.set(cx.holds.len() as u64);
+    cx.counters.service(packet.meta.service).holds.set(u64::from(cx.holds.len_of(packet.meta.service)));
+    lanes.free.push(packet.frame);
+}
+
+fn finish<F: Frame>(next: Result<Next, Drop>, packet: Packet<F>, cx: &mut Context<'_>, lanes: &mut Lanes<F>) {
+    match next {
+        Ok(Next::Transit) => {
+            cx.trace(NodeId::Service, "to transit", &packet);
+            lanes.transit.push(packet);
+        }
+        Ok(Next::Reply) => {
+            cx.trace(NodeId::Service, "reset", &packet);
+            let leaving = match packet.meta.origin {
+                Origin::Arrival => Leaving::Answered,
+                Origin::Hold => Leaving::Released,
+            };
+            let (interface, trace) = (packet.meta.interface, packet.meta.trace);
+            lanes.output.push(Outgoing { frame: packet.frame, interface, leaving, trace });
+        }
+        Ok(Next::Hold(parked)) => finish_hold(parked, NodeId::Service, packet, cx, lanes),
+        Err(reason) => cx.drop(NodeId::Service, reason as usize, reason.name(), packet, lanes),
+    }
+}
+
+#[inline]
+fn note_activity(service: ServiceId, cx: &Context<'_>) {
+    let last = &cx.counters.service(service).last_nanos;
+    if cx.now.0.wrapping_sub(last.get()) > ACTIVITY_NANOS {
+        last.set(cx.now.0);
+    }
+}
+
+fn forget(gone: Gone, counters: &WorkerCounters) {
+    counters.service(gone.service).flows.sub(1);
+    counters.instance_flows[gone.instance_slot.index() % INSTANCES_MAX].sub(1);
+}
+
+/// Turns a SYN into the reset that refuses it (RFC 9293 §3.5.2, group 1).
+fn into_rst<F: Frame>(packet: &mut Packet<F>) -> bool {
+    let l4 = usize::from(packet.meta.l4);
+    let data_at = l4 + usize::from(packet.frame.bytes()[l4 + 12] >> 4) * 4;
+    let data = (crate::packet::L3 + usize::from(packet.meta.ip_len)).saturating_sub(data_at) as u32;
+    if !reply::turn_around(packet, tcp::HEADER) {
+        return false;
+    }
+    let (source, destination) = (packet.meta.source, packet.meta.destination);
+    let header = &mut packet.frame.bytes_mut()[l4..];
+    let (client_port, own_port) = (be16(header, 0), be16(header, 2));
+    let sequence = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
+    header[0..2].copy_from_slice(&own_port.to_be_bytes());
+    header[2..4].copy_from_slice(&client_port.to_be_bytes());
+    header[4..8].copy_from_slice(&[0; 4]);
+    header[8..12].copy_from_slice(&sequence.wrapping_add(1).wrapping_add(data).to_be_bytes());
+    header[12] = 5 << 4;
+    header[13] = tcp::RST | tcp::ACK;
+    header[14..20].copy_from_slice(&[0; 6]);
+    let sum = checksum::pseudo_header(source, destination, TCP, tcp::HEADER) + checksum::sum(header);
+    header[16..18].copy_from_slice(&(!checksum::fold(sum)).to_be_bytes());
+    true
+}

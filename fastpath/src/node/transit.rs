@@ -1,0 +1,82 @@
+//! Plain L3 forwarding (RFC 1812 §5.2): time to live, route, neighbour, link-layer header.
+//!
+//! A packet whose next hop has no known link-layer address goes to the slowpath, which asks for it and sends the packet on.
+
+use super::{Context, Lanes, Leaving, NodeId, Outgoing, drops, host};
+use crate::driver::Frame;
+use crate::packet::{L3, Network, Origin, Packet};
+use crate::queue::Punt;
+use crate::wire::{ethernet, ipv4, ipv6};
+
+drops! {
+    /// Why a packet isn't forwarded.
+    pub enum Drop {
+        /// Its time to live (hop limit) is used up.
+        TtlExpired => "ttl-expired",
+        /// No route to its destination.
+        NoRoute => "no-route",
+        /// The route's interface is gone.
+        NoInterface => "no-interface",
+        /// Longer than the MTU of the interface it would leave by.
+        TooBig => "too-big",
+        /// The neighbour isn't known, and the slowpath is behind.
+        NeighbourQueueFull => "neighbour-queue-full",
+    }
+}
+
+/// Forwards the packets of the lane.
+pub fn process<F: Frame>(scratch: &mut Vec<Packet<F>>, cx: &mut Context<'_>, lanes: &mut Lanes<F>) {
+    std::mem::swap(scratch, &mut lanes.transit);
+    for mut packet in scratch.drain(..) {
+        match forward(&mut packet, cx) {
+            Ok(Some(interface)) => {
+                cx.trace(NodeId::Transit, "to output", &packet);
+                let leaving = match packet.meta.origin {
+                    Origin::Arrival => Leaving::Forwarded,
+                    Origin::Hold => Leaving::Released,
+                };
+                let trace = packet.meta.trace;
+                lanes.output.push(Outgoing { frame: packet.frame, interface, leaving, trace });
+            }
+            Ok(None) => host::finish(packet, NodeId::Transit, "punted: neighbour unknown", cx, lanes),
+            Err(reason) => cx.drop(NodeId::Transit, reason as usize, reason.name(), packet, lanes),
+        }
+    }
+}
+
+/// Rewrites the headers; the interface to leave by, or `None` when the slowpath has it.
+#[inline]
+fn forward<F: Frame>(
+    packet: &mut Packet<F>,
+    cx: &mut Context<'_>,
+) -> Result<Option<crate::tables::interfaces::InterfaceId>, Drop> {
+    let v4 = packet.meta.network == Network::V4;
+    let ip = &packet.frame.bytes()[L3..];
+    let ttl = if v4 { ipv4::ttl(ip) } else { ipv6::hop_limit(ip) };
+    if ttl <= 1 {
+        return Err(Drop::TtlExpired);
+    }
+    let tables = cx.tables;
+    let destination = packet.meta.destination;
+    let hop = tables.routes.lookup(destination).ok_or(Drop::NoRoute)?;
+    let egress = tables.interfaces.get(hop.interface).ok_or(Drop::NoInterface)?;
+    if packet.meta.ip_len > egress.mtu {
+        return Err(Drop::TooBig);
+    }
+    let ip = &mut packet.frame.bytes_mut()[L3..];
+    if v4 {
+        ipv4::decrement_ttl(ip);
+    } else {
+        ipv6::decrement_hop_limit(ip);
+    }
+    let next = hop.via.unwrap_or(destination);
+    match tables.neighbours.get(hop.interface, next) {
+        Some(mac) => {
+            ethernet::set_addresses(packet.frame.bytes_mut(), mac, egress.mac);
+            Ok(Some(hop.interface))
+        }
+        None => host::punt(packet, Punt::NeighbourUnknown, hop.interface, next, cx)
+            .map(|()| None)
+            .map_err(|_| Drop::NeighbourQueueFull),
+    }
+}

@@ -1,0 +1,271 @@
+//! A frame with what is known of it, and the reading of its headers: Ethernet, IPv4, IPv6, TCP, UDP, ICMP.
+
+use crate::addr::Addr;
+use crate::driver::{Frame, RxChecksum};
+use crate::event::PacketFields;
+use crate::tables::interfaces::InterfaceId;
+use crate::tables::services::ServiceId;
+use crate::wire::{ICMP, ICMPV6, TCP, UDP, be16, ethernet, ipv4, ipv6, tcp, udp};
+
+/// A frame and what the nodes know of it.
+#[derive(Debug)]
+pub struct Packet<F> {
+    /// The frame, from the Ethernet header on, without VLAN tag.
+    pub frame: F,
+    /// What classification read.
+    pub meta: Meta,
+}
+
+/// Which network protocol a frame carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Network {
+    /// IPv4.
+    #[default]
+    V4,
+    /// IPv6.
+    V6,
+    /// ARP.
+    Arp,
+}
+
+/// What a packet's way through the nodes began with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Origin {
+    /// A port, a ring, or the slowpath: counted by law 1.
+    #[default]
+    Arrival,
+    /// A hold, released or expired: its arrival was counted before.
+    Hold,
+}
+
+/// What is known of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Meta {
+    /// Source address.
+    pub source: Addr,
+    /// Destination address.
+    pub destination: Addr,
+    /// Source port; 0 where there is none.
+    pub source_port: u16,
+    /// Destination port; 0 where there is none.
+    pub destination_port: u16,
+    /// The interface it came in by.
+    pub interface: InterfaceId,
+    /// The service it is for, once known.
+    pub service: ServiceId,
+    /// Bytes of the IP packet.
+    pub ip_len: u16,
+    /// The worker that owns the flow; set with `service`.
+    pub owner: u16,
+    /// Offset of the header behind IP; meaningful if `has_l4`.
+    pub l4: u8,
+    /// The network protocol.
+    pub network: Network,
+    /// IPv4 protocol or IPv6 next header.
+    pub protocol: u8,
+    /// TCP flags; 0 for others.
+    pub tcp_flags: u8,
+    /// Ports (or the ICMP header) were read.
+    pub has_l4: bool,
+    /// It is a fragment.
+    pub fragment: bool,
+    /// It comes from an instance's side, so that the flow is found by its destination.
+    pub is_return: bool,
+    /// It is a query on its way to somebody else's resolver.
+    pub intercepted: bool,
+    /// Where it began.
+    pub origin: Origin,
+    /// The number of its trace; [`NOT_TRACED`] for most.
+    pub trace: u16,
+    /// The hash of the flow it belongs to; set with `service`.
+    pub flow_hash: u64,
+}
+
+/// A packet that leaves no trace.
+pub const NOT_TRACED: u16 = u16::MAX;
+/// Offset of the IP header: VLAN tags are taken off first.
+pub const L3: usize = ethernet::HEADER;
+
+/// Why headers can't be read. One variant, one counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Malformed {
+    /// Shorter than an Ethernet header, or than the tag it announces.
+    ShortEthernet,
+    /// An EtherType that nobody here reads.
+    UnknownEthertype,
+    /// Shorter than the IP header, or than the length that it gives.
+    ShortIp,
+    /// The version doesn't match the EtherType.
+    IpVersion,
+    /// Lengths in the IP header contradict each other.
+    IpLength,
+    /// Wrong IPv4 header checksum.
+    IpChecksum,
+    /// Shorter than the TCP, UDP or ICMP header.
+    ShortL4,
+}
+
+impl Meta {
+    /// Reads the headers of an untagged frame. `available` is its length over all segments.
+    #[inline]
+    pub fn parse(bytes: &[u8], available: usize, ip_checksum: RxChecksum) -> Result<Self, Malformed> {
+        if bytes.len() < ethernet::HEADER {
+            return Err(Malformed::ShortEthernet);
+        }
+        match ethernet::ethertype(bytes) {
+            ethernet::IPV4 => Self::parse_v4(bytes, available, ip_checksum),
+            ethernet::IPV6 => Self::parse_v6(bytes, available),
+            ethernet::ARP => Ok(Self { network: Network::Arp, trace: NOT_TRACED, ..Self::default() }),
+            _ => Err(Malformed::UnknownEthertype),
+        }
+    }
+
+    fn parse_v4(bytes: &[u8], available: usize, ip_checksum: RxChecksum) -> Result<Self, Malformed> {
+        if ip_checksum == RxChecksum::Bad {
+            return Err(Malformed::IpChecksum);
+        }
+        let verify = ip_checksum != RxChecksum::Good;
+        let header = ipv4::parse(&bytes[L3..], available - L3, verify).map_err(|error| match error {
+            ipv4::Malformed::Short => Malformed::ShortIp,
+            ipv4::Malformed::Version => Malformed::IpVersion,
+            ipv4::Malformed::Length => Malformed::IpLength,
+            ipv4::Malformed::Checksum => Malformed::IpChecksum,
+        })?;
+        let mut meta = Self {
+            source: header.source,
+            destination: header.destination,
+            ip_len: header.total_len as u16,
+            l4: (L3 + header.header_len) as u8,
+            network: Network::V4,
+            protocol: header.protocol,
+            fragment: header.fragment,
+            trace: NOT_TRACED,
+            ..Self::default()
+        };
+        if !meta.fragment {
+            meta.parse_l4(bytes, header.total_len - header.header_len)?;
+        }
+        Ok(meta)
+    }
+
+    fn parse_v6(bytes: &[u8], available: usize) -> Result<Self, Malformed> {
+        let header = ipv6::parse(&bytes[L3..], available - L3).map_err(|error| match error {
+            ipv6::Malformed::Short => Malformed::ShortIp,
+            ipv6::Malformed::Version => Malformed::IpVersion,
+        })?;
+        let mut meta = Self {
+            source: header.source,
+            destination: header.destination,
+            // A jumbogram (RFC 2675) has length 0 and a hop-by-hop header; the longest other packet fits but for 40 bytes.
+            ip_len: header.total_len.min(usize::from(u16::MAX)) as u16,
+            l4: (L3 + ipv6::HEADER) as u8,
+            network: Network::V6,
+            protocol: header.next_header,
+            fragment: header.next_header == ipv6::FRAGMENT,
+            trace: NOT_TRACED,
+            ..Self::default()
+        };
+        if !meta.fragment {
+            meta.parse_l4(bytes, header.total_len - ipv6::HEADER)?;
+        }
+        Ok(meta)
+    }
+
+    /// Reads ports and flags; `len` is the length of the IP payload.
+    #[inline]
+    fn parse_l4(&mut self, bytes: &[u8], len: usize) -> Result<(), Malformed> {
+        let l4 = usize::from(self.l4);
+        let minimum = match self.protocol {
+            TCP => tcp::HEADER,
+            UDP => udp::HEADER,
+            ICMP | ICMPV6 => 4,
+            _ => return Ok(()),
+        };
+        let Some(header) = bytes.get(l4..l4 + minimum).filter(|_| len >= minimum) else {
+            return Err(Malformed::ShortL4);
+        };
+        self.has_l4 = true;
+        match self.protocol {
+            TCP => {
+                if usize::from(header[12] >> 4) * 4 < tcp::HEADER {
+                    return Err(Malformed::ShortL4);
+                }
+                self.tcp_flags = header[tcp::FLAGS];
+            }
+            UDP => {
+                let said = usize::from(be16(header, 4));
+                if said < udp::HEADER || said > len {
+                    return Err(Malformed::ShortL4);
+                }
+            }
+            _ => return Ok(()),
+        }
+        self.source_port = be16(header, 0);
+        self.destination_port = be16(header, 2);
+        Ok(())
+    }
+
+    /// Whether this is TCP or UDP with its ports read.
+    #[inline]
+    pub fn has_ports(&self) -> bool {
+        self.has_l4 && (self.protocol == TCP || self.protocol == UDP)
+    }
+
+    /// Whether this is the segment that opens a TCP connection.
+    #[inline]
+    pub fn is_syn(&self) -> bool {
+        self.protocol == TCP && self.tcp_flags & (tcp::SYN | tcp::ACK | tcp::RST | tcp::FIN) == tcp::SYN
+    }
+
+    /// The header fields that a notification carries.
+    pub fn fields(&self, bytes: &[u8]) -> PacketFields {
+        PacketFields {
+            interface: self.interface,
+            source_mac: ethernet::source(bytes),
+            destination_mac: ethernet::destination(bytes),
+            source: self.source,
+            destination: self.destination,
+            protocol: self.protocol,
+            length: self.ip_len,
+            flow_label: match self.network {
+                Network::V6 => u32::from_be_bytes([0, bytes[L3 + 1] & 0x0f, bytes[L3 + 2], bytes[L3 + 3]]),
+                _ => 0,
+            },
+        }
+    }
+}
+
+/// Takes an 802.1Q tag off and says which VLAN it named; `None` for an untagged or priority-tagged frame (VLAN 0).
+///
+/// # Errors
+/// The frame is shorter than its headers.
+#[inline]
+pub fn untag<F: Frame>(frame: &mut F) -> Result<Option<u16>, Malformed> {
+    let bytes = frame.bytes_mut();
+    if bytes.len() < ethernet::HEADER {
+        return Err(Malformed::ShortEthernet);
+    }
+    if ethernet::ethertype(bytes) != ethernet::VLAN {
+        return Ok(None);
+    }
+    if bytes.len() < ethernet::HEADER + ethernet::TAG {
+        return Err(Malformed::ShortEthernet);
+    }
+    let id = ethernet::vlan_id(be16(bytes, 14));
+    bytes.copy_within(0..12, ethernet::TAG);
+    frame.trim_front(ethernet::TAG);
+    Ok(Some(id).filter(|id| *id != 0))
+}
+
+/// Puts an 802.1Q tag on; false when there is no headroom for it.
+#[inline]
+pub fn tag<F: Frame>(frame: &mut F, vlan: u16) -> bool {
+    if !frame.prepend(ethernet::TAG) {
+        return false;
+    }
+    let bytes = frame.bytes_mut();
+    bytes.copy_within(ethernet::TAG..ethernet::TAG + 12, 0);
+    bytes[12..14].copy_from_slice(&ethernet::VLAN.to_be_bytes());
+    bytes[14..16].copy_from_slice(&vlan.to_be_bytes());
+    true
+}

@@ -1,0 +1,95 @@
+//! The IPv4 header (RFC 791), as a view of the bytes from it on.
+//!
+//! ```text
+//!  0  version, IHL     2  total length    6  flags, offset    8  TTL    9  protocol    10  checksum
+//!  12 source           16 destination     20 options ...
+//! ```
+
+use super::{be16, checksum};
+use crate::addr::Addr;
+
+/// Length of the header without options.
+pub const HEADER: usize = 20;
+
+/// What is wrong with a header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Malformed {
+    /// Fewer bytes than the header, or than its own length field says.
+    Short,
+    /// The version isn't 4.
+    Version,
+    /// The header length is below 20, or the total length below the header's.
+    Length,
+    /// The header checksum is wrong.
+    Checksum,
+}
+
+/// The fields that matter on the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Bytes of the header, options included.
+    pub header_len: usize,
+    /// Bytes of the packet, header included.
+    pub total_len: usize,
+    /// The protocol of the payload.
+    pub protocol: u8,
+    /// True for every fragment but a whole packet.
+    pub fragment: bool,
+    /// Source address.
+    pub source: Addr,
+    /// Destination address.
+    pub destination: Addr,
+}
+
+/// Reads and checks the header. `available` is the length of the packet as it was received, over all segments.
+#[inline]
+pub fn parse(bytes: &[u8], available: usize, verify_checksum: bool) -> Result<Header, Malformed> {
+    let Some(fixed) = bytes.first_chunk::<HEADER>() else { return Err(Malformed::Short) };
+    if fixed[0] >> 4 != 4 {
+        return Err(Malformed::Version);
+    }
+    let header_len = usize::from(fixed[0] & 0x0f) * 4;
+    let total_len = usize::from(be16(fixed, 2));
+    if header_len < HEADER || total_len < header_len {
+        return Err(Malformed::Length);
+    }
+    if total_len > available || header_len > bytes.len() {
+        return Err(Malformed::Short);
+    }
+    if verify_checksum && checksum::fold(checksum::sum(&bytes[..header_len])) != 0xffff {
+        return Err(Malformed::Checksum);
+    }
+    Ok(Header {
+        header_len,
+        total_len,
+        protocol: fixed[9],
+        fragment: be16(fixed, 6) & 0x3fff != 0,
+        source: Addr::v4([fixed[12], fixed[13], fixed[14], fixed[15]]),
+        destination: Addr::v4([fixed[16], fixed[17], fixed[18], fixed[19]]),
+    })
+}
+
+/// The time to live of a header.
+#[inline]
+pub fn ttl(bytes: &[u8]) -> u8 {
+    bytes[8]
+}
+
+/// Takes one off the time to live and keeps the checksum right. The TTL must not be 0.
+#[inline]
+pub fn decrement_ttl(bytes: &mut [u8]) {
+    let old = be16(bytes, 8);
+    bytes[8] -= 1;
+    let mut delta = checksum::Delta::default();
+    delta.replace16(old, be16(bytes, 8));
+    let sum = delta.apply(be16(bytes, 10));
+    bytes[10..12].copy_from_slice(&sum.to_be_bytes());
+}
+
+/// Writes the checksum of a header of `header_len` bytes anew.
+#[inline]
+pub fn fill_checksum(bytes: &mut [u8], header_len: usize) {
+    bytes[10..12].copy_from_slice(&[0, 0]);
+    let sum = !checksum::fold(checksum::sum(&bytes[..header_len]));
+    bytes[10..12].copy_from_slice(&sum.to_be_bytes());
+}

@@ -1,0 +1,420 @@
+//! A poll-mode worker: one thread, one core, one loop.
+//!
+//! ```text
+//!  poll ─┬─ newer tables? take them, say so
+//!        ├─ each port:  receive ─► round
+//!        ├─ each ring:  frames handed over by other workers ─► round
+//!        ├─ injected frames ─► round
+//!        ├─ holds: release what can go, expire what must ─► round
+//!        ├─ commands of the slowpath
+//!        └─ a few flows of the sweep
+//!
+//!  round: classify ─► dns ─► service ─► host ─► transit ─► output ─► transmit ─► free
+//! ```
+//!
+//! The loop allocates nothing, frees nothing, takes no lock and makes no system call outside the driver. It reads the
+//! clock once a round.
+
+mod release;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crossbeam_queue::ArrayQueue;
+
+use crate::clock::{Clock, Nanos};
+use crate::counters::FlowRow;
+use crate::driver::{BURST_MAX, Burst, Driver, Frame, PortId};
+use crate::fates::Fates;
+use crate::flow::{FlowHasher, FlowTable};
+use crate::hold::Holds;
+use crate::node::output::{self, Outbox};
+use crate::node::service::ServiceNode;
+use crate::node::{Context, Lanes, Leaving, NodeId, Outgoing, classify, dns, host, transit};
+use crate::packet::{NOT_TRACED, Packet};
+use crate::queue::{Command, Reply};
+use crate::shared::{Shared, WorkerShared};
+use crate::tables::Tables;
+use crate::trace::TraceBuffer;
+use crate::wake::{WakeLimit, Waker};
+use release::Pacer;
+
+/// Packets that wait on the ring from one worker to another. A burst from each of some ports fits; more means that the
+/// owner is overloaded, and waiting longer wouldn't help.
+pub const RING_MAX: usize = 1024;
+/// Flows looked at by one poll's sweep.
+const SWEEP_MAX: usize = 16;
+/// How often the sweep takes a step, in nanoseconds: a million flows are passed in a little over six seconds.
+const SWEEP_NANOS: u64 = 100_000;
+
+/// What one worker is given of the appliance's limits.
+#[derive(Clone, Debug)]
+pub struct WorkerLimits {
+    /// Flows.
+    pub flows: usize,
+    /// Packets held.
+    pub holds: usize,
+    /// Packets held of one source prefix.
+    pub holds_per_prefix: u32,
+    /// Wakes.
+    pub wakes: WakeLimit,
+}
+
+impl Default for WorkerLimits {
+    fn default() -> Self {
+        Self {
+            flows: 1 << 20,
+            holds: 8192,
+            holds_per_prefix: 32,
+            wakes: WakeLimit { per_second: 20.0, burst: 50.0 },
+        }
+    }
+}
+
+/// The rings between workers: `rings[from][to]`.
+#[derive(Debug)]
+pub struct Rings<F>(Vec<Vec<ArrayQueue<Packet<F>>>>);
+
+impl<F> Rings<F> {
+    /// The rings of `workers` workers.
+    pub fn new(workers: usize) -> Arc<Self> {
+        let ring = |_| ArrayQueue::new(RING_MAX);
+        Arc::new(Self((0..workers).map(|_| (0..workers).map(ring).collect()).collect()))
+    }
+}
+
+/// One worker.
+pub struct Worker<D: Driver, C: Clock> {
+    driver: D,
+    clock: C,
+    index: usize,
+    shared: Arc<Shared>,
+    tables: Arc<Tables>,
+    rings: Arc<Rings<D::Frame>>,
+    hasher: FlowHasher,
+    service: ServiceNode,
+    holds: Holds,
+    waker: Waker,
+    pacer: Pacer,
+    trace: Option<Box<TraceBuffer>>,
+    lanes: Lanes<D::Frame>,
+    scratch: Vec<Packet<D::Frame>>,
+    scratch_out: Vec<Outgoing<D::Frame>>,
+    outboxes: Box<[Outbox<D::Frame>]>,
+    swept: Nanos,
+}
+
+impl<D: Driver, C: Clock> Worker<D, C> {
+    /// Takes all memory that the worker will ever use. `flow_keys` are the same for all workers of an appliance.
+    pub fn new(
+        index: usize,
+        driver: D,
+        clock: C,
+        shared: Arc<Shared>,
+        rings: Arc<Rings<D::Frame>>,
+        flow_keys: [u64; 2],
+        limits: &WorkerLimits,
+    ) -> Self {
+        let tables = shared.tables();
+        shared.set_epoch(index, tables.generation);
+        let ports = driver.ports();
+        let waker = Waker::new(limits.wakes, shared.clone(), index);
+        Self {
+            driver,
+            clock,
+            index,
+            shared,
+            tables,
+            rings,
+            hasher: FlowHasher::new(flow_keys),
+            service: ServiceNode { flows: FlowTable::new(limits.flows) },
+            holds: Holds::new(limits.holds, limits.holds_per_prefix),
+            waker,
+            pacer: Pacer::default(),
+            trace: None,
+            lanes: Lanes::default(),
+            scratch: Vec::with_capacity(BURST_MAX),
+            scratch_out: Vec::with_capacity(BURST_MAX),
+            outboxes: (0..ports).map(|_| Outbox::default()).collect(),
+            swept: Nanos::default(),
+        }
+    }
+
+    /// Polls until `stop` is set, then ends: what is still held is expired by the services' overflow actions first.
+    pub fn run(mut self, stop: &AtomicBool) {
+        while !stop.load(Ordering::Relaxed) {
+            self.poll();
+        }
+        self.drain();
+    }
+
+    /// One turn of the loop. Returns how many frames it moved.
+    pub fn poll(&mut self) -> usize {
+        self.refresh();
+        let mut moved = 0;
+        for port in 0..self.driver.ports() {
+            moved += self.poll_port(PortId(port as u16));
+        }
+        moved += self.poll_rings();
+        moved += self.poll_injects();
+        moved += self.poll_holds();
+        self.poll_commands();
+        self.sweep();
+        let fates = &self.own().counters.fates;
+        fates.polls.add(1);
+        if moved == 0 {
+            fates.idle_polls.add(1);
+        }
+        moved
+    }
+
+    /// This worker's fates as they stand.
+    pub fn fates(&self) -> Fates {
+        Fates::read(&self.own().counters.fates)
+    }
+
+    /// The driver, for tests that look at its pool.
+    pub fn driver(&self) -> &D {
+        &self.driver
+    }
+
+    fn own(&self) -> &WorkerShared {
+        &self.shared.workers[self.index]
+    }
+
+    /// Takes the newest tables. The slowpath keeps the old ones alive until it sees the new epoch, so the last
+    /// reference is never dropped here.
+    #[inline]
+    fn refresh(&mut self) {
+        if self.shared.is_newer(self.tables.generation) {
+            self.tables = self.shared.tables();
+            self.shared.set_epoch(self.index, self.tables.generation);
+        }
+    }
+
+    #[inline]
+    fn poll_port(&mut self, port: PortId) -> usize {
+        let mut burst = Burst::new();
+        let received = self.driver.receive(port, &mut burst);
+        if received > 0 {
+            self.own().counters.fates.received.add(received as u64);
+            self.round(received, |cx, lanes| classify::process(burst.drain(..), cx, lanes));
+        }
+        received
+    }
+
+    fn poll_rings(&mut self) -> usize {
+        let rings = self.rings.clone();
+        let mut moved = 0;
+        let index = self.index;
+        for ring in rings.0.iter().map(|from| &from[index]).filter(|ring| !ring.is_empty()) {
+            self.round(0, |cx, lanes| {
+                while lanes.service.len() < BURST_MAX {
+                    let Some(mut packet) = ring.pop() else { break };
+                    // The trace, if any, is the other worker's.
+                    packet.meta.trace = NOT_TRACED;
+                    lanes.service.push(packet);
+                }
+                moved += lanes.service.len();
+                cx.counters.fates.handed_in.add(lanes.service.len() as u64);
+            });
+        }
+        moved
+    }
+
+    fn poll_injects(&mut self) -> usize {
+        let shared = self.shared.clone();
+        let queues = &shared.workers[self.index].queues;
+        if queues.injects.is_empty() {
+            return 0;
+        }
+        let mut frames: Burst<D::Frame> = Burst::new();
+        let mut interfaces = [crate::tables::InterfaceId::default(); BURST_MAX];
+        while !frames.is_full() {
+            let Some(parcel) = queues.injects.pop() else { break };
+            let port = crate::node::port_of(&self.tables, parcel.interface).unwrap_or_default();
+            // Without a buffer the frame is lost before it was injected; who sent it repeats it, as on a wire.
+            if let Some(mut frame) = self.driver.allocate(port) {
+                if copy_into(&mut frame, parcel.bytes()) {
+                    interfaces[frames.len()] = parcel.interface;
+                    frames.push(frame);
+                } else {
+                    self.driver.free(frame);
+                }
+            }
+            // Parcels go round between queues that have room for all of them.
+            let _ = queues.injects_empty.push(parcel);
+        }
+        let injected = frames.len();
+        self.round(0, |cx, lanes| {
+            cx.counters.fates.injected.add(injected as u64);
+            for (frame, interface) in frames.drain(..).zip(interfaces) {
+                let leaving = Leaving::Injected;
+                lanes.output.push(Outgoing { frame, interface, leaving, trace: NOT_TRACED });
+            }
+        });
+        injected
+    }
+
+    fn poll_commands(&mut self) {
+        if self.trace.as_ref().is_some_and(|trace| trace.is_full()) {
+            self.reply_trace();
+        }
+        let Some(command) = self.own().queues.commands.pop() else { return };
+        match command {
+            // A newer request ends the older one with what it has.
+            Command::Trace(buffer) => {
+                self.reply_trace();
+                self.trace = Some(buffer);
+            }
+            Command::Flows(mut rows) => {
+                let now = self.clock.now();
+                let room = rows.capacity() - rows.len();
+                let flows = &self.service.flows;
+                rows.extend(flows.iter().take(room).map(|(position, flow)| FlowRow {
+                    service: flow.service,
+                    protocol: flow.protocol(),
+                    client: (flow.client, flow.client_port),
+                    vip: (flow.vip, flow.vip_port),
+                    instance: (flow.instance, flow.instance_port),
+                    nat: (flow.nat_port != 0).then(|| (flows.nat_addr(position), flow.nat_port)),
+                    state: flow.state().name(),
+                    idle_seconds: flow.idle_seconds(now),
+                }));
+                // The queue of replies is as long as that of commands.
+                let _ = self.own().queues.replies.push(Reply::Flows(rows));
+            }
+        }
+    }
+
+    fn reply_trace(&mut self) {
+        if let Some(buffer) = self.trace.take() {
+            let _ = self.own().queues.replies.push(Reply::Trace(buffer));
+        }
+    }
+
+    fn sweep(&mut self) {
+        let now = self.clock.now();
+        if now.since(self.swept) < SWEEP_NANOS {
+            return;
+        }
+        self.swept = now;
+        self.service.sweep(SWEEP_MAX, now, &self.shared.workers[self.index].counters);
+    }
+
+    /// Runs what `fill` puts into the lanes through the nodes, and empties every box into its port. `received` is the
+    /// number of frames that `fill` classifies; 0 when their way began elsewhere. A round has at most [`BURST_MAX`] frames.
+    #[inline]
+    fn round(&mut self, received: usize, fill: impl FnOnce(&mut Context<'_>, &mut Lanes<D::Frame>)) {
+        let Self { driver, clock, shared, lanes, scratch, scratch_out, outboxes, service, .. } = self;
+        let own = &shared.workers[self.index];
+        let cx = &mut Context {
+            tables: &self.tables,
+            slots: &shared.slots,
+            counters: &own.counters,
+            queues: &own.queues,
+            now: clock.now(),
+            worker: self.index,
+            workers: shared.workers.len(),
+            hasher: &self.hasher,
+            holds: &mut self.holds,
+            waker: &mut self.waker,
+            trace: self.trace.as_deref_mut(),
+        };
+        let mut meter = Meter { clock, since: clock.cycles() };
+        fill(cx, lanes);
+        meter.charge(NodeId::Classify, received, cx);
+        hand_over(&self.rings, cx, lanes);
+        let frames = lanes.dns.len();
+        if frames > 0 {
+            dns::process(scratch, cx, lanes);
+            meter.charge(NodeId::Dns, frames, cx);
+        }
+        let frames = lanes.service.len() + lanes.expired.len();
+        if frames > 0 {
+            service.process(scratch, cx, lanes);
+            meter.charge(NodeId::Service, frames, cx);
+        }
+        let frames = lanes.host.len();
+        if frames > 0 {
+            host::process(scratch, cx, lanes);
+            meter.charge(NodeId::Host, frames, cx);
+        }
+        let frames = lanes.transit.len();
+        if frames > 0 {
+            transit::process(scratch, cx, lanes);
+            meter.charge(NodeId::Transit, frames, cx);
+        }
+        let frames = lanes.output.len();
+        if frames > 0 {
+            output::process(scratch_out, outboxes, cx, lanes);
+            for (port, outbox) in outboxes.iter_mut().enumerate() {
+                transmit(driver, PortId(port as u16), outbox, cx);
+            }
+            meter.charge(NodeId::Output, frames, cx);
+        }
+        for frame in lanes.free.drain(..) {
+            driver.free(frame);
+        }
+    }
+}
+
+/// Charges the cycles since the last reading to a node.
+struct Meter<'a, C> {
+    clock: &'a C,
+    since: u64,
+}
+
+impl<C: Clock> Meter<'_, C> {
+    #[inline]
+    fn charge(&mut self, node: NodeId, frames: usize, cx: &Context<'_>) {
+        let cycles = self.clock.cycles();
+        if frames > 0 {
+            let counters = cx.counters.node(node);
+            counters.frames.add(frames as u64);
+            counters.vectors.add(1);
+            counters.cycles.add(cycles.wrapping_sub(self.since));
+        }
+        self.since = cycles;
+    }
+}
+
+/// Gives packets to the owners of their flows. A full ring means that the owner is overloaded: counted and dropped.
+fn hand_over<F: Frame>(rings: &Rings<F>, cx: &mut Context<'_>, lanes: &mut Lanes<F>) {
+    while let Some((owner, packet)) = lanes.hand_over.pop() {
+        match rings.0[cx.worker][owner].push(packet) {
+            Ok(()) => cx.counters.fates.handed_out.add(1),
+            Err(packet) => {
+                let reason = classify::Drop::OwnerBehind;
+                cx.drop(NodeId::Classify, reason as usize, reason.name(), packet, lanes);
+            }
+        }
+    }
+}
+
+/// Hands a box to its port. What the port refuses is counted and freed.
+#[inline]
+fn transmit<D: Driver>(driver: &mut D, port: PortId, outbox: &mut Outbox<D::Frame>, cx: &Context<'_>) {
+    if outbox.frames.is_empty() {
+        return;
+    }
+    let fates = &cx.counters.fates;
+    fates.tx_accepted.add(driver.transmit(port, &mut outbox.frames) as u64);
+    let refused = outbox.frames.len() as u64;
+    if refused > 0 {
+        fates.tx_refused.add(refused);
+        cx.counters.node(NodeId::Output).drops[output::Drop::Refused as usize].add(refused);
+        for frame in outbox.frames.drain(..) {
+            driver.free(frame);
+        }
+    }
+}
+
+/// Copies bytes into an empty frame; false if they don't fit.
+fn copy_into<F: Frame>(frame: &mut F, bytes: &[u8]) -> bool {
+    let fits = frame.extend(bytes.len());
+    if fits {
+        frame.bytes_mut().copy_from_slice(bytes);
+    }
+    fits
+}
