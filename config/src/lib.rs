@@ -6,10 +6,12 @@ mod leaf;
 pub mod limits;
 pub mod model;
 mod parse;
+pub mod plan;
 mod raw;
 mod read;
 mod report;
 mod schema;
+pub mod topology;
 mod value;
 
 pub use model::Config;

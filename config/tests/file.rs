@@ -114,7 +114,7 @@ fn the_example_without_those_keys_has_the_values_it_says() {
     let config = Config::parse("edge.toml", &text.join("\n")).unwrap_or_else(|report| panic!("{report}"));
 
     assert_eq!(config.site.name.as_str(), "edge-42");
-    assert_eq!(config.cores.dataplane, CoreSet::Rest);
+    assert_eq!(config.cores.dataplane.cores, CoreSet::Rest);
     assert_eq!(config.ports[0].device, Device::Pci("0000:3b:00.0".into()));
     assert_eq!(config.ports[1].vlans[0].id, VlanId(20));
     assert_eq!(config.routes[0].interface, Interface { port: PortIndex(0), vlan: None });
@@ -144,7 +144,7 @@ fn the_example_without_those_keys_has_the_values_it_says() {
 fn the_smallest_file_has_the_defaults() {
     let config = Config::parse("s.toml", SMALLEST).unwrap_or_else(|report| panic!("{report}"));
     assert_eq!(config.ports[0].mtu_bytes, 1500);
-    assert_eq!(config.cores.controller, CoreSet::Count(1.try_into().unwrap()));
+    assert_eq!(config.cores.controller.cores, CoreSet::Count(1.try_into().unwrap()));
     assert_eq!(config.memory, Memory { hugepages: Hugepages::Auto, frames_per_port: 16384 });
     assert_eq!(config.nat.port_range.to_string(), "16384-65535");
     assert_eq!(config.roles, Roles { dns: false, balancer: false });

@@ -4,8 +4,8 @@ use super::{Checker, all, items};
 use crate::leaf::Count;
 use crate::limits::SOCKET_PATH_BYTES_MAX;
 use crate::model::{
-    CoreSet, Cores, Endpoint, Limits, Memory, Node, Orchestrator, OrchestratorKind, Security, Site,
-    Telemetry, Tls,
+    CoreRequest, CoreSet, Cores, Endpoint, Limits, Memory, Node, Orchestrator, OrchestratorKind, Security,
+    Site, Telemetry, Tls,
 };
 use crate::raw::{self, OrchestratorWord};
 use crate::read::At;
@@ -21,7 +21,7 @@ impl Checker {
         let controller = at.value.controller.as_ref().and_then(|set| self.core_set("cores.controller", set));
         let dataplane = at.value.dataplane.as_ref().and_then(|set| self.core_set("cores.dataplane", set));
         let (controller, dataplane) = (controller?, dataplane?);
-        match (&controller, &dataplane) {
+        match (&controller.cores, &dataplane.cores) {
             (CoreSet::Rest, CoreSet::Rest) => self.note(
                 Diagnostic::new(
                     Code::Conflict,
@@ -31,12 +31,16 @@ impl Checker {
                 .label("`controller` and `dataplane` both do")
                 .help("give `controller` a number, as in `controller = { count = 1 }`"),
             ),
-            (CoreSet::Cpus { cpus, origin }, CoreSet::Cpus { cpus: others, origin: other }) => {
+            (CoreSet::Cpus(cpus), CoreSet::Cpus(others)) => {
                 if let Some(both) = others.iter().find(|cpu| cpus.contains(*cpu)) {
                     self.note(
-                        Diagnostic::new(Code::Duplicate, other.span(), format!("CPU {both} has two roles"))
-                            .label("again here")
-                            .related(origin.span(), "first here"),
+                        Diagnostic::new(
+                            Code::Duplicate,
+                            dataplane.origin.span(),
+                            format!("CPU {both} has two roles"),
+                        )
+                        .label("again here")
+                        .related(controller.origin.span(), "first here"),
                     );
                 }
             }
@@ -45,15 +49,19 @@ impl Checker {
         Some(Cores { controller, dataplane, sibling: at.value.sibling.as_ref()?.value })
     }
 
-    fn core_set(&mut self, key: &str, at: &At<raw::CoreSet>) -> Option<CoreSet> {
+    fn core_set(&mut self, key: &str, at: &At<raw::CoreSet>) -> Option<CoreRequest> {
         match (&at.value.count, &at.value.cpus) {
-            (Some(count), None) => Some(match count.value {
-                Count::Number(number) => CoreSet::Count(number),
-                Count::Rest => CoreSet::Rest,
-            }),
-            (None, Some(cpus)) => {
-                Some(CoreSet::Cpus { cpus: cpus.value.clone(), origin: Origin::new(cpus.span.clone()) })
+            (Some(count), None) => {
+                let cores = match count.value {
+                    Count::Number(number) => CoreSet::Count(number),
+                    Count::Rest => CoreSet::Rest,
+                };
+                Some(CoreRequest { cores, origin: Origin::new(count.span.clone()) })
             }
+            (None, Some(cpus)) => Some(CoreRequest {
+                cores: CoreSet::Cpus(cpus.value.clone()),
+                origin: Origin::new(cpus.span.clone()),
+            }),
             // Neither could be read, and that has been reported.
             (None, None) if !self.sound("cores") => None,
             (both, _) => {

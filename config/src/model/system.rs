@@ -19,11 +19,20 @@ pub struct Site {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cores {
     /// Those of the slowpath, the orchestrator link and telemetry.
-    pub controller: CoreSet,
+    pub controller: CoreRequest,
     /// Those of the workers, one each.
-    pub dataplane: CoreSet,
+    pub dataplane: CoreRequest,
     /// What a worker's hyper-thread sibling does.
     pub sibling: Sibling,
+}
+
+/// Which physical cores somebody asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CoreRequest {
+    /// The cores.
+    pub cores: CoreSet,
+    /// Where the file asks, for errors that only the machine's topology shows.
+    pub origin: Origin,
 }
 
 /// Which physical cores.
@@ -34,12 +43,7 @@ pub enum CoreSet {
     /// All that are left.
     Rest,
     /// Those of these CPUs, which must be whole cores.
-    Cpus {
-        /// The CPUs.
-        cpus: CpuSet,
-        /// Where the file says so, for errors that only the machine's topology shows.
-        origin: Origin,
-    },
+    Cpus(CpuSet),
 }
 
 choice! {

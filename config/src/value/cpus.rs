@@ -8,7 +8,7 @@ use super::ValueError;
 use crate::limits::CPUS_MAX;
 
 /// The number that the kernel gives a CPU: one hardware thread.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CpuId(pub u32);
 
 /// A set of CPUs: `2-5,18-21`.
