@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use millrace_hw_tests::edge::{Edge, Shape};
 use millrace_hw_tests::lab::{Capture, Certificates, Lab, command, wait_until};
 
 const START_MAX: Duration = Duration::from_secs(60);
@@ -133,4 +134,23 @@ fn certificates_verify() {
     let mut verify = command::split("openssl verify -x509_strict -verify_ip 192.168.99.1 -CAfile");
     command::succeed(verify.arg(&certificates.authority).arg(&identity.certificate)).unwrap();
     wait_until("the key", Duration::ZERO, || identity.key.exists()).unwrap();
+}
+
+/// An edge location stands before any appliance runs in it: the orchestrator link carries packets, the upstream answers,
+/// every client has its address, and the kernel keeps its hands off the ports.
+#[test]
+fn an_edge_location_stands() {
+    for shape in [Shape::TwoPort, Shape::OnePort] {
+        let edge = Edge::new(shape).unwrap();
+        edge.function.run("ping -n -c 1 -W 5 192.168.99.1").unwrap();
+        let addresses = edge.client.run("ip -4 -brief address show dev lo").unwrap();
+        assert_eq!(addresses.matches("/32").count(), 200, "{addresses}");
+        let ports = edge.appliance.run("ip -brief address show").unwrap();
+        for port in ["wan", "upstream"] {
+            let line = ports.lines().find(|line| line.starts_with(port)).unwrap();
+            assert!(!line.contains('/'), "the kernel has an address on {line}");
+        }
+        assert!(edge.upstream().process().exited().is_none());
+        assert_eq!(edge.client.kernel_counter("TcpExtTCPSynRetrans").unwrap(), 0);
+    }
 }

@@ -5,7 +5,7 @@
 //!   lo   10.1.0.0/24 .. 10.8.0.0/24       (no kernel address on its ports)
 //!   eth0 192.0.2.2 ─────────────── wan 192.0.2.1      lan 198.51.100.1 ─────────── eth0 198.51.100.21
 //!        2001:db8::2                   2001:db8::1        2001:db8:1::1                 2001:db8:1::21
-//!                                         up 172.16.53.1
+//!                                   upstream 172.16.53.1
 //!                                            2001:db8:2::1     mgmt 192.168.99.1 ═══════ mgmt 192.168.99.2
 //!                                         │                    (kernel; the orchestrator link)
 //!                                     resolver
@@ -90,7 +90,7 @@ impl Edge {
         let appliance = lab.host("appliance")?;
         let function = lab.host("function")?.on_cpu(0);
         let resolver = lab.host("resolver")?.on_cpu(0);
-        appliance.wire("up", &resolver, "eth0")?;
+        appliance.wire("upstream", &resolver, "eth0")?;
         appliance.wire("mgmt", &function, "mgmt")?;
         appliance.address("mgmt", "192.168.99.1/30")?;
         function.address("mgmt", "192.168.99.2/30")?;
@@ -114,7 +114,7 @@ impl Edge {
             }
         }
         appliance.leave_to_dpdk("wan")?;
-        appliance.leave_to_dpdk("up")?;
+        appliance.leave_to_dpdk("upstream")?;
 
         client.address("eth0", "192.0.2.2/24")?;
         client.address("eth0", "2001:db8::2/64")?;

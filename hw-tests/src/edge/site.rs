@@ -234,7 +234,7 @@ impl Site {
             ports.push(("lan", "\"198.51.100.1/24\", \"2001:db8:1::1/64\""));
         }
         if self.upstream_port {
-            ports.push(("up", "\"172.16.53.1/24\", \"2001:db8:2::1/64\""));
+            ports.push(("upstream", "\"172.16.53.1/24\", \"2001:db8:2::1/64\""));
         }
         for (index, (name, addresses)) in ports.into_iter().enumerate() {
             let device = quoted(&self.driver.device(index, name));
@@ -287,4 +287,43 @@ fn render_keys(text: &mut String, keys: &[(String, String)]) {
 /// A TOML basic string.
 fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn what_is_rendered_is_a_configuration() {
+        let identity = Identity { certificate: "/lab/site.pem".into(), key: "/lab/site.key".into() };
+        let fallback =
+            Service::new("late", 251, "hello").set("hold", r#"{ deadline_ms = 300, overflow = "rst" }"#);
+        let services = vec![
+            Service::new("hello", 0, "hello").set("source", r#""appliance""#),
+            fallback,
+            Service::of_backends(
+                "web",
+                1,
+                r#"[{ address = "198.51.100.21" }, { address = "2001:db8:1::21" }]"#,
+            ),
+        ];
+        let function = Function::new("hello", "/lab/hello.wasm").set("memory_mib", "32");
+        for (shape, link) in [
+            (Shape::TwoPort, Link::Embedded),
+            (Shape::OnePort, Link::Grpc { endpoint: "https://192.168.99.1:7443".to_owned() }),
+        ] {
+            let site = Site { link, ..Site::new(vec![function.clone()], services.clone()) };
+            let text = site.limit("wakes_per_second", 500).render(&Place {
+                shape,
+                instances: ["198.51.100.21", "2001:db8:1::21"],
+                socket: Path::new("/lab/control.sock"),
+                identity: &identity,
+                authority: Path::new("/lab/ca.pem"),
+            });
+            let parsed = millrace_config::Config::parse("edge.toml", &text);
+            assert!(parsed.is_ok(), "{:?}\n{text}", parsed.err());
+        }
+    }
 }

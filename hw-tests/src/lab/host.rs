@@ -126,13 +126,13 @@ impl Host {
     /// [`LabError`] with the step that was refused.
     pub fn wire(&self, interface: &str, other: &Host, other_interface: &str) -> Result<(), LabError> {
         succeed(&mut split(&format!(
-            "ip link add {interface} netns {} numrxqueues 1 numtxqueues 1 type veth \
+            "ip link add name {interface} netns {} numrxqueues 1 numtxqueues 1 type veth \
              peer name {other_interface} netns {} numrxqueues 1 numtxqueues 1",
             self.namespace, other.namespace
         )))?;
         for (host, name) in [(self, interface), (other, other_interface)] {
             host.run(&format!("ethtool -K {name} tx off gro off"))?;
-            host.run(&format!("ip link set {name} up"))?;
+            host.run(&format!("ip link set dev {name} up"))?;
         }
         Ok(())
     }
@@ -143,7 +143,7 @@ impl Host {
     /// [`LabError`] with the step that was refused.
     pub fn leave_to_dpdk(&self, interface: &str) -> Result<(), LabError> {
         self.sysctl(&format!("net.ipv6.conf.{interface}.disable_ipv6=1"))?;
-        self.run(&format!("ip link set {interface} arp off multicast off")).map(drop)
+        self.run(&format!("ip link set dev {interface} arp off multicast off")).map(drop)
     }
 
     /// The hardware address of an interface.
