@@ -151,7 +151,8 @@ impl ServiceNode {
     fn may_continue(&self, position: u32, cx: &Context<'_>) -> bool {
         let flow = self.flows.get(position);
         let serves = |instance: &Instance| {
-            instance.port == flow.instance_port && instance.addresses.contains(&Some(flow.instance))
+            instance.port_for(flow.vip_port) == flow.instance_port
+                && instance.addresses.contains(&Some(flow.instance))
         };
         !self.flows.is_closing(position)
             && cx
@@ -209,17 +210,18 @@ impl ServiceNode {
         let meta = &packet.meta;
         let v4 = meta.destination.is_v4();
         let addr = instance.addresses[usize::from(!v4)].ok_or(Drop::NoInstance)?;
+        let to = (addr, instance.port_for(meta.destination_port));
         let nat = match service.source {
             SourceAddress::Keep => None,
             SourceAddress::Appliance => {
-                Some(self.translated_source(meta.protocol, (addr, instance.port), meta.flow_hash, cx)?)
+                Some(self.translated_source(meta.protocol, to, meta.flow_hash, cx)?)
             }
         };
         let opening = Opening {
             protocol: meta.protocol,
             client: (meta.source, meta.source_port),
             vip: (meta.destination, meta.destination_port),
-            instance: (addr, instance.port),
+            instance: to,
             nat,
             service: meta.service,
             instance_slot: instance.slot,

@@ -127,6 +127,14 @@ pub struct Instance {
     pub fixed: bool,
 }
 
+impl Instance {
+    /// The port that a client's packet to `port` of the service is sent to.
+    #[inline]
+    pub fn port_for(&self, port: u16) -> u16 {
+        if self.port == 0 { port } else { self.port }
+    }
+}
+
 /// A service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
@@ -177,7 +185,7 @@ impl Services {
         for endpoint in endpoints {
             self.endpoints.insert(*endpoint, id);
             for instance in &service.instances {
-                let port = if instance.port == 0 { endpoint.port } else { instance.port };
+                let port = instance.port_for(endpoint.port);
                 for addr in instance.addresses.iter().flatten() {
                     self.returns.insert(Endpoint { addr: *addr, port, protocol: endpoint.protocol }, id);
                 }
