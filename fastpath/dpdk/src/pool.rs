@@ -14,7 +14,8 @@ use crate::frame::DpdkFrame;
 /// A pool of frames of one size. Frames know their pool and go back to it from any thread.
 ///
 /// A pool whose frames are still out when it is dropped is never freed, and the [`Eal`] is kept running with it: a frame
-/// never outlives its memory.
+/// never outlives its memory. `net_af_xdp` (22.11) keeps what it had posted for reception when it is closed, so its pools are
+/// of that kind.
 #[derive(Debug)]
 pub struct Pool {
     pool: NonNull<rte_mempool>,

@@ -75,7 +75,8 @@ pub struct PortStats {
     pub tx_packets: u64,
     /// Bytes sent.
     pub tx_bytes: u64,
-    /// Frames that the device took and could not send.
+    /// Frames that the device took and could not send. Some drivers (`net_af_xdp`) count here what they refused as well, which the
+    /// worker counts too.
     pub tx_errors: u64,
 }
 

@@ -10,11 +10,14 @@ use millrace_fastpath::driver::{BURST_MAX, Burst, Driver, Frame, PortId};
 
 pub(crate) const PORT: PortId = PortId(0);
 
+/// For all ports of a process. Half of it stays in pools of closed net_af_xdp ports, which never give their frames back.
+const MEMORY_BYTES: usize = 192 << 20;
+
 /// The process's environment, started by whichever test is first.
 pub(crate) fn eal_with(hugepages: Hugepages) -> &'static Eal {
     static EAL: OnceLock<Eal> = OnceLock::new();
     EAL.get_or_init(|| {
-        let config = EalConfig { hugepages, memory_bytes: 64 << 20, ..EalConfig::default() };
+        let config = EalConfig { hugepages, memory_bytes: MEMORY_BYTES, ..EalConfig::default() };
         Eal::start(config).expect("the environment starts")
     })
 }
