@@ -1,0 +1,223 @@
+//! What the loop may not do: allocate, free, or call the system. And what no input may do to it.
+
+mod common;
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use common::frames::*;
+use common::*;
+use millrace_fastpath::clock::{Clock, Nanos};
+use millrace_fastpath::driver::PortId;
+use millrace_fastpath::heap::{HeapNet, HeapPlan};
+use millrace_fastpath::shared::{Publisher, Shared};
+use millrace_fastpath::slots::Phase;
+use millrace_fastpath::tables::services::*;
+use millrace_fastpath::worker::{Rings, Worker, WorkerLimits};
+use proptest::prelude::*;
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+
+/// Frames that reach every node: transit, a known and many new flows, a cold service, a query, ARP, rubbish.
+fn mixture() -> Vec<Vec<u8>> {
+    let mut frames = vec![
+        client_udp(("10.9.9.9", 1), ("198.51.100.7", 9), b"transit"),
+        client_udp(("10.9.9.9", 1), ("198.51.100.99", 9), b"to a neighbour that nobody knows"),
+        client_udp(("2001:db8:9::9", 1), ("2001:db8:1::7", 9), b"transit"),
+        client_udp(
+            ("10.9.9.9", 1),
+            ("192.0.2.53", 53),
+            b"\0\x01\x01\0\0\x01\0\0\0\0\0\0\x05hello\x02fn\x07example\0\0\x01\0\x01",
+        ),
+        host_segment(("198.51.100.7", 8080), ("10.9.9.9", 1000), smoltcp::wire::TcpControl::Psh, b"data"),
+        vec![0xff; 60],
+        vec![1],
+    ];
+    for port in 0..16 {
+        frames.push(syn(("10.9.9.9", 1000 + port), ("203.0.113.10", 80), 1));
+        frames.push(syn(("10.9.8.9", 1000 + port), ("203.0.113.10", 1080), 1));
+        frames.push(segment(("10.9.9.9", 1000 + port), ("203.0.113.10", 80), b"GET /"));
+    }
+    let mut arp = vec![0xff; 6];
+    arp.extend_from_slice(&CLIENT_MAC);
+    arp.extend_from_slice(&[0x08, 0x06]);
+    arp.resize(60, 0);
+    frames.push(arp);
+    frames
+}
+
+#[test]
+fn the_loop_allocates_and_frees_nothing() {
+    let mut bench = Bench::new(2);
+    bench.set_service(0, Service { source: SourceAddress::Appliance, ..fixed_service() });
+    bench.set_service(1, cold_service());
+    let frames = mixture();
+    let mut polls = 0;
+    for round in 0..50 {
+        // Holding, expiring and, in the second half, releasing; a new snapshot now and then.
+        if round == 25 {
+            bench.make_ready(1);
+        }
+        bench.publish();
+        for (n, frame) in frames.iter().enumerate() {
+            let port = if n == 4 { LAN } else { WAN };
+            bench.net.deliver(port, (n % 2) as u16, frame);
+        }
+        let workers = &mut bench.workers;
+        let measured = allocation_counter::measure(|| {
+            for _ in 0..8 {
+                for worker in workers.iter_mut() {
+                    worker.poll();
+                    polls += 1;
+                }
+            }
+        });
+        assert_eq!((measured.count_total, measured.count_current), (0, 0), "round {round}");
+        for port in [WAN, LAN] {
+            while bench.net.take(port).is_some() {}
+        }
+        bench.events();
+        for worker in &bench.shared.workers {
+            while let Some(parcel) = worker.queues.punts.pop() {
+                worker.queues.punts_empty.push(parcel).unwrap();
+            }
+        }
+        bench.advance_ms(100);
+    }
+    let fates = bench.fates();
+    assert!(polls == 800 && fates.held > 0 && fates.released > 0 && fates.punted > 0 && fates.handed_in > 0);
+    bench.check_laws();
+}
+
+struct MonotonicClock(Instant);
+
+impl Clock for MonotonicClock {
+    fn now(&self) -> Nanos {
+        Nanos(self.0.elapsed().as_nanos() as u64)
+    }
+
+    fn cycles(&self) -> u64 {
+        self.now().0
+    }
+}
+
+/// Set in the child that runs the loop under the filter; says whether the loop is to break the rule.
+const CHILD: &str = "MILLRACE_TEST_SECCOMP";
+
+/// The child: a worker whose thread may make no system call at all, or the process dies of it.
+fn run_filtered(with_a_system_call: bool) {
+    static DONE: AtomicBool = AtomicBool::new(false);
+    let (net, mut drivers) =
+        HeapNet::new(&HeapPlan { frames: 4096, rx_queue: 2048, tx_queue: 4096, ..HeapPlan::default() });
+    let shared = Shared::new(1);
+    let mut publisher = Publisher::new(shared.clone());
+    let mut tables = tables();
+    let mut services = Services::new();
+    let endpoint = Endpoint { addr: addr("203.0.113.10"), port: 80, protocol: 6 };
+    services.insert(ServiceId(0), std::sync::Arc::new(cold_service()), &[endpoint]);
+    tables.services = std::sync::Arc::new(services);
+    publisher.publish(tables);
+    let limits = WorkerLimits { flows: 1024, holds: 64, ..WorkerLimits::default() };
+    let clock = MonotonicClock(Instant::now());
+    let mut worker = Worker::new(0, drivers.remove(0), clock, shared.clone(), Rings::new(1), [1, 2], &limits);
+    for frame in mixture().iter().cycle().take(1500) {
+        assert!(net.deliver(PortId(0), 0, frame));
+    }
+    std::thread::spawn(move || {
+        let arch = std::env::consts::ARCH.try_into().unwrap();
+        let filter = SeccompFilter::new([].into(), SeccompAction::KillProcess, SeccompAction::Allow, arch);
+        let program: BpfProgram = filter.unwrap().try_into().unwrap();
+        seccompiler::apply_filter(&program).unwrap();
+        for _ in 0..20_000 {
+            worker.poll();
+        }
+        if with_a_system_call {
+            std::thread::yield_now();
+        }
+        DONE.store(true, Ordering::Release);
+        // Ending the thread would take system calls; the process is ended by the other one.
+        loop {
+            std::hint::spin_loop();
+        }
+    });
+    while !DONE.load(Ordering::Acquire) {
+        std::thread::yield_now();
+    }
+    let fates = millrace_fastpath::fates::Fates::read(&shared.workers[0].counters.fates);
+    assert_eq!(fates.received, 1500);
+    fates.check().unwrap();
+    std::process::exit(0);
+}
+
+#[test]
+fn the_loop_makes_no_system_call() {
+    if let Ok(mode) = std::env::var(CHILD) {
+        run_filtered(mode == "break");
+    }
+    let run = |mode: &str| {
+        let test = "the_loop_makes_no_system_call";
+        Command::new(std::env::current_exe().unwrap())
+            .args([test, "--exact"])
+            .env(CHILD, mode)
+            .output()
+            .unwrap()
+    };
+    let kept = run("keep");
+    assert!(kept.status.success(), "{kept:?}");
+    let broken = run("break");
+    assert_eq!(broken.status.signal(), Some(31), "the filter does bite: SIGSYS");
+}
+
+fn hostile_bench() -> Bench {
+    let mut bench = Bench::new(2);
+    bench.set_service(0, fixed_service());
+    bench.set_service(1, cold_service());
+    bench.set_service(2, Service { overflow: Overflow::Rst, hold_packets_max: 2, ..cold_service() });
+    bench.set_service(
+        3,
+        Service { handling: Handling::Forward, overflow: Overflow::Upstream, ..cold_service() },
+    );
+    bench
+}
+
+fn any_frame() -> impl Strategy<Value = Vec<u8>> {
+    let mutated = (
+        0..mixture().len(),
+        prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+        any::<prop::sample::Index>(),
+        any::<bool>(),
+    )
+        .prop_map(|(which, changes, cut, tag)| {
+            let mut bytes = mixture()[which].clone();
+            for (at, value) in changes {
+                let at = at.index(bytes.len());
+                bytes[at] = value;
+            }
+            if cut.index(4) == 0 {
+                bytes.truncate(cut.index(bytes.len()) + 1);
+            }
+            if tag && bytes.len() > 14 { tagged(&bytes, 20) } else { bytes }
+        });
+    prop_oneof![1 => prop::collection::vec(any::<u8>(), 0..200), 4 => mutated]
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_have_a_fate(frames in prop::collection::vec((any_frame(), any::<bool>(), 0u16..2, 0u64..200), 1..60)) {
+        let mut bench = hostile_bench();
+        for (n, (frame, port, queue, pause)) in frames.iter().enumerate() {
+            bench.net.deliver(if *port { WAN } else { LAN }, *queue, frame);
+            bench.run();
+            bench.advance_ms(*pause);
+            match n % 16 {
+                7 => bench.make_ready(1),
+                11 => bench.set_phase(2, Phase::Bypass),
+                13 => bench.set_phase(2, Phase::Cold),
+                _ => {}
+            }
+        }
+        bench.run();
+        bench.check_laws();
+    }
+}
