@@ -37,6 +37,17 @@ fn hosts_reach_each_other_and_leave_nothing() {
     assert!(!folder.exists());
 }
 
+/// Work inside a host has that host's network and no other.
+#[test]
+fn sockets_opened_inside_a_host_are_its_own() {
+    let lab = Lab::new().unwrap();
+    let host = lab.host("host").unwrap();
+    host.address("lo", "192.0.2.77/32").unwrap();
+    let bind = || std::net::UdpSocket::bind(("192.0.2.77", 0)).is_ok();
+    assert!(host.enter(bind).unwrap(), "the host has the address");
+    assert!(!bind(), "this machine has not");
+}
+
 /// A killed lab's remains go when the next lab is built.
 #[test]
 fn remains_of_a_dead_process_are_removed() {

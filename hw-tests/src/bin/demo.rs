@@ -2,22 +2,8 @@
 
 use std::process::ExitCode;
 
-use millrace_hw_tests::demo;
-
 fn main() -> ExitCode {
-    let args: Vec<_> = std::env::args().skip(1).collect();
-    let done = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] => demo::run(),
-        [demo::BURST_CLIENTS, server, name] => demo::burst_clients(server, name).map(|text| {
-            println!("{text}");
-            true
-        }),
-        _ => {
-            eprintln!("usage: demo");
-            return ExitCode::from(2);
-        }
-    };
-    match done {
+    match millrace_hw_tests::demo::run() {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {

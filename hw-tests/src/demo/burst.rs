@@ -1,5 +1,5 @@
 //! Many clients at once: each with an address of its own, each asks for the name and fetches the page, all in the
-//! same moment. Runs as a process of its own in the clients' namespace and writes what each saw as JSON.
+//! same moment.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use tokio::sync::Barrier;
 use tokio::time::timeout;
 
 use crate::edge::{CLIENT_PREFIXES, CLIENTS_PER_PREFIX};
+use crate::lab::{Host, LabError, unreadable};
 
 /// Longest that a client waits for each of the two answers. No client asks twice: a lost query is a failed client.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
@@ -35,13 +36,18 @@ pub struct Outcome {
     pub error: Option<String>,
 }
 
-/// Runs all clients against `name` (with its final dot) and returns what each saw.
+/// Runs all clients on `host` against `name` (with its final dot), which the server at `server` answers for, and returns
+/// what each saw.
 ///
 /// # Errors
-/// Where the runtime cannot be built.
-pub fn run(server: SocketAddr, name: &str) -> std::io::Result<Vec<Outcome>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    Ok(runtime.block_on(all(server, name)))
+/// [`LabError`] where the clients cannot be started at all.
+pub fn run(host: &Host, server: &str, name: &str) -> Result<Vec<Outcome>, LabError> {
+    let server = server.parse().map_err(|error| unreadable(server, error))?;
+    let outcomes = host.enter(|| -> std::io::Result<Vec<Outcome>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(runtime.block_on(all(SocketAddr::new(server, 53), name)))
+    })?;
+    outcomes.map_err(|error| unreadable("clients", error))
 }
 
 /// The addresses of the clients: 25 in each of eight /24 networks.
@@ -151,25 +157,6 @@ impl Outcome {
     fn failed(client: IpAddr, error: impl std::fmt::Display) -> Self {
         Outcome { client, name_ms: 0.0, connect_ms: 0.0, total_ms: 0.0, error: Some(error.to_string()) }
     }
-
-    /// As it is written by the clients' process.
-    #[must_use]
-    pub fn to_json(&self) -> serde_json::Value {
-        serde_json::json!({ "client": self.client.to_string(), "name_ms": self.name_ms,
-            "connect_ms": self.connect_ms, "total_ms": self.total_ms, "error": self.error })
-    }
-
-    /// As it was written.
-    #[must_use]
-    pub fn from_json(value: &serde_json::Value) -> Option<Self> {
-        Some(Outcome {
-            client: value["client"].as_str()?.parse().ok()?,
-            name_ms: value["name_ms"].as_f64()?,
-            connect_ms: value["connect_ms"].as_f64()?,
-            total_ms: value["total_ms"].as_f64()?,
-            error: value["error"].as_str().map(str::to_owned),
-        })
-    }
 }
 
 #[cfg(test)]
@@ -185,11 +172,5 @@ mod tests {
             .map(|client| client.to_string().split('.').nth(1).map(str::to_owned))
             .collect();
         assert_eq!(networks.len(), 8, "the first eight clients are of eight networks");
-    }
-
-    #[test]
-    fn what_a_client_saw_survives_the_pipe() {
-        let seen = Outcome::failed("10.1.0.10".parse().expect("address"), "connect: refused");
-        assert_eq!(Outcome::from_json(&seen.to_json()), Some(seen));
     }
 }

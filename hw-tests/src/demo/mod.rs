@@ -17,7 +17,6 @@ pub mod burst;
 pub mod summary;
 pub mod transit;
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -26,7 +25,7 @@ use crate::edge::{
     self, Appliance, CLIENT_PREFIXES, DNS, Edge, Function, MANAGEMENT, Service, ServingNode, Shape, Site,
     Wake, client,
 };
-use crate::lab::{LabError, command, file, unreadable};
+use crate::lab::{LabError, file, unreadable};
 use burst::Outcome;
 use summary::{Promises, Sample};
 use transit::Transit;
@@ -42,9 +41,6 @@ const TRANSIT: usize = 50;
 /// Aims for the figures, in milliseconds; missed aims are said, and are no failure: a busy machine misses them too.
 const CURL_P50_AIM_MS: f64 = 20.0;
 const RELEASE_P99_AIM_MS: f64 = 1.0;
-
-/// The argument that makes the demo's binary the clients of the burst.
-pub const BURST_CLIENTS: &str = "burst-clients";
 
 /// All that was measured and promised.
 #[derive(Debug, Default)]
@@ -96,16 +92,6 @@ pub fn run() -> Result<bool, LabError> {
         println!("BROKEN: {broken}");
     }
     Ok(story.promises.broken().is_empty())
-}
-
-/// The clients of the burst, as a process of its own: `server` and `name` in, one JSON list out.
-///
-/// # Errors
-/// Where `server` is no address, or the runtime cannot be built.
-pub fn burst_clients(server: &str, name: &str) -> Result<String, LabError> {
-    let server: SocketAddr = server.parse().map_err(|error| unreadable(server, error))?;
-    let outcomes = burst::run(server, name).map_err(|error| unreadable("clients", error))?;
-    Ok(Value::from_iter(outcomes.iter().map(Outcome::to_json)).to_string())
 }
 
 /// One function behind many services, so that each cold start meets a service that never ran.
@@ -235,13 +221,7 @@ fn burst_step(edge: &Edge, appliance: &Appliance, story: &mut Story) -> Result<(
     let clients = burst::clients().count();
     println!("{clients} clients of {CLIENT_PREFIXES} networks at one cold function, all at once");
     let before = edge.client.kernel_counter("TcpExtTCPSynRetrans")?;
-    let us = std::env::current_exe().map_err(|error| unreadable("our own path", error))?;
-    let mut clients_command = edge.client.command(us);
-    clients_command.args([BURST_CLIENTS, &format!("{}:53", DNS[0]), "burst.fn.example."]);
-    let text = command::succeed(&mut clients_command)?;
-    let rows: Value = serde_json::from_str(&text).map_err(|error| unreadable("the clients", error))?;
-    let rows = rows.as_array().map(Vec::as_slice).unwrap_or_default();
-    story.burst = rows.iter().filter_map(Outcome::from_json).collect();
+    story.burst = burst::run(&edge.client, DNS[0], "burst.fn.example.")?;
     story.syn_retransmits = edge.client.kernel_counter("TcpExtTCPSynRetrans")? - before;
     let failed: Vec<_> = story.burst.iter().filter(|outcome| outcome.error.is_some()).collect();
     let answered = story.burst.len() - failed.len();

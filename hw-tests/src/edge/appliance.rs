@@ -40,22 +40,37 @@ impl Appliance {
     /// # Errors
     /// [`LabError`] with the appliance's last words.
     pub fn start(edge: &Edge, binary: &Path, site: &Site) -> Result<Self, LabError> {
-        match Self::try_start(edge, binary, site) {
+        Self::start_by(edge, binary, site, &[])
+    }
+
+    /// Starts the appliance through another program, which gets the appliance's command line at the end of its own.
+    ///
+    /// # Errors
+    /// [`LabError`] with the appliance's last words.
+    pub fn start_by(edge: &Edge, binary: &Path, site: &Site, through: &[&str]) -> Result<Self, LabError> {
+        match Self::try_start(edge, binary, site, through) {
             Err(LabError::Ended { status, output, .. })
                 if site.driver == Driver::AfXdp
                     && status.code() == Some(REFUSED)
                     && output.contains("af_xdp") =>
             {
                 eprintln!("XDP IS REFUSED HERE; going on with net_af_packet. The appliance said:\n{output}");
-                Self::try_start(edge, binary, &Site { driver: Driver::AfPacket, ..site.clone() })
+                Self::try_start(edge, binary, &Site { driver: Driver::AfPacket, ..site.clone() }, through)
             }
             tried => tried,
         }
     }
 
-    fn try_start(edge: &Edge, binary: &Path, site: &Site) -> Result<Self, LabError> {
-        let configuration = Self::configure(edge, site)?;
-        let mut run = edge.appliance.command(binary);
+    fn try_start(edge: &Edge, binary: &Path, site: &Site, through: &[&str]) -> Result<Self, LabError> {
+        let configuration = Self::configure(edge, site, "edge.toml")?;
+        let mut run = match through.split_first() {
+            None => edge.appliance.command(binary),
+            Some((program, args)) => {
+                let mut run = edge.appliance.command(program);
+                run.args(args).arg(binary);
+                run
+            }
+        };
         let process = edge.appliance.spawn("run", run.args(["run", "-c"]).arg(configuration))?;
         let appliance = Appliance {
             process,
@@ -68,11 +83,11 @@ impl Appliance {
         Ok(appliance)
     }
 
-    /// Writes the configuration of `site` into the lab's folder, and returns its path.
+    /// Writes the configuration of `site` into a file of the lab's folder, and returns its path.
     ///
     /// # Errors
     /// [`LabError`] where certificate or file cannot be made.
-    pub fn configure(edge: &Edge, site: &Site) -> Result<PathBuf, LabError> {
+    pub fn configure(edge: &Edge, site: &Site, name: &str) -> Result<PathBuf, LabError> {
         let identity = edge.certificates.identity("edge-lab", Some(super::MANAGEMENT))?;
         let text = site.render(&Place {
             shape: edge.shape,
@@ -81,7 +96,7 @@ impl Appliance {
             identity: &identity,
             authority: &edge.certificates.authority,
         });
-        edge.lab().write("edge.toml", &text)
+        edge.lab().write(name, &text)
     }
 
     /// The driver that its ports run on.

@@ -3,10 +3,15 @@
 //! All goes through `ip`, `ethtool` and `sysctl`, so that what the lab did can be repeated by hand.
 
 use std::ffi::OsStr;
+use std::os::fd::AsFd as _;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
+use rustix::thread::{CpuSet, LinkNameSpaceType, move_into_link_name_space, sched_setaffinity};
+
 use super::command::{split, succeed};
+use super::error::{file, unreadable};
 use super::{Inner, LabError, Process};
 
 /// One network namespace. It lives as long as its lab.
@@ -93,6 +98,26 @@ impl Host {
         self.lab.spawn(&format!("{}-{name}", self.name), command)
     }
 
+    /// Runs `work` on a thread of its own inside this host, so that the sockets it opens are this host's.
+    ///
+    /// # Errors
+    /// [`LabError`] where the thread cannot enter the namespace, or panics.
+    pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, LabError> {
+        let path = Path::new("/run/netns").join(&self.namespace);
+        let namespace = std::fs::File::open(&path).map_err(file(&path))?;
+        let inside = || -> std::io::Result<T> {
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+            if let Some(cpu) = self.cpu {
+                let mut set = CpuSet::new();
+                set.set(cpu);
+                sched_setaffinity(None, &set)?;
+            }
+            Ok(work())
+        };
+        let done = std::thread::scope(|scope| scope.spawn(inside).join());
+        done.map_err(|_| unreadable(&self.namespace, "the thread inside panicked"))?.map_err(file(&path))
+    }
+
     /// Sets one kernel parameter, given as `key=value`.
     ///
     /// # Errors
@@ -164,8 +189,8 @@ impl Host {
         let mut words = text.lines().filter_map(|line| line.split_once(char::is_whitespace));
         let (_, rest) = words
             .find(|(name, _)| *name == counter)
-            .ok_or_else(|| super::error::unreadable(format!("counter {counter}"), &text))?;
+            .ok_or_else(|| unreadable(format!("counter {counter}"), &text))?;
         let value = rest.split_whitespace().next().unwrap_or_default();
-        value.parse().map_err(|error| super::error::unreadable(format!("counter {counter}"), error))
+        value.parse().map_err(|error| unreadable(format!("counter {counter}"), error))
     }
 }

@@ -130,6 +130,11 @@ impl Process {
         self.running.signal(Signal::HUP);
     }
 
+    /// Stops it where it is, without its knowledge (SIGSTOP); it can still be killed.
+    pub fn freeze(&self) {
+        self.running.signal(Signal::STOP);
+    }
+
     /// Sends SIGKILL and waits until it is gone.
     ///
     /// # Errors

@@ -1,0 +1,116 @@
+//! The appliance as an authoritative name server, asked by dig and kdig over UDP, TCP, IPv4 and IPv6.
+
+use millrace_hw_tests::edge::client::{DigAnswer, dig};
+use millrace_hw_tests::edge::{DNS, Shape, Site};
+
+use crate::world::{World, functions, hello};
+
+fn has(answer: &DigAnswer, flag: &str) -> bool {
+    answer.flags.iter().any(|it| it == flag)
+}
+
+#[test]
+fn names_of_ours_are_answered_with_authority() {
+    let site = Site::new(functions(), vec![hello("hello", 0)]);
+    let world = World::without_node(Shape::TwoPort, site);
+    let ask =
+        |server: &str, question: &str| dig(&world.edge.client, &format!("@{server} {question}")).unwrap();
+    for server in DNS {
+        for over in ["+notcp", "+tcp"] {
+            let positive: [(&str, &[&str]); 6] = [
+                ("hello.fn.example. A", &["198.18.0.1"]),
+                ("hello.fn.example. AAAA", &["2001:db8:f::1"]),
+                ("ns1.fn.example. A", &["192.0.2.53"]),
+                ("fn.example. NS", &["ns1.fn.example."]),
+                ("note.fn.example. TXT", &["\"an edge in a lab\""]),
+                ("fn.example. SOA", &["ns1.fn.example. ops.fn.example. 1 3600 600 604800 5"]),
+            ];
+            for (question, data) in positive {
+                let answer = ask(server, &format!("{over} {question}"));
+                assert_eq!((answer.status.as_str(), &answer.answers[..]), ("NOERROR", &data.map_owned()[..]));
+                assert!(has(&answer, "aa") && !has(&answer, "tc") && !has(&answer, "ra"), "{}", answer.text);
+            }
+            // A name without that type, and no such name: both with the zone's SOA (RFC 2308 sections 2.1 and 2.2).
+            for (question, status) in
+                [("hello.fn.example. TXT", "NOERROR"), ("nobody.fn.example. A", "NXDOMAIN")]
+            {
+                let answer = ask(server, &format!("{over} {question}"));
+                assert_eq!((answer.status.as_str(), answer.answers.len()), (status, 0), "{}", answer.text);
+                assert!(answer.text.contains("ops.fn.example."), "no SOA in {}", answer.text);
+            }
+            let foreign = ask(server, &format!("{over} www.elsewhere.test. A"));
+            assert_eq!(foreign.status, "REFUSED", "{}", foreign.text);
+        }
+    }
+    world.conclude();
+}
+
+#[test]
+fn case_is_kept_and_edns_is_understood() {
+    let world = World::without_node(Shape::TwoPort, Site::new(functions(), vec![hello("hello", 0)]));
+    let answer = dig(&world.edge.client, &format!("@{} HeLLo.Fn.eXAMPle. A", DNS[0])).unwrap();
+    assert!(answer.text.contains(";HeLLo.Fn.eXAMPle."), "{}", answer.text);
+    assert_eq!(answer.answers, ["198.18.0.1"]);
+    let answer = dig(&world.edge.client, &format!("@{} +bufsize=1400 hello.fn.example. A", DNS[0])).unwrap();
+    assert!(answer.text.contains("EDNS: version: 0"), "{}", answer.text);
+    let answer = dig(&world.edge.client, &format!("@{} +noedns hello.fn.example. A", DNS[0])).unwrap();
+    assert!(!answer.text.contains("EDNS: version"), "{}", answer.text);
+    // A version nobody speaks yet (RFC 6891 section 6.1.3).
+    let answer =
+        dig(&world.edge.client, &format!("@{} +edns=1 +noednsneg hello.fn.example. A", DNS[0])).unwrap();
+    assert_eq!(answer.status, "BADVERS", "{}", answer.text);
+    world.conclude();
+}
+
+#[test]
+fn what_does_not_fit_is_cut_off_and_fetched_over_tcp() {
+    let world = World::without_node(Shape::TwoPort, Site::new(functions(), vec![hello("hello", 0)]));
+    for server in DNS {
+        let cut = dig(&world.edge.client, &format!("@{server} +ignore long.fn.example. TXT")).unwrap();
+        assert!(has(&cut, "tc"), "{}", cut.text);
+        let whole = dig(&world.edge.client, &format!("@{server} long.fn.example. TXT")).unwrap();
+        assert!(!has(&whole, "tc") && whole.text.contains("(TCP)"), "{}", whole.text);
+        assert_eq!(whole.text.matches("long ").count(), 400, "{}", whole.text);
+    }
+    // Several questions over one connection, by another client.
+    let text = world
+        .edge
+        .client
+        .run(&format!(
+            "kdig +tcp +keepopen +short +time=5 @{} hello.fn.example. A ns1.fn.example. A note.fn.example. TXT",
+            DNS[0]
+        ))
+        .unwrap();
+    assert_eq!(text.split_whitespace().take(2).collect::<Vec<_>>(), ["198.18.0.1", "192.0.2.53"], "{text}");
+    world.conclude();
+}
+
+/// A resolver's own answers must not be answered: two servers would talk for ever.
+#[test]
+fn responses_are_dropped() {
+    let world = World::without_node(Shape::TwoPort, Site::new(functions(), vec![hello("hello", 0)]));
+    let tried =
+        dig(&world.edge.client, &format!("@{} +qr +header-only +time=1 +aaflag hello.fn.example.", DNS[0]));
+    assert!(tried.is_ok(), "a query with odd flags is still a query: {tried:?}");
+    // dig cannot set QR; a line of the shell can: header with QR=1, one question for "fn.example. A".
+    let datagram = r"\x12\x34\x80\x00\x00\x01\x00\x00\x00\x00\x00\x00\x02fn\x07example\x00\x00\x01\x00\x01";
+    let script =
+        format!("exec 3<>/dev/udp/{}/53; printf '{datagram}' >&3; timeout 1 head -c 1 <&3 | wc -c", DNS[0]);
+    let mut command = world.edge.client.command("bash");
+    let text = millrace_hw_tests::lab::command::succeed(command.args(["-c", &script])).unwrap();
+    assert_eq!(text.trim(), "0", "a response was answered");
+    let nodes = world.appliance.show("nodes").unwrap().to_string();
+    assert!(nodes.contains("response"), "no drop names the response: {nodes}");
+    world.conclude();
+}
+
+/// Lists of literals as the answers hold them.
+trait MapOwned {
+    fn map_owned(&self) -> Vec<String>;
+}
+
+impl MapOwned for [&str] {
+    fn map_owned(&self) -> Vec<String> {
+        self.iter().map(|&text| text.to_owned()).collect()
+    }
+}

@@ -1,0 +1,17 @@
+//! End to end: the real binary, poll-mode ports on AF_XDP, and clients nobody here wrote, in network namespaces.
+//!
+//! One file per feature; each test builds an edge location, uses it, and ends with the three laws of fates and a clean
+//! end of the appliance. Limits: two CPUs shared by everything, so times are bounds against hanging, not promises.
+//!
+//! They need root, the tools of `make setup`, and the components of `make functions`.
+
+mod dns;
+mod faults;
+mod host;
+mod nat;
+mod orchestrator;
+mod overflow;
+mod show;
+mod transit;
+mod wake;
+mod world;

@@ -1,0 +1,68 @@
+//! The orchestrator as a process of its own, and its death in the middle of a wake.
+
+use std::path::Path;
+use std::time::Duration;
+
+use millrace_hw_tests::edge::client::{curl, dig};
+use millrace_hw_tests::edge::{Appliance, DNS, Edge, Link, Orchestrator, ServingNode, Shape, Site};
+use millrace_hw_tests::lab::wait_until;
+
+use crate::world::{BINARY, SOON, World, endpoint, functions, hello};
+
+fn status(world: &World, service: &str) -> Option<u16> {
+    curl(&world.edge.client, "-4 --max-time 3", &format!("http://{service}.fn.example/"))
+        .ok()
+        .map(|it| it.status)
+}
+
+#[test]
+fn killed_in_the_middle_of_a_wake() {
+    let hold = "{ deadline_ms = 600, overflow = \"rst\" }";
+    let services = vec![hello("warm", 0).set("hold", hold), hello("cold", 1).set("hold", hold)];
+    let site = Site::new(functions(), services);
+    let edge = Edge::new(Shape::TwoPort).unwrap();
+    let binary = Path::new(BINARY);
+    let configuration = Appliance::configure(&edge, &site, "orchestrator.toml").unwrap();
+    let orchestrator = Orchestrator::start(&edge, binary, &configuration).unwrap();
+    let node = ServingNode::start(&edge, binary, &endpoint(), &site.functions).unwrap();
+    let site = Site { link: Link::Grpc { endpoint: endpoint() }, ..site };
+    let appliance = Appliance::start(&edge, binary, &site).unwrap();
+    let world = World { appliance, node: Some(node), edge };
+    wait_until("the warm function", SOON, || status(&world, "warm") == Some(200)).unwrap();
+
+    // It stops reading first, so that the wake is surely under way when it dies.
+    orchestrator.process().freeze();
+    dig(&world.edge.client, &format!("@{} cold.fn.example. A", DNS[0])).unwrap();
+    world.appliance.wait_for_service("cold", "waking", SOON).unwrap();
+    orchestrator.process().kill().unwrap();
+
+    // The cold one takes its overflow action; the ready one loses nothing, however often it is asked.
+    let refused = curl(&world.edge.client, "-4", "http://cold.fn.example/").unwrap_err().to_string();
+    assert!(refused.contains("refused"), "{refused}");
+    for _ in 0..50 {
+        assert_eq!(status(&world, "warm"), Some(200));
+    }
+
+    // Back again: the same appliance and the same serving node find each other, without a restart.
+    let orchestrator = Orchestrator::start(&world.edge, binary, &configuration).unwrap();
+    wait_until("the cold function after the return", SOON, || status(&world, "cold") == Some(200)).unwrap();
+    assert_eq!(status(&world, "warm"), Some(200));
+    drop(orchestrator);
+    world.conclude();
+}
+
+/// A serving node that dies takes its instances with it: the service is cold again, and wakes when the node is back.
+#[test]
+fn a_serving_node_that_dies_is_noticed() {
+    let mut world = World::new(vec![hello("hello", 0)]);
+    assert_eq!(status(&world, "hello"), Some(200));
+    world.node.take().unwrap().process().kill().unwrap();
+    wait_until("the instance to be gone", Duration::from_secs(60), || {
+        let row = world.appliance.row("services", "hello").unwrap();
+        row["state"] != "ready"
+    })
+    .unwrap();
+    world.start_node(&functions());
+    wait_until("the function after the return", SOON, || status(&world, "hello") == Some(200)).unwrap();
+    world.conclude();
+}

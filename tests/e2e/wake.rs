@@ -1,0 +1,91 @@
+//! First packets: a query or a SYN wakes a function once, what must wait is held, and the client sees an ordinary answer.
+
+use millrace_hw_tests::demo::burst;
+use millrace_hw_tests::edge::client::{curl, dig};
+use millrace_hw_tests::edge::{self, DNS};
+
+use crate::world::{SOON, World, hello};
+
+fn wakes(world: &World, service: &str) -> u64 {
+    world.appliance.row("services", service).unwrap()["wakes"].as_u64().unwrap()
+}
+
+#[test]
+fn a_query_wakes_and_the_page_comes() {
+    let world = World::new(vec![hello("cold4", 0), hello("cold6", 1)]);
+    for (service, family) in [("cold4", "-4"), ("cold6", "-6")] {
+        assert_eq!(world.appliance.row("services", service).unwrap()["state"], "cold");
+        let times = curl(&world.edge.client, family, &format!("http://{service}.fn.example/")).unwrap();
+        assert_eq!((times.status, times.body.contains("hello from")), (200, true), "{times:?}");
+        world.appliance.wait_for_service(service, "ready", SOON).unwrap();
+        assert_eq!(wakes(&world, service), 1);
+        // Warm now: no further wake.
+        curl(&world.edge.client, family, &format!("http://{service}.fn.example/")).unwrap();
+        assert_eq!(wakes(&world, service), 1);
+    }
+    world.conclude();
+}
+
+#[test]
+fn a_syn_alone_wakes_and_is_held() {
+    let world = World::new(vec![hello("cold", 0).set("trigger", "[\"syn\"]")]);
+    // The name is answered and wakes nothing.
+    let asked = dig(&world.edge.client, &format!("@{} cold.fn.example. A", DNS[0])).unwrap();
+    assert_eq!(asked.answers, ["198.18.0.1"]);
+    assert_eq!(world.appliance.row("services", "cold").unwrap()["state"], "cold");
+    let times = curl(&world.edge.client, "-4", "http://198.18.0.1/").unwrap();
+    assert_eq!(times.status, 200);
+    assert_eq!(world.edge.client.kernel_counter("TcpExtTCPSynRetrans").unwrap(), 0, "the SYN was not held");
+    assert_eq!(wakes(&world, "cold"), 1);
+    let fates = world.conclude();
+    assert!(fates.get("held") >= 1 && fates.get("released") >= 1, "{fates:?}");
+}
+
+#[test]
+fn an_answer_can_wait_for_the_instance() {
+    let world = World::new(vec![hello("cold", 0).set("dns_answer", "\"when-ready\"")]);
+    let asked = dig(&world.edge.client, &format!("@{} cold.fn.example. A", DNS[0])).unwrap();
+    assert_eq!(asked.answers, ["198.18.0.1"], "{}", asked.text);
+    assert_eq!(world.appliance.row("services", "cold").unwrap()["state"], "ready");
+    assert_eq!(curl(&world.edge.client, "-4", "http://cold.fn.example/").unwrap().status, 200);
+    assert_eq!(wakes(&world, "cold"), 1);
+    world.conclude();
+}
+
+#[test]
+fn two_hundred_clients_of_eight_networks_wake_once() {
+    let world = World::new(vec![hello("burst", 0)]);
+    let outcomes = burst::run(&world.edge.client, DNS[0], "burst.fn.example.").unwrap();
+    assert_eq!(outcomes.len(), burst::clients().count());
+    let failed: Vec<_> = outcomes.iter().filter(|outcome| outcome.error.is_some()).collect();
+    assert!(failed.is_empty(), "{failed:#?}");
+    assert_eq!(wakes(&world, "burst"), 1);
+    world.conclude();
+}
+
+/// An idle function is stopped and costs nothing; the next packet wakes it again.
+#[test]
+fn an_idle_function_goes_and_comes_again() {
+    let world = World::new(vec![hello("nap", 0).set("idle_reap_seconds", "1")]);
+    assert_eq!(curl(&world.edge.client, "-4", "http://nap.fn.example/").unwrap().status, 200);
+    world.appliance.wait_for_service("nap", "cold", SOON).unwrap();
+    assert_eq!(curl(&world.edge.client, "-4", "http://nap.fn.example/").unwrap().status, 200);
+    assert_eq!(wakes(&world, "nap"), 2);
+    world.conclude();
+}
+
+/// The wake's own story: every point in its place, the notification before anything that answers.
+#[test]
+fn a_wake_is_told_in_order() {
+    let world = World::new(vec![hello("cold", 0)]);
+    curl(&world.edge.client, "-4", "http://cold.fn.example/").unwrap();
+    let told: Vec<edge::Wake> = world.appliance.wakes().unwrap();
+    let [wake] = &told[..] else { panic!("not one wake: {told:?}") };
+    assert_eq!(wake.service, "cold");
+    let (notified, ready) = (wake.notified_ms.unwrap(), wake.ready_ms.unwrap());
+    assert!(0.0 <= notified && notified <= ready, "{wake:?}");
+    if let Some(released) = wake.released_ms {
+        assert!(ready <= released, "{wake:?}");
+    }
+    world.conclude();
+}

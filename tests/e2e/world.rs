@@ -1,0 +1,75 @@
+//! What every test begins and ends with.
+
+use std::path::Path;
+use std::time::Duration;
+
+use millrace_hw_tests::edge::{
+    self, Appliance, Edge, Fates, Function, MANAGEMENT, Service, ServingNode, Shape, Site,
+};
+
+/// The binary under test.
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_millrace");
+
+/// Long enough for anything that will happen at all on a busy machine.
+pub(crate) const SOON: Duration = Duration::from_secs(30);
+
+/// An edge location with its appliance and its serving node. Fields go in this order.
+pub(crate) struct World {
+    pub(crate) appliance: Appliance,
+    pub(crate) node: Option<ServingNode>,
+    pub(crate) edge: Edge,
+}
+
+/// The example functions.
+pub(crate) fn functions() -> Vec<Function> {
+    let binary = Path::new(BINARY);
+    ["hello", "echo"].map(|name| Function::new(name, edge::component(binary, name).unwrap())).into()
+}
+
+/// Service number `number` in front of function `hello`.
+pub(crate) fn hello(name: &str, number: u16) -> Service {
+    Service::new(name, number, "hello")
+}
+
+impl World {
+    /// A world of two ports with these services and a registered serving node.
+    pub(crate) fn new(services: Vec<Service>) -> Self {
+        Self::build(Shape::TwoPort, Site::new(functions(), services))
+    }
+
+    /// Any world with a registered serving node.
+    pub(crate) fn build(shape: Shape, site: Site) -> Self {
+        let mut world = Self::without_node(shape, site.clone());
+        world.start_node(&site.functions);
+        world
+    }
+
+    /// Any world, with nobody to run its functions.
+    pub(crate) fn without_node(shape: Shape, site: Site) -> Self {
+        let edge = Edge::new(shape).unwrap();
+        let appliance = Appliance::start(&edge, Path::new(BINARY), &site).unwrap();
+        World { appliance, node: None, edge }
+    }
+
+    /// Starts the serving node and waits until it has registered.
+    pub(crate) fn start_node(&mut self, functions: &[Function]) {
+        let node = ServingNode::start(&self.edge, Path::new(BINARY), &endpoint(), functions).unwrap();
+        self.node = Some(node);
+        self.appliance.wait_for_node("fn1").unwrap();
+    }
+
+    /// The end of every test: each frame has one fate, and the appliance ends cleanly when asked to.
+    pub(crate) fn conclude(self) -> Fates {
+        let World { appliance, node, edge } = self;
+        let fates = appliance.fates().unwrap();
+        let status = appliance.stop().unwrap();
+        assert!(status.success(), "after SIGTERM the appliance ended with {status}");
+        drop((node, edge));
+        fates
+    }
+}
+
+/// Where orchestrators listen in a lab.
+pub(crate) fn endpoint() -> String {
+    format!("https://{MANAGEMENT}:7443")
+}
