@@ -200,6 +200,15 @@ fn an_instance_that_talks_on_its_own_account_is_left_alone() {
 }
 
 #[test]
+fn a_translated_port_without_a_flow_leads_nowhere() {
+    let mut bench = Bench::new(1);
+    bench.set_service(0, Service { source: SourceAddress::Appliance, ..fixed_service() });
+    bench.deliver_and_run(LAN, &host_segment(INSTANCE, ("198.51.100.1", 20_000), TcpControl::None, b"late"));
+    assert_eq!(bench.drops(NodeId::Service, "no-flow"), 1);
+    bench.check_laws();
+}
+
+#[test]
 fn a_syn_on_the_ports_of_an_ended_connection_begins_anew_and_a_repeated_one_does_not() {
     let mut bench = Bench::new(1);
     bench.set_service(0, fixed_service());

@@ -7,7 +7,7 @@
 //!                 ├─ cold ─► wake once ─┬─────► hold
 //!                 ├─ waking ────────────┘
 //!                 └─ quarantined, bypass, no room ─► overflow: upstream, fallback, rst, drop
-//!   from an instance, no flow of ours ────────► transit, untouched
+//!   from an instance, no flow of ours ────────► transit, untouched (to our own ports: dropped)
 //! ```
 //!
 //! No reply to a client's handshake can leave before its notification: a cold service's SYN stays here until the slowpath
@@ -88,7 +88,7 @@ impl ServiceNode {
         std::mem::swap(scratch, &mut lanes.service);
         for mut packet in scratch.drain(..) {
             let next = match packet.meta.is_return {
-                true => Ok(self.on_return(&mut packet, cx)),
+                true => self.on_return(&mut packet, cx),
                 false => self.on_forward(&mut packet, cx),
             };
             finish(next, packet, cx, lanes);
@@ -109,7 +109,7 @@ impl ServiceNode {
     }
 
     #[inline]
-    fn on_return<F: Frame>(&mut self, packet: &mut Packet<F>, cx: &mut Context<'_>) -> Next {
+    fn on_return<F: Frame>(&mut self, packet: &mut Packet<F>, cx: &mut Context<'_>) -> Result<Next, Drop> {
         let meta = &packet.meta;
         let source = (meta.source, meta.source_port);
         let destination = (meta.destination, meta.destination_port);
@@ -120,10 +120,12 @@ impl ServiceNode {
                 let (vip, client) = ((flow.vip, flow.vip_port), (flow.client, flow.client_port));
                 note_activity(flow.service, cx);
                 rewrite(packet, vip, client);
-                Next::Transit
+                Ok(Next::Transit)
             }
+            // To one of our own ports, but no flow has it (any longer).
+            _ if cx.tables.interfaces.local(meta.destination).is_some() => Err(Drop::NoFlow),
             // The instance talks on its own account.
-            _ => Next::Transit,
+            _ => Ok(Next::Transit),
         }
     }
 
