@@ -62,8 +62,10 @@ struct Story {
 /// [`LabError`] where the lab cannot be built or a part of Millrace does not start.
 pub fn run() -> Result<bool, LabError> {
     let binary = beside_us("millrace")?;
-    let function =
-        Function::new("hello", edge::component(&binary, "hello")?).set("instances", "{ min = 0, max = 16 }");
+    // More than 200 instances will stand beside each other in the end; each is small.
+    let function = Function::new("hello", edge::component(&binary, "hello")?)
+        .set("memory_mib", "16")
+        .set("instances", "{ min = 0, max = 16 }");
     let site = site(function);
     println!("building hosts: client, appliance, function host, upstream resolver");
     let edge = Edge::new(Shape::TwoPort)?;

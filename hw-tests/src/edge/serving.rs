@@ -38,13 +38,13 @@ impl ServingNode {
             endpoint,
             "--address",
             v4,
-            "--address6",
+            "--address",
             v6,
         ]);
-        command.arg("--cert").arg(&identity.certificate).arg("--key").arg(&identity.key);
-        command.arg("--ca").arg(&edge.certificates.authority);
+        command.arg("--tls-cert").arg(&identity.certificate).arg("--tls-key").arg(&identity.key);
+        command.arg("--tls-ca").arg(&edge.certificates.authority).arg("--functions");
         for function in functions {
-            command.arg("--functions").arg(format!("{}={}", function.name, function.component.display()));
+            command.arg(format!("{}={}", function.name, function.component.display()));
         }
         let process = edge.function.spawn("serve", &mut command)?;
         Ok(ServingNode { process })
