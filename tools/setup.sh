@@ -4,7 +4,7 @@
 set -eu
 
 # Building: DPDK with its headers, one clang (bindgen loads its library), protocol buffers with their well-known types.
-build="libdpdk-dev dpdk-dev pkg-config gcc make libclang-14-dev clang-14 protobuf-compiler libprotobuf-dev"
+build="libdpdk-dev dpdk-dev pkg-config gcc g++ make libclang-14-dev clang-14 protobuf-compiler libprotobuf-dev"
 # Test hosts: namespaces, captures, certificates.
 hosts="iproute2 iputils-ping ethtool tcpdump tshark nftables procps util-linux coreutils openssl"
 # Clients and servers nobody here wrote.
