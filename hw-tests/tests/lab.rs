@@ -165,3 +165,38 @@ fn an_edge_location_stands() {
         assert_eq!(edge.client.kernel_counter("TcpExtTCPSynRetrans").unwrap(), 0);
     }
 }
+
+/// Set for the copy of this program that builds a lab and waits for its end.
+const WAIT: &str = "MILLRACE_LAB_WAITS";
+
+/// Who interrupts a lab finds nothing of it left, neither hosts nor processes.
+#[test]
+fn a_signal_removes_everything() {
+    if std::env::var_os(WAIT).is_some() {
+        let lab = Lab::new().unwrap();
+        let host = lab.host("host").unwrap();
+        let process = host.spawn("sleeper", host.command("sleep").arg("1000")).unwrap();
+        println!("ready {} {}", host.namespace(), process.id());
+        loop {
+            std::thread::park();
+        }
+    }
+    let mut copy = std::process::Command::new(std::env::current_exe().unwrap());
+    copy.args(["--exact", "a_signal_removes_everything", "--nocapture"]).env(WAIT, "1");
+    let outer = Lab::new().unwrap();
+    for end in [millrace_hw_tests::lab::Process::interrupt, millrace_hw_tests::lab::Process::terminate] {
+        let process = outer.spawn("copy", &mut copy).unwrap();
+        let line = process.wait_until("its lab", START_MAX, || {
+            process.stdout().lines().find(|line| line.contains("ready ")).map(str::to_owned)
+        });
+        let line = line.unwrap();
+        let words: Vec<_> = line.split_whitespace().collect();
+        let (namespace, sleeper) = (words[words.len() - 2], words[words.len() - 1]);
+        end(&process);
+        assert!(!process.wait(START_MAX).unwrap().success());
+        let list = command::succeed(&mut command::split("ip netns list")).unwrap();
+        assert!(!list.contains(namespace), "{list}");
+        let gone = !std::path::Path::new(&format!("/proc/{sleeper}")).exists();
+        assert!(gone, "process {sleeper} outlived its lab");
+    }
+}
