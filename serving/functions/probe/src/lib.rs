@@ -40,7 +40,10 @@ impl Guest for Probe {
             "/silent" => {}
             "/outbound" => {
                 let call = OutgoingRequest::new(Fields::new());
-                let set = call.set_scheme(Some(&Scheme::Http)).and(call.set_authority(Some("127.0.0.1:1")));
+                let set = call
+                    .set_scheme(Some(&Scheme::Http))
+                    .and(call.set_authority(Some("127.0.0.1:1")))
+                    .and(call.set_path_with_query(Some("/")));
                 let said = match set.map(|()| outgoing_handler::handle(call, None)) {
                     Ok(Ok(waiting)) => {
                         waiting.subscribe().block();
