@@ -9,6 +9,10 @@ use millrace_hw_tests::lab::wait_until;
 
 use crate::world::{BINARY, SOON, World, endpoint, functions, hello};
 
+/// How long the return may take: links try again with growing pauses, and a service whose wakes came to nothing
+/// several times in a row is left alone for a minute.
+const RETURN_MAX: Duration = Duration::from_secs(120);
+
 fn status(world: &World, service: &str) -> Option<u16> {
     curl(&world.edge.client, "-4 --max-time 3", &format!("http://{service}.fn.example/"))
         .ok()
@@ -45,7 +49,8 @@ fn killed_in_the_middle_of_a_wake() {
 
     // Back again: the same appliance and the same serving node find each other, without a restart.
     let orchestrator = Orchestrator::start(&world.edge, binary, &configuration).unwrap();
-    wait_until("the cold function after the return", SOON, || status(&world, "cold") == Some(200)).unwrap();
+    wait_until("the cold function after the return", RETURN_MAX, || status(&world, "cold") == Some(200))
+        .unwrap();
     assert_eq!(status(&world, "warm"), Some(200));
     drop(orchestrator);
     world.conclude();

@@ -51,6 +51,8 @@ impl Running {
     /// Asks it to end, then ends it.
     pub(super) fn stop(&self) {
         self.signal(Signal::TERM);
+        // A frozen one has to wake up to hear that.
+        self.signal(Signal::CONT);
         if wait_until("the end", TERM_MAX, || self.exited()).is_err() {
             self.signal(Signal::KILL);
             let _ = wait_until("the end", TERM_MAX, || self.exited());
