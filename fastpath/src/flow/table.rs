@@ -9,6 +9,8 @@
 //! entry, by its client's side; where the source is translated, a second one, by the appliance's side. When both
 //! buckets are full the entry least recently used makes room. Expiry is a slow sweep over the flows.
 
+use std::hint::black_box;
+
 use crate::addr::Addr;
 use crate::clock::Nanos;
 use crate::tables::services::{InstanceSlotId, ServiceId};
@@ -172,6 +174,29 @@ impl FlowTable {
     /// Flows that fit.
     pub fn capacity(&self) -> usize {
         self.flows.len()
+    }
+
+    /// Asks memory for the buckets of a hash. The loads of a whole vector of packets overlap, where a look-up alone would
+    /// wait for each in turn; then [`FlowTable::warm_flow`], then [`FlowTable::find`].
+    #[inline]
+    pub fn warm_buckets(&self, hash: u64) {
+        for bucket in self.candidates(hash) {
+            black_box(self.buckets[bucket].tags[0]);
+        }
+    }
+
+    /// Asks memory for the flows that a hash may lead to.
+    #[inline]
+    pub fn warm_flow(&self, hash: u64) {
+        let tag = tag(hash);
+        for bucket in self.candidates(hash) {
+            let bucket = &self.buckets[bucket];
+            for way in 0..WAYS {
+                if bucket.tags[way] == tag {
+                    black_box(self.flows[(bucket.entries[way] & !NAT_SIDE) as usize].protocol);
+                }
+            }
+        }
     }
 
     /// The flow that a packet belongs to. `hash` is that of the packet's source for a packet to a service, that of its

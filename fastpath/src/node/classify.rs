@@ -122,7 +122,7 @@ fn send<F: Frame>(next: Next, mut packet: Packet<F>, cx: &mut Context<'_>, lanes
     }
 }
 
-#[inline]
+#[inline(always)]
 fn classify<F: Frame>(packet: &mut Packet<F>, cx: &mut Context<'_>) -> Result<Next, Drop> {
     let port = packet.frame.port();
     // Before anything is refused, so that a trace shows the frames that are.

@@ -86,6 +86,12 @@ impl ServiceNode {
         lanes: &mut Lanes<F>,
     ) {
         std::mem::swap(scratch, &mut lanes.service);
+        for packet in scratch.iter() {
+            self.flows.warm_buckets(packet.meta.flow_hash);
+        }
+        for packet in scratch.iter() {
+            self.flows.warm_flow(packet.meta.flow_hash);
+        }
         for mut packet in scratch.drain(..) {
             let next = match packet.meta.is_return {
                 true => self.on_return(&mut packet, cx),

@@ -42,7 +42,7 @@ pub struct Header {
 }
 
 /// Reads and checks the header. `available` is the length of the packet as it was received, over all segments.
-#[inline]
+#[inline(always)]
 pub fn parse(bytes: &[u8], available: usize, verify_checksum: bool) -> Result<Header, Malformed> {
     let Some(fixed) = bytes.first_chunk::<HEADER>() else { return Err(Malformed::Short) };
     if fixed[0] >> 4 != 4 {
