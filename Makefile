@@ -27,7 +27,7 @@ check: ## format, clippy, documentation, dependency directions; no warning passe
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
-	$(CARGO) test --locked -p millrace-hw-tests --test directions
+	$(CARGO) test --locked --workspace --test directions
 
 bench: setup ## nodes and tables against testpmd, interleaved; writes target/bench/report.json
 	$(CARGO) run --locked --release -p millrace-hw-tests --bin bench
