@@ -1,1 +1,26 @@
-//! Control thread: host stack, table builder, orchestrator link, telemetry
+//! The control thread: everything that isn't worth a worker's cycle.
+//!
+//! ```text
+//!  workers ──events──► control ──Up──► Link ──► orchestrator
+//!          ──punts───►    │    ◄─Down──
+//!          ◄─injects──    ├─ neighbour   ARP and ND
+//!          ◄─tables───    ├─ host        ICMP echo, TCP/53
+//!          ◄─slots────    └─ builder     the next snapshot
+//! ```
+//!
+//! - [`builder`]: configuration, placement and neighbours become the tables that workers read.
+//! - [`neighbour`]: ARP and neighbour discovery, without I/O and without a clock.
+//! - [`host`]: what the appliance itself answers.
+//! - [`control`]: the loop, one turn at a time.
+//!
+//! Limits: one control thread per appliance; the configuration doesn't change while it runs.
+
+pub mod builder;
+pub mod control;
+pub mod host;
+pub mod neighbour;
+
+#[cfg(test)]
+mod testing;
+
+pub use builder::{BuildError, PortInfo, TableBuilder};

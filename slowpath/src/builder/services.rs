@@ -1,0 +1,172 @@
+//! One service's entry in the tables: its configuration, and where its instances are now.
+
+use std::sync::Arc;
+
+use millrace_config::model::{self, Config, Target};
+use millrace_fastpath::addr::Addr;
+use millrace_fastpath::tables::services::{
+    DnsAnswer, Endpoint, Handling, Instance, InstanceState, Overflow, Service, ServiceId, SourceAddress,
+};
+use millrace_orchestrator_api as api;
+
+use super::ids::{InstanceKey, InstanceSlots};
+
+/// What the slowpath knows of a service from the configuration. It doesn't change while the appliance runs.
+#[derive(Clone, Debug)]
+pub struct ServiceSpec {
+    /// Its id: its place in the configuration.
+    pub id: ServiceId,
+    /// Its name.
+    pub name: String,
+    /// The DNS names bound to it, lower case, with the final dot.
+    pub dns_names: Vec<String>,
+    /// The function behind it; `None` for fixed backends alone.
+    pub function: Option<String>,
+    /// Without traffic for this long it is reported idle, in nanoseconds.
+    pub idle_nanos: u64,
+    /// The longest time a packet of its is held, in nanoseconds.
+    pub hold_nanos_max: u64,
+    /// Where clients find it.
+    pub endpoints: Vec<Endpoint>,
+    template: Service,
+}
+
+/// The specs of all services, by id.
+pub(crate) fn specs(config: &Config) -> Vec<ServiceSpec> {
+    config
+        .services
+        .iter()
+        .enumerate()
+        .map(|(at, service)| spec(config, ServiceId(at as u16), service))
+        .collect()
+}
+
+fn spec(config: &Config, id: ServiceId, service: &model::Service) -> ServiceSpec {
+    let on_demand = service.on_demand();
+    let hold = on_demand.map(|on_demand| on_demand.hold);
+    let endpoints = service.address.iter().filter(|_| config.roles.balancer).flat_map(|addr| {
+        service.ports.iter().map(|port| Endpoint {
+            addr: Addr::from(*addr),
+            port: port.port.get(),
+            protocol: port.protocol.number(),
+        })
+    });
+    let hold_nanos_max = hold.map_or(0, |hold| nanos(hold.deadline));
+    ServiceSpec {
+        id,
+        name: service.name.as_str().to_owned(),
+        dns_names: service.names.iter().map(|name| name.as_str().to_owned()).collect(),
+        function: match &service.target {
+            Target::Function(on_demand) => Some(config.function(on_demand.function).name.as_str().to_owned()),
+            Target::Backends(_) => None,
+        },
+        idle_nanos: on_demand.map_or(u64::MAX, |on_demand| nanos(on_demand.idle_reap)),
+        hold_nanos_max,
+        endpoints: endpoints.collect(),
+        template: Service {
+            name: service.name.as_str().to_owned(),
+            wakes: on_demand.is_some(),
+            trigger_dns: on_demand.is_some_and(|on_demand| on_demand.trigger.dns),
+            trigger_syn: on_demand.is_some_and(|on_demand| on_demand.trigger.syn),
+            handling: match on_demand.map(|on_demand| on_demand.first_packet) {
+                Some(model::FirstPacket::Forward) => Handling::Forward,
+                Some(model::FirstPacket::Hold) | None => Handling::Hold,
+            },
+            dns_answer: match on_demand.map(|on_demand| on_demand.dns_answer) {
+                Some(model::DnsAnswer::WhenReady) => DnsAnswer::WhenReady,
+                Some(model::DnsAnswer::Immediate) | None => DnsAnswer::Immediate,
+            },
+            source: match service.source {
+                model::SourceMode::Keep => SourceAddress::Keep,
+                model::SourceMode::Appliance => SourceAddress::Appliance,
+            },
+            hold_packets_max: hold.map_or(0, |hold| hold.packets),
+            hold_nanos_max,
+            overflow: match hold.map(|hold| hold.overflow) {
+                Some(model::Overflow::Upstream) => Overflow::Upstream,
+                Some(model::Overflow::Fallback) => Overflow::Fallback,
+                Some(model::Overflow::Rst) => Overflow::Rst,
+                Some(model::Overflow::Drop) | None => Overflow::Drop,
+            },
+            instances: backends(service),
+        },
+    }
+}
+
+fn backends(service: &model::Service) -> Vec<Instance> {
+    let one = |backend: &model::Backend| Instance {
+        id: 0,
+        addresses: by_family([Some(Addr::from(backend.address))]),
+        // A backend listens at the ports of the service; see `Instance::port`.
+        port: 0,
+        weight: backend.weight.get(),
+        state: if backend.drain { InstanceState::Draining } else { InstanceState::Ready },
+        slot: Default::default(),
+        fixed: true,
+    };
+    service.backends().iter().map(one).collect()
+}
+
+impl ServiceSpec {
+    /// Whether a function behind it can be woken.
+    pub fn wakes(&self) -> bool {
+        self.template.wakes
+    }
+
+    /// The entry for the tables. Instances that no slot is left for stay out; the second value says how many.
+    pub(crate) fn build(
+        &self,
+        placement: Option<&api::ServicePlacement>,
+        slots: &mut InstanceSlots,
+    ) -> (Arc<Service>, usize) {
+        let mut service = self.template.clone();
+        let mut left_out = 0;
+        service.instances.clear();
+        for (at, backend) in self.template.instances.iter().enumerate() {
+            match slots.take(InstanceKey::Fixed(self.id, at)) {
+                Some(slot) => service.instances.push(Instance { slot, ..backend.clone() }),
+                None => left_out += 1,
+            }
+        }
+        for placed in placement.iter().flat_map(|placement| &placement.instances) {
+            let Some(state) = state(placed.state) else { continue };
+            let Some(slot) = slots.take(InstanceKey::Placed(self.id, placed.id.0)) else {
+                left_out += 1;
+                continue;
+            };
+            service.instances.push(Instance {
+                id: placed.id.0,
+                addresses: addresses(placed),
+                port: placed.port,
+                weight: u16::try_from(placed.weight).unwrap_or(u16::MAX),
+                state,
+                slot,
+                fixed: false,
+            });
+        }
+        (Arc::new(service), left_out)
+    }
+}
+
+/// The addresses of a placed instance as the tables keep them.
+pub(crate) fn addresses(placed: &api::Instance) -> [Option<Addr>; 2] {
+    by_family([placed.ipv4_address.map(Addr::from), placed.ipv6_address.map(Addr::from)])
+}
+
+fn by_family<const N: usize>(addresses: [Option<Addr>; N]) -> [Option<Addr>; 2] {
+    let find = |v4: bool| addresses.iter().flatten().copied().find(|addr| addr.is_v4() == v4);
+    [find(true), find(false)]
+}
+
+fn state(state: api::InstanceState) -> Option<InstanceState> {
+    match state {
+        api::InstanceState::Starting => Some(InstanceState::Starting),
+        api::InstanceState::Ready => Some(InstanceState::Ready),
+        api::InstanceState::Draining => Some(InstanceState::Draining),
+        api::InstanceState::Stopped | api::InstanceState::Failed => None,
+    }
+}
+
+fn nanos(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}

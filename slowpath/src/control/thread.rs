@@ -1,0 +1,69 @@
+//! The thread around the loop: reads the clock, turns, and rests a moment when there is nothing to do.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use millrace_fastpath::clock::Nanos;
+use millrace_orchestrator_api::Link;
+use rustix::time::{ClockId, clock_gettime};
+use tracing::warn;
+
+use super::Control;
+
+/// The machine's monotonic clock, the same that the workers read.
+pub fn monotonic() -> Nanos {
+    let time = clock_gettime(ClockId::Monotonic);
+    // Neither is negative: the clock counts from the machine's start.
+    Nanos(time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs())
+}
+
+/// A control loop on a thread of its own. Dropping it ends the thread.
+#[derive(Debug)]
+pub struct ControlThread {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl ControlThread {
+    /// Starts the loop. The thread inherits the CPUs of the caller.
+    ///
+    /// # Errors
+    /// The system has no room for a thread.
+    pub fn start<L: Link + 'static>(mut control: Control<L>) -> io::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopping = Arc::clone(&stop);
+        let thread = thread::Builder::new().name("control".to_owned()).spawn(move || {
+            // The kernel adds 50 us to each rest otherwise, half of what a wake should cost here.
+            if let Err(error) =
+                rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(TIMER_SLACK_NANOS))
+            {
+                warn!(%error, "rests will be longer than they need to");
+            }
+            while !stopping.load(Ordering::Relaxed) {
+                if !control.turn(monotonic()) {
+                    thread::park_timeout(REST);
+                }
+            }
+        })?;
+        Ok(Self { stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for ControlThread {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            warn!("the control thread had panicked");
+        }
+    }
+}
+
+/// How long a turn with nothing to do is followed by rest: a tenth of the millisecond that a release may take.
+const REST: Duration = Duration::from_micros(50);
+/// How far the kernel may stretch it.
+const TIMER_SLACK_NANOS: u64 = 1000;

@@ -1,0 +1,65 @@
+//! What the appliance itself answers: ICMP echo for all our addresses, and DNS over TCP.
+//!
+//! The control loop knows [`HostStack`] alone, so that a tap device to the kernel can take the place of [`SmolStack`].
+//! Frames are untagged Ethernet frames; ARP and neighbour discovery aren't its business.
+
+mod dns;
+mod peers;
+mod stack;
+
+use millrace_fastpath::clock::Nanos;
+use millrace_fastpath::event::Event;
+use millrace_fastpath::slots::Slots;
+use millrace_fastpath::tables::Tables;
+use millrace_fastpath::tables::interfaces::InterfaceId;
+
+pub use dns::{CONNECTIONS_MAX, CONNECTIONS_PER_SOURCE_MAX};
+pub use stack::SmolStack;
+
+/// What a stack sees and does when it runs.
+pub struct HostContext<'a> {
+    /// The tables as they are to be next.
+    pub tables: &'a Tables,
+    /// Phases and wakes of the services.
+    pub slots: &'a Slots,
+    /// Frames to send.
+    pub frames: &'a mut Vec<(InterfaceId, Vec<u8>)>,
+    /// First packets and milestones, handled as those of a worker.
+    pub events: &'a mut Vec<Event>,
+}
+
+/// What a stack counted, for the operator.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HostCounters {
+    /// Frames taken in.
+    pub received: u64,
+    /// Frames that nobody here answers.
+    pub unwanted: u64,
+    /// Frames dropped because too many waited.
+    pub overflowed: u64,
+    /// Packets whose way back isn't known.
+    pub unreachable: u64,
+    /// Frames sent.
+    pub sent: u64,
+    /// TCP/53 connections established.
+    pub tcp_connections: u64,
+    /// TCP/53 connections ended by us: too many of one source, idle, or nonsense.
+    pub tcp_aborted: u64,
+    /// Queries answered over TCP.
+    pub tcp_queries: u64,
+}
+
+/// A stack for the packets that are for the appliance itself.
+pub trait HostStack: Send {
+    /// Takes a frame that came in by an interface.
+    fn receive(&mut self, now: Nanos, interface: InterfaceId, frame: &[u8]);
+    /// Runs what is due.
+    fn poll(&mut self, now: Nanos, context: &mut HostContext<'_>);
+    /// When [`HostStack::poll`] has something to do next.
+    fn next_due(&self) -> Option<Nanos>;
+    /// What was counted so far.
+    fn counters(&self) -> HostCounters;
+}
+
+#[cfg(test)]
+mod tests;

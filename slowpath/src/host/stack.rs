@@ -1,0 +1,223 @@
+//! [`SmolStack`]: one `smoltcp` interface without link layer for all our addresses.
+//!
+//! Ethernet headers come off here and go on again by the way that the peer's frames came. What enters the stack is chosen
+//! first: echo requests to us, and TCP/53 where DNS listens. Nothing else is answered, so no stranger can make it speak.
+
+use std::collections::{HashSet, VecDeque};
+
+use millrace_config::model::Config;
+use millrace_fastpath::addr::Addr;
+use millrace_fastpath::clock::Nanos;
+use millrace_fastpath::tables::Tables;
+use millrace_fastpath::tables::interfaces::{InterfaceId, Mac};
+use smoltcp::iface::{self, Interface, SocketSet};
+use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::time::Instant;
+use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
+
+use super::dns::Listeners;
+use super::peers::Peers;
+use super::{HostContext, HostCounters, HostStack};
+
+/// Frames that wait for the stack's next run: two turns' worth of one worker.
+const WAITING_MAX: usize = 256;
+const ETHERNET: usize = 14;
+const ICMP: u8 = 1;
+const TCP: u8 = 6;
+const ICMPV6: u8 = 58;
+
+/// The stack.
+pub struct SmolStack {
+    interface: Interface,
+    sockets: SocketSet<'static>,
+    wire: Wire,
+    listeners: Listeners,
+    peers: Peers,
+    dns: HashSet<Addr>,
+    due: Option<Nanos>,
+    counters: HostCounters,
+}
+
+impl SmolStack {
+    /// A stack for the addresses of this configuration. `seed` makes sequence numbers unguessable.
+    pub fn new(config: &Config, seed: u64) -> Self {
+        let mtu = config.ports.iter().map(|port| port.mtu_bytes).min().unwrap_or(1280);
+        let mut wire = Wire { waiting: VecDeque::new(), sent: Vec::new(), mtu: usize::from(mtu) };
+        let mut settings = iface::Config::new(HardwareAddress::Ip);
+        settings.random_seed = seed;
+        let mut interface = Interface::new(settings, &mut wire, Instant::ZERO);
+        // Any address that gets this far is ours, so one stands for all: routes that lead to oneself mean that.
+        interface.set_any_ip(true);
+        let (own_v4, own_v6) = ([192, 0, 2, 0].into(), [0x0100, 0, 0, 0, 0, 0, 0, 1].into());
+        interface.update_ip_addrs(|addresses| {
+            // The stack has room for two.
+            let _ = addresses.push(IpCidr::new(IpAddress::Ipv4(own_v4), 32));
+            let _ = addresses.push(IpCidr::new(IpAddress::Ipv6(own_v6), 128));
+        });
+        let routes = interface.routes_mut();
+        // It has room for two of these, too.
+        let _ = routes.add_default_ipv4_route(own_v4);
+        let _ = routes.add_default_ipv6_route(own_v6);
+        let dns: HashSet<Addr> = match config.dns.as_ref().filter(|_| config.roles.dns) {
+            Some(dns) => dns.listen.iter().map(|addr| Addr::from(*addr)).collect(),
+            None => HashSet::new(),
+        };
+        let mut sockets = SocketSet::new(Vec::new());
+        let listeners = Listeners::new(&mut sockets, !dns.is_empty());
+        let counters = HostCounters::default();
+        Self { interface, sockets, wire, listeners, peers: Peers::default(), dns, due: None, counters }
+    }
+
+    /// Whether the stack answers this packet; then, who sent it.
+    fn admit(&self, frame: &[u8]) -> Option<Addr> {
+        let ip = frame.get(ETHERNET..)?;
+        let (protocol, source, destination, l4) = match frame.get(12..14)? {
+            [0x08, 0x00] => {
+                let header = ip.get(..20)?;
+                // More fragments, or not the first (RFC 791 §3.1).
+                if u16::from_be_bytes([header[6], header[7]]) & 0x3fff != 0 {
+                    return None;
+                }
+                let addr = |at: usize| Addr::v4([ip[at], ip[at + 1], ip[at + 2], ip[at + 3]]);
+                (header[9], addr(12), addr(16), ip.get(usize::from(header[0] & 15) * 4..)?)
+            }
+            [0x86, 0xdd] => {
+                let header = ip.get(..40)?;
+                let addr = |range: std::ops::Range<usize>| Some(Addr::v6(header[range].try_into().ok()?));
+                (header[6], addr(8..24)?, addr(24..40)?, &ip[40..])
+            }
+            _ => return None,
+        };
+        let wanted = match protocol {
+            ICMP => l4.first() == Some(&8),
+            ICMPV6 => l4.first() == Some(&128),
+            TCP => l4.get(2..4) == Some(&[0, 53]) && self.dns.contains(&destination),
+            _ => false,
+        };
+        wanted.then_some(source)
+    }
+
+    /// Puts the Ethernet headers on what the stack sent.
+    fn deliver(&mut self, context: &mut HostContext<'_>) {
+        for mut frame in self.wire.sent.drain(..) {
+            let ip = &frame[ETHERNET..];
+            let v4 = ip[0] >> 4 == 4;
+            let to = if v4 {
+                Addr::v4([ip[16], ip[17], ip[18], ip[19]])
+            } else {
+                Addr::v6(std::array::from_fn(|at| ip[24 + at]))
+            };
+            let known = self.peers.get(to).map(|peer| (peer.interface, peer.mac, peer.ours));
+            let Some((interface, mac, ours)) = known.or_else(|| way_to(to, context.tables)) else {
+                self.counters.unreachable += 1;
+                continue;
+            };
+            frame[..6].copy_from_slice(&mac);
+            frame[6..12].copy_from_slice(&ours);
+            frame[12..14].copy_from_slice(if v4 { &[0x08, 0x00] } else { &[0x86, 0xdd] });
+            self.counters.sent += 1;
+            context.frames.push((interface, frame));
+        }
+    }
+}
+
+/// By the tables, for a peer that was forgotten.
+fn way_to(addr: Addr, tables: &Tables) -> Option<(InterfaceId, Mac, Mac)> {
+    let hop = tables.routes.lookup(addr)?;
+    let ours = tables.interfaces.get(hop.interface)?.mac;
+    Some((hop.interface, tables.neighbours.get(hop.interface, hop.via.unwrap_or(addr))?, ours))
+}
+
+impl HostStack for SmolStack {
+    fn receive(&mut self, now: Nanos, interface: InterfaceId, frame: &[u8]) {
+        self.counters.received += 1;
+        let Some(source) = self.admit(frame) else {
+            self.counters.unwanted += 1;
+            return;
+        };
+        if self.wire.waiting.len() >= WAITING_MAX {
+            self.counters.overflowed += 1;
+            return;
+        }
+        let mac = |range: std::ops::Range<usize>| Mac::try_from(&frame[range]).unwrap_or_default();
+        self.peers.seen(source, interface, mac(6..12), mac(0..6), now);
+        self.wire.waiting.push_back(frame[ETHERNET..].to_vec());
+        self.due = Some(now);
+    }
+
+    fn poll(&mut self, now: Nanos, context: &mut HostContext<'_>) {
+        let time = instant(now);
+        self.interface.poll(time, &mut self.wire, &mut self.sockets);
+        let dns_due = self.listeners.poll(now, &mut self.sockets, &self.peers, &mut self.counters, context);
+        self.interface.poll(time, &mut self.wire, &mut self.sockets);
+        self.deliver(context);
+        let stack_due = self
+            .interface
+            .poll_at(time, &self.sockets)
+            .map(|at| Nanos(u64::try_from(at.total_micros()).unwrap_or(0) * 1000).max(now.plus(PAUSE_NANOS)));
+        self.due = [dns_due, stack_due].into_iter().flatten().min();
+    }
+
+    fn next_due(&self) -> Option<Nanos> {
+        self.due
+    }
+
+    fn counters(&self) -> HostCounters {
+        self.counters
+    }
+}
+
+fn instant(now: Nanos) -> Instant {
+    Instant::from_micros(i64::try_from(now.0 / 1000).unwrap_or(i64::MAX))
+}
+
+/// Between two runs on the stack's own wish: it may ask to be run at once again, when it waits for room.
+const PAUSE_NANOS: u64 = 1_000_000;
+
+/// IP packets on their way in and out.
+struct Wire {
+    waiting: VecDeque<Vec<u8>>,
+    /// With room for the Ethernet header in front.
+    sent: Vec<Vec<u8>>,
+    mtu: usize,
+}
+
+impl Device for Wire {
+    type RxToken<'a> = Received;
+    type TxToken<'a> = Sending<'a>;
+
+    fn receive(&mut self, _: Instant) -> Option<(Received, Sending<'_>)> {
+        let packet = self.waiting.pop_front()?;
+        Some((Received(packet), Sending(&mut self.sent)))
+    }
+
+    fn transmit(&mut self, _: Instant) -> Option<Sending<'_>> {
+        Some(Sending(&mut self.sent))
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        let mut capabilities = DeviceCapabilities::default();
+        capabilities.medium = Medium::Ip;
+        capabilities.max_transmission_unit = self.mtu;
+        capabilities
+    }
+}
+
+struct Received(Vec<u8>);
+
+impl RxToken for Received {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, take: F) -> R {
+        take(&self.0)
+    }
+}
+
+struct Sending<'a>(&'a mut Vec<Vec<u8>>);
+
+impl TxToken for Sending<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, write: F) -> R {
+        let mut frame = vec![0; ETHERNET + len];
+        let result = write(&mut frame[ETHERNET..]);
+        self.0.push(frame);
+        result
+    }
+}
