@@ -69,6 +69,12 @@ impl Shared {
         self.workers[worker].epoch.store(u64::MAX, Ordering::Release);
     }
 
+    /// The generation that a worker works by; `None` once it has ended.
+    pub fn epoch(&self, worker: usize) -> Option<Generation> {
+        let epoch = self.workers[worker].epoch.load(Ordering::Acquire);
+        (epoch != u64::MAX).then_some(Generation(epoch))
+    }
+
     /// The oldest generation that any worker may still work by.
     pub fn oldest_epoch(&self) -> Generation {
         let oldest = self.workers.iter().map(|worker| worker.epoch.load(Ordering::Acquire)).min();
