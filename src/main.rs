@@ -1,1 +1,53 @@
-fn main() {}
+//! The one binary: one subcommand a file, wiring only, no logic.
+
+mod check;
+mod completion;
+mod orchestrate;
+mod plan;
+mod run;
+mod schema;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A userspace packet-processing appliance for bare-metal edge routers.
+#[derive(Parser)]
+#[command(name = "millrace", version, propagate_version = true)]
+#[command(after_help = "Examples:
+  millrace check edge.toml           is the configuration right?
+  millrace plan -c edge.toml         who gets which core
+  millrace run -c edge.toml          run the appliance
+  millrace serve --help              run functions for it
+
+Exit codes: 0 done, 1 the thing asked for is wrong, 2 the call is wrong, 3 the system refused.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Check(check::Args),
+    Completion(completion::Args),
+    Orchestrate(orchestrate::Args),
+    Plan(plan::Args),
+    Run(run::Args),
+    Schema(schema::Args),
+    Serve(serve::Args),
+}
+
+fn main() -> ExitCode {
+    // One provider of cryptography for the whole process, before anybody asks for one.
+    millrace_orchestrator_api::tls::install_provider();
+    match Cli::parse().command {
+        Command::Check(args) => check::run(args),
+        Command::Completion(args) => completion::run::<Cli>(args),
+        Command::Orchestrate(args) => orchestrate::run(args),
+        Command::Plan(args) => plan::run(args),
+        Command::Run(args) => run::run(args),
+        Command::Schema(args) => schema::run(args),
+        Command::Serve(args) => serve::run(args),
+    }
+}

@@ -1,0 +1,303 @@
+//! `millrace run`: the appliance, from its configuration to its end.
+//!
+//! ```text
+//!  configuration ─► plan ─► EAL ─► ports ─► shared state ─┬─► workers, one a core
+//!                                                         ├─► control thread
+//!                                                         └─► link to the orchestrator, or the orchestrator itself
+//! ```
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use core_affinity::CoreId;
+use millrace_config::model::{Config, Device, Hugepages as WantedHugepages, OrchestratorKind};
+use millrace_config::plan::{CorePlan, Plan};
+use millrace_dpdk::{DpdkDriver, DpdkFrame, Eal, EalConfig, EalError, Hugepages, OpenError};
+use millrace_dpdk::{PortConfig, Ports, PortsConfig, TscClock};
+use millrace_fastpath::shared::Shared;
+use millrace_fastpath::tables::names::HashKey;
+use millrace_fastpath::wake::WakeLimit;
+use millrace_fastpath::worker::{Rings, Worker, WorkerLimits};
+use millrace_orchestrator::embedded;
+use millrace_orchestrator::server::{Orchestrator, ServeError};
+use millrace_orchestrator_api::Link;
+use millrace_orchestrator_api::client::{GrpcLink, LinkSettings};
+use millrace_orchestrator_api::tls::TlsError;
+use millrace_slowpath::control::{Control, ControlThread, Settings, monotonic};
+use millrace_slowpath::host::SmolStack;
+use millrace_slowpath::{BuildError, PortInfo};
+use thiserror::Error;
+use tokio::runtime::Runtime;
+use tracing::{info, warn};
+
+use crate::check::{self, print_report};
+use crate::orchestrate::{NoOrchestrator, embedded as placements, security};
+use crate::plan::topology;
+use crate::serve::{ending, fail, log_to_stderr};
+
+/// Run the appliance in the foreground, until SIGTERM or SIGINT.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  millrace run -c /etc/millrace/edge.toml
+  RUST_LOG=millrace_slowpath=debug millrace run -c edge.toml
+
+SIGTERM and SIGINT end it: what is held takes its overflow action, the ports are given back. A second one ends it at once.
+The log goes to standard error; it says \"ready\" once packets are forwarded.
+
+Exit codes: 0 ended, 1 the configuration is wrong, 2 the call is wrong, 3 the system refused.")]
+pub struct Args {
+    /// The configuration file
+    #[arg(short, long, value_name = "FILE")]
+    config: PathBuf,
+    /// Write the log as JSON, one object a line
+    #[arg(long)]
+    json: bool,
+}
+
+/// Why the appliance can't run.
+#[derive(Debug, Error)]
+enum RunError {
+    #[error(transparent)]
+    Eal(#[from] EalError),
+    #[error(transparent)]
+    Ports(#[from] OpenError),
+    #[error(transparent)]
+    Tables(#[from] BuildError),
+    #[error(transparent)]
+    Orchestrator(#[from] ServeError),
+    #[error(transparent)]
+    Placements(#[from] NoOrchestrator),
+    #[error("the link to the orchestrator: {0}")]
+    Link(#[from] TlsError),
+    #[error("CPU {0} can't be had: it is offline, or outside this process's cpuset")]
+    Cpu(usize),
+    #[error(transparent)]
+    System(#[from] std::io::Error),
+}
+
+impl RunError {
+    /// 1 where another configuration would help, 3 where another machine would.
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Tables(_) | Self::Placements(_) | Self::Link(_) | Self::Orchestrator(ServeError::Tls(_)) => 1,
+            _ => 3,
+        }
+    }
+}
+
+/// Runs `millrace run`.
+pub fn run(args: Args) -> ExitCode {
+    let config = match check::load(&args.config) {
+        Ok(config) => config,
+        Err(refusal) => {
+            refusal.print();
+            return refusal.exit_code();
+        }
+    };
+    log_to_stderr(args.json, config.telemetry.log.as_str());
+    let plan = match plan(&args.config, &config) {
+        Ok(plan) => plan,
+        Err(code) => return code,
+    };
+    let folder = args.config.parent().unwrap_or(Path::new("."));
+    match Appliance::start(&config, &plan.cores, folder).and_then(Appliance::run_to_end) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error.to_string(), error.exit_code()),
+    }
+}
+
+fn plan(file: &Path, config: &Config) -> Result<Plan, ExitCode> {
+    let plan = Plan::new(config, &topology(None)?).map_err(|wrong| {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        print_report(&millrace_config::Report::new(&file.display().to_string(), &text, wrong));
+        ExitCode::from(1)
+    })?;
+    for warning in plan.warnings() {
+        warn!("{warning}");
+    }
+    Ok(plan)
+}
+
+/// Everything that runs, in the order in which it is ended.
+struct Appliance {
+    stop: Arc<AtomicBool>,
+    workers: Vec<JoinHandle<()>>,
+    control: ControlThread,
+    /// Held so that it goes on; the control thread has the link to it.
+    _orchestrator: Option<Orchestrator>,
+    runtime: Runtime,
+    _ports: Ports,
+}
+
+impl Appliance {
+    fn start(config: &Config, cores: &CorePlan, folder: &Path) -> Result<Self, RunError> {
+        // Threads inherit this, so that all but the workers stay on the controllers' cores.
+        let controller: Vec<usize> = cores.controller_cpus().iter().map(|cpu| cpu.0 as usize).collect();
+        if let Some(&first) = controller.first() {
+            pin(first)?;
+        }
+        let eal = Eal::start(eal_config(config, cores, controller))?;
+        let wanted: Vec<PortConfig> = config.ports.iter().map(port_config).collect();
+        let (ports, drivers) = Ports::open(&eal, &ports_config(config, cores), &wanted)?;
+        let infos: Vec<PortInfo> = config.ports.iter().zip(ports.iter()).map(port_info).collect();
+
+        let shared = Shared::new(drivers.len());
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let boot = random();
+        let (link, orchestrator) = link(config, folder, &runtime, boot)?;
+        let now = monotonic();
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
+        let settings = Settings {
+            boot,
+            names_key: HashKey(random(), random()),
+            unix_offset_nanos: wall.saturating_sub(now.0),
+        };
+        let host = Box::new(SmolStack::new(config, random()));
+        let control = Control::new(config, &infos, Arc::clone(&shared), link, host, settings, now)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let workers = start_workers(config, cores, &eal, drivers, &shared, &stop)?;
+        let control = ControlThread::start(control)?;
+        info!(ports = ports.len(), workers = workers.len(), site = %config.site.name, "ready");
+        Ok(Self { stop, workers, control, _orchestrator: orchestrator, runtime, _ports: ports })
+    }
+
+    fn run_to_end(self) -> Result<(), RunError> {
+        self.runtime.block_on(async {
+            ending()?.await;
+            Ok::<(), std::io::Error>(())
+        })?;
+        info!("ending");
+        self.stop.store(true, Ordering::Relaxed);
+        for worker in self.workers {
+            if worker.join().is_err() {
+                warn!("a worker had panicked");
+            }
+        }
+        drop(self.control);
+        info!("ended");
+        Ok(())
+    }
+}
+
+fn eal_config(config: &Config, cores: &CorePlan, cpus: Vec<usize>) -> EalConfig {
+    let pci = |device: &Device| match device {
+        Device::Pci(address) => Some(address.clone()),
+        Device::Vdev { .. } => None,
+    };
+    EalConfig {
+        hugepages: match config.memory.hugepages {
+            WantedHugepages::Auto => Hugepages::Auto,
+            WantedHugepages::Require => Hugepages::Require,
+            WantedHugepages::Never => Hugepages::Never,
+        },
+        memory_bytes: ports_config(config, cores).memory_bytes(config.ports.len()),
+        pci_devices: config.ports.iter().filter_map(|port| pci(&port.device)).collect(),
+        cpus,
+        ..EalConfig::default()
+    }
+}
+
+fn ports_config(config: &Config, cores: &CorePlan) -> PortsConfig {
+    PortsConfig {
+        workers: cores.workers.len() as u16,
+        frames_per_port: config.memory.frames_per_port as usize,
+        ..PortsConfig::default()
+    }
+}
+
+fn port_config(port: &millrace_config::model::Port) -> PortConfig {
+    PortConfig {
+        mtu_bytes: Some(port.mtu_bytes),
+        ..PortConfig::new(port.name.as_str(), &port.device.to_string())
+    }
+}
+
+fn port_info((configured, opened): (&millrace_config::model::Port, &millrace_dpdk::Port)) -> PortInfo {
+    PortInfo { name: configured.name.to_string(), mac: opened.mac(), mtu_bytes: configured.mtu_bytes }
+}
+
+/// The way to the orchestrator, and the orchestrator itself where it is in this process.
+fn link(
+    config: &Config,
+    folder: &Path,
+    runtime: &Runtime,
+    boot: u64,
+) -> Result<(Box<dyn Link>, Option<Orchestrator>), RunError> {
+    match &config.orchestrator.kind {
+        OrchestratorKind::Embedded { .. } => {
+            let (placements, listen) = placements(config, folder)?;
+            let (link, orchestrator) = embedded::start(runtime.handle(), placements, &listen)?;
+            Ok((Box::new(link), Some(orchestrator)))
+        }
+        OrchestratorKind::Grpc { endpoint } => {
+            let (tls, insecure) = security(&config.orchestrator.security, folder);
+            let settings = LinkSettings {
+                endpoint: endpoint.to_string(),
+                tls,
+                insecure,
+                site: config.site.name.to_string(),
+                boot,
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+            };
+            Ok((Box::new(GrpcLink::connect(runtime.handle(), settings)?), None))
+        }
+    }
+}
+
+/// Starts a worker on each of its cores. What the configuration limits for the appliance is shared out.
+fn start_workers(
+    config: &Config,
+    cores: &CorePlan,
+    eal: &Eal,
+    drivers: Vec<DpdkDriver>,
+    shared: &Arc<Shared>,
+    stop: &Arc<AtomicBool>,
+) -> Result<Vec<JoinHandle<()>>, RunError> {
+    let share = drivers.len() as f64;
+    let limits = WorkerLimits {
+        flows: config.limits.flows_per_worker as usize,
+        holds: config.limits.holds_per_worker as usize,
+        holds_per_prefix: config.limits.holds_per_prefix.div_ceil(drivers.len() as u32),
+        wakes: WakeLimit {
+            per_second: f64::from(config.limits.wakes_per_second) / share,
+            burst: (f64::from(config.limits.wakes_burst) / share).max(1.0),
+        },
+    };
+    let rings: Arc<Rings<DpdkFrame>> = Rings::new(drivers.len());
+    let flow_keys = [random(), random()];
+    let clock = TscClock::start();
+    let mut workers = Vec::new();
+    for (index, (driver, core)) in drivers.into_iter().zip(&cores.workers).enumerate() {
+        let (shared, rings, stop, eal) = (Arc::clone(shared), Arc::clone(&rings), Arc::clone(stop), eal.clone());
+        let (limits, clock, cpu) = (limits.clone(), clock.clone(), core.cpu.0 as usize);
+        let body = move || {
+            if let Err(error) = pin(cpu) {
+                warn!(worker = index, %error, "runs wherever the system puts it");
+            }
+            // Without it the thread has no cache of the pools: slower, not wrong.
+            let registered = eal.register_thread();
+            if let Err(error) = &registered {
+                warn!(worker = index, %error, "works without a cache of its own");
+            }
+            Worker::new(index, driver, clock, shared, rings, flow_keys, &limits).run(&stop);
+        };
+        workers.push(thread::Builder::new().name(format!("worker-{index}")).spawn(body)?);
+    }
+    Ok(workers)
+}
+
+/// Puts this thread on one CPU, and those that it starts.
+fn pin(cpu: usize) -> Result<(), RunError> {
+    if core_affinity::set_for_current(CoreId { id: cpu }) { Ok(()) } else { Err(RunError::Cpu(cpu)) }
+}
+
+/// A number that nobody outside can guess: the standard library seeds its hashers from the system's random numbers.
+fn random() -> u64 {
+    RandomState::new().hash_one(0u8)
+}
