@@ -72,6 +72,7 @@ const QUERIES: &[(&str, Says, bool)] = &[
     ("svcb", Full(0, 0, 1, Some(2)), true),
     ("trailing", Bare(1), false),
     ("tsig", Full(9, 0, 0, None), false),
+    ("tsig-not-last", Bare(1), false),
     ("txt-big-512", Truncated(None), true),
     ("txt-big-1232", Full(0, 1, 0, None), true),
     ("txt-huge-4096", Truncated(None), true),

@@ -1,7 +1,11 @@
 //! Random queries against the model, and random bytes against the laws.
 
-use millrace_fastpath::dns::{Outcome, Role, Transport, servfail};
-use millrace_fastpath::tables::names::Zone;
+use std::sync::LazyLock;
+
+use millrace_fastpath::dns::{Outcome, Role, Transport, fetch, servfail};
+use millrace_fastpath::tables::Names;
+use millrace_fastpath::tables::names::{NameBinding, Zone};
+use millrace_fastpath::tables::services::ServiceId;
 use proptest::prelude::*;
 
 use super::model::{Expected, expect};
@@ -161,13 +165,34 @@ proptest! {
     }
 }
 
-fn check(
-    names: &millrace_fastpath::tables::Names,
-    wire: &[u8],
-    room: usize,
-    role: Role,
-    transport: Transport,
-) {
+/// A table that is large enough to be fetched from.
+static LARGE: LazyLock<Names> = LazyLock::new(|| {
+    let mut zones = fixture::zones();
+    zones[0].bindings.extend((0..9000_u16).map(|number| NameBinding {
+        name: fixture::name(&format!("n{number}.fn.example")),
+        service: ServiceId(number),
+        v4: vec![[192, 0, 2, 1].into()],
+        v6: vec![],
+    }));
+    Names::build(fixture::KEY, &zones).unwrap()
+});
+
+proptest! {
+    #[test]
+    fn any_vector_can_be_fetched(
+        queries in prop::collection::vec(
+            prop_oneof![any_query().prop_map(|query| query.to_wire()), prop::collection::vec(any::<u8>(), 0..40)],
+            0..40,
+        ),
+    ) {
+        fetch(&LARGE, queries.iter().map(Vec::as_slice));
+        for query in queries {
+            check(&LARGE, &query, 512, Role::Authoritative, Transport::Udp);
+        }
+    }
+}
+
+fn check(names: &Names, wire: &[u8], room: usize, role: Role, transport: Transport) {
     let (outcome, message) = laws::respond_lawfully(names, wire, room, role, transport);
     if matches!(outcome, Outcome::Answer(_)) {
         oracle::read(&message);
