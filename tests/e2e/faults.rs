@@ -21,7 +21,7 @@ fn a_port_that_vanishes_takes_only_its_traffic() {
     assert_eq!(curl(&world.edge.client, "-4", "http://hello.fn.example/").unwrap().status, 200);
     world.edge.function.run("ip link delete dev eth0").unwrap();
     wait_until("the port to be shown as down", SOON, || {
-        world.appliance.row("ports", "lan").unwrap()["link"] == "down"
+        world.appliance.row("ports", "lan").unwrap()["up"] == false
     })
     .unwrap();
     let asked = dig(&world.edge.client, &format!("@{} hello.fn.example. A", DNS[0])).unwrap();

@@ -64,7 +64,7 @@ fn a_serving_node_that_dies_is_noticed() {
     world.node.take().unwrap().process().kill().unwrap();
     wait_until("the instance to be gone", Duration::from_secs(60), || {
         let row = world.appliance.row("services", "hello").unwrap();
-        row["state"] != "ready"
+        row["phase"] != "ready"
     })
     .unwrap();
     world.start_node(&functions());

@@ -7,14 +7,14 @@ use millrace_hw_tests::edge::{self, DNS};
 use crate::world::{SOON, World, hello};
 
 fn wakes(world: &World, service: &str) -> u64 {
-    world.appliance.row("services", service).unwrap()["wakes"].as_u64().unwrap()
+    world.appliance.row("services", service).unwrap()["wake"].as_u64().unwrap()
 }
 
 #[test]
 fn a_query_wakes_and_the_page_comes() {
     let world = World::new(vec![hello("cold4", 0), hello("cold6", 1)]);
     for (service, family) in [("cold4", "-4"), ("cold6", "-6")] {
-        assert_eq!(world.appliance.row("services", service).unwrap()["state"], "cold");
+        assert_eq!(world.appliance.row("services", service).unwrap()["phase"], "cold");
         let times = curl(&world.edge.client, family, &format!("http://{service}.fn.example/")).unwrap();
         assert_eq!((times.status, times.body.contains("hello from")), (200, true), "{times:?}");
         world.appliance.wait_for_service(service, "ready", SOON).unwrap();
@@ -32,7 +32,7 @@ fn a_syn_alone_wakes_and_is_held() {
     // The name is answered and wakes nothing.
     let asked = dig(&world.edge.client, &format!("@{} cold.fn.example. A", DNS[0])).unwrap();
     assert_eq!(asked.answers, ["198.18.0.1"]);
-    assert_eq!(world.appliance.row("services", "cold").unwrap()["state"], "cold");
+    assert_eq!(world.appliance.row("services", "cold").unwrap()["phase"], "cold");
     let times = curl(&world.edge.client, "-4", "http://198.18.0.1/").unwrap();
     assert_eq!(times.status, 200);
     assert_eq!(world.edge.client.kernel_counter("TcpExtTCPSynRetrans").unwrap(), 0, "the SYN was not held");
@@ -46,7 +46,7 @@ fn an_answer_can_wait_for_the_instance() {
     let world = World::new(vec![hello("cold", 0).set("dns_answer", "\"when-ready\"")]);
     let asked = dig(&world.edge.client, &format!("@{} cold.fn.example. A", DNS[0])).unwrap();
     assert_eq!(asked.answers, ["198.18.0.1"], "{}", asked.text);
-    assert_eq!(world.appliance.row("services", "cold").unwrap()["state"], "ready");
+    assert_eq!(world.appliance.row("services", "cold").unwrap()["phase"], "ready");
     assert_eq!(curl(&world.edge.client, "-4", "http://cold.fn.example/").unwrap().status, 200);
     assert_eq!(wakes(&world, "cold"), 1);
     world.conclude();
@@ -80,7 +80,7 @@ fn a_wake_is_told_in_order() {
     let world = World::new(vec![hello("cold", 0)]);
     curl(&world.edge.client, "-4", "http://cold.fn.example/").unwrap();
     let told: Vec<edge::Wake> = world.appliance.wakes().unwrap();
-    let [wake] = &told[..] else { panic!("not one wake: {told:?}") };
+    let [wake] = &told[..] else { panic!("not one wake, though only one service was asked: {told:?}") };
     assert_eq!(wake.service, "cold");
     let (notified, ready) = (wake.notified_ms.unwrap(), wake.ready_ms.unwrap());
     assert!(0.0 <= notified && notified <= ready, "{wake:?}");

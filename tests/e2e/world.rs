@@ -55,7 +55,7 @@ impl World {
     pub(crate) fn start_node(&mut self, functions: &[Function]) {
         let node = ServingNode::start(&self.edge, Path::new(BINARY), &endpoint(), functions).unwrap();
         self.node = Some(node);
-        self.appliance.wait_for_node("fn1").unwrap();
+        self.appliance.wait_for_node().unwrap();
     }
 
     /// The end of every test: each frame has one fate, and the appliance ends cleanly when asked to.

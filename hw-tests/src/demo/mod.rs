@@ -72,7 +72,7 @@ pub fn run() -> Result<bool, LabError> {
     let appliance = Appliance::start(&edge, &binary, &site)?;
     let endpoint = format!("https://{MANAGEMENT}:7443");
     let _node = ServingNode::start(&edge, &binary, &endpoint, &site.functions)?;
-    appliance.wait_for_node("fn1")?;
+    appliance.wait_for_node()?;
     println!(
         "appliance up on {:?} ports, serving node fn1 registered, nothing runs yet\n",
         appliance.driver()
@@ -301,9 +301,9 @@ fn conclude(edge: &Edge, appliance: &Appliance, story: &mut Story) -> Result<Val
     }))
 }
 
-/// How often a service was woken.
+/// How often a service was woken: the number of its latest wake.
 fn wakes_of(services: &Value, name: &str) -> Option<u64> {
-    edge::row(services, "services", name)?["wakes"].as_u64()
+    edge::row(services, "services", name)?["wake"].as_u64()
 }
 
 fn beside_us(name: &str) -> Result<PathBuf, LabError> {

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::lab::{Host, LabError, Look, Process, command, unreadable, wait_until};
 
-use super::site::Place;
+use super::site::{BEACON, Place};
 use super::{Driver, Edge, Fates, Site, Wake};
 
 /// How long the appliance gets to start: the EAL alone takes seconds on a busy machine.
@@ -148,27 +148,21 @@ impl Appliance {
         self.host.run("curl -sS --fail --max-time 5 http://127.0.0.1:9464/metrics")
     }
 
-    /// Waits until serving node `name` is connected.
+    /// Waits until a serving node has registered: then the beacon, which is to have an instance at all times, has one.
     ///
     /// # Errors
     /// [`LabError::Deadline`] with what the appliance shows of it.
-    pub fn wait_for_node(&self, name: &str) -> Result<(), LabError> {
-        wait_until(&format!("serving node {name} to register"), super::serving::READY_MAX, || {
-            match self.row("instances", name) {
-                Ok(row) if row["connected"] == true => Look::Done(()),
-                Ok(row) => Look::NotYet(row.to_string()),
-                Err(error) => Look::NotYet(error.to_string()),
-            }
-        })
+    pub fn wait_for_node(&self) -> Result<(), LabError> {
+        self.wait_for_service(BEACON, "ready", super::serving::READY_MAX).map(drop)
     }
 
-    /// Waits until a service is in `state`.
+    /// Waits until a service is in `phase`.
     ///
     /// # Errors
     /// [`LabError::Deadline`] with what the appliance shows of it.
-    pub fn wait_for_service(&self, name: &str, state: &str, deadline: Duration) -> Result<Value, LabError> {
-        wait_until(&format!("service {name} to be {state}"), deadline, || match self.row("services", name) {
-            Ok(row) if row["state"] == state => Look::Done(row),
+    pub fn wait_for_service(&self, name: &str, phase: &str, deadline: Duration) -> Result<Value, LabError> {
+        wait_until(&format!("service {name} to be {phase}"), deadline, || match self.row("services", name) {
+            Ok(row) if row["phase"] == phase => Look::Done(row),
             Ok(row) => Look::NotYet(row.to_string()),
             Err(error) => Look::NotYet(error.to_string()),
         })

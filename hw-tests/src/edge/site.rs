@@ -7,6 +7,11 @@ use crate::lab::Identity;
 
 use super::{DNS, Shape};
 
+/// The function and service that show whether a serving node is there.
+pub(super) const BEACON: &str = "beacon";
+/// The beacon's number, beyond those of services under test.
+const BEACON_NUMBER: u16 = 4000;
+
 /// Which DPDK driver carries the ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Driver {
@@ -165,9 +170,15 @@ pub(super) struct Place<'a> {
 }
 
 impl Site {
-    /// A site with these functions and services and nothing special.
+    /// A site with these functions and services and nothing special, but for a beacon: a function that is kept running,
+    /// so that it shows when a serving node has registered. It is never asked, hence never woken.
     #[must_use]
-    pub fn new(functions: Vec<Function>, services: Vec<Service>) -> Self {
+    pub fn new(mut functions: Vec<Function>, mut services: Vec<Service>) -> Self {
+        if let Some(first) = functions.first() {
+            let beacon = Function { name: BEACON.to_owned(), ..first.clone() };
+            functions.push(beacon.set("instances", "{ min = 1, max = 1 }"));
+            services.push(Service::new(BEACON, BEACON_NUMBER, BEACON));
+        }
         Site { functions, services, ..Site::default() }
     }
 

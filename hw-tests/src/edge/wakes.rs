@@ -16,7 +16,7 @@ pub struct Wake {
     pub answered_ms: Option<f64>,
     /// The first packet was held.
     pub held_ms: Option<f64>,
-    /// The appliance learned that an instance is ready.
+    /// The appliance made the service ready: an instance serves, and is in the tables.
     pub ready_ms: Option<f64>,
     /// The first held packet was sent on.
     pub released_ms: Option<f64>,
@@ -31,16 +31,16 @@ impl Wake {
     }
 
     fn of(row: &Value) -> Option<Self> {
-        let seen = row.get("seen_ns")?.as_u64()?;
+        let seen = row.get("seen_nanos")?.as_u64()?;
         let point = |name: &str| Some((row.get(name)?.as_u64()? as f64 - seen as f64) / 1e6);
         Some(Wake {
             service: row.get("service")?.as_str()?.to_owned(),
-            trigger: row.get("trigger")?.as_str()?.to_owned(),
-            notified_ms: point("notified_ns"),
-            answered_ms: point("answered_ns"),
-            held_ms: point("held_ns"),
-            ready_ms: point("ready_ns"),
-            released_ms: point("released_ns"),
+            trigger: row.get("trigger")?.as_str().unwrap_or("unknown").to_owned(),
+            notified_ms: point("handed_nanos"),
+            answered_ms: point("answered_nanos"),
+            held_ms: point("held_nanos"),
+            ready_ms: point("ready_nanos"),
+            released_ms: point("released_nanos"),
         })
     }
 
@@ -80,9 +80,9 @@ mod tests {
 
     #[test]
     fn points_are_told_in_the_order_of_time() {
-        let shown = serde_json::json!([{ "service": "fn007", "trigger": "dns", "seen_ns": 5_000_000,
-            "notified_ns": 5_100_000, "answered_ns": 5_150_000, "held_ns": 5_900_000, "ready_ns": 8_000_000,
-            "released_ns": 8_250_000 }]);
+        let shown = serde_json::json!([{ "service": "fn007", "trigger": "dns", "seen_nanos": 5_000_000,
+            "handed_nanos": 5_100_000, "answered_nanos": 5_150_000, "held_nanos": 5_900_000, "ready_nanos": 8_000_000,
+            "released_nanos": 8_250_000 }]);
         let wake = Wake::all(&shown).expect("one wake").remove(0);
         assert_eq!((wake.wake_ms(), wake.release_ms()), (Some(3.0), Some(0.25)));
         let words: Vec<_> = wake.timeline().into_iter().map(|(_, what)| what).collect();
@@ -101,8 +101,7 @@ mod tests {
 
     #[test]
     fn what_never_happened_has_no_time() {
-        let shown =
-            serde_json::json!([{ "service": "fn007", "trigger": "syn", "seen_ns": 5, "ready_ns": null }]);
+        let shown = serde_json::json!([{ "service": "fn007", "trigger": "syn", "seen_nanos": 5, "ready_nanos": null }]);
         let wake = Wake::all(&shown).expect("one wake").remove(0);
         assert_eq!((wake.wake_ms(), wake.release_ms(), wake.timeline().len()), (None, None, 1));
     }
