@@ -48,8 +48,9 @@ pub fn run(args: Args) -> ExitCode {
 }
 
 fn plan(args: &Args) -> Result<String, ExitCode> {
-    let Some(file) = &args.config else {
-        return capture().map_err(refused);
+    let file = match &args.config {
+        Some(file) if !args.capture => file,
+        _ => return capture().map_err(refused),
     };
     let config = check::load(file).map_err(|refusal| {
         refusal.print();

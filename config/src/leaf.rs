@@ -142,7 +142,6 @@ impl<const MIN: i64, const MAX: i64> Int<MIN, MAX> {
 
     pub(crate) fn get(self) -> u32 {
         // `FITS` holds for every range that is used, and `read` keeps to the range.
-        #[expect(clippy::let_unit_value, reason = "the constant is evaluated by being named")]
         let () = Self::FITS;
         self.0 as u32
     }

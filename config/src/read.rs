@@ -322,7 +322,7 @@ impl std::fmt::Display for Digits {
         let digits = self.0.unsigned_abs().to_string();
         let mut grouped = String::with_capacity(digits.len() * 4 / 3);
         for (n, digit) in digits.chars().enumerate() {
-            if n > 0 && (digits.len() - n) % 3 == 0 && digits.len() > 4 {
+            if n > 0 && (digits.len() - n).is_multiple_of(3) && digits.len() > 4 {
                 grouped.push('_');
             }
             grouped.push(digit);

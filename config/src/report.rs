@@ -154,13 +154,18 @@ impl Report {
 
     /// A report that the file couldn't be read, with the system's reason.
     pub fn unreadable(name: &str, reason: &std::io::Error) -> Self {
-        let message = format!("`{name}` can't be read");
-        let help = match reason.kind() {
-            std::io::ErrorKind::NotFound => "check the path; a relative one begins at the current folder",
-            std::io::ErrorKind::PermissionDenied => "check who may read the file and the folders above it",
-            _ => "the system gave the reason above",
+        let mut diagnostic =
+            Diagnostic::new(Code::Unreadable, 0..0, format!("`{name}` can't be read: {reason}"));
+        diagnostic.help = match reason.kind() {
+            std::io::ErrorKind::NotFound => {
+                Some("check the path; a relative one begins at the current folder".into())
+            }
+            std::io::ErrorKind::PermissionDenied => {
+                Some("check who may read the file and the folders above it".into())
+            }
+            std::io::ErrorKind::IsADirectory => Some("give the file itself, not the folder it is in".into()),
+            _ => None,
         };
-        let diagnostic = Diagnostic::new(Code::Unreadable, 0..0, format!("{message}: {reason}")).help(help);
         Self::new(name, "", vec![diagnostic])
     }
 

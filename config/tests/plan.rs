@@ -77,10 +77,7 @@ fn numbers_and_lists_are_kept_to() {
         "0,4 2,6 3,7 | 1+5 | "
     );
     assert_eq!(drawn(&planned(SPLIT, "dataplane = { cpus = \"0,2,4,6\" }")), "1,5 | 0+4 2+6 | 3,7");
-    assert_eq!(
-        drawn(&planned(ADJACENT, "controller = { cpus = \"6-7\" }")),
-        "6-7 | 2+3 4+5 0+1 | ".replace("2+3 4+5 0+1", "0+1 2+3 4+5")
-    );
+    assert_eq!(drawn(&planned(ADJACENT, "controller = { cpus = \"6-7\" }")), "6-7 | 0+1 2+3 4+5 | ");
     assert_eq!(planned(SPLIT, "dataplane = { cpus = \"0,4\" }").cores.warnings, [Warning::KernelCore]);
 }
 
@@ -118,6 +115,7 @@ fn what_the_machine_can_not_do_is_refused_where_the_file_asks_for_it() {
     );
     assert_eq!(one(VM, "dataplane = { cpus = \"0-1\" }").0, Code::TooFewCores);
     assert_eq!(one(ONE, "dataplane = { count = 2 }").0, Code::TooFewCores);
+    assert_eq!(one(SPLIT, "dataplane = { cpus = \"1-3\" }").2, "CPUs 1-3 share their cores with CPUs 5-7");
     // A list that is wrong in two ways says so twice.
     assert_eq!(refused(SPLIT, "dataplane = { cpus = \"1,9\" }").len(), 2);
 }
@@ -184,8 +182,7 @@ node       frames      flows      holds     tables        all  hugepages
 0               -          -          -    0.5 MiB    0.5 MiB  -
 1          74 MiB     32 MiB     16 MiB          -    122 MiB  1 of 1024 MiB
 ";
-    let trimmed: String = plan.human(&config).lines().map(|line| format!("{}\n", line.trim_end())).collect();
-    assert_eq!(trimmed, expected);
+    assert_eq!(plan.human(&config), expected);
     let json = plan.to_json(&config);
     assert_eq!(
         json["cores"][4],

@@ -233,21 +233,29 @@ impl Pool<'_> {
             );
         }
         let mut taken = Vec::new();
+        let (mut split, mut missing) = (Vec::new(), Vec::new());
         for core in &self.topology.cores {
             let (inside, outside): (Vec<_>, Vec<_>) = core.cpus.iter().partition(|cpu| cpus.contains(*cpu));
             if inside.is_empty() {
                 continue;
             }
             if !outside.is_empty() {
-                let [inside, outside]: [CpuSet; 2] = [inside, outside].map(|cpus| cpus.into_iter().collect());
-                let message = format!("CPU {inside} shares its core with CPU {outside}");
-                wrong.push(
-                    Diagnostic::new(Code::SplitCore, span.clone(), message)
-                        .label("a core can't be split")
-                        .help(format!("add {outside} to the list, or take {inside} out")),
-                );
+                split.extend(inside);
+                missing.extend(outside);
             }
             taken.push(core.clone());
+        }
+        if !split.is_empty() {
+            let [split, missing]: [CpuSet; 2] = [split, missing].map(|cpus| cpus.into_iter().collect());
+            let message = match split.len() {
+                1 => format!("CPU {split} shares its core with CPU {missing}"),
+                _ => format!("CPUs {split} share their cores with CPUs {missing}"),
+            };
+            wrong.push(
+                Diagnostic::new(Code::SplitCore, span, message)
+                    .label("a core can't be split")
+                    .help(format!("add {missing} to the list, or take {split} out")),
+            );
         }
         self.free.retain(|core| !taken.contains(core));
         taken

@@ -13,7 +13,8 @@ impl Plan {
         let mut out = String::new();
         // Writing to a string doesn't fail.
         let _ = self.write(config, &mut out);
-        out
+        // The last column is often empty, and its padding then ends the line.
+        out.lines().map(|line| format!("{}\n", line.trim_end())).collect()
     }
 
     fn write(&self, config: &Config, out: &mut String) -> fmt::Result {
