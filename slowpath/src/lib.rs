@@ -12,6 +12,7 @@
 //! - [`neighbour`]: ARP and neighbour discovery, without I/O and without a clock.
 //! - [`host`]: what the appliance itself answers.
 //! - [`control`]: the loop, one turn at a time.
+//! - [`telemetry`]: what operators see.
 //!
 //! Limits: one control thread per appliance; the configuration doesn't change while it runs.
 
@@ -19,6 +20,7 @@ pub mod builder;
 pub mod control;
 pub mod host;
 pub mod neighbour;
+pub mod telemetry;
 
 #[cfg(test)]
 mod testing;

@@ -11,6 +11,7 @@
 //!  now and then: idle services, quarantines, deadlines, retired snapshots
 //! ```
 
+mod ask;
 mod journal;
 mod lifecycle;
 mod orchestrator;
@@ -19,6 +20,7 @@ mod thread;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 
 use millrace_config::model::Config;
 use millrace_fastpath::addr::Addr;
@@ -38,6 +40,8 @@ use tracing::{debug, info, warn};
 use crate::builder::{BuildError, PortInfo, TableBuilder, addresses, floating};
 use crate::host::{HostContext, HostStack};
 use crate::neighbour::{Machine, Output, is_discovery};
+use ask::Ask;
+pub use ask::{Asker, Status};
 pub use journal::{Journal, WAKES_MAX, Wake};
 use lifecycle::{Lifecycle, Notice, Readying};
 pub use lifecycle::{QUARANTINE_NANOS, STRIKES_MAX};
@@ -101,6 +105,8 @@ pub struct Control<L> {
     outputs: Vec<Output<Kept>>,
     host_frames: Vec<(InterfaceId, Vec<u8>)>,
     host_events: Vec<Event>,
+    asker: Asker,
+    asks: Receiver<Ask>,
 }
 
 impl<L: Link> Control<L> {
@@ -126,6 +132,7 @@ impl<L: Link> Control<L> {
             usize::try_from(config.limits.neighbours_max).unwrap_or(usize::MAX),
         );
         let services = builder.specs().len();
+        let (asker, asks) = ask::channel();
         let mut control = Self {
             publisher: Publisher::new(Arc::clone(&shared)),
             parcels: Parcels::new(Arc::clone(&shared)),
@@ -149,6 +156,8 @@ impl<L: Link> Control<L> {
             outputs: Vec::new(),
             host_frames: Vec::new(),
             host_events: Vec::new(),
+            asker,
+            asks,
         };
         for spec in control.builder.specs() {
             let phase = if spec.wakes() { Phase::Bypass } else { Phase::Ready };
@@ -187,22 +196,18 @@ impl<L: Link> Control<L> {
             self.next_scan = now.plus(SCAN_NANOS);
             self.scan(now);
         }
+        self.answer(now);
         busy
+    }
+
+    /// Who asks this loop how it is.
+    pub fn asker(&self) -> Asker {
+        self.asker.clone()
     }
 
     /// The wakes so far.
     pub fn journal(&self) -> &Journal {
         &self.journal
-    }
-
-    /// The neighbours.
-    pub(crate) fn neighbours(&self) -> &Machine<Kept> {
-        &self.neighbours
-    }
-
-    /// The host stack.
-    pub(crate) fn host(&self) -> &dyn HostStack {
-        self.host.as_ref()
     }
 
     /// What was counted.
@@ -215,14 +220,31 @@ impl<L: Link> Control<L> {
         self.orchestrator.counters
     }
 
-    /// Frames that found no room on their way to the workers.
-    pub fn injects_refused(&self) -> u64 {
-        self.parcels.refused
-    }
-
-    /// Whether the orchestrator is there, and the generation of its placement that is in the tables.
-    pub fn link(&self) -> (LinkState, api::Generation) {
-        (self.orchestrator.state(), self.orchestrator.view().generation())
+    /// Answers a question, if one has come; who doesn't wait for the answer any more gets none.
+    fn answer(&mut self, now: Nanos) {
+        match self.asks.try_recv() {
+            Ok(Ask::Status(to)) => {
+                let _ = to.try_send(Status {
+                    link: self.orchestrator.state(),
+                    placement: self.orchestrator.view().generation(),
+                    control: self.counters,
+                    links: self.orchestrator.counters,
+                    neighbours: self.neighbours.counters(),
+                    neighbours_len: self.neighbours.len(),
+                    neighbours_parked: self.neighbours.parked(),
+                    host: self.host.counters(),
+                    injects_refused: self.parcels.refused,
+                });
+            }
+            Ok(Ask::Neighbours(to)) => {
+                let _ = to.try_send((now, self.neighbours.rows().collect()));
+            }
+            Ok(Ask::Wakes(to)) => {
+                let _ = to.try_send(self.journal.iter().cloned().collect());
+            }
+            // We hold a sender ourselves, so it is never disconnected.
+            Err(_) => {}
+        }
     }
 
     fn watch_link(&mut self, now: Nanos) -> bool {

@@ -234,9 +234,7 @@ fn a_full_link_calls_the_wake_off_and_never_leaves_it_waking() {
     bench.ups();
     bench.snapshot(vec![]);
     bench.turn();
-    bench.ups();
     // The report of what was applied fills the link.
-    bench.turn();
     let wake = bench.first_packet(0).unwrap();
     bench.turn();
     assert!(!bench.slot().is_handed(wake));

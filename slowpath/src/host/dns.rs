@@ -28,8 +28,9 @@ pub const CONNECTIONS_PER_SOURCE_MAX: usize = 8;
 const QUERY_MAX: usize = 4096;
 /// A connection without a query is ended after this (RFC 7766 §6.2.3 advises seconds).
 const IDLE_NANOS: u64 = 5_000_000_000;
-/// A peer that confirms nothing for this long is gone; also for handshakes.
-const TIMEOUT: Duration = Duration::from_secs(5);
+/// A peer that says nothing at all for this long is gone; also in handshakes. Longer than [`IDLE_NANOS`], for it ends the
+/// connection less politely.
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// Sockets that are always left to listen: older handshakes make room.
 const LISTENING_MIN: usize = 8;
 /// How often a query that waits for a function is looked at.
@@ -84,6 +85,7 @@ impl Listeners {
             let mut socket = Socket::new(buffer(RECEIVE_BUFFER), buffer(SEND_BUFFER));
             socket.set_timeout(Some(TIMEOUT));
             socket.set_nagle_enabled(false);
+            listen(&mut socket);
             Connection::new(sockets.add(socket))
         });
         Self {
@@ -128,8 +130,7 @@ impl Listeners {
             match (socket.state(), connection.state) {
                 (State::Closed, _) => {
                     *connection = Connection::new(connection.handle);
-                    // It is closed, and the port isn't 0: nothing else can be wrong.
-                    let _ = socket.listen(53);
+                    listen(socket);
                 }
                 (State::SynReceived, Stage::Listening) => {
                     connection.state = Stage::Handshake;
@@ -167,6 +168,11 @@ impl Listeners {
             sockets.get_mut::<Socket<'_>>(oldest.handle).abort();
         }
     }
+}
+
+fn listen(socket: &mut Socket<'_>) {
+    // It is closed, and the port isn't 0: nothing else can be wrong.
+    let _ = socket.listen(53);
 }
 
 /// The two ends of a connection.

@@ -1,0 +1,25 @@
+//! What operators see: `millrace show` and `millrace trace` over the control socket, OpenMetrics over HTTP.
+//!
+//! ```text
+//!  workers' counters, tables, slots ─┐
+//!  control loop ──answers────────────┼─► Sources ─► rows ─┬─► control socket ─► client ─► render
+//!  ports (a closure)  ───────────────┘                    └─► /metrics
+//! ```
+
+mod client;
+mod collect;
+mod http;
+mod metrics;
+mod protocol;
+mod render;
+pub mod rows;
+mod server;
+
+pub use client::{ClientError, ask};
+pub use collect::{CollectError, FLOWS_SHOWN_MAX, Sources, mac_text};
+pub use protocol::{Request, Response, TRACE_FRAMES_MAX, TRACE_SECONDS_MAX, Topic};
+pub use render::render;
+pub use server::{CONNECTIONS_MAX, Telemetry, TelemetryError};
+
+#[cfg(test)]
+mod tests;
