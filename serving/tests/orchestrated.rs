@@ -13,7 +13,8 @@ use millrace_orchestrator::embedded;
 use millrace_orchestrator::server::{Listen, Orchestrator};
 use millrace_orchestrator_api::client::{GrpcLink, LinkSettings};
 use millrace_orchestrator_api::{
-    Down, FirstPacket, Idle, Instance, InstanceState, Link, LinkError, LinkState, MacAddress, Trigger, Up, View,
+    Down, FirstPacket, Idle, Instance, InstanceState, Link, LinkError, LinkState, MacAddress, Trigger, Up,
+    View,
 };
 use millrace_serving::instance::{Addresses, Load};
 use millrace_serving::node::{self, NodeError, Settings};
@@ -239,7 +240,8 @@ async fn ready_services_outlive_their_orchestrator_and_all_meet_again() {
 
     let again = async {
         loop {
-            if let Ok(orchestrator) = Orchestrator::start(&Handle::current(), config(), &listen(address.port()))
+            if let Ok(orchestrator) =
+                Orchestrator::start(&Handle::current(), config(), &listen(address.port()))
             {
                 return orchestrator;
             }

@@ -63,6 +63,10 @@ impl Wish {
     /// Starts the instance; returns when it is bound.
     async fn bound(self) -> Instance {
         let (machine, functions) = compiled();
+        self.bound_on(machine, functions).await
+    }
+
+    async fn bound_on(self, machine: Machine, functions: Arc<Functions>) -> Instance {
         let counters = Arc::new(Counters::default());
         let environment = Environment {
             machine,
@@ -167,11 +171,9 @@ async fn a_body_streams_through_both_ways_at_once() {
     assert!(answer.contains("x-echo-method: POST\r\n"), "{answer}");
     assert!(answer.contains("x-echo-path: /a?b\r\n"), "{answer}");
     assert!(answer.ends_with("\r\n0\r\n\r\n"), "{answer}");
-    let told = send(
-        instance.address,
-        "GET / HTTP/1.1\r\nHost: test\r\nX-Colour: blue\r\nConnection: close\r\n\r\n",
-    )
-    .await;
+    let told =
+        send(instance.address, "GET / HTTP/1.1\r\nHost: test\r\nX-Colour: blue\r\nConnection: close\r\n\r\n")
+            .await;
     assert!(told.contains("x-colour: blue\n"), "{told}");
     instance.stops(LONG).await.unwrap();
 }
@@ -265,12 +267,17 @@ async fn too_many_requests_are_told_to_come_back() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_from_before_readiness_is_queued_and_answered() {
-    let mut instance = Wish::new("hello").bound().await;
-    let address = instance.address;
-    // Connected and sent before anything answers.
-    let early = tokio::spawn(async move { get(address, "/").await });
+    // Nothing is compiled yet, and nowhere kept: readiness is a second away.
+    let machine = Machine::new(None).unwrap();
+    let uncompiled = Arc::new(Functions::new(machine.clone(), functions()));
+    let mut instance = Wish::new("hello").bound_on(machine, uncompiled).await;
+    let mut early = TcpStream::connect(instance.address).await.unwrap();
+    early.write_all(b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").await.unwrap();
+    assert!(instance.reports.try_recv().is_err(), "it was ready before the connection came");
     instance.becomes_ready().await;
-    assert_eq!(status(&early.await.unwrap()), 200);
+    let mut answer = String::new();
+    timeout(LONG, early.read_to_string(&mut answer)).await.unwrap().unwrap();
+    assert_eq!(status(&answer), 200);
     instance.stops(LONG).await.unwrap();
 }
 
