@@ -80,7 +80,7 @@ pub const PATH_BYTES_MAX: usize = 4095;
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 /// Highest CPU number plus one: what the largest kernels are built for (`CONFIG_NR_CPUS`).
 pub const CPUS_MAX: u32 = 8192;
-/// Longest [`Name`], in bytes: what a DNS label and most metric systems take.
+/// Longest [`crate::model::Name`], in bytes: what a DNS label and most metric systems take.
 pub const NAME_LEN_MAX: usize = 63;
 /// Longest DNS name on the wire, in bytes, with its length bytes and root (RFC 1035 section 2.3.4).
 pub const DNS_NAME_WIRE_MAX: usize = 255;
