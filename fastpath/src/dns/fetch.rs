@@ -12,7 +12,7 @@ use crate::tables::Names;
 /// Names from which on [`fetch`] is worth its second hashing: below it, the table is in the second-level cache.
 const FETCH_NAMES_MIN: usize = 8192;
 
-/// Brings what [`super::respond`] will look up for these queries into the cache; at most [`BURST_MAX`] of them count.
+/// Brings what [`super::respond()`] will look up for these queries into the cache; at most [`BURST_MAX`] of them count.
 ///
 /// In a large table a look-up waits for memory three or four times, each time for an address that the one before has
 /// brought. One query after the other, all those waits add up. Here each step is taken for all queries before the

@@ -1,6 +1,6 @@
 //! The DNS responder: one query in, at most one answer out, in place.
 //!
-//! [`respond`] is pure: bytes, a [`Names`] table and the state of services come in, the answer is written over the query.
+//! [`respond()`] is pure: bytes, a [`Names`] table and the state of services come in, the answer is written over the query.
 //! The worker calls it for UDP, the slowpath for TCP/53. It allocates nothing, holds nothing, knows no clock, and takes
 //! any bytes. Everything is decided before the first byte is written, so that a query that isn't ours is left untouched.
 //!
@@ -38,7 +38,7 @@ pub use respond::{respond, servfail};
 use crate::tables::Names;
 use crate::tables::services::ServiceId;
 
-/// What [`respond`] needs to know besides the query.
+/// What [`respond()`] needs to know besides the query.
 pub struct Context<'a, R: Fn(ServiceId) -> Readiness> {
     /// Zones and names.
     pub names: &'a Names,
@@ -84,7 +84,7 @@ pub enum Readiness {
 pub enum Outcome {
     /// The answer was written over the query.
     Answer(Answer),
-    /// The service's state said [`Readiness::Defer`]. The query is untouched; [`respond`] to the same bytes later.
+    /// The service's state said [`Readiness::Defer`]. The query is untouched; [`respond()`] to the same bytes later.
     Deferred(ServiceId),
     /// In transit and not for us to answer. The query is untouched.
     NotOurs,
