@@ -101,7 +101,7 @@ pub enum Malformed {
     IpLength,
     /// Wrong IPv4 header checksum.
     IpChecksum,
-    /// Shorter than the TCP, UDP or ICMP header.
+    /// Shorter than the TCP, UDP or ICMP header, or than the length that it gives.
     ShortL4,
 }
 
@@ -188,7 +188,8 @@ impl Meta {
         self.has_l4 = true;
         match self.protocol {
             TCP => {
-                if usize::from(header[12] >> 4) * 4 < tcp::HEADER {
+                let header_len = usize::from(header[12] >> 4) * 4;
+                if header_len < tcp::HEADER || header_len > len {
                     return Err(Malformed::ShortL4);
                 }
                 self.tcp_flags = header[tcp::FLAGS];

@@ -83,6 +83,11 @@ fn every_refusal_has_its_name() {
             }),
         ),
         (NodeId::Classify, "short-l4", with(&|b| b[38] = 0xff)),
+        (NodeId::Classify, "short-l4", {
+            let mut bytes = syn(CLIENT, ("198.51.100.7", 9), 1);
+            bytes[46] = 0xf0; // options that the packet is too short for
+            bytes
+        }),
         (
             NodeId::Classify,
             "bad-source",

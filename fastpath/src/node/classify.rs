@@ -53,7 +53,7 @@ drops! {
         IpLength => "ip-length",
         /// Wrong IPv4 header checksum.
         IpChecksum => "ip-checksum",
-        /// Shorter than the TCP, UDP or ICMP header.
+        /// Shorter than the TCP, UDP or ICMP header, or than the length that it gives.
         ShortL4 => "short-l4",
         /// A source address that no sender may have.
         BadSource => "bad-source",

@@ -45,6 +45,10 @@ enum Next {
 /// Answers the packets of the lane.
 pub fn process<F: Frame>(scratch: &mut Vec<Packet<F>>, cx: &mut Context<'_>, lanes: &mut Lanes<F>) {
     std::mem::swap(scratch, &mut lanes.dns);
+    let queries = scratch.iter().filter_map(|packet| {
+        packet.frame.bytes().get(usize::from(packet.meta.l4) + udp::HEADER..)
+    });
+    dns::fetch(&cx.tables.names, queries);
     for mut packet in scratch.drain(..) {
         match answer(&mut packet, cx) {
             Ok(Next::Reply) => {

@@ -40,7 +40,7 @@ pub fn pseudo_header(source: Addr, destination: Addr, protocol: u8, len: usize) 
     addresses + u64::from(protocol) + len as u64
 }
 
-/// What replacing data changes: add up [`Delta::replace`]d words, then apply to any checksum that covers them.
+/// What replacing data changes: add up what is replaced, then apply to any checksum that covers it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Delta(u64);
 
