@@ -4,11 +4,13 @@
 //!   lab    test hosts out of network namespaces, processes, captures; knows nothing of Millrace
 //!   edge   one edge location in a lab: clients, appliance, serving node, upstream name server
 //!   demo   the main job, shown to a person, its figures written for scripts
+//!   bench  what frames cost, beside peers
 //! ```
 //!
 //! Everything here runs on one machine, in namespaces it makes and removes itself. Figures are ratios within one
 //! run; absolute rates of a machine with two CPUs and no network card promise nothing.
 
+pub mod bench;
 pub mod demo;
 pub mod edge;
 pub mod lab;

@@ -1,0 +1,43 @@
+//! `make bench`: what frames cost, beside peers. See [`millrace_hw_tests::bench`].
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use millrace_hw_tests::bench::{BenchOptions, run};
+
+/// Measures what frames cost, beside peers on the same core, and writes the figures to a file.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Rounds, of which medians are taken (at least 3)
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Frames per measurement
+    #[arg(long, default_value_t = 2_000_000)]
+    frames: u64,
+    /// Only entries whose names begin so, such as node.dns
+    #[arg(long, default_value = "")]
+    only: String,
+    /// Where the report goes
+    #[arg(long, default_value = "target/bench/report.json")]
+    out: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let options = BenchOptions { rounds: arguments.rounds, frames: arguments.frames, only: arguments.only };
+    let outcome = run(&options).and_then(|report| {
+        report.write(&arguments.out)?;
+        Ok(report)
+    });
+    match outcome {
+        Ok(report) => {
+            print!("{report}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::from(3)
+        }
+    }
+}
