@@ -10,13 +10,13 @@ use clap_complete::Shell;
 #[command(after_help = "Examples:
   millrace completion bash > /usr/share/bash-completion/completions/millrace
   millrace completion zsh > \"${fpath[1]}/_millrace\"")]
-pub struct Args {
+pub(crate) struct Args {
     /// The shell
     shell: Shell,
 }
 
 /// Runs `millrace completion` for the command line of `C`.
-pub fn run<C: CommandFactory>(args: Args) -> ExitCode {
+pub(crate) fn run<C: CommandFactory>(args: Args) -> ExitCode {
     clap_complete::generate(args.shell, &mut C::command(), "millrace", &mut std::io::stdout().lock());
     ExitCode::SUCCESS
 }

@@ -7,6 +7,8 @@ mod plan;
 mod run;
 mod schema;
 mod serve;
+mod show;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -20,6 +22,7 @@ use clap::{Parser, Subcommand};
   millrace plan -c edge.toml         who gets which core
   millrace run -c edge.toml          run the appliance
   millrace serve --help              run functions for it
+  millrace show services             what is it doing?
 
 Exit codes: 0 done, 1 the thing asked for is wrong, 2 the call is wrong, 3 the system refused.")]
 struct Cli {
@@ -36,6 +39,8 @@ enum Command {
     Run(run::Args),
     Schema(schema::Args),
     Serve(serve::Args),
+    Show(show::Args),
+    Trace(trace::Args),
 }
 
 fn main() -> ExitCode {
@@ -49,5 +54,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Schema(args) => schema::run(args),
         Command::Serve(args) => serve::run(args),
+        Command::Show(args) => show::run(args),
+        Command::Trace(args) => trace::run(args),
     }
 }

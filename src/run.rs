@@ -3,6 +3,7 @@
 //! ```text
 //!  configuration ─► plan ─► EAL ─► ports ─► shared state ─┬─► workers, one a core
 //!                                                         ├─► control thread
+//!                                                         ├─► control socket and metrics
 //!                                                         └─► link to the orchestrator, or the orchestrator itself
 //! ```
 
@@ -31,9 +32,12 @@ use millrace_orchestrator_api::client::{GrpcLink, LinkSettings};
 use millrace_orchestrator_api::tls::TlsError;
 use millrace_slowpath::control::{Control, ControlThread, Settings, monotonic};
 use millrace_slowpath::host::SmolStack;
+use millrace_slowpath::telemetry::rows::PortRow;
+use millrace_slowpath::telemetry::{Sources, Telemetry, TelemetryError, mac_text};
 use millrace_slowpath::{BuildError, PortInfo};
 use thiserror::Error;
 use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
 use crate::check::{self, print_report};
@@ -48,10 +52,11 @@ use crate::serve::{ending, fail, log_to_stderr};
   RUST_LOG=millrace_slowpath=debug millrace run -c edge.toml
 
 SIGTERM and SIGINT end it: what is held takes its overflow action, the ports are given back. A second one ends it at once.
+SIGHUP is logged and changes nothing.
 The log goes to standard error; it says \"ready\" once packets are forwarded.
 
 Exit codes: 0 ended, 1 the configuration is wrong, 2 the call is wrong, 3 the system refused.")]
-pub struct Args {
+pub(crate) struct Args {
     /// The configuration file
     #[arg(short, long, value_name = "FILE")]
     config: PathBuf,
@@ -75,6 +80,8 @@ enum RunError {
     Placements(#[from] NoOrchestrator),
     #[error("the link to the orchestrator: {0}")]
     Link(#[from] TlsError),
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
     #[error("CPU {0} can't be had: it is offline, or outside this process's cpuset")]
     Cpu(usize),
     #[error(transparent)]
@@ -85,14 +92,17 @@ impl RunError {
     /// 1 where another configuration would help, 3 where another machine would.
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Tables(_) | Self::Placements(_) | Self::Link(_) | Self::Orchestrator(ServeError::Tls(_)) => 1,
+            Self::Tables(_)
+            | Self::Placements(_)
+            | Self::Link(_)
+            | Self::Orchestrator(ServeError::Tls(_)) => 1,
             _ => 3,
         }
     }
 }
 
 /// Runs `millrace run`.
-pub fn run(args: Args) -> ExitCode {
+pub(crate) fn run(args: Args) -> ExitCode {
     let config = match check::load(&args.config) {
         Ok(config) => config,
         Err(refusal) => {
@@ -126,13 +136,13 @@ fn plan(file: &Path, config: &Config) -> Result<Plan, ExitCode> {
 
 /// Everything that runs, in the order in which it is ended.
 struct Appliance {
+    telemetry: Telemetry,
     stop: Arc<AtomicBool>,
     workers: Vec<JoinHandle<()>>,
     control: ControlThread,
     /// Held so that it goes on; the control thread has the link to it.
     _orchestrator: Option<Orchestrator>,
     runtime: Runtime,
-    _ports: Ports,
 }
 
 impl Appliance {
@@ -160,19 +170,34 @@ impl Appliance {
         };
         let host = Box::new(SmolStack::new(config, random()));
         let control = Control::new(config, &infos, Arc::clone(&shared), link, host, settings, now)?;
+        let cpus = cores.workers.iter().map(|worker| worker.cpu.0 as usize).collect();
+        let count = ports.len();
+        let sources =
+            Sources::new(Arc::clone(&shared), control.asker(), Arc::new(move || port_rows(&ports)), cpus);
+        // While nothing runs yet: another appliance may have the socket.
+        let telemetry =
+            Telemetry::start(sources, &config.telemetry.control_socket, config.telemetry.metrics_listen)?;
         let stop = Arc::new(AtomicBool::new(false));
         let workers = start_workers(config, cores, &eal, drivers, &shared, &stop)?;
         let control = ControlThread::start(control)?;
-        info!(ports = ports.len(), workers = workers.len(), site = %config.site.name, "ready");
-        Ok(Self { stop, workers, control, _orchestrator: orchestrator, runtime, _ports: ports })
+        info!(ports = count, workers = workers.len(), site = %config.site.name, "ready");
+        Ok(Self { telemetry, stop, workers, control, _orchestrator: orchestrator, runtime })
     }
 
     fn run_to_end(self) -> Result<(), RunError> {
         self.runtime.block_on(async {
-            ending()?.await;
+            let ending = ending()?;
+            let mut hangups = signal(SignalKind::hangup())?;
+            tokio::spawn(async move {
+                while hangups.recv().await.is_some() {
+                    warn!("the configuration isn't read again while the appliance runs: restart it");
+                }
+            });
+            ending.await;
             Ok::<(), std::io::Error>(())
         })?;
         info!("ending");
+        drop(self.telemetry);
         self.stop.store(true, Ordering::Relaxed);
         for worker in self.workers {
             if worker.join().is_err() {
@@ -220,6 +245,34 @@ fn port_config(port: &millrace_config::model::Port) -> PortConfig {
 
 fn port_info((configured, opened): (&millrace_config::model::Port, &millrace_dpdk::Port)) -> PortInfo {
     PortInfo { name: configured.name.to_string(), mac: opened.mac(), mtu_bytes: configured.mtu_bytes }
+}
+
+fn port_rows(ports: &Ports) -> Vec<PortRow> {
+    let row = |port: &millrace_dpdk::Port| {
+        let link = port.link();
+        // A device that is gone counts nothing any more.
+        let stats = port.stats().unwrap_or_default();
+        PortRow {
+            name: port.name().to_owned(),
+            device: port.device().to_owned(),
+            up: link.up,
+            speed_mbps: link.speed_mbps,
+            removed: port.is_removed(),
+            mac: mac_text(port.mac()),
+            rx_queues: port.rx_queues(),
+            tx_queues: port.tx_queues(),
+            rx_packets: stats.rx_packets,
+            rx_bytes: stats.rx_bytes,
+            rx_missed: stats.rx_missed,
+            rx_errors: stats.rx_errors,
+            rx_no_buffer: stats.rx_no_buffer,
+            tx_packets: stats.tx_packets,
+            tx_bytes: stats.tx_bytes,
+            tx_errors: stats.tx_errors,
+            pool_free: port.pool().available() as u64,
+        }
+    };
+    ports.iter().map(row).collect()
 }
 
 /// The way to the orchestrator, and the orchestrator itself where it is in this process.
@@ -274,8 +327,9 @@ fn start_workers(
     let clock = TscClock::start();
     let mut workers = Vec::new();
     for (index, (driver, core)) in drivers.into_iter().zip(&cores.workers).enumerate() {
-        let (shared, rings, stop, eal) = (Arc::clone(shared), Arc::clone(&rings), Arc::clone(stop), eal.clone());
-        let (limits, clock, cpu) = (limits.clone(), clock.clone(), core.cpu.0 as usize);
+        let (shared, rings, stop, eal) =
+            (Arc::clone(shared), Arc::clone(&rings), Arc::clone(stop), eal.clone());
+        let (limits, clock, cpu) = (limits.clone(), clock, core.cpu.0 as usize);
         let body = move || {
             if let Err(error) = pin(cpu) {
                 warn!(worker = index, %error, "runs wherever the system puts it");

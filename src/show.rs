@@ -1,0 +1,107 @@
+//! `millrace show`: what a running appliance knows and does.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use millrace_slowpath::telemetry::{self, ClientError, Request};
+
+use crate::check::say;
+use crate::serve::fail;
+
+/// Show what a running appliance knows and does.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  millrace show services
+  millrace show workers --json | jq .unexplained
+  millrace show wakes --json | jq '.[-1] | (.ready_nanos - .seen_nanos) / 1e6'
+  millrace show nodes -s /run/millrace/edge-2.sock
+
+The fields of --json are stable: they may become more, but none changes its name or meaning.
+
+Exit codes: 0 shown, 1 the appliance can't say, 2 the call is wrong, 3 no appliance answers.")]
+pub(crate) struct Args {
+    /// What to show
+    topic: Topic,
+    #[command(flatten)]
+    at: At,
+}
+
+/// Which appliance is asked, and how its answer is printed.
+#[derive(clap::Args)]
+pub(crate) struct At {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// The appliance's control socket
+    #[arg(short, long, value_name = "PATH", default_value = "/run/millrace/control.sock")]
+    socket: PathBuf,
+}
+
+/// What can be shown.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Topic {
+    /// Ports: device, link, counters of the device
+    Ports,
+    /// Workers: load, and what became of their frames
+    Workers,
+    /// Nodes of the packet path: frames, cycles, drops by reason
+    Nodes,
+    /// Services: phase, endpoints, instances
+    Services,
+    /// Flows: client, address, instance
+    Flows,
+    /// DNS names, and the services that they lead to
+    Names,
+    /// Neighbours: addresses on our links and where they are
+    Neighbours,
+    /// Packets that wait for services
+    Holds,
+    /// The latest wakes, and the time of each point on their way
+    Wakes,
+    /// The orchestrator's link, and what the control thread counted
+    Link,
+}
+
+impl From<Topic> for telemetry::Topic {
+    fn from(topic: Topic) -> Self {
+        match topic {
+            Topic::Ports => Self::Ports,
+            Topic::Workers => Self::Workers,
+            Topic::Nodes => Self::Nodes,
+            Topic::Services => Self::Services,
+            Topic::Flows => Self::Flows,
+            Topic::Names => Self::Names,
+            Topic::Neighbours => Self::Neighbours,
+            Topic::Holds => Self::Holds,
+            Topic::Wakes => Self::Wakes,
+            Topic::Link => Self::Link,
+        }
+    }
+}
+
+/// Runs `millrace show`.
+pub(crate) fn run(args: Args) -> ExitCode {
+    args.at.ask(Request::Show(args.topic.into()))
+}
+
+impl At {
+    /// Asks, and prints the answer.
+    pub(crate) fn ask(&self, request: Request) -> ExitCode {
+        let answer = telemetry::ask(&self.socket, &request).and_then(|value| {
+            if self.json {
+                return Ok(format!("{value:#}\n"));
+            }
+            telemetry::render(request, value).map_err(ClientError::Unreadable)
+        });
+        match answer {
+            Ok(text) => {
+                say(&text);
+                ExitCode::SUCCESS
+            }
+            Err(error @ (ClientError::NotThere { .. } | ClientError::Broken(_))) => {
+                fail(&error.to_string(), 3)
+            }
+            Err(error) => fail(&error.to_string(), 1),
+        }
+    }
+}
