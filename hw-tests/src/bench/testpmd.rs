@@ -104,7 +104,7 @@ impl Testpmd {
         Ok(testpmd)
     }
 
-    /// Lets the frames go round for [`CPU_NANOS`] of CPU time, and says what each cost.
+    /// Lets the frames go round for a fixed CPU time, and says what each cost.
     ///
     /// # Errors
     /// [`BenchError::Testpmd`]
