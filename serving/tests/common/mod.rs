@@ -14,10 +14,10 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// Far longer than anything here takes on a busy machine.
-pub const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_secs(60);
 
 /// The guests, by name.
-pub fn functions() -> BTreeMap<String, PathBuf> {
+pub(crate) fn functions() -> BTreeMap<String, PathBuf> {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let built = BUILT.get_or_init(|| {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace holds this crate");
@@ -38,7 +38,7 @@ pub fn functions() -> BTreeMap<String, PathBuf> {
 }
 
 /// Sends a request on a connection of its own and reads all there is.
-pub async fn send(address: SocketAddr, request: &str) -> String {
+pub(crate) async fn send(address: SocketAddr, request: &str) -> String {
     let exchange = async {
         let mut stream = TcpStream::connect(address).await.expect("somebody listens");
         stream.write_all(request.as_bytes()).await.expect("the request goes out");
@@ -50,15 +50,15 @@ pub async fn send(address: SocketAddr, request: &str) -> String {
     timeout(LONG, exchange).await.expect("an answer comes in time")
 }
 
-pub async fn get(address: SocketAddr, path: &str) -> String {
+pub(crate) async fn get(address: SocketAddr, path: &str) -> String {
     send(address, &format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")).await
 }
 
-pub fn loopback(port: u16) -> SocketAddr {
+pub(crate) fn loopback(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
 /// The first line's number.
-pub fn status(answer: &str) -> u16 {
+pub(crate) fn status(answer: &str) -> u16 {
     answer.split(' ').nth(1).and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("{answer:?}"))
 }
