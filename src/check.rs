@@ -17,7 +17,7 @@ Exit codes: 0 the file is right, 1 it is wrong, 2 the call is wrong, 3 the file 
 With `--format json` an array is printed, empty if the file is right. Each error has `code` (stable), \
 `severity`, `message`, `file`, `line` and `column` (counted from 1), `length` (in characters), `label`, \
 `help` (or null) and `related` (other places).")]
-pub struct Args {
+pub(crate) struct Args {
     /// The configuration file
     file: PathBuf,
     /// How to print the result
@@ -35,7 +35,7 @@ enum Format {
 }
 
 /// Why there is no configuration.
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// The file is wrong.
     Wrong(Report),
     /// The file can't be read.
@@ -43,7 +43,7 @@ pub enum Refusal {
 }
 
 /// Runs `millrace check`.
-pub fn run(args: Args) -> ExitCode {
+pub(crate) fn run(args: Args) -> ExitCode {
     let loaded = load(&args.file);
     match (&loaded, args.format) {
         (Ok(_), Format::Human) => say(&format!("{} is right\n", args.file.display())),
@@ -58,7 +58,7 @@ pub fn run(args: Args) -> ExitCode {
 }
 
 /// Reads and checks a configuration file.
-pub fn load(file: &Path) -> Result<Config, Refusal> {
+pub(crate) fn load(file: &Path) -> Result<Config, Refusal> {
     let name = file.display().to_string();
     let bytes =
         std::fs::read(file).map_err(|error| Refusal::Unreadable(Report::unreadable(&name, &error)))?;
@@ -67,14 +67,14 @@ pub fn load(file: &Path) -> Result<Config, Refusal> {
 
 impl Refusal {
     /// What is wrong.
-    pub fn report(&self) -> &Report {
+    pub(crate) fn report(&self) -> &Report {
         match self {
             Self::Wrong(report) | Self::Unreadable(report) => report,
         }
     }
 
     /// The exit code that tells which of the two it is.
-    pub fn exit_code(&self) -> ExitCode {
+    pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
             Self::Wrong(_) => ExitCode::from(1),
             Self::Unreadable(_) => ExitCode::from(3),
@@ -82,18 +82,18 @@ impl Refusal {
     }
 
     /// Prints the report for a person, to standard error.
-    pub fn print(&self) {
+    pub(crate) fn print(&self) {
         print_report(self.report());
     }
 }
 
 /// Prints a report for a person, to standard error: in colour on a terminal, unless `NO_COLOR` is set.
-pub fn print_report(report: &Report) {
+pub(crate) fn print_report(report: &Report) {
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     eprint!("{}", report.human(colour));
 }
 
 /// Prints to standard output. That a reader such as `head` has gone isn't an error.
-pub fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }

@@ -29,7 +29,7 @@ It keeps nothing on disk: after a restart it learns from the serving nodes what 
 goes on.
 
 Exit codes: 0 ended, 1 the configuration is wrong, 2 the call is wrong, 3 the system refused.")]
-pub struct Args {
+pub(crate) struct Args {
     /// The configuration file
     #[arg(short, long, value_name = "FILE")]
     config: PathBuf,
@@ -39,7 +39,7 @@ pub struct Args {
 }
 
 /// Runs `millrace orchestrate`.
-pub fn run(args: Args) -> ExitCode {
+pub(crate) fn run(args: Args) -> ExitCode {
     log_to_stderr(args.json, "info");
     let config = match load(&args.config) {
         Ok(config) => config,
@@ -75,7 +75,7 @@ pub fn run(args: Args) -> ExitCode {
 
 /// Why a configuration has no orchestrator of its own.
 #[derive(Debug, Error)]
-pub enum NoOrchestrator {
+pub(crate) enum NoOrchestrator {
     /// It is another process.
     #[error("`orchestrator.kind` is \"grpc\": this configuration's orchestrator is another process")]
     Elsewhere,
@@ -88,7 +88,7 @@ pub enum NoOrchestrator {
 ///
 /// # Errors
 /// The configuration's orchestrator is another process.
-pub fn embedded(config: &Config, folder: &Path) -> Result<(Placements, Listen), NoOrchestrator> {
+pub(crate) fn embedded(config: &Config, folder: &Path) -> Result<(Placements, Listen), NoOrchestrator> {
     let OrchestratorKind::Embedded { listen, nodes } = &config.orchestrator.kind else {
         return Err(NoOrchestrator::Elsewhere);
     };
@@ -130,7 +130,7 @@ pub fn embedded(config: &Config, folder: &Path) -> Result<(Placements, Listen), 
 
 /// Certificates of the orchestrator link, and whether the operator does without: the configuration's reader has
 /// refused plaintext that nobody allowed.
-pub fn security(security: &Security, folder: &Path) -> (Option<TlsFiles>, bool) {
+pub(crate) fn security(security: &Security, folder: &Path) -> (Option<TlsFiles>, bool) {
     match security {
         Security::Plaintext => (None, true),
         Security::Tls(tls) => {

@@ -21,7 +21,7 @@ use crate::check;
   millrace plan -c edge.toml --json | jq '.cores[] | select(.role == \"worker\")'
 
 Exit codes: 0 there is a plan, 1 the file asks for what the machine hasn't, 2 the call is wrong, 3 the system refused.")]
-pub struct Args {
+pub(crate) struct Args {
     /// The configuration file
     #[arg(short, long, value_name = "FILE", required_unless_present = "capture")]
     config: Option<PathBuf>,
@@ -37,7 +37,7 @@ pub struct Args {
 }
 
 /// Runs `millrace plan`.
-pub fn run(args: Args) -> ExitCode {
+pub(crate) fn run(args: Args) -> ExitCode {
     match plan(&args) {
         Ok(text) => {
             check::say(&text);
@@ -70,7 +70,7 @@ fn plan(args: &Args) -> Result<String, ExitCode> {
 }
 
 /// The topology that a file holds, or that of this machine. What is wrong has been printed when there is none.
-pub fn topology(file: Option<&Path>) -> Result<Topology, ExitCode> {
+pub(crate) fn topology(file: Option<&Path>) -> Result<Topology, ExitCode> {
     let (name, text) = match file {
         None => ("this machine".into(), capture().map_err(refused)?),
         Some(file) => {

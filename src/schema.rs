@@ -11,10 +11,10 @@ Editors with a TOML language server check and complete a file against it whose f
   #:schema millrace.schema.json
 
 Keys marked `x-not-built` are agreed, but refused by this version. Exit code: 0.")]
-pub struct Args {}
+pub(crate) struct Args {}
 
 /// Runs `millrace schema`.
-pub fn run(Args {}: Args) -> ExitCode {
+pub(crate) fn run(Args {}: Args) -> ExitCode {
     crate::check::say(&format!("{}\n", millrace_config::json_schema()));
     ExitCode::SUCCESS
 }

@@ -27,7 +27,7 @@ The node keeps running what it runs while its orchestrator is away. SIGTERM and 
 The log goes to standard error; RUST_LOG chooses what, as in RUST_LOG=millrace_serving=debug.
 
 Exit codes: 0 drained, 1 a function or a setting is wrong, 2 the call is wrong, 3 the system refused.")]
-pub struct Args {
+pub(crate) struct Args {
     /// Its name, as the orchestrator's configuration has it
     #[arg(long)]
     name: String,
@@ -70,7 +70,7 @@ pub struct Args {
 }
 
 /// Runs `millrace serve`.
-pub fn run(args: Args) -> ExitCode {
+pub(crate) fn run(args: Args) -> ExitCode {
     log_to_stderr(args.json, "info");
     let settings = match settings(args) {
         Ok(settings) => settings,
@@ -147,7 +147,7 @@ fn exit_code(error: &NodeError) -> u8 {
 ///
 /// # Errors
 /// The system refuses to deliver signals.
-pub fn ending() -> std::io::Result<impl Future<Output = ()>> {
+pub(crate) fn ending() -> std::io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {
@@ -167,7 +167,7 @@ pub fn ending() -> std::io::Result<impl Future<Output = ()>> {
 }
 
 /// Sends the log to standard error; RUST_LOG goes before the given filter.
-pub fn log_to_stderr(json: bool, filter: &str) {
+pub(crate) fn log_to_stderr(json: bool, filter: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(filter));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // An error means that the log has been set up already.
@@ -175,7 +175,7 @@ pub fn log_to_stderr(json: bool, filter: &str) {
 }
 
 /// Says why, and ends with this code.
-pub fn fail(reason: &str, code: u8) -> ExitCode {
+pub(crate) fn fail(reason: &str, code: u8) -> ExitCode {
     eprintln!("error: {reason}");
     ExitCode::from(code)
 }
