@@ -1,7 +1,7 @@
 //! A frame with what is known of it, and the reading of its headers: Ethernet, IPv4, IPv6, TCP, UDP, ICMP.
 
 use crate::addr::Addr;
-use crate::driver::{Frame, RxChecksum};
+use crate::driver::{BURST_MAX, Frame, RxChecksum};
 use crate::event::PacketFields;
 use crate::tables::interfaces::InterfaceId;
 use crate::tables::services::ServiceId;
@@ -12,8 +12,9 @@ use crate::wire::{ICMP, ICMPV6, TCP, UDP, be16, ethernet, ipv4, ipv6, tcp, udp};
 pub struct Packet<F> {
     /// The frame, from the Ethernet header on, without VLAN tag.
     pub frame: F,
-    /// What classification read.
-    pub meta: Meta,
+    /// What classification read. In a box of the worker's ([`Metas`]), so that a packet is two words on its way from
+    /// node to node: copying a hundred bytes that were just written piece by piece costs more than what is done with them.
+    pub meta: Box<Meta>,
 }
 
 /// Which network protocol a frame carries.
@@ -105,23 +106,65 @@ pub enum Malformed {
     ShortL4,
 }
 
+/// A worker's boxes for what is known of packets, taken at start. They go round: one is taken for each packet of a
+/// round and comes back when the packet's way ends.
+#[derive(Debug)]
+pub struct Metas(Vec<Box<Meta>>);
+
+impl Default for Metas {
+    /// Enough for a round.
+    fn default() -> Self {
+        Self((0..BURST_MAX).map(|_| Box::default()).collect())
+    }
+}
+
+impl Metas {
+    /// A box, with what its last packet left in it.
+    #[inline]
+    pub fn take(&mut self) -> Box<Meta> {
+        self.0.pop().expect("a round has no more packets than there are boxes, and each comes back")
+    }
+
+    /// Takes a box back.
+    #[inline]
+    pub fn put(&mut self, meta: Box<Meta>) {
+        self.0.push(meta);
+    }
+}
+
 impl Meta {
     /// Reads the headers of an untagged frame. `available` is its length over all segments.
-    #[inline(always)]
+    ///
+    /// # Errors
+    /// [`Malformed`]
     pub fn parse(bytes: &[u8], available: usize, ip_checksum: RxChecksum) -> Result<Self, Malformed> {
+        let mut meta = Self::default();
+        meta.read(bytes, available, ip_checksum).map(|()| meta)
+    }
+
+    /// The same, in place.
+    ///
+    /// # Errors
+    /// [`Malformed`]; what was known before is gone.
+    #[inline(always)] // fields go from registers to where they stay
+    pub fn read(&mut self, bytes: &[u8], available: usize, ip_checksum: RxChecksum) -> Result<(), Malformed> {
+        *self = Self { trace: NOT_TRACED, ..Self::default() };
         if bytes.len() < ethernet::HEADER {
             return Err(Malformed::ShortEthernet);
         }
         match ethernet::ethertype(bytes) {
-            ethernet::IPV4 => Self::parse_v4(bytes, available, ip_checksum),
-            ethernet::IPV6 => Self::parse_v6(bytes, available),
-            ethernet::ARP => Ok(Self { network: Network::Arp, trace: NOT_TRACED, ..Self::default() }),
+            ethernet::IPV4 => self.read_v4(bytes, available, ip_checksum),
+            ethernet::IPV6 => self.read_v6(bytes, available),
+            ethernet::ARP => {
+                self.network = Network::Arp;
+                Ok(())
+            }
             _ => Err(Malformed::UnknownEthertype),
         }
     }
 
-    #[inline(always)] // the header's fields stay in registers on their way into `Meta`
-    fn parse_v4(bytes: &[u8], available: usize, ip_checksum: RxChecksum) -> Result<Self, Malformed> {
+    #[inline(always)] // as above
+    fn read_v4(&mut self, bytes: &[u8], available: usize, ip_checksum: RxChecksum) -> Result<(), Malformed> {
         if ip_checksum == RxChecksum::Bad {
             return Err(Malformed::IpChecksum);
         }
@@ -132,49 +175,35 @@ impl Meta {
             ipv4::Malformed::Length => Malformed::IpLength,
             ipv4::Malformed::Checksum => Malformed::IpChecksum,
         })?;
-        let mut meta = Self {
-            source: header.source,
-            destination: header.destination,
-            ip_len: header.total_len as u16,
-            l4: (L3 + header.header_len) as u8,
-            network: Network::V4,
-            protocol: header.protocol,
-            fragment: header.fragment,
-            trace: NOT_TRACED,
-            ..Self::default()
-        };
-        if !meta.fragment {
-            meta.parse_l4(bytes, header.total_len - header.header_len)?;
-        }
-        Ok(meta)
+        self.source = header.source;
+        self.destination = header.destination;
+        self.ip_len = header.total_len as u16;
+        self.l4 = (L3 + header.header_len) as u8;
+        self.network = Network::V4;
+        self.protocol = header.protocol;
+        self.fragment = header.fragment;
+        if header.fragment { Ok(()) } else { self.read_l4(bytes, header.total_len - header.header_len) }
     }
 
-    fn parse_v6(bytes: &[u8], available: usize) -> Result<Self, Malformed> {
+    fn read_v6(&mut self, bytes: &[u8], available: usize) -> Result<(), Malformed> {
         let header = ipv6::parse(&bytes[L3..], available - L3).map_err(|error| match error {
             ipv6::Malformed::Short => Malformed::ShortIp,
             ipv6::Malformed::Version => Malformed::IpVersion,
         })?;
-        let mut meta = Self {
-            source: header.source,
-            destination: header.destination,
-            // A jumbogram (RFC 2675) has length 0 and a hop-by-hop header; the longest other packet fits but for 40 bytes.
-            ip_len: header.total_len.min(usize::from(u16::MAX)) as u16,
-            l4: (L3 + ipv6::HEADER) as u8,
-            network: Network::V6,
-            protocol: header.next_header,
-            fragment: header.next_header == ipv6::FRAGMENT,
-            trace: NOT_TRACED,
-            ..Self::default()
-        };
-        if !meta.fragment {
-            meta.parse_l4(bytes, header.total_len - ipv6::HEADER)?;
-        }
-        Ok(meta)
+        self.source = header.source;
+        self.destination = header.destination;
+        // A jumbogram (RFC 2675) has length 0 and a hop-by-hop header; the longest other packet fits but for 40 bytes.
+        self.ip_len = header.total_len.min(usize::from(u16::MAX)) as u16;
+        self.l4 = (L3 + ipv6::HEADER) as u8;
+        self.network = Network::V6;
+        self.protocol = header.next_header;
+        self.fragment = header.next_header == ipv6::FRAGMENT;
+        if self.fragment { Ok(()) } else { self.read_l4(bytes, header.total_len - ipv6::HEADER) }
     }
 
     /// Reads ports and flags; `len` is the length of the IP payload.
     #[inline(always)]
-    fn parse_l4(&mut self, bytes: &[u8], len: usize) -> Result<(), Malformed> {
+    fn read_l4(&mut self, bytes: &[u8], len: usize) -> Result<(), Malformed> {
         let l4 = usize::from(self.l4);
         let minimum = match self.protocol {
             TCP => tcp::HEADER,

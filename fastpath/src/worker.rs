@@ -31,7 +31,7 @@ use crate::hold::Holds;
 use crate::node::output::{self, Outbox};
 use crate::node::service::ServiceNode;
 use crate::node::{Context, Lanes, Leaving, NodeId, Outgoing, classify, dns, host, transit};
-use crate::packet::{NOT_TRACED, Packet};
+use crate::packet::{Meta, Metas, NOT_TRACED, Packet};
 use crate::queue::{Command, Reply};
 use crate::shared::{Shared, WorkerShared};
 use crate::tables::Tables;
@@ -73,7 +73,7 @@ impl Default for WorkerLimits {
 
 /// The rings between workers: `rings[from][to]`.
 #[derive(Debug)]
-pub struct Rings<F>(Vec<Vec<ArrayQueue<Packet<F>>>>);
+pub struct Rings<F>(Vec<Vec<ArrayQueue<(F, Meta)>>>);
 
 impl<F> Rings<F> {
     /// The rings of `workers` workers.
@@ -96,6 +96,7 @@ pub struct Worker<D: Driver, C: Clock> {
     holds: Holds,
     waker: Waker,
     pacer: Pacer,
+    metas: Metas,
     trace: Option<Box<TraceBuffer>>,
     lanes: Lanes<D::Frame>,
     scratch: Vec<Packet<D::Frame>>,
@@ -131,6 +132,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
             holds: Holds::new(limits.holds, limits.holds_per_prefix),
             waker,
             pacer: Pacer::default(),
+            metas: Metas::default(),
             trace: None,
             lanes: Lanes::default(),
             scratch: Vec::with_capacity(BURST_MAX),
@@ -210,10 +212,11 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         for ring in rings.0.iter().map(|from| &from[index]).filter(|ring| !ring.is_empty()) {
             self.round(0, |cx, lanes| {
                 while lanes.service.len() < BURST_MAX {
-                    let Some(mut packet) = ring.pop() else { break };
+                    let Some((frame, known)) = ring.pop() else { break };
+                    let mut meta = cx.metas.take();
                     // The trace, if any, is the other worker's.
-                    packet.meta.trace = NOT_TRACED;
-                    lanes.service.push(packet);
+                    *meta = Meta { trace: NOT_TRACED, ..known };
+                    lanes.service.push(Packet { frame, meta });
                 }
                 moved += lanes.service.len();
                 cx.counters.fates.handed_in.add(lanes.service.len() as u64);
@@ -319,6 +322,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
             hasher: &self.hasher,
             holds: &mut self.holds,
             waker: &mut self.waker,
+            metas: &mut self.metas,
             trace: self.trace.as_deref_mut(),
         };
         let mut meter = Meter { clock, since: clock.cycles() };
@@ -382,9 +386,15 @@ impl<C: Clock> Meter<'_, C> {
 /// Gives packets to the owners of their flows. A full ring means that the owner is overloaded: counted and dropped.
 fn hand_over<F: Frame>(rings: &Rings<F>, cx: &mut Context<'_>, lanes: &mut Lanes<F>) {
     while let Some((owner, packet)) = lanes.hand_over.pop() {
-        match rings.0[cx.worker][owner].push(packet) {
-            Ok(()) => cx.counters.fates.handed_out.add(1),
-            Err(packet) => {
+        // The box stays with its worker.
+        let Packet { frame, meta } = packet;
+        match rings.0[cx.worker][owner].push((frame, *meta)) {
+            Ok(()) => {
+                cx.counters.fates.handed_out.add(1);
+                cx.metas.put(meta);
+            }
+            Err((frame, _)) => {
+                let packet = Packet { frame, meta };
                 let reason = classify::Drop::OwnerBehind;
                 cx.drop(NodeId::Classify, reason as usize, reason.name(), packet, lanes);
             }

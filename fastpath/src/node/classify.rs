@@ -14,7 +14,7 @@ use super::{Context, Lanes, NodeId, drops};
 use crate::dns::Role;
 use crate::driver::Frame;
 use crate::flow::key::owner;
-use crate::packet::{Malformed, Meta, Network, Packet, untag};
+use crate::packet::{Malformed, Meta, NOT_TRACED, Network, Origin, Packet, untag};
 use crate::tables::services::{Endpoint, ServiceId};
 use crate::wire::{ICMPV6, UDP, ethernet};
 
@@ -85,7 +85,7 @@ impl From<Malformed> for Drop {
 /// Classifies the frames of a burst into the lanes.
 pub fn process<F: Frame>(frames: impl Iterator<Item = F>, cx: &mut Context<'_>, lanes: &mut Lanes<F>) {
     for frame in frames {
-        let mut packet = Packet { frame, meta: Meta::default() };
+        let mut packet = Packet { frame, meta: cx.metas.take() };
         match classify(&mut packet, cx) {
             Ok(next) => send(next, packet, cx, lanes),
             Err(reason) => cx.drop(NodeId::Classify, reason as usize, reason.name(), packet, lanes),
@@ -125,12 +125,12 @@ fn send<F: Frame>(next: Next, mut packet: Packet<F>, cx: &mut Context<'_>, lanes
 #[inline(always)]
 fn classify<F: Frame>(packet: &mut Packet<F>, cx: &mut Context<'_>) -> Result<Next, Drop> {
     let port = packet.frame.port();
-    // Before anything is refused, so that a trace shows the frames that are.
+    // Before anything is refused, so that a trace shows the frames that are; and nothing is left of the box's last packet.
     let trace = match cx.trace.as_deref_mut().and_then(|trace| trace.start_frame()) {
         Some(number) => number,
-        None => crate::packet::NOT_TRACED,
+        None => NOT_TRACED,
     };
-    packet.meta.trace = trace;
+    (packet.meta.trace, packet.meta.origin) = (trace, Origin::Arrival);
     let vlan = untag(&mut packet.frame)?;
     let tables = cx.tables;
     let interface = tables.interfaces.find(port, vlan).ok_or(Drop::UnknownVlan)?;
@@ -141,11 +141,11 @@ fn classify<F: Frame>(packet: &mut Packet<F>, cx: &mut Context<'_>) -> Result<Ne
     if !ours && !group {
         return Err(Drop::NotOurMac);
     }
-    let mut meta = Meta::parse(bytes, packet.frame.total_len(), packet.frame.ip_checksum())?;
+    let meta = &mut *packet.meta;
+    let read = meta.read(bytes, packet.frame.total_len(), packet.frame.ip_checksum());
     meta.interface = interface;
     meta.trace = trace;
-    packet.meta = meta;
-    let meta = &mut packet.meta;
+    read?;
     if meta.network == Network::Arp {
         return Ok(Next::Host);
     }

@@ -7,7 +7,7 @@
 //!   either        ──► held, when the service says `when-ready`
 //! ```
 
-use super::{Context, Lanes, Leaving, NodeId, Outgoing, drops, reply};
+use super::{Context, Lanes, Leaving, NodeId, drops, reply};
 use crate::clock::Nanos;
 use crate::dns::{self, Outcome, Readiness, Role, Silence, Transport, UDP_PAYLOAD_MAX};
 use crate::driver::{Frame, RxChecksum};
@@ -45,9 +45,9 @@ enum Next {
 /// Answers the packets of the lane.
 pub fn process<F: Frame>(scratch: &mut Vec<Packet<F>>, cx: &mut Context<'_>, lanes: &mut Lanes<F>) {
     std::mem::swap(scratch, &mut lanes.dns);
-    let queries = scratch.iter().filter_map(|packet| {
-        packet.frame.bytes().get(usize::from(packet.meta.l4) + udp::HEADER..)
-    });
+    let queries = scratch
+        .iter()
+        .filter_map(|packet| packet.frame.bytes().get(usize::from(packet.meta.l4) + udp::HEADER..));
     dns::fetch(&cx.tables.names, queries);
     for mut packet in scratch.drain(..) {
         match answer(&mut packet, cx) {
@@ -57,8 +57,8 @@ pub fn process<F: Frame>(scratch: &mut Vec<Packet<F>>, cx: &mut Context<'_>, lan
                     Origin::Arrival => Leaving::Answered,
                     Origin::Hold => Leaving::Released,
                 };
-                let (interface, trace) = (packet.meta.interface, packet.meta.trace);
-                lanes.output.push(Outgoing { frame: packet.frame, interface, leaving, trace });
+                let interface = packet.meta.interface;
+                cx.send(packet, interface, leaving, lanes);
             }
             Ok(Next::Transit) => {
                 cx.trace(NodeId::Dns, "not ours, to transit", &packet);

@@ -68,5 +68,5 @@ pub(super) fn finish<F: Frame>(
         Origin::Arrival => fates.punted.add(1),
         Origin::Hold => fates.release_punted.add(1),
     }
-    lanes.free.push(packet.frame);
+    cx.free(packet, lanes);
 }

@@ -28,7 +28,7 @@ use crate::counters::WorkerCounters;
 use crate::driver::{BURST_MAX, Frame, PortId};
 use crate::flow::FlowHasher;
 use crate::hold::Holds;
-use crate::packet::{L3, NOT_TRACED, Origin, Packet};
+use crate::packet::{L3, Metas, NOT_TRACED, Origin, Packet};
 use crate::queue::Queues;
 use crate::slots::Slots;
 use crate::tables::Tables;
@@ -196,6 +196,8 @@ pub struct Context<'a> {
     pub holds: &'a mut Holds,
     /// What wakes services.
     pub waker: &'a mut Waker,
+    /// Boxes for what is known of packets.
+    pub metas: &'a mut Metas,
     /// The trace that is being taken, if any.
     pub trace: Option<&'a mut TraceBuffer>,
 }
@@ -214,7 +216,27 @@ impl Context<'_> {
         self.trace(node, name, &packet);
         self.counters.node(node).drops[reason].add(1);
         self.ended(packet.meta.origin, &self.counters.fates.dropped, &self.counters.fates.release_dropped);
+        self.free(packet, lanes);
+    }
+
+    /// Ends a packet's way: its frame goes back to the driver, what was known of it is forgotten.
+    #[inline]
+    pub fn free<F: Frame>(&mut self, packet: Packet<F>, lanes: &mut Lanes<F>) {
         lanes.free.push(packet.frame);
+        self.metas.put(packet.meta);
+    }
+
+    /// Sends a packet on to the output.
+    #[inline]
+    pub fn send<F: Frame>(
+        &mut self,
+        packet: Packet<F>,
+        interface: InterfaceId,
+        leaving: Leaving,
+        lanes: &mut Lanes<F>,
+    ) {
+        lanes.output.push(Outgoing { frame: packet.frame, interface, leaving, trace: packet.meta.trace });
+        self.metas.put(packet.meta);
     }
 
     /// Counts the end of a packet's way in one of two ways, by where the way began.

@@ -13,7 +13,7 @@
 //! No reply to a client's handshake can leave before its notification: a cold service's SYN stays here until the slowpath
 //! has handed the notification over, whatever the handling.
 
-use super::{Context, Lanes, Leaving, NodeId, Outgoing, drops, reply, rewrite::rewrite};
+use super::{Context, Lanes, Leaving, NodeId, drops, reply, rewrite::rewrite};
 use crate::addr::Addr;
 use crate::clock::Nanos;
 use crate::counters::WorkerCounters;
@@ -407,7 +407,7 @@ pub(super) fn finish_hold<F: Frame>(
     }
     fates.still_held.set(cx.holds.len() as u64);
     cx.counters.service(packet.meta.service).holds.set(u64::from(cx.holds.len_of(packet.meta.service)));
-    lanes.free.push(packet.frame);
+    cx.free(packet, lanes);
 }
 
 fn finish<F: Frame>(next: Result<Next, Drop>, packet: Packet<F>, cx: &mut Context<'_>, lanes: &mut Lanes<F>) {
@@ -422,8 +422,8 @@ fn finish<F: Frame>(next: Result<Next, Drop>, packet: Packet<F>, cx: &mut Contex
                 Origin::Arrival => Leaving::Answered,
                 Origin::Hold => Leaving::Released,
             };
-            let (interface, trace) = (packet.meta.interface, packet.meta.trace);
-            lanes.output.push(Outgoing { frame: packet.frame, interface, leaving, trace });
+            let interface = packet.meta.interface;
+            cx.send(packet, interface, leaving, lanes);
         }
         Ok(Next::Hold(parked)) => finish_hold(parked, NodeId::Service, packet, cx, lanes),
         Err(reason) => cx.drop(NodeId::Service, reason as usize, reason.name(), packet, lanes),

@@ -2,7 +2,7 @@
 //!
 //! A packet whose next hop has no known link-layer address goes to the slowpath, which asks for it and sends the packet on.
 
-use super::{Context, Lanes, Leaving, NodeId, Outgoing, drops, host};
+use super::{Context, Lanes, Leaving, NodeId, drops, host};
 use crate::driver::Frame;
 use crate::packet::{L3, Network, Origin, Packet};
 use crate::queue::Punt;
@@ -35,8 +35,7 @@ pub fn process<F: Frame>(scratch: &mut Vec<Packet<F>>, cx: &mut Context<'_>, lan
                     Origin::Arrival => Leaving::Forwarded,
                     Origin::Hold => Leaving::Released,
                 };
-                let trace = packet.meta.trace;
-                lanes.output.push(Outgoing { frame: packet.frame, interface, leaving, trace });
+                cx.send(packet, interface, leaving, lanes);
             }
             Ok(None) => host::finish(packet, NodeId::Transit, "punted: neighbour unknown", cx, lanes),
             Err(reason) => cx.drop(NodeId::Transit, reason as usize, reason.name(), packet, lanes),

@@ -11,7 +11,7 @@ use crate::driver::{BURST_MAX, Driver};
 use crate::event::Milestone;
 use crate::hold::{Held, Waiting};
 use crate::node::{port_of, service};
-use crate::packet::{NOT_TRACED, Origin, Packet};
+use crate::packet::{Meta, NOT_TRACED, Origin, Packet};
 use crate::slots::Phase;
 use crate::tables::services::{InstanceState, SERVICES_MAX, Service, ServiceId};
 
@@ -179,10 +179,8 @@ impl<D: Driver, C: Clock> Worker<D, C> {
             return None;
         }
         let waiting = self.holds.pop(service)?;
-        let mut meta = waiting.meta;
-        meta.origin = Origin::Hold;
-        meta.trace = NOT_TRACED;
-        meta.service = service;
+        let mut meta = self.metas.take();
+        *meta = Meta { origin: Origin::Hold, trace: NOT_TRACED, service, ..waiting.meta };
         Some((Packet { frame, meta }, waiting.held))
     }
 }
