@@ -93,6 +93,9 @@ pub fn run() -> Result<bool, LabError> {
     for broken in story.promises.broken() {
         println!("BROKEN: {broken}");
     }
+    if !story.promises.broken().is_empty() {
+        edge.lab().keep();
+    }
     Ok(story.promises.broken().is_empty())
 }
 
@@ -266,10 +269,11 @@ fn conclude(edge: &Edge, appliance: &Appliance, story: &mut Story) -> Result<Val
         fates.unexplained()
     );
     story.promises.expect(fates.unexplained() == 0, format!("laws broken: {:?}", fates.broken()));
-    story.promises.expect(
-        wake.len() == story.cold.len(),
-        format!("{} of {} wakes are told with a ready instance", wake.len(), story.cold.len()),
-    );
+    for (name, _) in &story.cold {
+        let told: Vec<_> = wakes.iter().filter(|wake| wake.service == *name).collect();
+        let once = matches!(told[..], [wake] if wake.ready_ms.is_some());
+        story.promises.expect(once, format!("the wakes of {name} are not one that ended ready: {told:?}"));
+    }
     let failed = story.burst.iter().filter(|outcome| outcome.error.is_some()).count();
     let transit = story.transit.unwrap_or(Transit { queries: 0, answered: 0, payload_identical: false });
     Ok(json!({

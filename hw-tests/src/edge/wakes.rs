@@ -23,11 +23,11 @@ pub struct Wake {
 }
 
 impl Wake {
-    /// All wakes that the appliance remembers. `None` where the answer lacks what is promised.
+    /// All wakes that the appliance remembers and saw begin. `None` where the answer lacks what is promised.
     #[must_use]
     pub fn all(shown: &Value) -> Option<Vec<Self>> {
         let rows = shown.as_array().or_else(|| shown.get("wakes")?.as_array())?;
-        rows.iter().map(Wake::of).collect()
+        rows.iter().filter(|row| row.get("seen_nanos") != Some(&Value::Null)).map(Wake::of).collect()
     }
 
     fn of(row: &Value) -> Option<Self> {

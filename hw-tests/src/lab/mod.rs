@@ -76,6 +76,7 @@ struct Inner {
     namespaces: Mutex<Vec<String>>,
     processes: Mutex<Vec<Arc<Running>>>,
     removed: AtomicBool,
+    keep: AtomicBool,
 }
 
 impl Lab {
@@ -96,6 +97,7 @@ impl Lab {
             namespaces: Mutex::default(),
             processes: Mutex::default(),
             removed: AtomicBool::new(false),
+            keep: AtomicBool::new(false),
         });
         teardown::remove_on_signal(&inner);
         Ok(Lab { inner, _alone: alone })
@@ -138,6 +140,11 @@ impl Lab {
         std::fs::write(&path, text).map_err(file(&path))
     }
 
+    /// Has the folder kept when the lab is removed, and the processes' last words printed, as after a failed test.
+    pub fn keep(&self) {
+        self.inner.keep.store(true, Ordering::Release);
+    }
+
     /// Starts a process in the background, outside any host of the lab.
     ///
     /// # Errors
@@ -149,7 +156,7 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        self.inner.remove(std::thread::panicking());
+        self.inner.remove(std::thread::panicking() || self.inner.keep.load(Ordering::Acquire));
     }
 }
 
