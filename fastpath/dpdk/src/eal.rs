@@ -258,7 +258,9 @@ fn arguments(config: &EalConfig, memory: Memory, inherited: &CpuSet) -> Result<V
     match memory {
         Memory::Hugepages => arguments.push("--in-memory".to_owned()),
         Memory::Ordinary => {
-            let megabytes = (config.memory_bytes + OWN_MEMORY_BYTES).div_ceil(1 << 20);
+            // A frame doesn't cross a page here, so that small pages waste a part of each.
+            let frames = config.memory_bytes + config.memory_bytes / 2;
+            let megabytes = (frames + OWN_MEMORY_BYTES).div_ceil(1 << 20);
             arguments.extend(["--no-huge", "--no-shconf", "-m"].map(str::to_owned));
             arguments.push(megabytes.to_string());
         }
@@ -334,7 +336,7 @@ mod tests {
         let mut config = EalConfig { memory_bytes: 1 << 20, ..EalConfig::default() };
         let without = text(&config, Memory::Ordinary);
         assert!(
-            without.contains("--no-pci") && without.ends_with("--no-huge --no-shconf -m 17"),
+            without.contains("--no-pci") && without.ends_with("--no-huge --no-shconf -m 18"),
             "{without}"
         );
         assert!(without.contains("--lcores=0@(1,3)"), "{without}");
