@@ -60,7 +60,7 @@ fn without_hugepages_it_warns_and_runs() {
     let edge = Edge::new(Shape::TwoPort).unwrap();
     let appliance =
         Appliance::start_by(&edge, Path::new(BINARY), &site(), &["sh", "-c", WITHOUT_HUGEPAGES, "sh"]);
-    let world = World { appliance: appliance.unwrap(), node: None, edge };
+    let world = World { appliance: appliance.unwrap(), node: None, edge, site: site() };
     let warnings = world.appliance.process().stderr().matches("hugepages").count();
     assert_eq!(warnings, 1, "{}", world.appliance.process().stderr());
     let asked = dig(&world.edge.client, &format!("@{} hello.fn.example. A", DNS[0])).unwrap();
@@ -86,7 +86,7 @@ fn told_to_end_it_leaves_nothing() {
     let world = World::build(Shape::TwoPort, site());
     assert_eq!(curl(&world.edge.client, "-4", "http://hello.fn.example/").unwrap().status, 200);
     let id = world.appliance.process().id();
-    let World { appliance, node, edge } = world;
+    let World { appliance, node, edge, site } = world;
     appliance.fates().unwrap();
     assert!(appliance.stop().unwrap().success());
     for port in ["wan", "lan", "upstream"] {
@@ -97,7 +97,8 @@ fn told_to_end_it_leaves_nothing() {
     let runtime = format!("/var/run/dpdk/millrace-{id}");
     assert!(!Path::new(&runtime).exists(), "{runtime} is left over");
     // And again on the same ports.
-    let world = World { appliance: Appliance::start(&edge, Path::new(BINARY), &site()).unwrap(), node, edge };
+    let world =
+        World { appliance: Appliance::start(&edge, Path::new(BINARY), &site).unwrap(), node, edge, site };
     let asked = dig(&world.edge.client, &format!("@{} hello.fn.example. A", DNS[0])).unwrap();
     assert_eq!(asked.answers, ["198.18.0.1"]);
     world.conclude();
@@ -106,9 +107,10 @@ fn told_to_end_it_leaves_nothing() {
 /// Killed without a word; the next start finds its ports taken by nobody.
 #[test]
 fn after_a_kill_it_starts_again() {
-    let World { appliance, node, edge } = World::without_node(Shape::TwoPort, site());
+    let World { appliance, node, edge, site } = World::without_node(Shape::TwoPort, site());
     appliance.process().kill().unwrap();
-    let world = World { appliance: Appliance::start(&edge, Path::new(BINARY), &site()).unwrap(), node, edge };
+    let world =
+        World { appliance: Appliance::start(&edge, Path::new(BINARY), &site).unwrap(), node, edge, site };
     let asked = dig(&world.edge.client, &format!("@{} hello.fn.example. A", DNS[0])).unwrap();
     assert_eq!(asked.answers, ["198.18.0.1"]);
     world.conclude();

@@ -7,7 +7,7 @@ use millrace_hw_tests::edge::client::{curl, dig};
 use millrace_hw_tests::edge::{Appliance, DNS, Edge, Link, Orchestrator, ServingNode, Shape, Site};
 use millrace_hw_tests::lab::wait_until;
 
-use crate::world::{BINARY, SOON, World, endpoint, functions, hello};
+use crate::world::{BINARY, SOON, World, assert_refused, endpoint, functions, hello};
 
 /// How long the return may take: links try again with growing pauses, and a service whose wakes came to nothing
 /// several times in a row is left alone for a minute.
@@ -31,7 +31,7 @@ fn killed_in_the_middle_of_a_wake() {
     let node = ServingNode::start(&edge, binary, &endpoint(), &site.functions).unwrap();
     let site = Site { link: Link::Grpc { endpoint: endpoint() }, ..site };
     let appliance = Appliance::start(&edge, binary, &site).unwrap();
-    let world = World { appliance, node: Some(node), edge };
+    let world = World { appliance, node: Some(node), edge, site };
     wait_until("the warm function", SOON, || status(&world, "warm") == Some(200)).unwrap();
 
     // It stops reading first, so that the wake is surely under way when it dies.
@@ -41,8 +41,7 @@ fn killed_in_the_middle_of_a_wake() {
     orchestrator.process().kill().unwrap();
 
     // The cold one takes its overflow action; the ready one loses nothing, however often it is asked.
-    let refused = curl(&world.edge.client, "-4", "http://cold.fn.example/").unwrap_err().to_string();
-    assert!(refused.contains("refused"), "{refused}");
+    assert_refused(curl(&world.edge.client, "-4", "http://cold.fn.example/"));
     for _ in 0..50 {
         assert_eq!(status(&world, "warm"), Some(200));
     }
@@ -67,7 +66,7 @@ fn a_serving_node_that_dies_is_noticed() {
         row["phase"] != "ready"
     })
     .unwrap();
-    world.start_node(&functions());
+    world.start_node();
     wait_until("the function after the return", SOON, || status(&world, "hello") == Some(200)).unwrap();
     world.conclude();
 }

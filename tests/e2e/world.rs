@@ -3,9 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
+use millrace_hw_tests::edge::client::CurlTimes;
 use millrace_hw_tests::edge::{
     self, Appliance, Edge, Fates, Function, MANAGEMENT, Service, ServingNode, Shape, Site,
 };
+use millrace_hw_tests::lab::LabError;
 
 /// The binary under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_millrace");
@@ -18,6 +20,7 @@ pub(crate) struct World {
     pub(crate) appliance: Appliance,
     pub(crate) node: Option<ServingNode>,
     pub(crate) edge: Edge,
+    pub(crate) site: Site,
 }
 
 /// The example functions.
@@ -39,8 +42,8 @@ impl World {
 
     /// Any world with a registered serving node.
     pub(crate) fn build(shape: Shape, site: Site) -> Self {
-        let mut world = Self::without_node(shape, site.clone());
-        world.start_node(&site.functions);
+        let mut world = Self::without_node(shape, site);
+        world.start_node();
         world
     }
 
@@ -48,25 +51,32 @@ impl World {
     pub(crate) fn without_node(shape: Shape, site: Site) -> Self {
         let edge = Edge::new(shape).unwrap();
         let appliance = Appliance::start(&edge, Path::new(BINARY), &site).unwrap();
-        World { appliance, node: None, edge }
+        World { appliance, node: None, edge, site }
     }
 
     /// Starts the serving node and waits until it has registered.
-    pub(crate) fn start_node(&mut self, functions: &[Function]) {
-        let node = ServingNode::start(&self.edge, Path::new(BINARY), &endpoint(), functions).unwrap();
-        self.node = Some(node);
+    pub(crate) fn start_node(&mut self) {
+        let functions = &self.site.functions;
+        self.node = Some(ServingNode::start(&self.edge, Path::new(BINARY), &endpoint(), functions).unwrap());
         self.appliance.wait_for_node().unwrap();
     }
 
     /// The end of every test: each frame has one fate, and the appliance ends cleanly when asked to.
     pub(crate) fn conclude(self) -> Fates {
-        let World { appliance, node, edge } = self;
+        let World { appliance, node, edge, .. } = self;
         let fates = appliance.fates().unwrap();
         let status = appliance.stop().unwrap();
         assert!(status.success(), "after SIGTERM the appliance ended with {status}");
         drop((node, edge));
         fates
     }
+}
+
+/// That a client was told at once, by a reset, that nobody serves it; not by silence.
+pub(crate) fn assert_refused(tried: Result<CurlTimes, LabError>) {
+    let said = tried.expect_err("nobody can have answered").to_string();
+    // curl's exit code for a connection that was not made; one that is never answered gives 28.
+    assert!(said.contains("exit status: 7"), "{said}");
 }
 
 /// Where orchestrators listen in a lab.

@@ -86,7 +86,7 @@ fn parse_dig(text: &str) -> Option<DigAnswer> {
     };
     let answers = text.split_once(";; ANSWER SECTION:\n").map_or_else(Vec::new, |(_, rest)| {
         let lines = rest.lines().take_while(|line| !line.is_empty() && !line.starts_with(';'));
-        lines.filter_map(|line| Some(line.splitn(5, char::is_whitespace).last()?.trim().to_owned())).collect()
+        lines.filter_map(record_data).collect()
     });
     Some(DigAnswer {
         status: after("status: ", ',')?,
@@ -95,6 +95,13 @@ fn parse_dig(text: &str) -> Option<DigAnswer> {
         time: Duration::from_micros(after("Query time: ", ' ')?.parse().ok()?),
         text: text.to_owned(),
     })
+}
+
+/// The data of a record as dig prints it, behind owner, time to live, class and type; as many tabs as the columns want
+/// stand between them.
+fn record_data(line: &str) -> Option<String> {
+    let data = (0..4).try_fold(line, |rest, _| Some(rest.split_once(char::is_whitespace)?.1.trim_start()))?;
+    Some(data.trim_end().to_owned())
 }
 
 #[cfg(test)]
@@ -107,15 +114,19 @@ mod tests {
             "\n; <<>> DiG 9.18.41-1~deb12u1-Debian <<>> hello.fn.example.\n;; Got answer:\n\
              ;; ->>HEADER<<- opcode: QUERY, status: NOERROR, id: 4711\n\
              ;; flags: qr aa rd; QUERY: 1, ANSWER: 1, AUTHORITY: 0, ADDITIONAL: 1\n\n;; QUESTION SECTION:\n\
-             ;hello.fn.example.\t\tIN\tA\n\n;; ANSWER SECTION:\nhello.fn.example.\t1\tIN\tA\t198.18.0.1\n\n\
+             ;hello.fn.example.\t\tIN\tA\n\n;; ANSWER SECTION:\nhello.fn.example.\t1\tIN\tA\t198.18.0.1\n\
+             h.fn.example.\t\t1\tIN\tTXT\t\"two words\"\n\n\
              ;; Query time: 315 usec\n;; SERVER: 192.0.2.53#53(192.0.2.53) (UDP)\n",
         )
         .expect("an answer");
-        assert_eq!((answer.status.as_str(), answer.answers), ("NOERROR", vec!["198.18.0.1".to_owned()]));
+        assert_eq!(answer.status, "NOERROR");
+        assert_eq!(answer.answers, ["198.18.0.1", "\"two words\""]);
         assert_eq!(
             (answer.flags, answer.time.as_micros()),
             (vec!["qr".into(), "aa".into(), "rd".into()], 315)
         );
+        assert_eq!(record_data("ns1.fn.example.\t\t30\tIN\tA\t192.0.2.53"), Some("192.0.2.53".to_owned()));
+        assert_eq!(record_data("x. 1 IN TXT \"two words\""), Some("\"two words\"".to_owned()));
         assert_eq!(parse_dig(";; communications error: timed out\n"), None);
     }
 
