@@ -109,6 +109,10 @@ pub enum Malformed {
 /// A worker's boxes for what is known of packets, taken at start. They go round: one is taken for each packet of a
 /// round and comes back when the packet's way ends.
 #[derive(Debug)]
+#[allow(
+    clippy::vec_box,
+    reason = "what goes round are the boxes: a packet's way is to move a pointer, not its contents"
+)]
 pub struct Metas(Vec<Box<Meta>>);
 
 impl Default for Metas {
