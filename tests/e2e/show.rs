@@ -18,6 +18,7 @@ fn everything_can_be_shown() {
         let text = world.appliance.ask(&format!("show {what}")).unwrap();
         assert!(!text.trim_start().starts_with(['[', '{']), "show {what} is not for a person: {text}");
     }
+    assert_eq!(world.appliance.show("link").unwrap()["up"], true);
     let ports = world.appliance.show("ports").unwrap().to_string();
     for port in ["wan", "lan", "upstream"] {
         assert!(ports.contains(port), "{ports}");

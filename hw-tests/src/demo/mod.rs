@@ -84,7 +84,7 @@ pub fn run() -> Result<bool, LabError> {
     warm(&edge, &site, &mut story)?;
     others(&edge, &mut story)?;
     burst_step(&edge, &appliance, &mut story)?;
-    let summary = conclude(&edge, &appliance, &mut story)?;
+    let summary = conclude(&appliance, &mut story)?;
     let status = appliance.stop()?;
     story.promises.expect(status.success(), format!("the appliance ended with {status} after SIGTERM"));
 
@@ -251,7 +251,7 @@ fn burst_step(edge: &Edge, appliance: &Appliance, story: &mut Story) -> Result<(
     Ok(())
 }
 
-fn conclude(edge: &Edge, appliance: &Appliance, story: &mut Story) -> Result<Value, LabError> {
+fn conclude(appliance: &Appliance, story: &mut Story) -> Result<Value, LabError> {
     let wakes = appliance.wakes()?;
     let cold = |wake: &&Wake| story.cold.iter().any(|(name, _)| *name == wake.service);
     let wake: Sample = wakes.iter().filter(cold).filter_map(Wake::wake_ms).collect();
@@ -278,7 +278,6 @@ fn conclude(edge: &Edge, appliance: &Appliance, story: &mut Story) -> Result<Val
     let transit = story.transit.unwrap_or(Transit { queries: 0, answered: 0, payload_identical: false });
     Ok(json!({
         "driver": format!("{:?}", appliance.driver()),
-        "upstream": edge.upstream().process().exited().is_none(),
         "cold": {
             "n": story.cold.len(),
             "curl_ms": story.cold.iter().map(|(_, times)| times.total_ms).collect::<Sample>().to_json(),
