@@ -35,10 +35,11 @@ use millrace_slowpath::host::SmolStack;
 use millrace_slowpath::telemetry::rows::PortRow;
 use millrace_slowpath::telemetry::{Sources, Telemetry, TelemetryError, mac_text};
 use millrace_slowpath::{BuildError, PortInfo};
+use rustix::thread::{CpuSet, sched_setaffinity};
 use thiserror::Error;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::check::{self, print_report};
 use crate::orchestrate::{NoOrchestrator, embedded as placements, security};
@@ -134,6 +135,9 @@ fn plan(file: &Path, config: &Config) -> Result<Plan, ExitCode> {
     Ok(plan)
 }
 
+/// The niceness of workers: before everything that isn't real-time.
+const WORKER_NICE: i32 = -20;
+
 /// Everything that runs, in the order in which it is ended.
 struct Appliance {
     telemetry: Telemetry,
@@ -149,9 +153,7 @@ impl Appliance {
     fn start(config: &Config, cores: &CorePlan, folder: &Path) -> Result<Self, RunError> {
         // Threads inherit this, so that all but the workers stay on the controllers' cores.
         let controller: Vec<usize> = cores.controller_cpus().iter().map(|cpu| cpu.0 as usize).collect();
-        if let Some(&first) = controller.first() {
-            pin(first)?;
-        }
+        confine(&controller)?;
         let eal = Eal::start(eal_config(config, cores, controller))?;
         let wanted: Vec<PortConfig> = config.ports.iter().map(port_config).collect();
         let (ports, drivers) = Ports::open(&eal, &ports_config(config, cores), &wanted)?;
@@ -331,8 +333,13 @@ fn start_workers(
             (Arc::clone(shared), Arc::clone(&rings), Arc::clone(stop), eal.clone());
         let (limits, clock, cpu) = (limits.clone(), clock, core.cpu.0 as usize);
         let body = move || {
+            let _alarm = Alarm(index);
             if let Err(error) = pin(cpu) {
                 warn!(worker = index, %error, "runs wherever the system puts it");
+            }
+            // The core should be the worker's alone. Where it isn't, a worker that waits for its turn is late for everybody.
+            if let Err(error) = rustix::process::setpriority_process(None, WORKER_NICE) {
+                warn!(worker = index, %error, "shares its core with whatever else runs there");
             }
             // Without it the thread has no cache of the pools: slower, not wrong.
             let registered = eal.register_thread();
@@ -349,6 +356,26 @@ fn start_workers(
 /// Puts this thread on one CPU, and those that it starts.
 fn pin(cpu: usize) -> Result<(), RunError> {
     if core_affinity::set_for_current(CoreId { id: cpu }) { Ok(()) } else { Err(RunError::Cpu(cpu)) }
+}
+
+/// Keeps this thread, and those that it starts, on these CPUs.
+fn confine(cpus: &[usize]) -> Result<(), RunError> {
+    let mut set = CpuSet::new();
+    cpus.iter().filter(|cpu| **cpu < CpuSet::MAX_CPU).for_each(|cpu| set.set(*cpu));
+    sched_setaffinity(None, &set).map_err(|_| RunError::Cpu(cpus.first().copied().unwrap_or_default()))
+}
+
+/// Ends the process when its worker's thread panics: a queue that nobody polls any more is worse than a restart, which
+/// takes what the kernel keeps of the ports as it finds it.
+struct Alarm(usize);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            error!(worker = self.0, "a worker has panicked; the appliance ends");
+            std::process::exit(3);
+        }
+    }
 }
 
 /// A number that nobody outside can guess: the standard library seeds its hashers from the system's random numbers.

@@ -34,6 +34,10 @@ if [ -n "$missing" ]; then
     apt-get install -q -y --no-install-recommends $missing
 fi
 
+# Rust comes by rustup here: the toolchain's parts are asked for by name, whatever profile it was installed with.
+command -v rustup >/dev/null || { echo "setup: rustup is missing; install Rust with it" >&2; exit 3; }
+cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
+cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
 if ! rustup target list --installed | grep -qx wasm32-wasip2; then
     rustup target add wasm32-wasip2
 fi

@@ -1,7 +1,8 @@
 //! Packets that wait for a function: copied into a slab taken at start, so that waiting never starves reception.
 //!
 //! ```text
-//!  by service   head ─► entry ─► entry ─► tail     oldest first; all of a service have the same patience, so the
+//!  by line      head ─► entry ─► entry ─► tail     a line is a service's queries, its IPv4 or its IPv6 packets: what is
+//!                                                  released together. All of a service have the same patience, so the
 //!                                                  head is always the next to run out of time
 //!  by flow      key ─► entry                       a repeated first packet takes the place of the one it repeats
 //!  by prefix    /24 or /56 ─► entries              one neighbourhood can't take all the room
@@ -25,9 +26,39 @@ const SMALL_PER_LARGE: usize = 8;
 
 const NONE: u32 = u32::MAX;
 
+/// What is released by the same condition, in order. Queries wait for readiness, first packets for an instance of their
+/// family: one that can't be had must not stand in the way of the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// The service.
+    pub service: ServiceId,
+    class: u8,
+}
+
+/// Lines of a service: queries, IPv4, IPv6.
+const CLASSES: usize = 3;
+
+impl Line {
+    /// The line that a packet for a service waits in.
+    pub fn of(service: ServiceId, held: Held, v4: bool) -> Self {
+        let class = match (held, v4) {
+            (Held::Query(_), _) => 0,
+            (Held::FirstPacket, true) => 1,
+            (Held::FirstPacket, false) => 2,
+        };
+        Self { service, class }
+    }
+
+    fn index(self) -> usize {
+        self.service.index() * CLASSES + usize::from(self.class)
+    }
+}
+
 /// Tells first packets apart: two of the same key are one, repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct HoldKey {
+    /// For whom.
+    pub service: ServiceId,
     /// Source address and port.
     pub source: (Addr, u16),
     /// Destination address and port.
@@ -50,9 +81,7 @@ pub enum Held {
 /// A packet to hold.
 #[derive(Clone, Copy, Debug)]
 pub struct Parking<'a> {
-    /// For whom.
-    pub service: ServiceId,
-    /// Which.
+    /// Which, and for whom.
     pub key: HoldKey,
     /// What kind.
     pub held: Held,
@@ -64,6 +93,8 @@ pub struct Parking<'a> {
     pub bytes: &'a [u8],
     /// Until when.
     pub deadline: Nanos,
+    /// Whether a wake is under way that it waits for.
+    pub asked: bool,
     /// How many this worker may hold for the service.
     pub service_max: u32,
 }
@@ -101,6 +132,8 @@ pub struct Waiting {
     pub meta: Meta,
     /// Until when.
     pub deadline: Nanos,
+    /// Whether a wake was begun that it waits for.
+    pub asked: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -128,8 +161,9 @@ pub struct Holds {
     small: Places,
     large: Places,
     queues: Box<[Queue]>,
-    /// Services with something held, in the order in which they began.
-    active: Vec<ServiceId>,
+    by_service: Box<[u32]>,
+    /// Lines with something in them, in the order in which they began.
+    active: Vec<Line>,
     by_key: HashMap<HoldKey, u32>,
     by_prefix: HashMap<u64, u32>,
     entries_max: usize,
@@ -145,8 +179,9 @@ impl Holds {
             free: Vec::with_capacity(entries_max),
             small: Places::new(entries_max, SMALL_BYTES),
             large: Places::new(entries_max.div_ceil(SMALL_PER_LARGE), LARGE_BYTES),
-            queues: vec![Queue { head: NONE, tail: NONE, len: 0 }; SERVICES_MAX].into_boxed_slice(),
-            active: Vec::with_capacity(SERVICES_MAX),
+            queues: vec![Queue { head: NONE, tail: NONE, len: 0 }; SERVICES_MAX * CLASSES].into_boxed_slice(),
+            by_service: vec![0; SERVICES_MAX].into_boxed_slice(),
+            active: Vec::with_capacity(SERVICES_MAX * CLASSES),
             // Twice the room: removals leave marks in the map, which it clears in place as long as it is half empty.
             by_key: HashMap::with_capacity(entries_max * 2),
             by_prefix: HashMap::with_capacity(entries_max * 2),
@@ -167,16 +202,16 @@ impl Holds {
 
     /// Packets held for a service now.
     pub fn len_of(&self, service: ServiceId) -> u32 {
-        self.queues[service.index()].len
+        self.by_service[service.index()]
     }
 
-    /// How many services have something held.
+    /// How many lines have something in them.
     pub fn active(&self) -> usize {
         self.active.len()
     }
 
-    /// One of the services with something held; `index` below [`Holds::active`].
-    pub fn active_service(&self, index: usize) -> ServiceId {
+    /// One of the lines with something in them; `index` below [`Holds::active`].
+    pub fn active_line(&self, index: usize) -> Line {
         self.active[index]
     }
 
@@ -192,7 +227,8 @@ impl Holds {
         if let Some(&position) = self.by_key.get(&parking.key) {
             return self.replace(position, parking, large);
         }
-        if self.queues[parking.service.index()].len >= parking.service_max {
+        let service = parking.key.service;
+        if self.by_service[service.index()] >= parking.service_max {
             return Err(Refusal::ServiceFull);
         }
         let prefix = parking.key.source.0.source_prefix();
@@ -209,6 +245,7 @@ impl Holds {
                 trigger: parking.trigger,
                 meta: *parking.meta,
                 deadline: parking.deadline,
+                asked: parking.asked,
             },
             key: parking.key,
             next: NONE,
@@ -228,33 +265,42 @@ impl Holds {
         };
         self.by_key.insert(parking.key, position);
         *self.by_prefix.entry(prefix).or_insert(0) += 1;
-        self.append(parking.service, position);
+        self.by_service[service.index()] += 1;
+        self.append(Line::of(service, parking.held, parking.meta.destination.is_v4()), position);
         Ok(Parked::Held)
     }
 
-    /// The next packet of a service, without taking it.
-    pub fn head(&self, service: ServiceId) -> Option<&Waiting> {
-        self.entries.get(self.queues[service.index()].head as usize).map(|entry| &entry.waiting)
+    /// The next packet of a line, without taking it.
+    pub fn head(&self, line: Line) -> Option<&Waiting> {
+        self.entries.get(self.queues[line.index()].head as usize).map(|entry| &entry.waiting)
     }
 
-    /// The bytes of the next packet of a service.
-    pub fn head_bytes(&self, service: ServiceId) -> Option<&[u8]> {
-        let entry = self.entries.get(self.queues[service.index()].head as usize)?;
+    /// Notes that a wake was begun for the next packet of a line.
+    pub fn set_asked(&mut self, line: Line) {
+        if let Some(entry) = self.entries.get_mut(self.queues[line.index()].head as usize) {
+            entry.waiting.asked = true;
+        }
+    }
+
+    /// The bytes of the next packet of a line.
+    pub fn head_bytes(&self, line: Line) -> Option<&[u8]> {
+        let entry = self.entries.get(self.queues[line.index()].head as usize)?;
         let places = if entry.large { &self.large } else { &self.small };
         Some(places.bytes(entry.place, usize::from(entry.len)))
     }
 
-    /// Takes the next packet of a service out.
-    pub fn pop(&mut self, service: ServiceId) -> Option<Waiting> {
-        let position = self.queues[service.index()].head;
+    /// Takes the next packet of a line out.
+    pub fn pop(&mut self, line: Line) -> Option<Waiting> {
+        let position = self.queues[line.index()].head;
         let entry = *self.entries.get(position as usize)?;
-        let queue = &mut self.queues[service.index()];
+        let queue = &mut self.queues[line.index()];
         queue.head = entry.next;
         queue.len -= 1;
         if queue.len == 0 {
             queue.tail = NONE;
-            self.active.retain(|active| *active != service);
+            self.active.retain(|active| *active != line);
         }
+        self.by_service[line.service.index()] -= 1;
         self.by_key.remove(&entry.key);
         let prefix = entry.key.source.0.source_prefix();
         if let Some(held) = self.by_prefix.get_mut(&prefix) {
@@ -285,11 +331,11 @@ impl Holds {
         Ok(Parked::Replaced)
     }
 
-    fn append(&mut self, service: ServiceId, position: u32) {
-        let queue = &mut self.queues[service.index()];
+    fn append(&mut self, line: Line, position: u32) {
+        let queue = &mut self.queues[line.index()];
         if queue.len == 0 {
             queue.head = position;
-            self.active.push(service);
+            self.active.push(line);
         } else {
             self.entries[queue.tail as usize].next = position;
         }
@@ -344,10 +390,14 @@ impl Places {
 mod tests {
     use super::*;
 
+    fn line(service: u16) -> Line {
+        Line::of(ServiceId(service), Held::FirstPacket, Meta::default().destination.is_v4())
+    }
+
     fn parking<'a>(source: u32, service: u16, bytes: &'a [u8], meta: &'a Meta) -> Parking<'a> {
         Parking {
-            service: ServiceId(service),
             key: HoldKey {
+                service: ServiceId(service),
                 source: (Addr::v4(source.to_be_bytes()), 1000),
                 destination: (Addr::v4([203, 0, 113, 1]), 80),
                 protocol: 6,
@@ -358,6 +408,7 @@ mod tests {
             meta,
             bytes,
             deadline: Nanos(u64::from(source)),
+            asked: true,
             service_max: 4,
         }
     }
@@ -372,9 +423,8 @@ mod tests {
         let long = [7u8; 1400];
         assert_eq!(holds.park(&parking(1, 0, &long, &meta)), Ok(Parked::Replaced));
         assert_eq!(holds.len(), 3);
-        assert_eq!(holds.head_bytes(ServiceId(0)), Some(&long[..]));
-        let order: Vec<u64> =
-            std::iter::from_fn(|| holds.pop(ServiceId(0))).map(|held| held.deadline.0).collect();
+        assert_eq!(holds.head_bytes(line(0)), Some(&long[..]));
+        let order: Vec<u64> = std::iter::from_fn(|| holds.pop(line(0))).map(|held| held.deadline.0).collect();
         assert_eq!(order, [1, 2, 3]);
         assert!(holds.is_empty() && holds.active() == 0);
     }
@@ -392,7 +442,7 @@ mod tests {
         assert_eq!(holds.park(&parking(far(6), 1, b"x", &meta)), Ok(Parked::Held));
         assert_eq!(holds.park(&parking(far(7), 1, b"x", &meta)), Err(Refusal::WorkerFull));
         assert_eq!(holds.park(&parking(far(7), 2, &[0; 1600], &meta)), Err(Refusal::TooLong));
-        while holds.pop(ServiceId(0)).is_some() || holds.pop(ServiceId(1)).is_some() {}
+        while holds.pop(line(0)).is_some() || holds.pop(line(1)).is_some() {}
         for n in 0..3 {
             assert_eq!(holds.park(&parking(far(9) + n, 0, b"x", &meta)), Ok(Parked::Held));
         }
@@ -408,7 +458,7 @@ mod tests {
             assert_eq!(holds.park(&parking(2, 0, &[1; 1000], &meta)), Ok(Parked::Held));
             assert_eq!(holds.park(&parking(3, 0, &[1; 1000], &meta)), Err(Refusal::WorkerFull));
             assert_eq!(holds.park(&parking(3, 0, &[1; 100], &meta)), Ok(Parked::Held));
-            while holds.pop(ServiceId(0)).is_some() {}
+            while holds.pop(line(0)).is_some() {}
         }
     }
 
@@ -424,7 +474,7 @@ mod tests {
                     assert_eq!(holds.park(&parking), Ok(Parked::Held));
                 }
                 for service in 0..100 {
-                    while holds.pop(ServiceId(service)).is_some() {}
+                    while holds.pop(line(service)).is_some() {}
                 }
             }
         });

@@ -82,7 +82,7 @@ pub enum Command {
     /// Trace the next frames, as many as the buffer has room for.
     Trace(Box<TraceBuffer>),
     /// Copy flows into the vector, up to its capacity.
-    Flows(Box<Vec<FlowRow>>),
+    Flows(Vec<FlowRow>),
 }
 
 /// What comes back from a command.
@@ -91,7 +91,7 @@ pub enum Reply {
     /// The frames traced.
     Trace(Box<TraceBuffer>),
     /// The flows.
-    Flows(Box<Vec<FlowRow>>),
+    Flows(Vec<FlowRow>),
 }
 
 /// The queues of one worker. The worker and the slowpath each hold the set by reference; every queue has one of them at

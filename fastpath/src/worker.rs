@@ -44,6 +44,8 @@ use release::Pacer;
 pub const RING_MAX: usize = 1024;
 /// Flows looked at by one poll's sweep.
 const SWEEP_MAX: usize = 16;
+/// Places of the flow table looked at by one poll for a list of flows.
+const LISTED_MAX: usize = 512;
 /// How often the sweep takes a step, in nanoseconds: a million flows are passed in a little over six seconds.
 const SWEEP_NANOS: u64 = 100_000;
 
@@ -85,7 +87,6 @@ impl<F> Rings<F> {
 
 /// One worker.
 pub struct Worker<D: Driver, C: Clock> {
-    driver: D,
     clock: C,
     index: usize,
     shared: Arc<Shared>,
@@ -98,11 +99,15 @@ pub struct Worker<D: Driver, C: Clock> {
     pacer: Pacer,
     metas: Metas,
     trace: Option<Box<TraceBuffer>>,
+    /// A list of flows that was asked for, and the place to go on at.
+    listing: Option<(Vec<FlowRow>, usize)>,
     lanes: Lanes<D::Frame>,
     scratch: Vec<Packet<D::Frame>>,
     scratch_out: Vec<Outgoing<D::Frame>>,
     outboxes: Box<[Outbox<D::Frame>]>,
     swept: Nanos,
+    /// Last, for it is dropped last: by then no frame of its pools is held here.
+    driver: D,
 }
 
 impl<D: Driver, C: Clock> Worker<D, C> {
@@ -134,6 +139,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
             pacer: Pacer::default(),
             metas: Metas::default(),
             trace: None,
+            listing: None,
             lanes: Lanes::default(),
             scratch: Vec::with_capacity(BURST_MAX),
             scratch_out: Vec::with_capacity(BURST_MAX),
@@ -263,6 +269,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         if self.trace.as_ref().is_some_and(|trace| trace.is_full()) {
             self.reply_trace();
         }
+        self.list_flows();
         let Some(command) = self.own().queues.commands.pop() else { return };
         match command {
             // A newer request ends the older one with what it has.
@@ -270,23 +277,40 @@ impl<D: Driver, C: Clock> Worker<D, C> {
                 self.reply_trace();
                 self.trace = Some(buffer);
             }
-            Command::Flows(mut rows) => {
-                let now = self.clock.now();
-                let room = rows.capacity() - rows.len();
-                let flows = &self.service.flows;
-                rows.extend(flows.iter().take(room).map(|(position, flow)| FlowRow {
-                    service: flow.service,
-                    protocol: flow.protocol(),
-                    client: (flow.client, flow.client_port),
-                    vip: (flow.vip, flow.vip_port),
-                    instance: (flow.instance, flow.instance_port),
-                    nat: (flow.nat_port != 0).then(|| (flows.nat_addr(position), flow.nat_port)),
-                    state: flow.state().name(),
-                    idle_seconds: flow.idle_seconds(now),
-                }));
-                // The queue of replies is as long as that of commands.
-                let _ = self.own().queues.replies.push(Reply::Flows(rows));
+            // A newer request ends the older one with what it has.
+            Command::Flows(rows) => {
+                self.reply_flows();
+                self.listing = Some((rows, 0));
             }
+        }
+    }
+
+    /// Copies the flows at the next few places into the list that was asked for.
+    fn list_flows(&mut self) {
+        let Some((rows, from)) = self.listing.as_mut() else { return };
+        let now = self.clock.now();
+        let flows = &self.service.flows;
+        let room = rows.capacity() - rows.len();
+        rows.extend(flows.range(*from..*from + LISTED_MAX).take(room).map(|(position, flow)| FlowRow {
+            service: flow.service,
+            protocol: flow.protocol(),
+            client: (flow.client, flow.client_port),
+            vip: (flow.vip, flow.vip_port),
+            instance: (flow.instance, flow.instance_port),
+            nat: (flow.nat_port != 0).then(|| (flows.nat_addr(position), flow.nat_port)),
+            state: flow.state().name(),
+            idle_seconds: flow.idle_seconds(now),
+        }));
+        *from += LISTED_MAX;
+        if *from >= flows.places() || rows.len() == rows.capacity() {
+            self.reply_flows();
+        }
+    }
+
+    fn reply_flows(&mut self) {
+        if let Some((rows, _)) = self.listing.take() {
+            // The queue of replies is as long as that of commands.
+            let _ = self.own().queues.replies.push(Reply::Flows(rows));
         }
     }
 

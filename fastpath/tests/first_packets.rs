@@ -224,6 +224,45 @@ fn a_wake_that_failed_is_begun_again_for_those_who_wait() {
 }
 
 #[test]
+fn a_wake_that_was_told_and_failed_is_not_begun_again_by_who_waits() {
+    let mut bench = cold_bench(cold_service());
+    bench.deliver_and_run(WAN, &syn(CLIENT, VIP, 100));
+    let slot = bench.shared.slots.get(ServiceId(0));
+    slot.set_handed(WakeId(1));
+    assert!(slot.cancel_wake(WakeId(1)));
+    bench.events();
+    for _ in 0..20 {
+        bench.advance_ms(1);
+        bench.run();
+    }
+    assert_eq!(bench.wakes(), 0, "one client's packet doesn't hammer at what has just failed");
+    bench.deliver_and_run(WAN, &syn(("10.9.9.9", 40_001), VIP, 1));
+    assert_eq!(bench.wakes(), 1, "the next client may ask");
+    bench.check_laws();
+}
+
+#[test]
+fn who_waits_for_what_never_comes_stands_in_nobodys_way() {
+    let mut bench = cold_bench(cold_service());
+    bench.deliver_and_run(WAN, &syn(("2001:db8:9::9", 1), VIP6, 1));
+    bench.deliver_and_run(WAN, &syn(CLIENT, VIP, 1));
+    let mut service = (**bench.tables.services.get(ServiceId(0)).unwrap()).clone();
+    service.instances.push(Instance {
+        addresses: [Some(addr("198.51.100.7")), None],
+        ..instance(1, InstanceState::Ready)
+    });
+    bench.set_service(0, service);
+    bench.set_phase(0, Phase::Ready);
+    bench.run();
+    let sent = bench.sent(LAN);
+    assert_eq!(sent.len(), 1, "the one that can go");
+    assert_eq!(read(&sent[0]).from, end(CLIENT));
+    bench.deliver_and_run(WAN, &syn(("2001:db8:9::9", 2), VIP6, 1));
+    assert_eq!(bench.fates().still_held, 1, "the next of that family isn't even held");
+    bench.check_laws();
+}
+
+#[test]
 fn spoofed_floods_buy_one_wake_per_service_and_leave_buffers_free() {
     let limits = WorkerLimits { flows: 64, holds: 128, holds_per_prefix: 32, ..WorkerLimits::default() };
     let mut bench = Bench::with_limits(1, &limits);

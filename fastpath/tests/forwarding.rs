@@ -205,6 +205,31 @@ fn an_instance_that_talks_on_its_own_account_is_left_alone() {
 }
 
 #[test]
+fn a_live_flow_outlasts_its_instance_in_the_tables() {
+    let mut bench = Bench::new(1);
+    bench.set_service(0, fixed_service());
+    bench.deliver_and_run(WAN, &syn(CLIENT, VIP, 1));
+    assert_eq!(bench.sent(LAN).len(), 1);
+    bench.set_service(0, Service { instances: Vec::new(), ..fixed_service() });
+    bench.deliver_and_run(LAN, &host_segment(INSTANCE, CLIENT, TcpControl::Psh, b"still here"));
+    assert_eq!(read(&bench.sent(WAN)[0]).from, end(VIP), "the client hears the address that it spoke to");
+    bench.deliver_and_run(WAN, &segment(CLIENT, VIP, b"thanks"));
+    assert_eq!(read(&bench.sent(LAN)[0]).to, end(INSTANCE));
+    bench.check_laws();
+}
+
+#[test]
+fn a_reset_of_nothing_takes_nobodys_place() {
+    let mut bench = Bench::new(1);
+    bench.set_service(0, fixed_service());
+    let reset = tcp_frame((CLIENT_MAC, WAN_MAC), CLIENT, VIP, TcpControl::Rst, None, 1, b"");
+    bench.deliver_and_run(WAN, &reset);
+    assert_eq!(bench.drops(NodeId::Service, "no-flow"), 1);
+    assert_eq!(bench.shared.workers[0].counters.fates.flows.get(), 0);
+    bench.check_laws();
+}
+
+#[test]
 fn a_translated_port_without_a_flow_leads_nowhere() {
     let mut bench = Bench::new(1);
     bench.set_service(0, Service { source: SourceAddress::Appliance, ..fixed_service() });

@@ -26,6 +26,8 @@ pub const FLOWS_MAX: usize = 1 << 26;
 pub const NEW_SECONDS: u16 = 10;
 /// an established TCP connection (idle ones are kept alive by their ends within this, or they are gone),
 pub const ESTABLISHED_SECONDS: u16 = 3600;
+/// one that one side has closed (RFC 5382 §5 asks for four minutes in such a state),
+pub const HALF_CLOSED_SECONDS: u16 = 240;
 /// one that was closed (RFC 9293 asks two segment lifetimes of the ends; the middle has only to see the last ACK),
 pub const CLOSING_SECONDS: u16 = 10;
 /// and a UDP conversation (RFC 4787 §4.3 asks for two minutes at least).
@@ -40,7 +42,11 @@ pub enum FlowState {
     New,
     /// Both sides have been heard.
     Established,
-    /// A FIN or RST went by.
+    /// The client has sent its FIN; the instance may go on (RFC 9293 §3.6).
+    ClientDone,
+    /// The instance has sent its FIN; the client may go on.
+    InstanceDone,
+    /// Both have sent their FIN, or one a RST.
     Closing,
 }
 
@@ -50,6 +56,7 @@ impl FlowState {
         match self {
             FlowState::New => "new",
             FlowState::Established => "established",
+            FlowState::ClientDone | FlowState::InstanceDone => "half-closed",
             FlowState::Closing => "closing",
         }
     }
@@ -257,7 +264,14 @@ impl FlowTable {
         let flow = &mut self.flows[position as usize];
         flow.last_seconds = seconds(now);
         if flow.protocol == TCP && tcp_flags & (tcp::FIN | tcp::RST) != 0 {
-            flow.state = FlowState::Closing;
+            flow.state = match (flow.state, direction) {
+                _ if tcp_flags & tcp::RST != 0 => FlowState::Closing,
+                (FlowState::Closing, _)
+                | (FlowState::InstanceDone, Direction::Forward)
+                | (FlowState::ClientDone, Direction::Return) => FlowState::Closing,
+                (_, Direction::Forward) => FlowState::ClientDone,
+                (_, Direction::Return) => FlowState::InstanceDone,
+            };
         } else if direction == Direction::Return && flow.state == FlowState::New {
             flow.state = FlowState::Established;
         }
@@ -265,7 +279,7 @@ impl FlowTable {
 
     /// Whether a SYN on this flow begins a new connection rather than repeating the old one's.
     pub fn is_closing(&self, position: u32) -> bool {
-        self.flows[position as usize].state == FlowState::Closing
+        !matches!(self.flows[position as usize].state, FlowState::New | FlowState::Established)
     }
 
     /// Adds a flow and returns its position. Flows that have to leave for it are told to `on_gone`: at most one for its
@@ -334,13 +348,16 @@ impl FlowTable {
         }
     }
 
-    /// The flows, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = (u32, &Flow)> {
-        self.flows[..self.used_max]
-            .iter()
-            .enumerate()
-            .filter(|(_, flow)| flow.protocol != 0)
-            .map(|(position, flow)| (position as u32, flow))
+    /// The flows at some of the places, for who looks at all of them step by step.
+    pub fn range(&self, places: std::ops::Range<usize>) -> impl Iterator<Item = (u32, &Flow)> {
+        let end = places.end.min(self.used_max);
+        let start = places.start.min(end);
+        (start..end).map(|place| (place as u32, &self.flows[place])).filter(|(_, flow)| flow.protocol != 0)
+    }
+
+    /// The place behind the last that was ever in use.
+    pub fn places(&self) -> usize {
+        self.used_max
     }
 
     #[inline]
@@ -466,6 +483,7 @@ fn timeout(flow: &Flow) -> u16 {
     match (flow.protocol, flow.state) {
         (TCP, FlowState::New) => NEW_SECONDS,
         (TCP, FlowState::Established) => ESTABLISHED_SECONDS,
+        (TCP, FlowState::ClientDone | FlowState::InstanceDone) => HALF_CLOSED_SECONDS,
         (TCP, FlowState::Closing) => CLOSING_SECONDS,
         _ => UDP_SECONDS,
     }
@@ -525,14 +543,17 @@ mod tests {
     fn flows_leave_by_age_and_state_and_not_before() {
         let hasher = FlowHasher::new([1, 2]);
         let mut table = FlowTable::new(16);
-        let mut add = |port| {
+        let add = |table: &mut FlowTable, port| {
             let open = opening(port, None, &hasher);
             table.insert(hasher.hash(open.client.0, open.client.1, TCP), &open, at(0), |_| {})
         };
-        let (_new, established, closing) = (add(1), add(2), add(3));
+        let (_new, established, closing) = (add(&mut table, 1), add(&mut table, 2), add(&mut table, 3));
         table.touch(established, Direction::Return, tcp::ACK, at(0));
         table.touch(closing, Direction::Return, tcp::ACK, at(0));
+        table.touch(closing, Direction::Return, tcp::FIN, at(3));
         table.touch(closing, Direction::Forward, tcp::FIN, at(5));
+        let half = add(&mut table, 4);
+        table.touch(half, Direction::Forward, tcp::FIN, at(5));
         let mut left = Vec::new();
         for second in 5..u64::from(ESTABLISHED_SECONDS) + 2 {
             table.sweep(16, at(second), |gone| left.push((second, gone.service.0)));
@@ -540,6 +561,7 @@ mod tests {
         let expected = vec![
             (u64::from(NEW_SECONDS), 1),
             (5 + u64::from(CLOSING_SECONDS), 0),
+            (5 + u64::from(HALF_CLOSED_SECONDS), 1),
             (u64::from(ESTABLISHED_SECONDS), 2),
         ];
         assert_eq!(left, expected);

@@ -104,6 +104,7 @@ fn attempt<F: Frame>(packet: &mut Packet<F>, role: Role, cx: &mut Context<'_>) -
     let outcome = match outcome {
         Outcome::Deferred(service) => {
             packet.frame.truncate(arrived_len);
+            packet.meta.service = service;
             match hold(packet, role, service, cx) {
                 Some(parked) => return Ok(Next::Hold(parked)),
                 // No room to wait: the address is answered now, and what follows is held, or takes its own way out.
@@ -197,8 +198,8 @@ fn hold<F: Frame>(
     let fields = packet.meta.fields(bytes);
     cx.waker.wake(service, trigger, fields, cx.now);
     let parking = Parking {
-        service,
         key: HoldKey {
+            service,
             source: (packet.meta.source, packet.meta.source_port),
             destination: (packet.meta.destination, packet.meta.destination_port),
             protocol: UDP,
@@ -209,6 +210,7 @@ fn hold<F: Frame>(
         meta: &packet.meta,
         bytes,
         deadline: Nanos(cx.now.0 + entry.hold_nanos_max),
+        asked: cx.slots.get(service).load().0 != Phase::Cold,
         service_max: super::service::hold_share(entry, cx),
     };
     let parked = cx.holds.park(&parking).ok()?;

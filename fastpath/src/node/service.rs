@@ -176,6 +176,10 @@ impl ServiceNode {
         // The reference count goes up once per new flow, so that the table can be read beside the rest of the context.
         let service = cx.tables.services.get(packet.meta.service).ok_or(Drop::NoService)?.clone();
         let opens = packet.meta.protocol != TCP || packet.meta.is_syn();
+        if packet.meta.protocol == TCP && packet.meta.tcp_flags & tcp::RST != 0 {
+            // It ends something that isn't here; a flow for it would only take somebody's place.
+            return Err(Drop::NoFlow);
+        }
         let slot = cx.slots.get(packet.meta.service);
         let phase = slot.load().0;
         if let Some(starting) = admits(&service, slot) {
@@ -193,6 +197,7 @@ impl ServiceNode {
         if !service.trigger_syn && phase == Phase::Cold
             || matches!(phase, Phase::Quarantined | Phase::Bypass)
             || packet.meta.origin == Origin::Hold
+            || phase == Phase::Ready && !has_family(&service, packet.meta.destination.is_v4())
         {
             return self.overflow(packet, &service, Drop::Overflow, cx);
         }
@@ -355,6 +360,11 @@ fn admits(service: &Service, slot: &ServiceSlot) -> Option<bool> {
     }
 }
 
+/// Whether any instance has an address of the packet's family; without one, waiting leads nowhere.
+fn has_family(service: &Service, v4: bool) -> bool {
+    service.instances.iter().any(|instance| !instance.fixed && instance.addresses[usize::from(!v4)].is_some())
+}
+
 /// Whether a held first packet could be passed on now.
 pub(crate) fn can_open(service: &Service, slot: &ServiceSlot, v4: bool) -> bool {
     admits(service, slot).is_some_and(|starting| choose(service, 0, v4, starting, !service.wakes).is_some())
@@ -368,8 +378,8 @@ pub(super) fn hold_share(service: &Service, cx: &Context<'_>) -> u32 {
 fn park<F: Frame>(packet: &Packet<F>, service: &Service, cx: &mut Context<'_>) -> Result<Parked, Refusal> {
     let meta = &packet.meta;
     let parking = Parking {
-        service: meta.service,
         key: HoldKey {
+            service: meta.service,
             source: (meta.source, meta.source_port),
             destination: (meta.destination, meta.destination_port),
             protocol: meta.protocol,
@@ -380,6 +390,7 @@ fn park<F: Frame>(packet: &Packet<F>, service: &Service, cx: &mut Context<'_>) -
         meta,
         bytes: packet.frame.bytes(),
         deadline: Nanos(cx.now.0 + service.hold_nanos_max),
+        asked: cx.slots.get(meta.service).load().0 != Phase::Cold,
         service_max: hold_share(service, cx),
     };
     let parked = if packet.frame.segments() > 1 { Err(Refusal::TooLong) } else { cx.holds.park(&parking) }?;

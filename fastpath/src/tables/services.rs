@@ -1,5 +1,6 @@
 //! Services, their instances, and which endpoint leads to which service.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -162,12 +163,18 @@ pub struct Service {
     pub instances: Vec<Instance>,
 }
 
+/// Endpoints of instances that have left, kept for the answers of flows that they still serve. An instance leaves the
+/// placement also when only the way to its serving node is broken for a moment.
+const DEPARTED_MAX: usize = 1024;
+
 /// All services of one snapshot.
 #[derive(Clone, Debug, Default)]
 pub struct Services {
     list: Vec<Option<Arc<Service>>>,
     endpoints: HashMap<Endpoint, ServiceId>,
     returns: HashMap<Endpoint, ServiceId>,
+    /// Those of `returns` whose instances have left, oldest first.
+    departed: VecDeque<Endpoint>,
 }
 
 impl Services {
@@ -181,6 +188,8 @@ impl Services {
     /// `id` must be below [`SERVICES_MAX`]; that is the slowpath's own invariant.
     pub fn insert(&mut self, id: ServiceId, service: Arc<Service>, endpoints: &[Endpoint]) {
         assert!(id.index() < SERVICES_MAX, "the configuration is checked against SERVICES_MAX");
+        let before: Vec<Endpoint> =
+            self.returns.iter().filter(|(_, of)| **of == id).map(|(endpoint, _)| *endpoint).collect();
         self.remove(id);
         for endpoint in endpoints {
             self.endpoints.insert(*endpoint, id);
@@ -189,6 +198,18 @@ impl Services {
                 for addr in instance.addresses.iter().flatten() {
                     self.returns.insert(Endpoint { addr: *addr, port, protocol: endpoint.protocol }, id);
                 }
+            }
+        }
+        self.departed.retain(|endpoint| !self.returns.contains_key(endpoint));
+        for endpoint in before {
+            if !self.returns.contains_key(&endpoint) {
+                self.returns.insert(endpoint, id);
+                self.departed.push_back(endpoint);
+            }
+        }
+        while self.departed.len() > DEPARTED_MAX {
+            if let Some(oldest) = self.departed.pop_front() {
+                self.returns.remove(&oldest);
             }
         }
         if self.list.len() <= id.index() {
@@ -202,6 +223,7 @@ impl Services {
         if self.list.get_mut(id.index()).and_then(Option::take).is_some() {
             self.endpoints.retain(|_, of| *of != id);
             self.returns.retain(|_, of| *of != id);
+            self.departed.retain(|endpoint| self.returns.contains_key(endpoint));
         }
     }
 

@@ -8,25 +8,26 @@ use arrayvec::ArrayVec;
 use super::{Worker, copy_into};
 use crate::clock::{Clock, Nanos};
 use crate::driver::{BURST_MAX, Driver};
-use crate::event::Milestone;
-use crate::hold::{Held, Waiting};
+use crate::event::{Milestone, Trigger};
+use crate::hold::{Held, Line, Waiting};
 use crate::node::{port_of, service};
 use crate::packet::{Meta, NOT_TRACED, Origin, Packet};
 use crate::slots::Phase;
-use crate::tables::services::{InstanceState, SERVICES_MAX, Service, ServiceId};
+use crate::tables::services::{Instance, InstanceState, SERVICES_MAX, Service, ServiceId};
+use crate::wake::Wake;
 
 /// First packets released to one instance in a millisecond: half the listen backlog of 128 that servers commonly have.
 const RELEASE_PER_MS: u32 = 64;
 /// A turn of pacing, in nanoseconds.
 const TURN_NANOS: u64 = 1_000_000;
-/// Services looked at in one poll; more take turns.
-const SERVICES_PER_POLL: usize = 64;
+/// Lines looked at in one poll; more take turns.
+const LINES_PER_POLL: usize = 64;
 
 /// What each service has had of the current turn.
 #[derive(Debug)]
 pub(super) struct Pacer {
     turns: Box<[Turn]>,
-    /// Where the next poll begins among the services with something held.
+    /// Where the next poll begins among the lines with something in them.
     cursor: usize,
 }
 
@@ -89,15 +90,19 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         let mut leaving: ArrayVec<(Packet<D::Frame>, Held, Exit), BURST_MAX> = ArrayVec::new();
         let mut left_holds: ArrayVec<(ServiceId, Milestone), BURST_MAX> = ArrayVec::new();
         let active = self.holds.active();
-        let looked_at = active.min(SERVICES_PER_POLL);
-        let services: ArrayVec<ServiceId, SERVICES_PER_POLL> =
-            (0..looked_at).map(|n| self.holds.active_service((self.pacer.cursor + n) % active)).collect();
-        self.pacer.cursor = self.pacer.cursor.wrapping_add(looked_at) % SERVICES_MAX;
-        for service in services {
+        if active == 0 {
+            return 0;
+        }
+        let looked_at = active.min(LINES_PER_POLL);
+        let lines: ArrayVec<Line, LINES_PER_POLL> =
+            (0..looked_at).map(|n| self.holds.active_line((self.pacer.cursor + n) % active)).collect();
+        // Each is first in its turn, so that none takes all the places of every poll.
+        self.pacer.cursor = (self.pacer.cursor + 1) % active;
+        for line in lines {
             while !leaving.is_full() {
-                let Some(exit) = self.exit(service, now, ending) else { break };
-                let Some((packet, held)) = self.take_out(service) else { break };
-                left_holds.push((service, exit.milestone()));
+                let Some(exit) = self.exit(line, now, ending) else { break };
+                let Some((packet, held)) = self.take_out(line) else { break };
+                left_holds.push((line.service, exit.milestone()));
                 leaving.push((packet, held, exit));
             }
         }
@@ -131,16 +136,20 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         left
     }
 
-    /// Whether the oldest packet of a service leaves now. Wakes the service again if it has fallen back to cold: a
-    /// notification that couldn't be sent must not leave anybody waiting for it.
-    fn exit(&mut self, id: ServiceId, now: Nanos, ending: bool) -> Option<Exit> {
-        let waiting = self.holds.head(id)?;
+    /// Whether the oldest packet of a line leaves now. Wakes the service again if nobody was told of this packet's wish:
+    /// a notification that couldn't be sent must not leave anybody waiting for it. A wake that was told and failed is not
+    /// begun again from here; the orchestrator has its own pace, and the next client may ask anew.
+    fn exit(&mut self, line: Line, now: Nanos, ending: bool) -> Option<Exit> {
+        let id = line.service;
+        let waiting = self.holds.head(line)?;
         let expires = ending || waiting.deadline <= now;
         let Some(service) = self.tables.services.get(id) else { return Some(Exit::Expired) };
         if self.can_go(service, id, waiting) {
-            let ready =
-                service.instances.iter().filter(|instance| instance.state != InstanceState::Draining).count();
-            let share = (RELEASE_PER_MS * ready.max(1) as u32).div_ceil(self.shared.workers.len() as u32);
+            let takes = |instance: &&Instance| {
+                instance.fixed != service.wakes && instance.state != InstanceState::Draining
+            };
+            let takers = service.instances.iter().filter(takes).count().max(1) as u32;
+            let share = (RELEASE_PER_MS * takers).div_ceil(self.shared.workers.len() as u32);
             let turn = self.pacer.turn(id, now);
             if turn.released < share {
                 turn.released += 1;
@@ -152,10 +161,18 @@ impl<D: Driver, C: Clock> Worker<D, C> {
             return Some(Exit::Expired);
         }
         let slot = self.shared.slots.get(id);
-        if slot.load().0 == Phase::Cold && !std::mem::replace(&mut self.pacer.turn(id, now).woke, true) {
-            let bytes = self.holds.head_bytes(id)?;
-            let fields = waiting.meta.fields(bytes);
-            self.waker.wake(id, waiting.trigger, fields, now);
+        let (phase, wake) = slot.load();
+        let untold = !waiting.asked || !slot.is_handed(wake);
+        let may_wake = waiting.trigger != Trigger::Syn || service.trigger_syn;
+        if phase == Phase::Cold
+            && untold
+            && may_wake
+            && !std::mem::replace(&mut self.pacer.turn(id, now).woke, true)
+        {
+            let fields = waiting.meta.fields(self.holds.head_bytes(line)?);
+            if matches!(self.waker.wake(id, waiting.trigger, fields, now), Wake::Begun(_) | Wake::NotNeeded) {
+                self.holds.set_asked(line);
+            }
         }
         None
     }
@@ -168,19 +185,19 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         }
     }
 
-    /// Copies the oldest packet of a service into a frame and takes it out of the hold; `None` when there is no frame.
-    fn take_out(&mut self, service: ServiceId) -> Option<(Packet<D::Frame>, Held)> {
-        let port = port_of(&self.tables, self.holds.head(service)?.meta.interface).unwrap_or_default();
+    /// Copies the oldest packet of a line into a frame and takes it out of the hold; `None` when there is no frame.
+    fn take_out(&mut self, line: Line) -> Option<(Packet<D::Frame>, Held)> {
+        let port = port_of(&self.tables, self.holds.head(line)?.meta.interface).unwrap_or_default();
         let mut frame = self.driver.allocate(port)?;
-        let bytes = self.holds.head_bytes(service)?;
+        let bytes = self.holds.head_bytes(line)?;
         if !copy_into(&mut frame, bytes) {
             // What was received fits into a fresh frame; a pool of smaller buffers is a wrong configuration.
             self.driver.free(frame);
             return None;
         }
-        let waiting = self.holds.pop(service)?;
+        let waiting = self.holds.pop(line)?;
         let mut meta = self.metas.take();
-        *meta = Meta { origin: Origin::Hold, trace: NOT_TRACED, service, ..waiting.meta };
+        *meta = Meta { origin: Origin::Hold, trace: NOT_TRACED, service: line.service, ..waiting.meta };
         Some((Packet { frame, meta }, waiting.held))
     }
 }

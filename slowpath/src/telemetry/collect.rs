@@ -186,7 +186,7 @@ impl Sources {
 
     /// `show flows`: at most [`FLOWS_SHOWN_MAX`] of each worker.
     pub fn flows(&self) -> Vec<FlowRow> {
-        let _asking = self.ask_workers(|| Command::Flows(Box::new(Vec::with_capacity(FLOWS_SHOWN_MAX))));
+        let _asking = self.ask_workers(|| Command::Flows(Vec::with_capacity(FLOWS_SHOWN_MAX)));
         let tables = self.shared.tables();
         let mut rows = Vec::new();
         let everybody: Vec<usize> = (0..self.shared.workers.len()).collect();
