@@ -1,5 +1,6 @@
 //! `millrace serve`: a serving node, until it is told to end.
 
+use std::io::IsTerminal;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -169,7 +170,10 @@ pub(crate) fn ending() -> std::io::Result<impl Future<Output = ()>> {
 /// Sends the log to standard error; RUST_LOG goes before the given filter.
 pub(crate) fn log_to_stderr(json: bool, filter: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(filter));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     // An error means that the log has been set up already.
     let _ = if json { log.json().try_init() } else { log.try_init() };
 }
