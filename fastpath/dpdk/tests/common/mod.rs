@@ -1,6 +1,6 @@
 //! One environment per test process, ports with names of their own, frames with known bytes.
 // Each test binary uses a part of this.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test file uses its own part")]
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};

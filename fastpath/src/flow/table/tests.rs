@@ -1,0 +1,123 @@
+//! Against a plain map, and the promises of age and room.
+
+use std::collections::HashMap;
+
+use proptest::prelude::*;
+
+use super::super::key::FlowHasher;
+use super::*;
+
+fn opening(client: u16, nat: Option<u16>, hasher: &FlowHasher) -> Opening {
+    let own = Addr::v4([198, 51, 100, 1]);
+    Opening {
+        protocol: TCP,
+        client: (Addr::v4([10, 0, 0, 1]), client),
+        vip: (Addr::v4([203, 0, 113, 10]), 80),
+        instance: (Addr::v4([198, 51, 100, 7]), 8080),
+        nat: nat.map(|port| (own, port, hasher.hash(own, port, TCP))),
+        service: ServiceId(client % 3),
+        instance_slot: InstanceSlotId(0),
+    }
+}
+
+fn at(seconds: u64) -> Nanos {
+    Nanos(seconds * 1_000_000_000)
+}
+
+#[test]
+fn both_directions_find_the_flow_and_strangers_do_not() {
+    let hasher = FlowHasher::new([1, 2]);
+    let mut table = FlowTable::new(64);
+    for nat in [None, Some(20_000)] {
+        let open = opening(if nat.is_some() { 1 } else { 2 }, nat, &hasher);
+        let hash = hasher.hash(open.client.0, open.client.1, TCP);
+        let position = table.insert(hash, &open, at(0), |_| panic!("there is room"));
+        assert_eq!(table.find(hash, TCP, open.client, open.vip), Some((position, Direction::Forward)));
+        assert_eq!(table.find(hash, 17, open.client, open.vip), None, "another protocol");
+        assert_eq!(table.find(hash, TCP, open.client, (open.vip.0, 81)), None, "another port");
+        let (to, to_hash) = match open.nat {
+            Some((addr, port, hash)) => ((addr, port), hash),
+            None => (open.client, hash),
+        };
+        assert_eq!(table.find(to_hash, TCP, open.instance, to), Some((position, Direction::Return)));
+        assert_eq!(table.find(to_hash, TCP, (open.instance.0, 1), to), None, "not from the instance");
+        table.remove(position);
+        assert_eq!(table.find(hash, TCP, open.client, open.vip), None);
+        assert_eq!(table.find(to_hash, TCP, open.instance, to), None);
+    }
+    assert!(table.is_empty());
+}
+
+#[test]
+fn flows_leave_by_age_and_state_and_not_before() {
+    let hasher = FlowHasher::new([1, 2]);
+    let mut table = FlowTable::new(16);
+    let add = |table: &mut FlowTable, port| {
+        let open = opening(port, None, &hasher);
+        table.insert(hasher.hash(open.client.0, open.client.1, TCP), &open, at(0), |_| {})
+    };
+    let (_new, established, closing) = (add(&mut table, 1), add(&mut table, 2), add(&mut table, 3));
+    table.touch(established, Direction::Return, tcp::ACK, at(0));
+    table.touch(closing, Direction::Return, tcp::ACK, at(0));
+    table.touch(closing, Direction::Return, tcp::FIN, at(3));
+    table.touch(closing, Direction::Forward, tcp::FIN, at(5));
+    let half = add(&mut table, 4);
+    table.touch(half, Direction::Forward, tcp::FIN, at(5));
+    let mut left = Vec::new();
+    for second in 5..u64::from(ESTABLISHED_SECONDS) + 2 {
+        table.sweep(16, at(second), |gone| left.push((second, gone.service.0)));
+    }
+    let expected = vec![
+        (u64::from(NEW_SECONDS), 1),
+        (5 + u64::from(CLOSING_SECONDS), 0),
+        (5 + u64::from(HALF_CLOSED_SECONDS), 1),
+        (u64::from(ESTABLISHED_SECONDS), 2),
+    ];
+    assert_eq!(left, expected);
+}
+
+#[test]
+fn a_full_table_gives_up_its_oldest_and_counts_them() {
+    let hasher = FlowHasher::new([3, 4]);
+    let mut table = FlowTable::new(64);
+    let mut gone = 0;
+    for port in 0..1000 {
+        let open = opening(port, Some(port + 1000), &hasher);
+        let hash = hasher.hash(open.client.0, open.client.1, TCP);
+        table.insert(hash, &open, at(u64::from(port) / 10), |_| gone += 1);
+        assert!(table.find(hash, TCP, open.client, open.vip).is_some(), "the newest is always found");
+    }
+    assert_eq!(table.len() + gone, 1000);
+    assert!(table.len() <= 64);
+}
+
+proptest! {
+    #[test]
+    fn agrees_with_a_map(steps in prop::collection::vec((0u16..80, any::<bool>(), any::<bool>()), 1..400)) {
+        let hasher = FlowHasher::new([5, 6]);
+        let mut table = FlowTable::new(4096);
+        let mut model: HashMap<u16, u32> = HashMap::new();
+        for (client, add, nat) in steps {
+            let open = opening(client, nat.then_some(client + 1), &hasher);
+            let hash = hasher.hash(open.client.0, open.client.1, TCP);
+            match model.get(&client).copied() {
+                None if add => {
+                    let position = table.insert(hash, &open, at(0), |_| panic!("there is room"));
+                    model.insert(client, position);
+                }
+                Some(position) if !add => {
+                    table.remove(position);
+                    model.remove(&client);
+                }
+                _ => {}
+            }
+            prop_assert_eq!(table.len(), model.len());
+            for client in 0..80 {
+                let open = opening(client, None, &hasher);
+                let hash = hasher.hash(open.client.0, open.client.1, TCP);
+                let found = table.find(hash, TCP, open.client, open.vip).map(|(position, _)| position);
+                prop_assert_eq!(found, model.get(&client).copied());
+            }
+        }
+    }
+}
