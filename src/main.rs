@@ -14,6 +14,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+/// Tables of a million entries are read at random: on small pages each look-up would wait for the page tables, too.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// A userspace packet-processing appliance for bare-metal edge routers.
 #[derive(Parser)]
 #[command(name = "millrace", version, propagate_version = true)]

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use millrace_fastpath::dns::{Context, Outcome, Readiness, Role, Transport, fetch, respond};
 use millrace_fastpath::driver::BURST_MAX;
+use millrace_fastpath::heap::HeapFrame;
 use millrace_fastpath::tables::Names;
 use millrace_fastpath::tables::names::{HashKey, NameBinding, Soa, WireName, Zone};
 use millrace_fastpath::tables::services::ServiceId;
@@ -136,7 +137,7 @@ fn vector_cost(names: &Names, queries: &[Vec<u8>]) -> usize {
                 }
             }
             let arrived = buffers.iter().zip(queries);
-            fetch(names, arrived.filter_map(|(buffer, query)| buffer.get(..query.len())));
+            fetch::<HeapFrame>(names, arrived.filter_map(|(buffer, query)| buffer.get(..query.len())));
             for (buffer, query) in buffers.iter_mut().zip(queries) {
                 black_box(respond(black_box(buffer), query.len(), &context));
             }

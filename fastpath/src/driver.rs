@@ -76,6 +76,12 @@ pub trait Frame: Send {
     fn port(&self) -> PortId;
     /// The receive queue that the frame came from.
     fn queue(&self) -> u16;
+    /// Asks memory for the cache line that `value` begins in, and doesn't wait for it. It stands here because what the
+    /// processor can be asked for is the driver's to know; a driver that knows nothing leaves it at that.
+    #[inline(always)]
+    fn prefetch<T>(value: &T) {
+        let _ = value;
+    }
 }
 
 /// What a port's device can do, asked once at start.

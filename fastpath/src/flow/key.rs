@@ -21,7 +21,7 @@ impl FlowHasher {
     }
 
     /// The hash of one side of a flow: the client's, or the appliance's own where it translates the source.
-    #[inline]
+    #[inline(always)]
     pub fn hash(&self, addr: Addr, port: u16, protocol: u8) -> u64 {
         let mut bytes = [0; 19];
         bytes[..16].copy_from_slice(&addr.0.to_le_bytes());

@@ -5,14 +5,15 @@
 //!       └─► bucket B [8 tags | 8 positions]  ─┴─► flows[position]   (64 bytes)
 //! ```
 //!
-//! The index is a two-choice bucketed table; a bucket is one cache line, and most misses end there. A flow has one
-//! entry, by its client's side; where the source is translated, a second one, by the appliance's side. When both
-//! buckets are full the entry least recently used makes room. Expiry is a slow sweep over the flows.
-
-use std::hint::black_box;
+//! The index is a bucketed table; a bucket is one cache line. An entry stands in its first bucket, or in its second where
+//! the first was full: with buckets a quarter full on average few are, so a known flow costs two lines of memory, one for the
+//! bucket and one for the flow, and a vector of packets waits for all of its lines at once. A flow has one entry, by its
+//! client's side; where the source is translated, a second one, by the appliance's side. When both buckets are full the
+//! entry least recently used makes room. Expiry is a slow sweep over the flows.
 
 use crate::addr::Addr;
 use crate::clock::Nanos;
+use crate::driver::Frame;
 use crate::tables::services::{InstanceSlotId, ServiceId};
 use crate::wire::{TCP, tcp};
 
@@ -126,6 +127,32 @@ struct Bucket {
     entries: [u32; WAYS],
 }
 
+impl Bucket {
+    /// The ways that have this tag.
+    #[inline(always)]
+    fn ways_of(&self, tag: u16) -> impl Iterator<Item = usize> + use<> {
+        // All eight compared at once: this becomes one vector instruction and its mask.
+        let mut mask = 0u32;
+        for way in 0..WAYS {
+            mask |= u32::from(self.tags[way] == tag) << way;
+        }
+        std::iter::from_fn(move || {
+            let way = mask.trailing_zeros() as usize;
+            mask &= mask.wrapping_sub(1);
+            (way < WAYS).then_some(way)
+        })
+    }
+}
+
+/// Where a flow most likely is, as [`FlowTable::candidate`] saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate(u32);
+
+impl Candidate {
+    /// Nowhere near. No entry: positions stay below [`FLOWS_MAX`].
+    pub const NONE: Candidate = Candidate(u32::MAX);
+}
+
 /// A flow that left the table, for the counters of its service and instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gone {
@@ -183,32 +210,49 @@ impl FlowTable {
         self.flows.len()
     }
 
-    /// Asks memory for the buckets of a hash. The loads of a whole vector of packets overlap, where a look-up alone would
-    /// wait for each in turn; then [`FlowTable::warm_flow`], then [`FlowTable::find`].
-    #[inline]
-    pub fn warm_buckets(&self, hash: u64) {
-        for bucket in self.candidates(hash) {
-            black_box(self.buckets[bucket].tags[0]);
+    /// Asks memory for the bucket that a hash most likely leads to. Three steps over a vector of packets, so that its
+    /// lines of memory arrive together: this one, [`FlowTable::candidate`], and [`FlowTable::find_from`].
+    #[inline(always)]
+    pub fn prefetch_bucket<F: Frame>(&self, hash: u64) {
+        F::prefetch(&self.buckets[self.first(hash)]);
+    }
+
+    /// The flow that a hash most likely leads to, which memory is asked for.
+    #[inline(always)]
+    pub fn candidate<F: Frame>(&self, hash: u64) -> Candidate {
+        let bucket = &self.buckets[self.first(hash)];
+        match bucket.ways_of(tag(hash)).next() {
+            Some(way) => {
+                let entry = bucket.entries[way];
+                F::prefetch(&self.flows[(entry & !NAT_SIDE) as usize]);
+                Candidate(entry)
+            }
+            None => Candidate::NONE,
         }
     }
 
-    /// Asks memory for the flows that a hash may lead to.
-    #[inline]
-    pub fn warm_flow(&self, hash: u64) {
-        let tag = tag(hash);
-        for bucket in self.candidates(hash) {
-            let bucket = &self.buckets[bucket];
-            for way in 0..WAYS {
-                if bucket.tags[way] == tag {
-                    black_box(self.flows[(bucket.entries[way] & !NAT_SIDE) as usize].protocol);
-                }
+    /// [`FlowTable::find`], with the likely place looked at first. Whatever happened to the table since the candidate
+    /// was taken, what is found is right: the flow itself is compared.
+    #[inline(always)]
+    pub fn find_from(
+        &self,
+        candidate: Candidate,
+        hash: u64,
+        protocol: u8,
+        source: (Addr, u16),
+        destination: (Addr, u16),
+    ) -> Option<(u32, Direction)> {
+        if candidate != Candidate::NONE {
+            let found = self.compare(candidate.0, protocol, source, destination);
+            if found.is_some() {
+                return found;
             }
         }
+        self.find(hash, protocol, source, destination)
     }
 
     /// The flow that a packet belongs to. `hash` is that of the packet's source for a packet to a service, that of its
     /// destination for one from an instance; `source` and `destination` are the packet's own.
-    #[inline]
     pub fn find(
         &self,
         hash: u64,
@@ -216,34 +260,41 @@ impl FlowTable {
         source: (Addr, u16),
         destination: (Addr, u16),
     ) -> Option<(u32, Direction)> {
-        let tag = tag(hash);
-        for bucket in self.candidates(hash) {
+        self.candidates(hash).into_iter().find_map(|bucket| {
             let bucket = &self.buckets[bucket];
-            for way in 0..WAYS {
-                if bucket.tags[way] != tag {
-                    continue;
-                }
-                let entry = bucket.entries[way];
-                let position = entry & !NAT_SIDE;
-                let flow = &self.flows[position as usize];
-                if flow.protocol != protocol {
-                    continue;
-                }
-                let client = (flow.client, flow.client_port);
-                let instance = (flow.instance, flow.instance_port);
-                if entry & NAT_SIDE != 0 {
-                    if source == instance && destination == (self.nat_addrs[position as usize], flow.nat_port)
-                    {
-                        return Some((position, Direction::Return));
-                    }
-                } else if source == client && destination == (flow.vip, flow.vip_port) {
-                    return Some((position, Direction::Forward));
-                } else if flow.nat_port == 0 && destination == client && source == instance {
-                    return Some((position, Direction::Return));
-                }
-            }
+            bucket
+                .ways_of(tag(hash))
+                .find_map(|way| self.compare(bucket.entries[way], protocol, source, destination))
+        })
+    }
+
+    /// Whether an entry leads to the flow of a packet, and which way the packet goes.
+    #[inline(always)]
+    fn compare(
+        &self,
+        entry: u32,
+        protocol: u8,
+        source: (Addr, u16),
+        destination: (Addr, u16),
+    ) -> Option<(u32, Direction)> {
+        let position = entry & !NAT_SIDE;
+        let flow = &self.flows[position as usize];
+        if flow.protocol != protocol {
+            return None;
         }
-        None
+        let client = (flow.client, flow.client_port);
+        let instance = (flow.instance, flow.instance_port);
+        if entry & NAT_SIDE != 0 {
+            let own = (self.nat_addrs[position as usize], flow.nat_port);
+            return (source == instance && destination == own).then_some((position, Direction::Return));
+        }
+        if source == client && destination == (flow.vip, flow.vip_port) {
+            Some((position, Direction::Forward))
+        } else if flow.nat_port == 0 && destination == client && source == instance {
+            Some((position, Direction::Return))
+        } else {
+            None
+        }
     }
 
     /// A flow by the position that [`FlowTable::find`] gave.
@@ -262,7 +313,11 @@ impl FlowTable {
     #[inline]
     pub fn touch(&mut self, position: u32, direction: Direction, tcp_flags: u8, now: Nanos) {
         let flow = &mut self.flows[position as usize];
-        flow.last_seconds = seconds(now);
+        let now = seconds(now);
+        if flow.last_seconds != now {
+            // Once a second and not with each packet: a line that isn't written needn't be written back to memory.
+            flow.last_seconds = now;
+        }
         if flow.protocol == TCP && tcp_flags & (tcp::FIN | tcp::RST) != 0 {
             flow.state = match (flow.state, direction) {
                 _ if tcp_flags & tcp::RST != 0 => FlowState::Closing,
@@ -360,10 +415,15 @@ impl FlowTable {
         self.used_max
     }
 
+    #[inline(always)]
+    fn first(&self, hash: u64) -> usize {
+        hash as usize & (self.buckets.len() - 1)
+    }
+
     #[inline]
     fn candidates(&self, hash: u64) -> [usize; 2] {
         let mask = self.buckets.len() - 1;
-        let first = hash as usize & mask;
+        let first = self.first(hash);
         // The second choice depends on the tag, not on the first bucket, and is never the same bucket.
         let second = (first ^ (1 + (usize::from(tag(hash)).wrapping_mul(0x5bd1) & (mask >> 1)))) & mask;
         [first, second]
@@ -371,17 +431,16 @@ impl FlowTable {
 
     fn link(&mut self, hash: u64, entry: u32, now: Nanos, on_gone: &mut impl FnMut(Gone)) {
         let [first, second] = self.candidates(hash);
-        let room =
-            |table: &Self, bucket: usize| table.buckets[bucket].tags.iter().filter(|tag| **tag == 0).count();
-        if room(self, first) + room(self, second) == 0 {
+        let has_room = |table: &Self, bucket: usize| table.buckets[bucket].tags.contains(&0);
+        if !has_room(self, first) && !has_room(self, second) {
             let oldest = self.oldest(hash, now, Some(entry & !NAT_SIDE));
             on_gone(
                 self.remove(oldest.expect("a flow fills at most two of sixteen ways, so another is there")),
             );
         }
-        let target = if room(self, first) >= room(self, second) { first } else { second };
+        let target = if has_room(self, first) { first } else { second };
         let bucket = &mut self.buckets[target];
-        let way = bucket.tags.iter().position(|tag| *tag == 0).expect("the emptier bucket has room by now");
+        let way = bucket.tags.iter().position(|tag| *tag == 0).expect("one of the buckets has room by now");
         bucket.tags[way] = tag(hash);
         bucket.entries[way] = entry;
     }

@@ -93,7 +93,7 @@ pub fn process<F: Frame>(frames: impl Iterator<Item = F>, cx: &mut Context<'_>, 
     }
 }
 
-#[inline]
+#[inline(always)]
 fn send<F: Frame>(next: Next, mut packet: Packet<F>, cx: &mut Context<'_>, lanes: &mut Lanes<F>) {
     match next {
         Next::Dns(role) => {
@@ -163,7 +163,7 @@ fn classify<F: Frame>(packet: &mut Packet<F>, cx: &mut Context<'_>) -> Result<Ne
 }
 
 /// A source that is a group, unspecified, loopback, or the destination itself (RFC 1122 §3.2.1.3, RFC 4291 §2.5).
-#[inline]
+#[inline(always)]
 fn is_bad_source(meta: &Meta) -> bool {
     let source = meta.source;
     if meta.network == Network::V4 {
@@ -175,7 +175,7 @@ fn is_bad_source(meta: &Meta) -> bool {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn to_us(meta: &mut Meta, local: crate::tables::interfaces::Local, cx: &Context<'_>) -> Result<Next, Drop> {
     if meta.fragment {
         return if local.host && !local.service { Ok(Next::Host) } else { Err(Drop::Fragment) };
@@ -207,7 +207,7 @@ fn to_us(meta: &mut Meta, local: crate::tables::interfaces::Local, cx: &Context<
     Ok(Next::Host)
 }
 
-#[inline]
+#[inline(always)]
 fn past_us(meta: &mut Meta, cx: &Context<'_>) -> Result<Next, Drop> {
     if meta.fragment || !meta.has_ports() {
         return Ok(Next::Transit);
@@ -225,7 +225,7 @@ fn past_us(meta: &mut Meta, cx: &Context<'_>) -> Result<Next, Drop> {
     Ok(Next::Transit)
 }
 
-#[inline]
+#[inline(always)]
 fn to_service(meta: &mut Meta, service: ServiceId, cx: &Context<'_>) {
     meta.service = service;
     meta.flow_hash = cx.hasher.hash(meta.source, meta.source_port, meta.protocol);

@@ -48,7 +48,7 @@ pub fn process<F: Frame>(scratch: &mut Vec<Packet<F>>, cx: &mut Context<'_>, lan
     let queries = scratch
         .iter()
         .filter_map(|packet| packet.frame.bytes().get(usize::from(packet.meta.l4) + udp::HEADER..));
-    dns::fetch(&cx.tables.names, queries);
+    dns::fetch::<F>(&cx.tables.names, queries);
     for mut packet in scratch.drain(..) {
         match answer(&mut packet, cx) {
             Ok(Next::Reply) => {

@@ -17,9 +17,9 @@ use super::{Context, Lanes, Leaving, NodeId, drops, reply, rewrite::rewrite};
 use crate::addr::Addr;
 use crate::clock::Nanos;
 use crate::counters::WorkerCounters;
-use crate::driver::Frame;
+use crate::driver::{BURST_MAX, Frame};
 use crate::event::{Milestone, Trigger};
-use crate::flow::table::Gone;
+use crate::flow::table::{Candidate, Gone};
 use crate::flow::{Direction, FlowTable, Opening};
 use crate::hold::{Held, HoldKey, Parked, Parking, Refusal};
 use crate::packet::{Origin, Packet};
@@ -86,16 +86,19 @@ impl ServiceNode {
         lanes: &mut Lanes<F>,
     ) {
         std::mem::swap(scratch, &mut lanes.service);
+        debug_assert!(scratch.len() <= BURST_MAX, "a round has no more packets");
+        // All buckets are asked for, then all flows, then each packet finds its own: memory is waited for once.
         for packet in scratch.iter() {
-            self.flows.warm_buckets(packet.meta.flow_hash);
+            self.flows.prefetch_bucket::<F>(packet.meta.flow_hash);
         }
-        for packet in scratch.iter() {
-            self.flows.warm_flow(packet.meta.flow_hash);
+        let mut candidates = [Candidate::NONE; BURST_MAX];
+        for (packet, candidate) in scratch.iter().zip(&mut candidates) {
+            *candidate = self.flows.candidate::<F>(packet.meta.flow_hash);
         }
-        for mut packet in scratch.drain(..) {
+        for (mut packet, candidate) in scratch.drain(..).zip(candidates) {
             let next = match packet.meta.is_return {
-                true => self.on_return(&mut packet, cx),
-                false => self.on_forward(&mut packet, cx),
+                true => self.on_return(&mut packet, candidate, cx),
+                false => self.on_forward(&mut packet, candidate, cx),
             };
             finish(next, packet, cx, lanes);
         }
@@ -114,14 +117,16 @@ impl ServiceNode {
         counters.fates.flows.set(self.flows.len() as u64);
     }
 
-    #[inline]
-    fn on_return<F: Frame>(&mut self, packet: &mut Packet<F>, cx: &mut Context<'_>) -> Result<Next, Drop> {
-        let meta = &packet.meta;
-        let source = (meta.source, meta.source_port);
-        let destination = (meta.destination, meta.destination_port);
-        match self.flows.find(meta.flow_hash, meta.protocol, source, destination) {
+    #[inline(always)]
+    fn on_return<F: Frame>(
+        &mut self,
+        packet: &mut Packet<F>,
+        candidate: Candidate,
+        cx: &mut Context<'_>,
+    ) -> Result<Next, Drop> {
+        match self.find(packet, candidate) {
             Some((position, Direction::Return)) => {
-                self.flows.touch(position, Direction::Return, meta.tcp_flags, cx.now);
+                self.flows.touch(position, Direction::Return, packet.meta.tcp_flags, cx.now);
                 let flow = self.flows.get(position);
                 let (vip, client) = ((flow.vip, flow.vip_port), (flow.client, flow.client_port));
                 note_activity(flow.service, cx);
@@ -129,20 +134,29 @@ impl ServiceNode {
                 Ok(Next::Transit)
             }
             // To one of our own ports, but no flow has it (any longer).
-            _ if cx.tables.interfaces.local(meta.destination).is_some() => Err(Drop::NoFlow),
+            _ if cx.tables.interfaces.local(packet.meta.destination).is_some() => Err(Drop::NoFlow),
             // The instance talks on its own account.
             _ => Ok(Next::Transit),
         }
     }
 
-    #[inline]
-    fn on_forward<F: Frame>(&mut self, packet: &mut Packet<F>, cx: &mut Context<'_>) -> Result<Next, Drop> {
+    #[inline(always)]
+    fn find<F: Frame>(&self, packet: &Packet<F>, candidate: Candidate) -> Option<(u32, Direction)> {
         let meta = &packet.meta;
         let source = (meta.source, meta.source_port);
         let destination = (meta.destination, meta.destination_port);
-        if let Some((position, Direction::Forward)) =
-            self.flows.find(meta.flow_hash, meta.protocol, source, destination)
-        {
+        self.flows.find_from(candidate, meta.flow_hash, meta.protocol, source, destination)
+    }
+
+    #[inline(always)]
+    fn on_forward<F: Frame>(
+        &mut self,
+        packet: &mut Packet<F>,
+        candidate: Candidate,
+        cx: &mut Context<'_>,
+    ) -> Result<Next, Drop> {
+        if let Some((position, Direction::Forward)) = self.find(packet, candidate) {
+            let meta = &packet.meta;
             if !meta.is_syn() || self.may_continue(position, cx) {
                 self.flows.touch(position, Direction::Forward, meta.tcp_flags, cx.now);
                 note_activity(self.flows.get(position).service, cx);
@@ -156,6 +170,7 @@ impl ServiceNode {
     }
 
     /// Whether a SYN on a known flow repeats the one that began it.
+    #[cold]
     fn may_continue(&self, position: u32, cx: &Context<'_>) -> bool {
         let flow = self.flows.get(position);
         let serves = |instance: &Instance| {
@@ -275,7 +290,7 @@ impl ServiceNode {
             .ok_or(Drop::NatExhausted)
     }
 
-    #[inline]
+    #[inline(always)]
     fn translate<F: Frame>(&self, position: u32, packet: &mut Packet<F>) {
         let flow = self.flows.get(position);
         let source = match flow.nat_port {

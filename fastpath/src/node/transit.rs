@@ -3,9 +3,11 @@
 //! A packet whose next hop has no known link-layer address goes to the slowpath, which asks for it and sends the packet on.
 
 use super::{Context, Lanes, Leaving, NodeId, drops, host};
+use crate::addr::Addr;
 use crate::driver::Frame;
 use crate::packet::{L3, Network, Origin, Packet};
 use crate::queue::Punt;
+use crate::tables::interfaces::{InterfaceId, Mac};
 use crate::wire::{ethernet, ipv4, ipv6};
 
 drops! {
@@ -27,8 +29,9 @@ drops! {
 /// Forwards the packets of the lane.
 pub fn process<F: Frame>(scratch: &mut Vec<Packet<F>>, cx: &mut Context<'_>, lanes: &mut Lanes<F>) {
     std::mem::swap(scratch, &mut lanes.transit);
+    let mut last = None;
     for mut packet in scratch.drain(..) {
-        match forward(&mut packet, cx) {
+        match forward(&mut packet, &mut last, cx) {
             Ok(Some(interface)) => {
                 cx.trace(NodeId::Transit, "to output", &packet);
                 let leaving = match packet.meta.origin {
@@ -43,12 +46,16 @@ pub fn process<F: Frame>(scratch: &mut Vec<Packet<F>>, cx: &mut Context<'_>, lan
     }
 }
 
+/// A next hop and its link-layer address. Most packets of a vector go to the one router or host that the last one went to.
+type Adjacency = (InterfaceId, Addr, Mac);
+
 /// Rewrites the headers; the interface to leave by, or `None` when the slowpath has it.
-#[inline]
+#[inline(always)]
 fn forward<F: Frame>(
     packet: &mut Packet<F>,
+    last: &mut Option<Adjacency>,
     cx: &mut Context<'_>,
-) -> Result<Option<crate::tables::interfaces::InterfaceId>, Drop> {
+) -> Result<Option<InterfaceId>, Drop> {
     let v4 = packet.meta.network == Network::V4;
     let ip = &packet.frame.bytes()[L3..];
     let ttl = if v4 { ipv4::ttl(ip) } else { ipv6::hop_limit(ip) };
@@ -69,8 +76,13 @@ fn forward<F: Frame>(
         ipv6::decrement_hop_limit(ip);
     }
     let next = hop.via.unwrap_or(destination);
-    match tables.neighbours.get(hop.interface, next) {
+    let known = match *last {
+        Some((interface, addr, mac)) if (interface, addr) == (hop.interface, next) => Some(mac),
+        _ => tables.neighbours.get(hop.interface, next),
+    };
+    match known {
         Some(mac) => {
+            *last = Some((hop.interface, next, mac));
             ethernet::set_addresses(packet.frame.bytes_mut(), mac, egress.mac);
             Ok(Some(hop.interface))
         }

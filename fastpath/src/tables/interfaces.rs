@@ -2,6 +2,7 @@
 
 use hashbrown::HashMap;
 
+use super::filter::AddrFilter;
 use crate::addr::Addr;
 use crate::driver::PortId;
 
@@ -61,6 +62,8 @@ pub struct Interfaces {
     list: Vec<Interface>,
     ports: Vec<PortInterfaces>,
     locals: HashMap<Addr, Local>,
+    /// Of the keys of `locals`.
+    ours: AddrFilter,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -91,7 +94,8 @@ impl Interfaces {
             entry.dns |= local.dns;
             entry.service |= local.service;
         }
-        Self { list, ports, locals: merged }
+        let ours = AddrFilter::of(merged.keys().copied());
+        Self { list, ports, locals: merged, ours }
     }
 
     /// The interface that a frame with this tag belongs to; `None` for a VLAN that isn't configured.
@@ -113,7 +117,7 @@ impl Interfaces {
     /// What `addr` is to us; `None` when it isn't ours.
     #[inline]
     pub fn local(&self, addr: Addr) -> Option<Local> {
-        self.locals.get(&addr).copied()
+        if self.ours.may_hold(addr) { self.locals.get(&addr).copied() } else { None }
     }
 
     /// All interfaces, in the order of their ids.

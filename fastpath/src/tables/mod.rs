@@ -4,6 +4,7 @@
 //! [`crate::shared::Shared`], and every worker picks it up between two bursts. What changes often and is one word lies
 //! in [`crate::slots`] instead.
 
+pub mod filter;
 pub mod interfaces;
 pub mod names;
 pub mod neighbours;

@@ -23,7 +23,7 @@ pub use record::{NameBinding, NamesError, Record, RecordData, Soa, Zone};
 pub(crate) use name::{fold, wire_len};
 
 use self::node::{Builder, SetBuilder};
-use super::paged::{PagedMap, Probe};
+use super::paged::PagedMap;
 use crate::dns::{CLASS_IN, HEADER_LEN, RecordType};
 
 /// Zones and names; see the [module](self).
@@ -161,10 +161,10 @@ impl Names {
         self.nodes.get(hash, folded).map(|(node, ())| node)
     }
 
-    /// Where the node of a hash would be, for a vector of look-ups.
+    /// The map itself, for a vector of look-ups.
     #[inline]
-    pub(crate) fn probe(&self, hash: u64) -> Probe<'_, Node, ()> {
-        self.nodes.probe(hash)
+    pub(crate) fn nodes(&self) -> &PagedMap<Node, ()> {
+        &self.nodes
     }
 
     /// The zone of a node of this table.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use super::filter::AddrFilter;
 use crate::addr::Addr;
 
 /// Services an appliance can have; slots beside the snapshot are taken for all of them at start.
@@ -175,6 +176,10 @@ pub struct Services {
     returns: HashMap<Endpoint, ServiceId>,
     /// Those of `returns` whose instances have left, oldest first.
     departed: VecDeque<Endpoint>,
+    /// Of the addresses in `endpoints`. What has left stays noted until the filter is made anew.
+    addressed: AddrFilter,
+    /// Of the addresses in `returns`.
+    answering: AddrFilter,
 }
 
 impl Services {
@@ -193,10 +198,12 @@ impl Services {
         self.remove(id);
         for endpoint in endpoints {
             self.endpoints.insert(*endpoint, id);
+            self.addressed.insert(endpoint.addr);
             for instance in &service.instances {
                 let port = instance.port_for(endpoint.port);
                 for addr in instance.addresses.iter().flatten() {
                     self.returns.insert(Endpoint { addr: *addr, port, protocol: endpoint.protocol }, id);
+                    self.answering.insert(*addr);
                 }
             }
         }
@@ -207,6 +214,7 @@ impl Services {
                 self.departed.push_back(endpoint);
             }
         }
+        self.refilter();
         while self.departed.len() > DEPARTED_MAX {
             if let Some(oldest) = self.departed.pop_front() {
                 self.returns.remove(&oldest);
@@ -216,6 +224,16 @@ impl Services {
             self.list.resize(id.index() + 1, None);
         }
         self.list[id.index()] = Some(service);
+    }
+
+    /// Makes the filters anew where they are too small for what they have been told.
+    fn refilter(&mut self) {
+        if self.addressed.is_crowded() {
+            self.addressed = AddrFilter::of(self.endpoints.keys().map(|endpoint| endpoint.addr));
+        }
+        if self.answering.is_crowded() {
+            self.answering = AddrFilter::of(self.returns.keys().map(|endpoint| endpoint.addr));
+        }
     }
 
     /// Removes a service and what leads to it.
@@ -236,13 +254,13 @@ impl Services {
     /// The service that a client addresses.
     #[inline]
     pub fn by_endpoint(&self, endpoint: &Endpoint) -> Option<ServiceId> {
-        self.endpoints.get(endpoint).copied()
+        if self.addressed.may_hold(endpoint.addr) { self.endpoints.get(endpoint).copied() } else { None }
     }
 
     /// Whether a packet from this endpoint may be an instance's answer to a translated flow.
     #[inline]
     pub fn is_return(&self, source: &Endpoint) -> bool {
-        self.returns.contains_key(source)
+        self.answering.may_hold(source.addr) && self.returns.contains_key(source)
     }
 
     /// All services, in the order of their ids.

@@ -51,18 +51,19 @@ impl Delta {
         self.0 += u64::from(!old) + u64::from(new);
     }
 
-    /// An address becomes another of the same family.
+    /// An IPv4 address becomes another.
     #[inline]
-    pub fn replace_addr(&mut self, old: Addr, new: Addr) {
-        if old.is_v4() {
-            self.0 += u64::from(!(old.0 as u32)) + u64::from(new.0 as u32);
-        } else {
-            let words = |value: u128| {
-                [(value >> 96) as u32, (value >> 64) as u32, (value >> 32) as u32, value as u32]
-            };
-            for (old, new) in words(old.0).into_iter().zip(words(new.0)) {
-                self.0 += u64::from(!old) + u64::from(new);
-            }
+    pub fn replace_v4(&mut self, old: Addr, new: Addr) {
+        self.0 += u64::from(!(old.0 as u32)) + u64::from(new.0 as u32);
+    }
+
+    /// An IPv6 address becomes another.
+    #[inline]
+    pub fn replace_v6(&mut self, old: Addr, new: Addr) {
+        let words =
+            |value: u128| [(value >> 96) as u32, (value >> 64) as u32, (value >> 32) as u32, value as u32];
+        for (old, new) in words(old.0).into_iter().zip(words(new.0)) {
+            self.0 += u64::from(!old) + u64::from(new);
         }
     }
 
@@ -110,8 +111,8 @@ mod tests {
             bytes[8..24].copy_from_slice(&old6);
             let before = !fold(sum(&bytes));
             let mut delta = Delta::default();
-            delta.replace_addr(Addr::v4(old4), Addr::v4(new4));
-            delta.replace_addr(Addr::v6(old6), Addr::v6(new6));
+            delta.replace_v4(Addr::v4(old4), Addr::v4(new4));
+            delta.replace_v6(Addr::v6(old6), Addr::v6(new6));
             delta.replace16(u16::from_be_bytes([bytes[30], bytes[31]]), port);
             bytes[4..8].copy_from_slice(&new4);
             bytes[8..24].copy_from_slice(&new6);

@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 
 use millrace_fastpath::dns::{Outcome, Role, Transport, fetch, servfail};
+use millrace_fastpath::heap::HeapFrame;
 use millrace_fastpath::tables::Names;
 use millrace_fastpath::tables::names::{NameBinding, Zone};
 use millrace_fastpath::tables::services::ServiceId;
@@ -185,7 +186,7 @@ proptest! {
             0..40,
         ),
     ) {
-        fetch(&LARGE, queries.iter().map(Vec::as_slice));
+        fetch::<HeapFrame>(&LARGE, queries.iter().map(Vec::as_slice));
         for query in queries {
             check(&LARGE, &query, 512, Role::Authoritative, Transport::Udp);
         }

@@ -6,6 +6,10 @@ use std::process::ExitCode;
 use clap::Parser;
 use millrace_hw_tests::bench::{BenchOptions, run};
 
+/// Tables of a million entries are read at random: on small pages each look-up would wait for the page tables, too.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Measures what frames cost, beside peers on the same core, and writes the figures to a file.
 #[derive(Debug, Parser)]
 struct Arguments {
