@@ -6,8 +6,8 @@ use thiserror::Error;
 
 use crate::message::{
     Delta, DnsQuestion, Down, FirstPacket, Generation, Idle, Instance, InstanceId, InstanceState,
-    InstanceStatus, MacAddress, NodeDown, NodeHello, NodeKind, NodeUp, ServiceFailure, ServicePlacement,
-    Snapshot, Start, Stop, Trigger, Up,
+    InstanceStatus, MacAddress, NodeDown, NodeHello, NodeKind, NodeUp, NoticeId, ServiceFailure,
+    ServicePlacement, Snapshot, Start, Stop, Trigger, Up,
 };
 use crate::proto;
 use crate::proto::appliance_message::Message as UpWire;
@@ -220,10 +220,13 @@ impl From<FirstPacket> for proto::FirstPacket {
 
 impl From<ServicePlacement> for proto::ServicePlacement {
     fn from(placement: ServicePlacement) -> Self {
-        let failure = placement.failure.map(|ServiceFailure { sequence, reason }| proto::ServiceFailure {
+        let failure = placement.failure.map(|ServiceFailure { notices, reason }| proto::ServiceFailure {
             service: placement.service.clone(),
-            sequence,
             reason,
+            notices: notices
+                .into_iter()
+                .map(|NoticeId { site, boot, sequence }| proto::NoticeId { site, boot, sequence })
+                .collect(),
         });
         proto::ServicePlacement {
             service: placement.service,
@@ -335,11 +338,15 @@ fn placement(placement: proto::ServicePlacement) -> Result<ServicePlacement, Wir
         failure: match placement.failure {
             None => None,
             Some(failure) => Some(ServiceFailure {
-                sequence: failure.sequence,
+                notices: all(failure.notices, notice_id)?,
                 reason: checked("ServiceFailure.reason", failure.reason)?,
             }),
         },
     })
+}
+
+fn notice_id(id: proto::NoticeId) -> Result<NoticeId, WireError> {
+    Ok(NoticeId { site: checked("NoticeId.site", id.site)?, boot: id.boot, sequence: id.sequence })
 }
 
 fn instance(instance: proto::Instance) -> Result<Instance, WireError> {
@@ -533,7 +540,10 @@ mod tests {
                     port: 8080,
                     weight: 1,
                 }],
-                failure: Some(ServiceFailure { sequence: 3, reason: "no room".to_owned() }),
+                failure: Some(ServiceFailure {
+                    notices: vec![NoticeId { site: "edge-42".to_owned(), boot: 7, sequence: 3 }],
+                    reason: "no room".to_owned(),
+                }),
             }],
         });
         assert_eq!(from_orchestrator(down.clone().into()), Ok(Some(down)));

@@ -26,8 +26,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use millrace_orchestrator_api::{
-    Delta, Down, Generation, Instance, InstanceId, InstanceState, NodeDown, ServiceFailure, ServicePlacement,
-    Snapshot, View,
+    Delta, Down, Generation, Instance, InstanceId, InstanceState, NodeDown, NoticeId, ServiceFailure,
+    ServicePlacement, Snapshot, View,
 };
 use thiserror::Error;
 
@@ -101,8 +101,8 @@ pub struct NodeSession(pub u64);
 struct Service {
     /// How many instances it shall have.
     desired: u32,
-    /// The wake that is being carried out.
-    wake: Option<u64>,
+    /// The notices of the wake that is being carried out: of each boot the last one. None when there is no wake.
+    wake: Vec<NoticeId>,
     /// Starts that failed since the wake.
     attempts: u32,
     /// Nodes they failed on.

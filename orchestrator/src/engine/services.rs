@@ -114,11 +114,12 @@ impl Engine {
         let min = function.instances_min;
         let live = self.live(name) as u32;
         let Some(service) = self.services.get_mut(name) else { return };
-        let sequence = service.wake.take().unwrap_or(0);
-        if service.failure.as_ref().is_none_or(|known| known.sequence != sequence || known.reason != reason) {
-            error!(service = name, sequence, reason, "a wake came to nothing");
+        let failure =
+            ServiceFailure { notices: std::mem::take(&mut service.wake), reason: reason.to_owned() };
+        if service.failure.as_ref() != Some(&failure) {
+            error!(service = name, notices = failure.notices.len(), reason, "a wake came to nothing");
         }
-        service.failure = Some(ServiceFailure { sequence, reason: reason.to_owned() });
+        service.failure = Some(failure);
         service.desired = live.max(min);
         service.attempts = 0;
         service.avoid.clear();
@@ -130,7 +131,7 @@ impl Engine {
     /// An instance answers: whatever was wrong before is over.
     pub(super) fn became_ready(&mut self, name: &str) {
         let Some(service) = self.services.get_mut(name) else { return };
-        service.wake = None;
+        service.wake.clear();
         service.attempts = 0;
         service.avoid.clear();
         service.failure = None;

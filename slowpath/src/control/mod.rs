@@ -402,11 +402,9 @@ impl<L: Link> Control<L> {
         let serves = placement.as_ref().is_some_and(serves);
         let shared = Arc::clone(&self.shared);
         let slot = shared.slots.get(id);
-        let (phase, wake) = slot.load();
+        let phase = slot.load().0;
         let failure = placement.and_then(|placement| placement.failure);
         let lifecycle = &mut self.lifecycles[id.index()];
-        let failed = failure.is_some() && failure != lifecycle.failure;
-        lifecycle.failure = failure;
         if serves {
             if phase != Phase::Ready && lifecycle.readying.is_none() && lifecycle.idle_sent.is_none() {
                 lifecycle.readying = Some(Readying { since: now, generation: None, published: now });
@@ -415,9 +413,13 @@ impl<L: Link> Control<L> {
             return;
         }
         lifecycle.gone(slot);
-        if phase == Phase::Waking && failed {
-            let reason = lifecycle.failure.as_ref().map(|failure| failure.reason.clone()).unwrap_or_default();
-            self.fail(id, wake, reason, now);
+        // A failure may be late: of a wake that was given up here, or of another appliance's. It ends only the wake whose
+        // notice it answers.
+        let pending = lifecycle.notice.filter(|notice| slot.load() == (Phase::Waking, notice.wake));
+        if let (Some(notice), Some(failure)) = (pending, failure)
+            && failure.answers(&self.site, self.settings.boot, notice.sequence)
+        {
+            self.fail(id, notice.wake, failure.reason, now);
         }
         self.settle(id);
     }

@@ -1,7 +1,7 @@
 use millrace_fastpath::event::Milestone;
 use millrace_orchestrator_api::{
-    Delta, Down, FirstPacket, Generation as Placed, Idle, Instance, InstanceId, MemoryLink, OrchestratorEnd,
-    ServiceFailure, Snapshot, Up, memory_link,
+    Delta, Down, FirstPacket, Generation as Placed, Idle, Instance, InstanceId, MemoryLink, NoticeId,
+    OrchestratorEnd, ServiceFailure, Snapshot, Up, memory_link,
 };
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr,
@@ -176,6 +176,11 @@ fn instance(id: u64, state: InstanceState) -> Instance {
 
 fn placement(instances: Vec<Instance>, failure: Option<ServiceFailure>) -> ServicePlacement {
     ServicePlacement { service: "hello".into(), instances, failure }
+}
+
+fn failure(sequence: u64) -> ServiceFailure {
+    let notice = NoticeId { site: "edge-42".into(), boot: 7, sequence };
+    ServiceFailure { notices: vec![notice], reason: "no room".into() }
 }
 
 fn arp_reply(of: &str, mac: [u8; 6]) -> Vec<u8> {
@@ -396,7 +401,7 @@ fn a_failed_wake_can_be_tried_again_until_there_were_too_many() {
         bench.first_packet(0).expect("cold");
         bench.turn();
         let sequence = bench.notices()[0].sequence;
-        bench.delta(vec![], Some(ServiceFailure { sequence, reason: "no room".into() }));
+        bench.delta(vec![], Some(failure(sequence)));
         bench.turn();
         let expected = if strike < STRIKES_MAX { Phase::Cold } else { Phase::Quarantined };
         assert_eq!(bench.phase(), expected, "strike {strike}");
@@ -410,12 +415,11 @@ fn a_failed_wake_can_be_tried_again_until_there_were_too_many() {
 #[test]
 fn an_old_failure_does_not_end_a_new_wake() {
     let mut bench = Bench::new();
-    let failure = ServiceFailure { sequence: 0, reason: "no room".into() };
-    bench.delta(vec![], Some(failure.clone()));
+    bench.delta(vec![], Some(ServiceFailure { notices: vec![], reason: "no room".into() }));
     bench.turn();
     bench.first_packet(0).unwrap();
     bench.turn();
-    bench.delta(vec![], Some(failure));
+    bench.delta(vec![], Some(ServiceFailure { notices: vec![], reason: "still no room".into() }));
     bench.turn();
     assert_eq!(bench.phase(), Phase::Waking);
 }
@@ -446,6 +450,28 @@ fn a_service_whose_instances_are_gone_is_cold_again() {
     bench.delta(vec![], None);
     bench.turn();
     assert!(bench.shared.tables().services.get(HELLO).unwrap().instances.is_empty());
+}
+
+#[test]
+fn a_late_failure_ends_only_the_wake_whose_notice_it_answers() {
+    let mut bench = Bench::new();
+    bench.first_packet(0).unwrap();
+    bench.turn();
+    bench.turn_at(10_000);
+    assert_eq!(bench.phase(), Phase::Cold, "given up here, not yet there");
+    let wake = bench.first_packet(0).unwrap();
+    bench.turn();
+    bench.delta(vec![], Some(failure(1)));
+    bench.turn();
+    assert_eq!(bench.slot().load(), (Phase::Waking, wake), "of the first wake");
+    let foreign = NoticeId { site: "edge-7".into(), boot: 7, sequence: 2 };
+    bench.delta(vec![], Some(ServiceFailure { notices: vec![foreign], reason: "no room".into() }));
+    bench.turn();
+    assert_eq!(bench.slot().load(), (Phase::Waking, wake), "of another site's");
+    bench.delta(vec![], Some(failure(2)));
+    bench.turn();
+    assert_eq!(bench.slot().load(), (Phase::Cold, wake));
+    assert_eq!(bench.control.counters().wakes_failed, 2);
 }
 
 #[test]
