@@ -264,24 +264,32 @@ impl<L: Link> Control<L> {
             for _ in 0..EVENTS_PER_TURN_MAX {
                 let Some(event) = worker.queues.events.pop() else { break };
                 busy = true;
-                self.event(event, now);
+                // A link that is full is what the limit on wakes is for; one that has just gone is nobody's demand.
+                if self.event(event, now) == Err(LinkError::Down) {
+                    worker.wakes_returned.add(1);
+                }
             }
         }
         busy
     }
 
-    fn event(&mut self, event: Event, now: Nanos) {
+    fn event(&mut self, event: Event, now: Nanos) -> Result<(), LinkError> {
         match event {
             Event::FirstPacket { service, wake, trigger, at, fields } => {
-                self.first_packet(service, wake, trigger, at, &fields, now);
+                self.first_packet(service, wake, trigger, at, &fields, now)
             }
             Event::Milestone { service, wake, what, at } => {
                 self.journal.entry(service, wake).pass(what, at);
+                Ok(())
             }
         }
     }
 
     /// The order that everything else follows: the link has the notice, then the slot says so, then workers may answer.
+    /// A notice doesn't wait for a snapshot that is under way: what comes of it follows the snapshot, or is in it.
+    ///
+    /// # Errors
+    /// The link didn't take the notice, and the wake was called off.
     fn first_packet(
         &mut self,
         service: ServiceId,
@@ -290,9 +298,9 @@ impl<L: Link> Control<L> {
         at: Nanos,
         fields: &PacketFields,
         now: Nanos,
-    ) {
+    ) -> Result<(), LinkError> {
         if self.builder.specs().get(service.index()).is_none() {
-            return;
+            return Ok(());
         }
         let notice = self.notice(service, trigger, at, fields);
         let shared = Arc::clone(&self.shared);
@@ -301,12 +309,7 @@ impl<L: Link> Control<L> {
         entry.seen = Some(at);
         entry.trigger = Some(trigger);
         entry.client = Some(fields.source);
-        let result = if self.orchestrator.is_in_step() {
-            self.orchestrator.notify(notice)
-        } else {
-            self.orchestrator.counters.refused_down += 1;
-            Err(LinkError::Down)
-        };
+        let result = self.orchestrator.notify(notice);
         let entry = self.journal.entry(service, wake);
         match result {
             Ok(sequence) => {
@@ -320,6 +323,7 @@ impl<L: Link> Control<L> {
                     self.lifecycles[service.index()].notice = Some(Notice { wake, sequence, seen: at });
                     self.set_moving(service);
                 }
+                Ok(())
             }
             Err(error) => {
                 entry.failed = Some(now.max(at));
@@ -327,6 +331,7 @@ impl<L: Link> Control<L> {
                 self.counters.wakes_cancelled += 1;
                 slot.cancel_wake(wake);
                 self.settle(service);
+                Err(error)
             }
         }
     }
@@ -536,7 +541,8 @@ impl<L: Link> Control<L> {
         };
         self.host.poll(now, &mut context);
         for event in std::mem::take(&mut self.host_events) {
-            self.event(event, now);
+            // The host stack's own limit isn't by wakes; a wake that was called off needs no more here.
+            let _ = self.event(event, now);
         }
         let frames = std::mem::take(&mut self.host_frames);
         for (interface, frame) in &frames {

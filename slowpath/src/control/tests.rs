@@ -392,6 +392,27 @@ fn a_first_packet_in_the_queue_when_the_link_goes_is_called_off() {
     bench.turn();
     assert!(!bench.slot().is_handed(wake));
     assert_eq!(bench.phase(), Phase::Bypass);
+    assert_eq!(bench.shared.workers[0].wakes_returned.get(), 1, "it costs the worker nothing");
+}
+
+#[test]
+fn a_first_packet_is_handed_over_while_a_snapshot_is_under_way() {
+    let mut bench = Bench::new();
+    bench.generation += 1;
+    bench.delta(vec![], None);
+    bench.turn();
+    assert!(!bench.control.orchestrator.is_in_step());
+    let wake = bench.first_packet(0).unwrap();
+    bench.turn();
+    assert!(bench.slot().is_handed(wake));
+    assert_eq!(bench.notices().len(), 1);
+    assert_eq!(bench.control.counters().wakes_cancelled, 0);
+    bench.snapshot(vec![instance(1, InstanceState::Ready)]);
+    bench.turn();
+    bench.node_answers();
+    bench.turn();
+    bench.turn();
+    assert_eq!(bench.slot().load(), (Phase::Ready, wake));
 }
 
 #[test]
@@ -425,6 +446,28 @@ fn an_old_failure_does_not_end_a_new_wake() {
 }
 
 #[test]
+fn a_late_failure_ends_only_the_wake_whose_notice_it_answers() {
+    let mut bench = Bench::new();
+    bench.first_packet(0).unwrap();
+    bench.turn();
+    bench.turn_at(10_000);
+    assert_eq!(bench.phase(), Phase::Cold, "given up here, not yet there");
+    let wake = bench.first_packet(0).unwrap();
+    bench.turn();
+    bench.delta(vec![], Some(failure(1)));
+    bench.turn();
+    assert_eq!(bench.slot().load(), (Phase::Waking, wake), "of the first wake");
+    let foreign = NoticeId { site: "edge-7".into(), boot: 7, sequence: 2 };
+    bench.delta(vec![], Some(ServiceFailure { notices: vec![foreign], reason: "no room".into() }));
+    bench.turn();
+    assert_eq!(bench.slot().load(), (Phase::Waking, wake), "of another site's");
+    bench.delta(vec![], Some(failure(2)));
+    bench.turn();
+    assert_eq!(bench.slot().load(), (Phase::Cold, wake));
+    assert_eq!(bench.control.counters().wakes_failed, 2);
+}
+
+#[test]
 fn a_notice_that_nothing_comes_of_is_given_up() {
     let mut bench = Bench::new();
     bench.first_packet(0).unwrap();
@@ -450,28 +493,6 @@ fn a_service_whose_instances_are_gone_is_cold_again() {
     bench.delta(vec![], None);
     bench.turn();
     assert!(bench.shared.tables().services.get(HELLO).unwrap().instances.is_empty());
-}
-
-#[test]
-fn a_late_failure_ends_only_the_wake_whose_notice_it_answers() {
-    let mut bench = Bench::new();
-    bench.first_packet(0).unwrap();
-    bench.turn();
-    bench.turn_at(10_000);
-    assert_eq!(bench.phase(), Phase::Cold, "given up here, not yet there");
-    let wake = bench.first_packet(0).unwrap();
-    bench.turn();
-    bench.delta(vec![], Some(failure(1)));
-    bench.turn();
-    assert_eq!(bench.slot().load(), (Phase::Waking, wake), "of the first wake");
-    let foreign = NoticeId { site: "edge-7".into(), boot: 7, sequence: 2 };
-    bench.delta(vec![], Some(ServiceFailure { notices: vec![foreign], reason: "no room".into() }));
-    bench.turn();
-    assert_eq!(bench.slot().load(), (Phase::Waking, wake), "of another site's");
-    bench.delta(vec![], Some(failure(2)));
-    bench.turn();
-    assert_eq!(bench.slot().load(), (Phase::Cold, wake));
-    assert_eq!(bench.control.counters().wakes_failed, 2);
 }
 
 #[test]
