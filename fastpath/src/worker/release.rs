@@ -78,14 +78,9 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         if self.holds.is_empty() { 0 } else { self.leave_holds(false) }
     }
 
-    /// Ends: everything held takes its overflow action, as far as buffers reach.
-    pub(super) fn drain(&mut self) {
-        while self.leave_holds(true) > 0 {}
-        self.shared.end_epoch(self.index);
-    }
-
+    /// The same; with `ending`, everything held must leave.
     #[inline(never)]
-    fn leave_holds(&mut self, ending: bool) -> usize {
+    pub(super) fn leave_holds(&mut self, ending: bool) -> usize {
         let now = self.clock.now();
         let mut leaving: ArrayVec<(Packet<D::Frame>, Held, Exit), BURST_MAX> = ArrayVec::new();
         let mut left_holds: ArrayVec<(ServiceId, Milestone), BURST_MAX> = ArrayVec::new();
