@@ -97,6 +97,10 @@ impl<D: Driver, C: Clock> Worker<D, C> {
             while !leaving.is_full() {
                 let Some(exit) = self.exit(line, now, ending) else { break };
                 let Some((packet, held)) = self.take_out(line) else { break };
+                if exit == Exit::Released {
+                    // Not before it has a frame: one that found none waits on, and its place in the turn is the next one's.
+                    self.pacer.turn(line.service, now).released += 1;
+                }
                 left_holds.push((line.service, exit.milestone()));
                 leaving.push((packet, held, exit));
             }
@@ -145,9 +149,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
             };
             let takers = service.instances.iter().filter(takes).count().max(1) as u32;
             let share = (RELEASE_PER_MS * takers).div_ceil(self.shared.workers.len() as u32);
-            let turn = self.pacer.turn(id, now);
-            if turn.released < share {
-                turn.released += 1;
+            if self.pacer.turn(id, now).released < share {
                 return Some(Exit::Released);
             }
             return expires.then_some(Exit::Expired);
