@@ -61,6 +61,35 @@ pub struct Interfaces {
     list: Vec<Interface>,
     ports: Vec<PortInterfaces>,
     locals: HashMap<Addr, Local>,
+    marks: Marks,
+}
+
+/// One bit for each of our addresses, at a place that its value gives: most others have none there, so that few have to be
+/// looked for in the map.
+#[derive(Clone, Copy, Debug, Default)]
+struct Marks([u64; MARKS / 64]);
+
+/// Places for marks: with a hundred addresses of ours, one foreign address in ten is looked for in the map.
+const MARKS: usize = 1024;
+
+impl Marks {
+    fn place(addr: Addr) -> (usize, u64) {
+        let folded = (addr.0 as u64) ^ (addr.0 >> 64) as u64;
+        // Multiplicative hashing: the upper bits are the well mixed ones.
+        let place = (folded.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - MARKS.ilog2())) as usize;
+        (place / 64, 1 << (place % 64))
+    }
+
+    fn set(&mut self, addr: Addr) {
+        let (word, bit) = Self::place(addr);
+        self.0[word] |= bit;
+    }
+
+    #[inline]
+    fn has(&self, addr: Addr) -> bool {
+        let (word, bit) = Self::place(addr);
+        self.0[word] & bit != 0
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -85,13 +114,15 @@ impl Interfaces {
             }
         }
         let mut merged: HashMap<Addr, Local> = HashMap::new();
+        let mut marks = Marks::default();
         for (addr, local) in locals {
+            marks.set(addr);
             let entry = merged.entry(addr).or_default();
             entry.host |= local.host;
             entry.dns |= local.dns;
             entry.service |= local.service;
         }
-        Self { list, ports, locals: merged }
+        Self { list, ports, locals: merged, marks }
     }
 
     /// The interface that a frame with this tag belongs to; `None` for a VLAN that isn't configured.
@@ -116,6 +147,13 @@ impl Interfaces {
         self.locals.get(&addr).copied()
     }
 
+    /// Whether `addr` is ours. For addresses that mostly aren't, such as every packet's source: then it costs a few
+    /// instructions.
+    #[inline]
+    pub fn is_ours(&self, addr: Addr) -> bool {
+        self.marks.has(addr) && self.locals.contains_key(&addr)
+    }
+
     /// All interfaces, in the order of their ids.
     pub fn iter(&self) -> impl Iterator<Item = (InterfaceId, &Interface)> {
         self.list.iter().enumerate().map(|(index, interface)| (InterfaceId(index as u16), interface))
@@ -124,5 +162,26 @@ impl Interfaces {
     /// All our own addresses.
     pub fn locals(&self) -> impl Iterator<Item = (Addr, Local)> {
         self.locals.iter().map(|(addr, local)| (*addr, *local))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ours_are_known_and_few_others_are_looked_for() {
+        let ours: Vec<Addr> = (0..100u8)
+            .map(|n| Addr::v4([192, 0, 2, n]))
+            .chain((0..10).map(|n| Addr(0x2001_0db8 << 96 | n)))
+            .collect();
+        let host = Local { host: true, ..Local::default() };
+        let interfaces = Interfaces::new(Vec::new(), ours.iter().map(|addr| (*addr, host)));
+        assert!(ours.iter().all(|addr| interfaces.is_ours(*addr)));
+        let others: Vec<Addr> =
+            (0..10_000u32).map(|n| Addr::v4((0x0a00_0000 + n * 77).to_be_bytes())).collect();
+        assert!(!others.iter().any(|addr| interfaces.is_ours(*addr)));
+        let looked_for = others.iter().filter(|addr| interfaces.marks.has(**addr)).count();
+        assert!(looked_for < 2000, "{looked_for} of 10 000");
     }
 }
