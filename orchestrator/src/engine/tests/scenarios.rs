@@ -119,6 +119,34 @@ fn a_wake_without_room_waits_a_little_and_then_fails_with_the_reason() {
 }
 
 #[test]
+fn a_minimum_that_cannot_be_had_is_tried_ever_more_rarely() {
+    let mut world = World::new();
+    world.connect(1);
+    world.greet("n0");
+    world.greet("n1");
+    let mut started = Vec::new();
+    for _ in 0..12_000 {
+        for name in NODES {
+            while let Some(NodeDown::Start(start)) = world.nodes[name].inbox.first().cloned() {
+                started.push(world.now);
+                world.obey(name);
+                let nth = world.nodes[name].has.keys().position(|id| *id == start.instance).unwrap();
+                world.advance(name, nth, InstanceState::Failed);
+            }
+        }
+        world.pass(100);
+    }
+    // The attempts of one round follow each other at once.
+    started.dedup_by(|later, first| *later - *first < Duration::from_secs(1));
+    let rests: Vec<u64> = started.windows(2).map(|two| (two[1] - two[0]).as_secs()).collect();
+    assert_eq!(rests, [5, 10, 20, 40, 80, 160, 300, 300], "{started:?}");
+    let before = world.now;
+    world.greet("n1");
+    assert!(NODES.iter().any(|name| !world.nodes[name].inbox.is_empty()), "a node has come: at once");
+    assert_eq!(world.now, before);
+}
+
+#[test]
 fn a_failure_answers_the_notices_that_joined_its_wake_and_no_others() {
     let mut world = settled();
     world.connect(2);
