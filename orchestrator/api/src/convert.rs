@@ -212,7 +212,7 @@ impl From<FirstPacket> for proto::FirstPacket {
             flow_label: notice.flow_label,
             dns: notice
                 .dns
-                .map(|DnsQuestion { name, kind }| proto::DnsQuestion { name, r#type: u32::from(kind) }),
+                .map(|DnsQuestion { names, kind }| proto::DnsQuestion { names, r#type: u32::from(kind) }),
             workload: Some(proto::WorkloadHint { function_class: notice.function_class }),
         }
     }
@@ -295,7 +295,7 @@ fn first_packet(notice: proto::FirstPacket) -> Result<FirstPacket, WireError> {
     let dns = match notice.dns {
         None => None,
         Some(question) => Some(DnsQuestion {
-            name: checked("DnsQuestion.name", question.name)?,
+            names: all(question.names, |name| checked("DnsQuestion.names", name))?,
             kind: narrow("DnsQuestion.type", question.r#type)?,
         }),
     };
@@ -490,7 +490,10 @@ mod tests {
             next_header: 17,
             length_bytes: 80,
             flow_label: 0xf_ffff,
-            dns: Some(DnsQuestion { name: "hello.fn.example.".to_owned(), kind: 28 }),
+            dns: Some(DnsQuestion {
+                names: vec!["hello.fn.example.".to_owned(), "hi.fn.example.".to_owned()],
+                kind: 28,
+            }),
             function_class: "hello".to_owned(),
         }
     }

@@ -114,8 +114,9 @@ pub enum Trigger {
 /// The question of a DNS trigger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DnsQuestion {
-    /// Presentation form, lower case, with the final dot.
-    pub name: String,
+    /// The service's names, one of which was asked for: presentation form, lower case, with the final dot. Which one it
+    /// was makes no difference to what is started.
+    pub names: Vec<String>,
     /// The type's number (RFC 1035 section 3.2.2).
     pub kind: u16,
 }

@@ -122,7 +122,7 @@ impl<L: Link> Control<L> {
             next_header: fields.protocol,
             length_bytes: fields.length,
             flow_label: fields.flow_label,
-            dns: kind.and_then(|kind| Some(api::DnsQuestion { name: spec.dns_names.first()?.clone(), kind })),
+            dns: kind.map(|kind| api::DnsQuestion { names: spec.dns_names.clone(), kind }),
             function_class: spec.function.clone().unwrap_or_default(),
         }
     }
