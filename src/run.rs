@@ -21,6 +21,7 @@ use millrace_config::model::{Config, Device, Hugepages as WantedHugepages, Orche
 use millrace_config::plan::{CorePlan, Plan};
 use millrace_dpdk::{DpdkDriver, DpdkFrame, Eal, EalConfig, EalError, Hugepages, OpenError};
 use millrace_dpdk::{PortConfig, Ports, PortsConfig, TscClock};
+use millrace_fastpath::fates::Fates;
 use millrace_fastpath::shared::Shared;
 use millrace_fastpath::tables::names::HashKey;
 use millrace_fastpath::wake::WakeLimit;
@@ -141,8 +142,7 @@ const WORKER_NICE: i32 = -20;
 /// Everything that runs, in the order in which it is ended.
 struct Appliance {
     telemetry: Telemetry,
-    stop: Arc<AtomicBool>,
-    workers: Vec<JoinHandle<()>>,
+    workers: Workers,
     control: ControlThread,
     /// Held so that it goes on; the control thread has the link to it.
     _orchestrator: Option<Orchestrator>,
@@ -179,11 +179,10 @@ impl Appliance {
         // While nothing runs yet: another appliance may have the socket.
         let telemetry =
             Telemetry::start(sources, &config.telemetry.control_socket, config.telemetry.metrics_listen)?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let workers = start_workers(config, cores, &eal, drivers, &shared, &stop)?;
+        let workers = start_workers(config, cores, &eal, drivers, &shared)?;
         let control = ControlThread::start(control)?;
-        info!(ports = count, workers = workers.len(), site = %config.site.name, "ready");
-        Ok(Self { telemetry, stop, workers, control, _orchestrator: orchestrator, runtime })
+        info!(ports = count, workers = workers.threads.len(), site = %config.site.name, "ready");
+        Ok(Self { telemetry, workers, control, _orchestrator: orchestrator, runtime })
     }
 
     fn run_to_end(self) -> Result<(), RunError> {
@@ -200,12 +199,7 @@ impl Appliance {
         })?;
         info!("ending");
         drop(self.telemetry);
-        self.stop.store(true, Ordering::Relaxed);
-        for worker in self.workers {
-            if worker.join().is_err() {
-                warn!("a worker had panicked");
-            }
-        }
+        drop(self.workers);
         drop(self.control);
         info!("ended");
         Ok(())
@@ -305,6 +299,46 @@ fn link(
     }
 }
 
+/// The workers' threads. Dropping them ends the workers, also when what should have started after them couldn't.
+struct Workers {
+    shared: Arc<Shared>,
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Workers {
+    fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, stop: Arc::default(), threads: Vec::new() }
+    }
+
+    /// What became of all frames.
+    fn fates(&self) -> Fates {
+        let mut sum = Fates::default();
+        self.shared.workers.iter().for_each(|worker| sum.add(&Fates::read(&worker.counters.fates)));
+        sum
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                warn!("a worker had panicked");
+            }
+        }
+        let fates = self.fates();
+        match fates.check() {
+            Ok(()) if fates.handed_in == fates.handed_out => {
+                info!(received = fates.received, dropped = fates.dropped, "the workers have ended");
+            }
+            law => {
+                error!(?law, handed_out = fates.handed_out, handed_in = fates.handed_in, "frames are lost")
+            }
+        }
+    }
+}
+
 /// Starts a worker on each of its cores. What the configuration limits for the appliance is shared out.
 fn start_workers(
     config: &Config,
@@ -312,8 +346,7 @@ fn start_workers(
     eal: &Eal,
     drivers: Vec<DpdkDriver>,
     shared: &Arc<Shared>,
-    stop: &Arc<AtomicBool>,
-) -> Result<Vec<JoinHandle<()>>, RunError> {
+) -> Result<Workers, RunError> {
     let share = drivers.len() as f64;
     let limits = WorkerLimits {
         flows: config.limits.flows_per_worker as usize,
@@ -327,10 +360,10 @@ fn start_workers(
     let rings: Arc<Rings<DpdkFrame>> = Rings::new(drivers.len());
     let flow_keys = [random(), random()];
     let clock = TscClock::start();
-    let mut workers = Vec::new();
+    let mut workers = Workers::new(Arc::clone(shared));
     for (index, (driver, core)) in drivers.into_iter().zip(&cores.workers).enumerate() {
         let (shared, rings, stop, eal) =
-            (Arc::clone(shared), Arc::clone(&rings), Arc::clone(stop), eal.clone());
+            (Arc::clone(shared), Arc::clone(&rings), Arc::clone(&workers.stop), eal.clone());
         let (limits, clock, cpu) = (limits.clone(), clock, core.cpu.0 as usize);
         let body = move || {
             let _alarm = Alarm(index);
@@ -348,7 +381,7 @@ fn start_workers(
             }
             Worker::new(index, driver, clock, shared, rings, flow_keys, &limits).run(&stop);
         };
-        workers.push(thread::Builder::new().name(format!("worker-{index}")).spawn(body)?);
+        workers.threads.push(thread::Builder::new().name(format!("worker-{index}")).spawn(body)?);
     }
     Ok(workers)
 }
@@ -381,4 +414,43 @@ impl Drop for Alarm {
 /// A number that nobody outside can guess: the standard library seeds its hashers from the system's random numbers.
 fn random() -> u64 {
     RandomState::new().hash_one(0u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use millrace_fastpath::clock::{Clock, Nanos};
+    use millrace_fastpath::heap::{HeapNet, HeapPlan};
+
+    use super::*;
+
+    struct Still;
+
+    impl Clock for Still {
+        fn now(&self) -> Nanos {
+            Nanos(1)
+        }
+
+        fn cycles(&self) -> u64 {
+            0
+        }
+    }
+
+    #[test]
+    fn an_error_after_the_workers_have_started_ends_them() {
+        let shared = Shared::new(2);
+        let failed: Result<(), RunError> = (|| {
+            let mut workers = Workers::new(Arc::clone(&shared));
+            let (_net, drivers) = HeapNet::new(&HeapPlan { ports: 1, workers: 2, ..HeapPlan::default() });
+            let rings = Rings::new(2);
+            let limits = WorkerLimits { flows: 16, holds: 16, ..WorkerLimits::default() };
+            for (index, driver) in drivers.into_iter().enumerate() {
+                let (stop, shared) = (Arc::clone(&workers.stop), Arc::clone(&shared));
+                let worker = Worker::new(index, driver, Still, shared, Arc::clone(&rings), [1, 2], &limits);
+                workers.threads.push(thread::spawn(move || worker.run(&stop)));
+            }
+            Err(RunError::Cpu(7))
+        })();
+        assert!(failed.is_err());
+        assert_eq!((shared.epoch(0), shared.epoch(1)), (None, None), "they have ended, and were waited for");
+    }
 }

@@ -1,7 +1,14 @@
 #!/bin/sh
 # Installs what building, testing and the demo need on Debian 12 with Rust, as root. Running it again is quick:
-# what is there is left alone.
+# what is there is left alone. Exit codes: 0 all there, 3 this system isn't one that it knows.
 set -eu
+
+# The packages and their versions are Debian 12's, and the binaries are for amd64. MILLRACE_ANY_SYSTEM=1 tries elsewhere.
+system="$(. /etc/os-release 2>/dev/null && echo "${ID:-unknown} ${VERSION_ID:-}" || true) $(uname -m)"
+if [ "$system" != "debian 12 x86_64" ] && [ "${MILLRACE_ANY_SYSTEM:-}" != 1 ]; then
+    echo "setup: this is $system, not debian 12 x86_64; MILLRACE_ANY_SYSTEM=1 goes on at your own risk" >&2
+    exit 3
+fi
 
 # Building: DPDK with its headers, one clang (bindgen loads its library), protocol buffers with their well-known types.
 build="libdpdk-dev dpdk-dev pkg-config gcc g++ make libclang-14-dev clang-14 protobuf-compiler libprotobuf-dev"
@@ -41,9 +48,12 @@ cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
 if ! rustup target list --installed | grep -qx wasm32-wasip2; then
     rustup target add wasm32-wasip2
 fi
-if ! cargo nextest --version >/dev/null 2>&1; then
+# One version for everybody, so that profiles and summaries read alike everywhere; a newer one that is there serves too.
+nextest=0.9.143
+have="$(cargo nextest --version 2>/dev/null | sed -n '1s/^cargo-nextest \([0-9.]*\).*/\1/p')"
+if [ "$(printf '%s\n' "$nextest" "${have:-0}" | sort -V | tail -n 1)" != "${have:-0}" ]; then
     # Built from source, outside this workspace's target folder; takes some minutes, once.
-    cargo install --locked cargo-nextest
+    cargo install --locked --version "$nextest" cargo-nextest
 fi
 
 # 256 pages of 2 MiB hold the ports of every test that may run at once. A machine that lends none still works: the

@@ -41,6 +41,12 @@ impl Addr {
         self.0.to_be_bytes()
     }
 
+    /// Whether it means something on one link only (RFC 4291 §2.5.6, RFC 3927).
+    #[inline]
+    pub fn is_link_local(self) -> bool {
+        self.0 >> 118 == 0xfe80 >> 6 || self.0 >> 16 == 0xffff_a9fe
+    }
+
     /// The standard library's form.
     pub fn to_ip(self) -> IpAddr {
         if self.is_v4() {

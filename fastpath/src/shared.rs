@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 
-use crate::counters::WorkerCounters;
+use crate::counters::{Counter, WorkerCounters};
 use crate::queue::Queues;
 use crate::slots::Slots;
 use crate::tables::{Generation, Tables};
@@ -22,6 +22,9 @@ pub struct WorkerShared {
     pub counters: WorkerCounters,
     /// Its queues.
     pub queues: Queues,
+    /// Wakes that the slowpath gave back to the worker's share: they were called off for no fault of whoever asked.
+    /// Written by the slowpath alone.
+    pub wakes_returned: Counter,
     /// The generation that it works by now; `u64::MAX` once it has ended.
     epoch: AtomicU64,
 }

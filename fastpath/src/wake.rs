@@ -38,6 +38,8 @@ pub struct Waker {
     limit: WakeLimit,
     tokens: f64,
     filled: Nanos,
+    /// How many of the returned wakes are in `tokens` again.
+    returned: u64,
     told: Box<[Told]>,
 }
 
@@ -52,7 +54,7 @@ impl Waker {
     /// The waker of one worker with its limit; the burst is there from the start.
     pub fn new(limit: WakeLimit, shared: Arc<Shared>, worker: usize) -> Self {
         let told = vec![Told::default(); SERVICES_MAX].into_boxed_slice();
-        Self { shared, worker, limit, tokens: limit.burst, filled: Nanos::default(), told }
+        Self { shared, worker, limit, tokens: limit.burst, filled: Nanos::default(), returned: 0, told }
     }
 
     /// Wakes `service` if it is cold. The notification is in the queue when this returns [`Wake::Begun`].
@@ -103,7 +105,9 @@ impl Waker {
     fn fill(&mut self, now: Nanos) {
         let seconds = now.since(self.filled) as f64 / 1e9;
         self.filled = now;
-        self.tokens = (self.tokens + seconds * self.limit.per_second).min(self.limit.burst);
+        let returned = self.own().wakes_returned.get();
+        let back = returned.wrapping_sub(std::mem::replace(&mut self.returned, returned)) as f64;
+        self.tokens = (self.tokens + seconds * self.limit.per_second + back).min(self.limit.burst);
     }
 }
 
@@ -153,6 +157,17 @@ mod tests {
         assert_eq!(begun(&mut bench, 10, 1.0), 2);
         assert_eq!(begun(&mut bench, 20, 100.0), 3, "never more than the burst");
         assert_eq!(bench.shared.workers[0].counters.fates.wakes_limited.get(), 22);
+    }
+
+    #[test]
+    fn a_wake_that_was_given_back_can_be_had_again_and_once() {
+        let mut bench = Bench::new(0.0, 2.0);
+        assert!(matches!(bench.wake(1, 0.0), Wake::Begun(_)));
+        assert!(matches!(bench.wake(2, 0.0), Wake::Begun(_)));
+        assert_eq!(bench.wake(3, 0.0), Wake::Limited);
+        bench.shared.workers[0].wakes_returned.add(1);
+        assert!(matches!(bench.wake(3, 0.0), Wake::Begun(_)));
+        assert_eq!(bench.wake(4, 0.0), Wake::Limited);
     }
 
     #[test]

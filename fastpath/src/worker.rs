@@ -15,10 +15,11 @@
 //! The loop allocates nothing, frees nothing, takes no lock and makes no system call outside the driver. It reads the
 //! clock once a round.
 
+mod end;
 mod release;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicUsize;
 
 use crossbeam_queue::ArrayQueue;
 
@@ -73,15 +74,21 @@ impl Default for WorkerLimits {
     }
 }
 
-/// The rings between workers: `rings[from][to]`.
+/// The rings between workers.
 #[derive(Debug)]
-pub struct Rings<F>(Vec<Vec<ArrayQueue<(F, Meta)>>>);
+pub struct Rings<F> {
+    /// `between[from][to]`
+    between: Vec<Vec<ArrayQueue<(F, Meta)>>>,
+    /// Workers that still receive, and so may hand frames over.
+    receiving: AtomicUsize,
+}
 
 impl<F> Rings<F> {
     /// The rings of `workers` workers.
     pub fn new(workers: usize) -> Arc<Self> {
         let ring = |_| ArrayQueue::new(RING_MAX);
-        Arc::new(Self((0..workers).map(|_| (0..workers).map(ring).collect()).collect()))
+        let between = (0..workers).map(|_| (0..workers).map(ring).collect()).collect();
+        Arc::new(Self { between, receiving: AtomicUsize::new(0) })
     }
 }
 
@@ -148,14 +155,6 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         }
     }
 
-    /// Polls until `stop` is set, then ends: what is still held is expired by the services' overflow actions first.
-    pub fn run(mut self, stop: &AtomicBool) {
-        while !stop.load(Ordering::Relaxed) {
-            self.poll();
-        }
-        self.drain();
-    }
-
     /// One turn of the loop. Returns how many frames it moved.
     pub fn poll(&mut self) -> usize {
         self.refresh();
@@ -215,7 +214,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         let rings = self.rings.clone();
         let mut moved = 0;
         let index = self.index;
-        for ring in rings.0.iter().map(|from| &from[index]).filter(|ring| !ring.is_empty()) {
+        for ring in rings.between.iter().map(|from| &from[index]).filter(|ring| !ring.is_empty()) {
             self.round(0, |cx, lanes| {
                 while lanes.service.len() < BURST_MAX {
                     let Some((frame, known)) = ring.pop() else { break };
@@ -412,7 +411,7 @@ fn hand_over<F: Frame>(rings: &Rings<F>, cx: &mut Context<'_>, lanes: &mut Lanes
     while let Some((owner, packet)) = lanes.hand_over.pop() {
         // The box stays with its worker.
         let Packet { frame, meta } = packet;
-        match rings.0[cx.worker][owner].push((frame, *meta)) {
+        match rings.between[cx.worker][owner].push((frame, *meta)) {
             Ok(()) => {
                 cx.counters.fates.handed_out.add(1);
                 cx.metas.put(meta);

@@ -175,6 +175,26 @@ fn release_is_paced_in_order_and_complete() {
 }
 
 #[test]
+fn a_release_that_finds_no_frame_costs_nothing_of_the_turn() {
+    let mut bench = cold_bench(cold_service());
+    for port in 0..200 {
+        bench.deliver_and_run(WAN, &syn(("10.9.9.9", 1000 + port), VIP, 1));
+    }
+    while bench.net.deliver(WAN, 0, &client_udp(CLIENT, ("198.51.100.7", 9), b"")) {
+        bench.run();
+    }
+    bench.make_ready(0);
+    for _ in 0..100 {
+        bench.workers[0].poll();
+    }
+    assert_eq!(bench.fates().released, 0, "the pool is empty");
+    bench.sent(LAN);
+    bench.run();
+    assert_eq!(bench.sent(LAN).len(), 64);
+    bench.check_laws();
+}
+
+#[test]
 fn a_service_can_hold_its_share_and_no_more() {
     let mut bench = cold_bench(Service { hold_packets_max: 4, ..cold_service() });
     for port in 0..6 {

@@ -55,6 +55,7 @@ fn vlans_are_taken_off_and_put_on() {
 #[test]
 fn every_refusal_has_its_name() {
     let mut bench = Bench::new(1);
+    bench.set_service(0, fixed_service());
     let good = client_udp(CLIENT, ("198.51.100.7", 9), b"payload");
     let with = |change: &dyn Fn(&mut Vec<u8>)| {
         let mut bytes = good.clone();
@@ -96,6 +97,22 @@ fn every_refusal_has_its_name() {
                 resum(b)
             }),
         ),
+        (NodeId::Classify, "bad-source", client_udp(("0.0.0.0", 9), ("198.51.100.7", 9), b"")),
+        (NodeId::Classify, "bad-source", client_udp(("239.1.1.1", 9), ("198.51.100.7", 9), b"")),
+        (NodeId::Classify, "bad-source", client_udp(("255.255.255.255", 9), ("198.51.100.7", 9), b"")),
+        (NodeId::Classify, "bad-source", client_udp(("::", 9), INSTANCE6, b"")),
+        (NodeId::Classify, "bad-source", client_udp(("::1", 9), INSTANCE6, b"")),
+        (NodeId::Classify, "bad-source", client_udp(("ff02::5", 9), INSTANCE6, b"")),
+        (NodeId::Classify, "own-source", client_udp(("192.0.2.1", 9), ("198.51.100.7", 9), b"")),
+        (NodeId::Classify, "own-source", client_udp(("198.51.100.1", 9), ("192.0.2.53", 53), b"")),
+        (NodeId::Classify, "own-source", syn(VIP6, ("2001:db8::1", 80), 1)),
+        (NodeId::Classify, "mapped-address", client_udp(("::ffff:10.0.0.1", 9), INSTANCE6, b"")),
+        (NodeId::Classify, "mapped-address", syn(CLIENT6, ("::ffff:203.0.113.10", 80), 1)),
+        (NodeId::Transit, "link-local", client_udp(("169.254.7.7", 9), ("198.51.100.7", 9), b"")),
+        (NodeId::Transit, "link-local", client_udp(CLIENT, ("169.254.7.7", 9), b"")),
+        (NodeId::Transit, "link-local", client_udp(("fe80::7", 9), INSTANCE6, b"")),
+        (NodeId::Transit, "link-local", client_udp(CLIENT6, ("febf::7", 9), b"")),
+        (NodeId::Transit, "link-local", syn(("fe80::7", 9), VIP6, 1)),
         (NodeId::Classify, "multicast", with(&|b| b[..6].copy_from_slice(&[1, 0, 0x5e, 0, 0, 1]))),
         (NodeId::Classify, "no-such-port", client_udp(CLIENT, ("203.0.113.10", 9), b"")),
         (

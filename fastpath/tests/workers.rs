@@ -2,9 +2,13 @@
 
 mod common;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use common::frames::*;
 use common::*;
 use millrace_fastpath::driver::PortId;
+use millrace_fastpath::queue::PARCELS_MAX;
+use millrace_fastpath::tables::InterfaceId;
 use millrace_fastpath::tables::services::*;
 use smoltcp::wire::TcpControl;
 
@@ -88,6 +92,56 @@ fn a_full_ring_is_counted_and_empties_again() {
     bench.run();
     sent += bench.sent(LAN).len();
     assert_eq!(sent as u64 + behind, 4000);
+    bench.check_laws();
+}
+
+/// Waits for another thread to have done something.
+fn until(what: impl Fn() -> bool) {
+    while !what() {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn what_is_on_the_rings_when_the_workers_stop_still_leaves() {
+    let mut bench = Bench::new(2);
+    bench.set_service(0, fixed_service());
+    let (shared, net) = (bench.shared.clone(), bench.net.clone());
+    let fates = |worker: usize| &shared.workers[worker].counters.fates;
+    let (first, second) = (AtomicBool::new(false), AtomicBool::new(true));
+    let mut workers = bench.workers.drain(..);
+    let (receiver, owner) = (workers.next().unwrap(), workers.next().unwrap());
+    std::thread::scope(|scope| {
+        scope.spawn(|| receiver.run(&first));
+        until(|| fates(0).polls.get() > 0);
+        // The other is told to stop at once, and ends only when nothing can come from the first any more.
+        scope.spawn(|| owner.run(&second));
+        for round in 1..=10 {
+            for port in 0..100 {
+                assert!(net.deliver(WAN, 0, &syn(("10.9.9.9", 1000 * round + port), VIP, 1)));
+            }
+            until(|| fates(0).received.get() == 100 * u64::from(round));
+        }
+        first.store(true, Ordering::Relaxed);
+    });
+    drop(workers);
+    assert!(fates(0).handed_out.get() > 300, "about half of the flows are the other's");
+    assert_eq!(bench.sent(LAN).len(), 1000);
+    bench.check_laws();
+}
+
+#[test]
+fn what_the_slowpath_has_sent_when_the_workers_stop_still_leaves() {
+    let mut bench = Bench::new(1);
+    let queues = &bench.shared.workers[0].queues;
+    for _ in 0..PARCELS_MAX {
+        let mut parcel = queues.injects_empty.pop().unwrap();
+        assert!(parcel.fill(&[0; 60]));
+        parcel.interface = InterfaceId(1);
+        queues.injects.push(parcel).unwrap();
+    }
+    bench.workers.remove(0).run(&AtomicBool::new(true));
+    assert_eq!(bench.sent(LAN).len(), PARCELS_MAX);
     bench.check_laws();
 }
 

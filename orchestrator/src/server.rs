@@ -9,20 +9,22 @@
 //! The owner never waits for anybody: a queue that is full ends its stream, and who comes again is told all.
 
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_orchestrator_api::convert::{FromAppliance, from_appliance, from_node};
 use millrace_orchestrator_api::link::LINK_QUEUE_MAX;
 use millrace_orchestrator_api::proto;
 use millrace_orchestrator_api::proto::orchestrator_server::{Orchestrator as Api, OrchestratorServer};
-use millrace_orchestrator_api::tls::{TlsError, TlsFiles, check_plaintext};
-use millrace_orchestrator_api::{Generation, MemoryLink, memory_link};
+use millrace_orchestrator_api::tls::{TlsError, TlsFiles, check_plaintext, is_certificate_for};
+use millrace_orchestrator_api::{Generation, MemoryLink, NodeUp, memory_link};
 use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::CertificateDer;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
@@ -86,7 +88,7 @@ impl Orchestrator {
         let _runtime = handle.enter();
         let listener = tokio::net::TcpListener::from_std(listener).map_err(bound)?;
         let (inputs, owner) = spawn_owner(handle, config);
-        let service = OrchestratorServer::new(Streams { inputs: inputs.clone() });
+        let service = OrchestratorServer::new(Streams { inputs: inputs.clone(), tls: listen.tls.is_some() });
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let serve = handle.spawn(async move {
             if let Err(error) = server.add_service(service).serve_with_incoming(incoming).await {
@@ -138,6 +140,7 @@ impl Drop for Orchestrator {
 /// The two calls.
 struct Streams {
     inputs: Inputs,
+    tls: bool,
 }
 
 #[tonic::async_trait]
@@ -168,14 +171,36 @@ impl Api for Streams {
     ) -> Result<Response<Self::ServeStream>, Status> {
         let (queue, outgoing) = mpsc::channel(LINK_QUEUE_MAX);
         let inputs = self.inputs.clone();
+        let identity = if self.tls { Identity::Certificate(request.peer_certs()) } else { Identity::Claimed };
         tokio::spawn(async move {
             let mut incoming = request.into_inner();
-            if let Err(status) = read_node(&inputs, &mut incoming, &queue).await {
+            if let Err(status) = read_node(&inputs, &mut incoming, &queue, &identity).await {
                 warn!("a serving node's stream has ended: {}", status.message());
                 let _ = queue.try_send(Err(status));
             }
         });
         Ok(Response::new(ReceiverStream::new(outgoing)))
+    }
+}
+
+/// How a serving node's name is known.
+enum Identity {
+    /// Plaintext: the node says so.
+    Claimed,
+    /// By its certificate, the first of the chain.
+    Certificate(Option<Arc<Vec<CertificateDer<'static>>>>),
+}
+
+impl Identity {
+    /// Whether the node may register under this name.
+    fn may_be(&self, name: &str) -> bool {
+        match self {
+            Identity::Claimed => true,
+            Identity::Certificate(chain) => chain
+                .as_ref()
+                .and_then(|chain| chain.first())
+                .is_some_and(|certificate| is_certificate_for(certificate, name)),
+        }
     }
 }
 
@@ -220,6 +245,7 @@ async fn read_node(
     inputs: &Inputs,
     incoming: &mut Streaming<proto::NodeMessage>,
     queue: &ToNode,
+    identity: &Identity,
 ) -> Result<(), Status> {
     let session = inputs.node_session();
     if !inputs.send(Input::NodeUp { session, queue: queue.clone() }).await {
@@ -228,6 +254,14 @@ async fn read_node(
     let ended = async {
         while let Some(message) = next(incoming).await? {
             let up = from_node(message).map_err(broken)?;
+            if let NodeUp::Hello(hello) = &up
+                && !identity.may_be(&hello.name)
+            {
+                return Err(Status::permission_denied(format!(
+                    "the certificate isn't for serving node {:?}",
+                    hello.name
+                )));
+            }
             if !inputs.send(Input::NodeSays { session, up }).await {
                 return Err(gone());
             }

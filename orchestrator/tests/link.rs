@@ -9,9 +9,12 @@ use millrace_orchestrator::config::{Config, FunctionConfig, NodeConfig, Pattern,
 use millrace_orchestrator::server::{Listen, Orchestrator, ServeError};
 use millrace_orchestrator_api::client::{GrpcLink, LinkSettings};
 use millrace_orchestrator_api::convert::{FromAppliance, from_appliance};
+use millrace_orchestrator_api::proto::orchestrator_client::OrchestratorClient;
 use millrace_orchestrator_api::proto::orchestrator_server::{Orchestrator as Api, OrchestratorServer};
-use millrace_orchestrator_api::tls::{TlsError, TlsFiles};
-use millrace_orchestrator_api::{Down, FirstPacket, Link, LinkState, MacAddress, Trigger, Up, proto};
+use millrace_orchestrator_api::tls::{self, TlsError, TlsFiles};
+use millrace_orchestrator_api::{
+    Down, FirstPacket, Link, LinkState, MacAddress, NodeHello, NodeKind, NodeUp, Trigger, Up, proto,
+};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -19,7 +22,7 @@ use tokio::time::{Instant, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 /// Far longer than anything here takes on a busy machine.
 const LONG: Duration = Duration::from_secs(60);
@@ -35,7 +38,7 @@ fn config() -> Config {
             pattern: Pattern::Pack,
         }],
         vec![ServiceConfig { name: "hello".to_owned(), function: "hello".to_owned(), port: 0 }],
-        vec![NodeConfig { name: "fn1".to_owned(), address: None }],
+        ["fn1", "localhost"].map(|name| NodeConfig { name: name.to_owned(), address: None }).to_vec(),
     )
     .unwrap()
 }
@@ -297,6 +300,45 @@ async fn only_certificates_of_the_authority_get_in() {
         assert_eq!(link.state(), LinkState::Down);
         assert_eq!(link.receive(), None);
     }
+}
+
+/// Registers a serving node under a name, and goes. An error is the orchestrator's refusal.
+async fn register(endpoint: &str, tls: Option<&TlsFiles>, name: &str) -> Result<(), Status> {
+    let channel = tls::endpoint(endpoint, tls, false).unwrap().connect().await.unwrap();
+    let (says, outgoing) = mpsc::channel(4);
+    let hello = NodeUp::Hello(NodeHello {
+        name: name.to_owned(),
+        kind: NodeKind::Wasm,
+        version: "0".to_owned(),
+        ipv4_address: Some(Ipv4Addr::LOCALHOST),
+        ipv6_address: None,
+        memory_bytes: 1 << 30,
+        instances: Vec::new(),
+    });
+    says.send(hello.into()).await.unwrap();
+    let incoming = OrchestratorClient::new(channel).serve(ReceiverStream::new(outgoing)).await?;
+    let mut incoming = incoming.into_inner();
+    drop(says);
+    match timeout(LONG, incoming.message()).await.unwrap() {
+        Ok(_) => Ok(()),
+        Err(status) => Err(status),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_serving_node_registers_under_the_name_in_its_certificate_alone() {
+    let certificates = Certificates::new();
+    let listen = |tls| Listen { address: (Ipv4Addr::LOCALHOST, 0).into(), tls, insecure: false };
+    let ours = certificates.of("ours");
+    let secured = Orchestrator::start(&Handle::current(), config(), &listen(Some(ours.clone()))).unwrap();
+    let endpoint = format!("https://{}", secured.address());
+    // The certificate is for `localhost`.
+    assert!(register(&endpoint, Some(&ours), "localhost").await.is_ok());
+    let refused = register(&endpoint, Some(&ours), "fn1").await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+    assert!(refused.message().contains("fn1"), "{refused}");
+    let plain = Orchestrator::start(&Handle::current(), config(), &listen(None)).unwrap();
+    assert!(register(&format!("http://{}", plain.address()), None, "fn1").await.is_ok(), "nobody can tell");
 }
 
 #[tokio::test]

@@ -216,7 +216,7 @@ async fn a_function_that_no_node_has_fails_with_its_reason() {
     let failure = |one: &Appliance<_>| one.view.service("broken").and_then(|one| one.failure.clone());
     appliance.until("failed", |one| failure(one).is_some()).await;
     let failure = failure(&appliance).unwrap();
-    assert_eq!(failure.sequence, 1);
+    assert_eq!(failure.notices.iter().map(|notice| notice.sequence).collect::<Vec<_>>(), [1]);
     assert!(failure.reason.contains("no function \"missing\""), "{}", failure.reason);
     node.shut_down().await;
 }

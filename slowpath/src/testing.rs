@@ -91,7 +91,7 @@ lifecycle = "ephemeral"
 
 [[service]]
 name = "hello"
-names = ["hello.fn.example."]
+names = ["hello.fn.example.", "hi.fn.example."]
 address = ["203.0.113.10", "2001:db8:f::10"]
 ports = ["tcp/80"]
 function = "hello"

@@ -57,6 +57,10 @@ drops! {
         ShortL4 => "short-l4",
         /// A source address that no sender may have.
         BadSource => "bad-source",
+        /// From one of our own addresses: forged, or come back by a loop.
+        OwnSource => "own-source",
+        /// An IPv4-mapped address in an IPv6 header: it may not be on a wire, and would pass for the IPv4 address.
+        MappedAddress => "mapped-address",
         /// Sent to a group that nobody here serves.
         Multicast => "multicast",
         /// To an address of services, but to none of their ports.
@@ -155,6 +159,12 @@ fn classify<F: Frame>(packet: &mut Packet<F>, cx: &mut Context<'_>) -> Result<Ne
     }
     if is_bad_source(meta) {
         return Err(Drop::BadSource);
+    }
+    if meta.network == Network::V6 && (meta.source.is_v4() || meta.destination.is_v4()) {
+        return Err(Drop::MappedAddress);
+    }
+    if tables.interfaces.is_ours(meta.source) {
+        return Err(Drop::OwnSource);
     }
     match tables.interfaces.local(meta.destination) {
         Some(local) => to_us(meta, local, cx),

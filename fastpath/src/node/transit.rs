@@ -15,6 +15,8 @@ drops! {
     pub enum Drop {
         /// Its time to live (hop limit) is used up.
         TtlExpired => "ttl-expired",
+        /// From or to a link-local address: it is never routed off its link (RFC 4291 §2.5.6, RFC 3927 §7).
+        LinkLocal => "link-local",
         /// No route to its destination.
         NoRoute => "no-route",
         /// The route's interface is gone.
@@ -64,6 +66,9 @@ fn forward<F: Frame>(
     }
     let tables = cx.tables;
     let destination = packet.meta.destination;
+    if packet.meta.source.is_link_local() || destination.is_link_local() {
+        return Err(Drop::LinkLocal);
+    }
     let hop = tables.routes.lookup(destination).ok_or(Drop::NoRoute)?;
     let egress = tables.interfaces.get(hop.interface).ok_or(Drop::NoInterface)?;
     if packet.meta.ip_len > egress.mtu {

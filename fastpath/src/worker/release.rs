@@ -78,14 +78,9 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         if self.holds.is_empty() { 0 } else { self.leave_holds(false) }
     }
 
-    /// Ends: everything held takes its overflow action, as far as buffers reach.
-    pub(super) fn drain(&mut self) {
-        while self.leave_holds(true) > 0 {}
-        self.shared.end_epoch(self.index);
-    }
-
+    /// The same; with `ending`, everything held must leave.
     #[inline(never)]
-    fn leave_holds(&mut self, ending: bool) -> usize {
+    pub(super) fn leave_holds(&mut self, ending: bool) -> usize {
         let now = self.clock.now();
         let mut leaving: ArrayVec<(Packet<D::Frame>, Held, Exit), BURST_MAX> = ArrayVec::new();
         let mut left_holds: ArrayVec<(ServiceId, Milestone), BURST_MAX> = ArrayVec::new();
@@ -102,6 +97,10 @@ impl<D: Driver, C: Clock> Worker<D, C> {
             while !leaving.is_full() {
                 let Some(exit) = self.exit(line, now, ending) else { break };
                 let Some((packet, held)) = self.take_out(line) else { break };
+                if exit == Exit::Released {
+                    // Not before it has a frame: one that found none waits on, and its place in the turn is the next one's.
+                    self.pacer.turn(line.service, now).released += 1;
+                }
                 left_holds.push((line.service, exit.milestone()));
                 leaving.push((packet, held, exit));
             }
@@ -150,9 +149,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
             };
             let takers = service.instances.iter().filter(takes).count().max(1) as u32;
             let share = (RELEASE_PER_MS * takers).div_ceil(self.shared.workers.len() as u32);
-            let turn = self.pacer.turn(id, now);
-            if turn.released < share {
-                turn.released += 1;
+            if self.pacer.turn(id, now).released < share {
                 return Some(Exit::Released);
             }
             return expires.then_some(Exit::Expired);

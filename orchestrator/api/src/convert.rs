@@ -6,8 +6,8 @@ use thiserror::Error;
 
 use crate::message::{
     Delta, DnsQuestion, Down, FirstPacket, Generation, Idle, Instance, InstanceId, InstanceState,
-    InstanceStatus, MacAddress, NodeDown, NodeHello, NodeKind, NodeUp, ServiceFailure, ServicePlacement,
-    Snapshot, Start, Stop, Trigger, Up,
+    InstanceStatus, MacAddress, NodeDown, NodeHello, NodeKind, NodeUp, NoticeId, ServiceFailure,
+    ServicePlacement, Snapshot, Start, Stop, Trigger, Up,
 };
 use crate::proto;
 use crate::proto::appliance_message::Message as UpWire;
@@ -212,7 +212,7 @@ impl From<FirstPacket> for proto::FirstPacket {
             flow_label: notice.flow_label,
             dns: notice
                 .dns
-                .map(|DnsQuestion { name, kind }| proto::DnsQuestion { name, r#type: u32::from(kind) }),
+                .map(|DnsQuestion { names, kind }| proto::DnsQuestion { names, r#type: u32::from(kind) }),
             workload: Some(proto::WorkloadHint { function_class: notice.function_class }),
         }
     }
@@ -220,10 +220,13 @@ impl From<FirstPacket> for proto::FirstPacket {
 
 impl From<ServicePlacement> for proto::ServicePlacement {
     fn from(placement: ServicePlacement) -> Self {
-        let failure = placement.failure.map(|ServiceFailure { sequence, reason }| proto::ServiceFailure {
+        let failure = placement.failure.map(|ServiceFailure { notices, reason }| proto::ServiceFailure {
             service: placement.service.clone(),
-            sequence,
             reason,
+            notices: notices
+                .into_iter()
+                .map(|NoticeId { site, boot, sequence }| proto::NoticeId { site, boot, sequence })
+                .collect(),
         });
         proto::ServicePlacement {
             service: placement.service,
@@ -292,7 +295,7 @@ fn first_packet(notice: proto::FirstPacket) -> Result<FirstPacket, WireError> {
     let dns = match notice.dns {
         None => None,
         Some(question) => Some(DnsQuestion {
-            name: checked("DnsQuestion.name", question.name)?,
+            names: all(question.names, |name| checked("DnsQuestion.names", name))?,
             kind: narrow("DnsQuestion.type", question.r#type)?,
         }),
     };
@@ -335,11 +338,15 @@ fn placement(placement: proto::ServicePlacement) -> Result<ServicePlacement, Wir
         failure: match placement.failure {
             None => None,
             Some(failure) => Some(ServiceFailure {
-                sequence: failure.sequence,
+                notices: all(failure.notices, notice_id)?,
                 reason: checked("ServiceFailure.reason", failure.reason)?,
             }),
         },
     })
+}
+
+fn notice_id(id: proto::NoticeId) -> Result<NoticeId, WireError> {
+    Ok(NoticeId { site: checked("NoticeId.site", id.site)?, boot: id.boot, sequence: id.sequence })
 }
 
 fn instance(instance: proto::Instance) -> Result<Instance, WireError> {
@@ -483,7 +490,10 @@ mod tests {
             next_header: 17,
             length_bytes: 80,
             flow_label: 0xf_ffff,
-            dns: Some(DnsQuestion { name: "hello.fn.example.".to_owned(), kind: 28 }),
+            dns: Some(DnsQuestion {
+                names: vec!["hello.fn.example.".to_owned(), "hi.fn.example.".to_owned()],
+                kind: 28,
+            }),
             function_class: "hello".to_owned(),
         }
     }
@@ -533,7 +543,10 @@ mod tests {
                     port: 8080,
                     weight: 1,
                 }],
-                failure: Some(ServiceFailure { sequence: 3, reason: "no room".to_owned() }),
+                failure: Some(ServiceFailure {
+                    notices: vec![NoticeId { site: "edge-42".to_owned(), boot: 7, sequence: 3 }],
+                    reason: "no room".to_owned(),
+                }),
             }],
         });
         assert_eq!(from_orchestrator(down.clone().into()), Ok(Some(down)));

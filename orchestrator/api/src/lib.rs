@@ -40,7 +40,7 @@ pub mod view;
 pub use link::{Link, LinkError, LinkState, MemoryLink, OrchestratorEnd, memory_link};
 pub use message::{
     Delta, DnsQuestion, Down, FirstPacket, Generation, Idle, Instance, InstanceId, InstanceState,
-    InstanceStatus, MacAddress, NodeDown, NodeHello, NodeKind, NodeUp, ServiceFailure, ServicePlacement,
-    Snapshot, Start, Stop, Trigger, Up,
+    InstanceStatus, MacAddress, NodeDown, NodeHello, NodeKind, NodeUp, NoticeId, ServiceFailure,
+    ServicePlacement, Snapshot, Start, Stop, Trigger, Up,
 };
 pub use view::{Gap, View};

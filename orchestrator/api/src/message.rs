@@ -114,8 +114,9 @@ pub enum Trigger {
 /// The question of a DNS trigger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DnsQuestion {
-    /// Presentation form, lower case, with the final dot.
-    pub name: String,
+    /// The service's names, one of which was asked for: presentation form, lower case, with the final dot. Which one it
+    /// was makes no difference to what is started.
+    pub names: Vec<String>,
     /// The type's number (RFC 1035 section 3.2.2).
     pub kind: u16,
 }
@@ -197,10 +198,30 @@ pub enum InstanceState {
 /// A wake that came to nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceFailure {
-    /// The sequence of the notice that asked; zero when none did.
-    pub sequence: u64,
+    /// The notices that it was for: of each boot the last one that joined it. None when no notice asked.
+    pub notices: Vec<NoticeId>,
     /// Why, for the operator.
     pub reason: String,
+}
+
+impl ServiceFailure {
+    /// Whether it is the end of what this notice began: it lists the notice, or a later one of the same boot, which
+    /// joined the same wake. A failure from before the notice does neither.
+    #[must_use]
+    pub fn answers(&self, site: &str, boot: u64, sequence: u64) -> bool {
+        self.notices.iter().any(|one| one.site == site && one.boot == boot && one.sequence >= sequence)
+    }
+}
+
+/// Names a notice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoticeId {
+    /// [`FirstPacket::site`].
+    pub site: String,
+    /// [`FirstPacket::boot`].
+    pub boot: u64,
+    /// [`FirstPacket::sequence`].
+    pub sequence: u64,
 }
 
 /// From a serving node to the orchestrator.

@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Once;
 use std::time::Duration;
 
+use rustls::client::verify_server_name;
+use rustls::pki_types::{CertificateDer, DnsName, ServerName};
+use rustls::server::ParsedCertificate;
 use thiserror::Error;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity, ServerTlsConfig};
 
@@ -53,6 +56,15 @@ impl TlsFiles {
 /// The address is not loopback, there is no TLS, and `insecure` doesn't allow that.
 pub fn check_plaintext(address: SocketAddr, tls: bool, insecure: bool) -> Result<(), TlsError> {
     if tls || insecure || address.ip().is_loopback() { Ok(()) } else { Err(TlsError::Plaintext(address)) }
+}
+
+/// Whether a certificate (DER) is for this name: one of its subject alternative names, as DNS name (RFC 5280
+/// §4.2.1.6).
+#[must_use]
+pub fn is_certificate_for(certificate: &[u8], name: &str) -> bool {
+    let Ok(name) = DnsName::try_from(name) else { return false };
+    ParsedCertificate::try_from(&CertificateDer::from(certificate))
+        .is_ok_and(|parsed| verify_server_name(&parsed, &ServerName::DnsName(name)).is_ok())
 }
 
 /// Where an appliance or a serving node finds its orchestrator.

@@ -87,7 +87,12 @@ impl View {
                 None => digest.number(0),
                 Some(failure) => {
                     digest.number(1);
-                    digest.number(failure.sequence);
+                    digest.number(failure.notices.len() as u64);
+                    for notice in &failure.notices {
+                        digest.text(&notice.site);
+                        digest.number(notice.boot);
+                        digest.number(notice.sequence);
+                    }
                     digest.text(&failure.reason);
                 }
             }
@@ -176,7 +181,7 @@ mod tests {
         view.replace(Snapshot { generation: Generation(5), services: vec![placement("a")] });
         let before = view.digest();
         let mut failed = placement("a");
-        failed.failure = Some(crate::ServiceFailure { sequence: 1, reason: "no room".to_owned() });
+        failed.failure = Some(crate::ServiceFailure { notices: Vec::new(), reason: "no room".to_owned() });
         view.apply(Delta { from: Generation(5), to: Generation(5), changes: vec![failed] }).unwrap();
         assert_ne!(view.digest(), before);
     }

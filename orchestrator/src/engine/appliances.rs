@@ -2,10 +2,20 @@
 
 use std::time::Duration;
 
-use millrace_orchestrator_api::{Delta, Down, FirstPacket, Generation, Idle, Up};
+use millrace_orchestrator_api::{Delta, Down, FirstPacket, Generation, Idle, NoticeId, Up};
 use tracing::{debug, info, warn};
 
-use super::{Appliance, ApplianceId, Engine, Output, Phase};
+use super::{Appliance, ApplianceId, Engine, Output, Phase, Service};
+
+impl Service {
+    /// A notice becomes part of the wake that is being carried out.
+    fn join(&mut self, notice: NoticeId) {
+        match self.wake.iter_mut().find(|one| (&one.site, one.boot) == (&notice.site, notice.boot)) {
+            Some(earlier) => earlier.sequence = earlier.sequence.max(notice.sequence),
+            None => self.wake.push(notice),
+        }
+    }
+}
 
 impl Engine {
     /// An appliance has come, with this generation applied. It hears nothing before it is told all.
@@ -70,8 +80,9 @@ impl Engine {
             self.repeat(id, Some(&name));
             return;
         }
-        if pending || service.wake.is_some() {
-            service.wake.get_or_insert(sequence);
+        let notice_id = NoticeId { site: notice.site.clone(), boot: notice.boot, sequence };
+        if pending || !service.wake.is_empty() {
+            service.join(notice_id);
             debug!(site = notice.site, sequence, service = name, "a wake joins the one that is pending");
             return;
         }
@@ -94,7 +105,7 @@ impl Engine {
             return;
         }
         if let Some(service) = self.services.get_mut(&name) {
-            service.wake = Some(sequence);
+            service.join(notice_id);
         }
         self.reconcile(&name, now);
     }
@@ -125,7 +136,7 @@ impl Engine {
         }
         service.idle.clear();
         service.desired = min;
-        service.wake = None;
+        service.wake.clear();
         self.reconcile(&idle.service, now);
         self.flush();
         self.drained(now);

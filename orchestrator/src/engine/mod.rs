@@ -26,8 +26,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use millrace_orchestrator_api::{
-    Delta, Down, Generation, Instance, InstanceId, InstanceState, NodeDown, ServiceFailure, ServicePlacement,
-    Snapshot, View,
+    Delta, Down, Generation, Instance, InstanceId, InstanceState, NodeDown, NoticeId, ServiceFailure,
+    ServicePlacement, Snapshot, View,
 };
 use thiserror::Error;
 
@@ -101,8 +101,8 @@ pub struct NodeSession(pub u64);
 struct Service {
     /// How many instances it shall have.
     desired: u32,
-    /// The wake that is being carried out.
-    wake: Option<u64>,
+    /// The notices of the wake that is being carried out: of each boot the last one. None when there is no wake.
+    wake: Vec<NoticeId>,
     /// Starts that failed since the wake.
     attempts: u32,
     /// Nodes they failed on.
@@ -112,6 +112,8 @@ struct Service {
     homeless: Option<Duration>,
     /// No start before this.
     not_before: Option<Duration>,
+    /// How often in a row all attempts failed.
+    given_up: u32,
     /// Appliances that have said it is idle since its last wake.
     idle: BTreeSet<ApplianceId>,
     /// The generation that changed it last.
@@ -388,8 +390,11 @@ pub const READY_WAIT_MAX: Duration = Duration::from_secs(60);
 /// A wake waits this long for a node with room, so that one that just reconnects can take it.
 pub const HOMELESS_MAX: Duration = Duration::from_secs(1);
 
-/// After the last attempt failed, a minimum of instances is tried again this much later.
+/// After the last attempt failed, a minimum of instances is tried again this much later; twice as long each time.
 pub const FAILURE_REST: Duration = Duration::from_secs(5);
+
+/// The longest of these rests. What is missing may also come with a node that registers: then it is tried at once.
+pub const FAILURE_REST_MAX: Duration = Duration::from_secs(300);
 
 /// An appliance that hasn't applied a draining by then doesn't hold it up.
 pub const DRAIN_APPLY_MAX: Duration = Duration::from_secs(1);

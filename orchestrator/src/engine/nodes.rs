@@ -72,6 +72,7 @@ impl Engine {
             instances = hello.instances.len(),
             "a serving node has registered"
         );
+        self.hope();
         // What it doesn't list is gone; losing the node has already counted that as lost.
         let listed: Vec<InstanceId> = hello
             .instances

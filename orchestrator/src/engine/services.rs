@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use millrace_orchestrator_api::{InstanceId, NodeDown, ServiceFailure, Start, Stop};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::place::{Candidate, choose};
 use super::{
-    DRAIN_APPLY_MAX, Engine, FAILURE_REST, HOMELESS_MAX, Output, Phase, READY_WAIT_MAX, Record,
-    START_ATTEMPTS_MAX, START_WAIT_MAX, STOP_CONFIRM_MAX,
+    DRAIN_APPLY_MAX, Engine, FAILURE_REST, FAILURE_REST_MAX, HOMELESS_MAX, Output, Phase, READY_WAIT_MAX,
+    Record, START_ATTEMPTS_MAX, START_WAIT_MAX, STOP_CONFIRM_MAX,
 };
 
 impl Engine {
@@ -98,8 +98,12 @@ impl Engine {
 
     /// A start came to nothing: tries again, elsewhere if it can, or gives the wake up.
     pub(super) fn start_failed(&mut self, name: &str, node: &str, reason: &str, now: Duration) {
-        warn!(service = name, node, reason, "a start failed");
         let Some(service) = self.services.get_mut(name) else { return };
+        if service.given_up == 0 {
+            warn!(service = name, node, reason, "a start failed");
+        } else {
+            debug!(service = name, node, reason, "a start failed, as before");
+        }
         service.attempts += 1;
         service.avoid.insert(node.to_owned());
         if service.attempts >= START_ATTEMPTS_MAX {
@@ -114,27 +118,38 @@ impl Engine {
         let min = function.instances_min;
         let live = self.live(name) as u32;
         let Some(service) = self.services.get_mut(name) else { return };
-        let sequence = service.wake.take().unwrap_or(0);
-        if service.failure.as_ref().is_none_or(|known| known.sequence != sequence || known.reason != reason) {
-            error!(service = name, sequence, reason, "a wake came to nothing");
+        let failure =
+            ServiceFailure { notices: std::mem::take(&mut service.wake), reason: reason.to_owned() };
+        if service.failure.as_ref() != Some(&failure) {
+            error!(service = name, notices = failure.notices.len(), reason, "a wake came to nothing");
         }
-        service.failure = Some(ServiceFailure { sequence, reason: reason.to_owned() });
+        service.failure = Some(failure);
         service.desired = live.max(min);
         service.attempts = 0;
         service.avoid.clear();
         service.homeless = None;
-        service.not_before = Some(now + FAILURE_REST);
+        service.not_before = Some(now + rest(service.given_up));
+        service.given_up = service.given_up.saturating_add(1);
         self.dirty.insert(name.to_owned());
     }
 
     /// An instance answers: whatever was wrong before is over.
     pub(super) fn became_ready(&mut self, name: &str) {
         let Some(service) = self.services.get_mut(name) else { return };
-        service.wake = None;
+        service.wake.clear();
         service.attempts = 0;
         service.avoid.clear();
         service.failure = None;
         service.not_before = None;
+        service.given_up = 0;
+    }
+
+    /// A node has registered: what was given up may succeed there.
+    pub(super) fn hope(&mut self) {
+        for service in self.services.values_mut().filter(|service| service.given_up > 0) {
+            service.given_up = 0;
+            service.not_before = None;
+        }
     }
 
     /// An instance that had been ready is gone. The next first packet brings another; a minimum is kept up, but not
@@ -256,4 +271,9 @@ impl Engine {
             }
         }
     }
+}
+
+/// How long a service rests after all attempts failed, `given_up` times before.
+fn rest(given_up: u32) -> Duration {
+    FAILURE_REST.saturating_mul(1u32.checked_shl(given_up).unwrap_or(u32::MAX)).min(FAILURE_REST_MAX)
 }

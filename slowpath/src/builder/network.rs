@@ -82,9 +82,9 @@ pub(crate) fn link_local(mac: Mac) -> Addr {
     Addr::v6([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
 }
 
-/// Whether the address means something on one link only (RFC 4291 §2.5.6).
+/// Whether it is an IPv6 address of every link (RFC 4291 §2.5.6).
 pub(crate) fn is_link_local(addr: Addr) -> bool {
-    addr.0 >> 118 == 0xfe80 >> 6
+    !addr.is_v4() && addr.is_link_local()
 }
 
 /// Addresses that belong to no interface: those of services, and those that DNS listens at. They are ours on all.

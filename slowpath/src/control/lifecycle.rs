@@ -6,7 +6,6 @@
 use millrace_fastpath::clock::Nanos;
 use millrace_fastpath::slots::{Phase, ServiceSlot, WakeId};
 use millrace_fastpath::tables::Generation;
-use millrace_orchestrator_api::ServiceFailure;
 
 /// A notice that the link has taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +34,6 @@ pub(super) struct Lifecycle {
     pub(super) notice: Option<Notice>,
     /// It has an instance that serves, and waits for tables and neighbours.
     pub(super) readying: Option<Readying>,
-    /// The last failure that the orchestrator told of.
-    pub(super) failure: Option<ServiceFailure>,
     /// When it became ready, or was reported idle to no avail.
     pub(super) busy_since: Nanos,
     /// When it was reported idle.
@@ -66,7 +63,7 @@ impl Lifecycle {
     /// It serves.
     pub(super) fn ready(&mut self, slot: &ServiceSlot, now: Nanos) {
         slot.set_phase(Phase::Ready);
-        *self = Self { busy_since: now, failure: self.failure.take(), ..Self::default() };
+        *self = Self { busy_since: now, ..Self::default() };
     }
 
     /// Nothing of it serves any more.

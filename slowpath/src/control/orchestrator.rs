@@ -87,7 +87,7 @@ impl<L: Link> Orchestrator<L> {
         }
     }
 
-    /// Whether services can be woken: the link is there, and the view is in step.
+    /// Whether the link is there and the view in step, so that what isn't in the view can be taken for cold.
     pub(super) fn is_in_step(&self) -> bool {
         self.state == LinkState::Up && self.in_step
     }

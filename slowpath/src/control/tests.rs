@@ -1,7 +1,11 @@
-use millrace_fastpath::event::Milestone;
+use std::sync::Arc;
+
+use millrace_fastpath::event::{Milestone, PacketFields, Trigger};
+use millrace_fastpath::queue::Punt;
+use millrace_fastpath::slots::WakeId;
 use millrace_orchestrator_api::{
-    Delta, Down, FirstPacket, Generation as Placed, Idle, Instance, InstanceId, MemoryLink, OrchestratorEnd,
-    ServiceFailure, Snapshot, Up, memory_link,
+    Delta, Down, FirstPacket, Generation as Placed, Idle, Instance, InstanceId, InstanceState, MemoryLink,
+    NoticeId, OrchestratorEnd, ServiceFailure, ServicePlacement, Snapshot, Up, memory_link,
 };
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr,
@@ -178,6 +182,11 @@ fn placement(instances: Vec<Instance>, failure: Option<ServiceFailure>) -> Servi
     ServicePlacement { service: "hello".into(), instances, failure }
 }
 
+fn failure(sequence: u64) -> ServiceFailure {
+    let notice = NoticeId { site: "edge-42".into(), boot: 7, sequence };
+    ServiceFailure { notices: vec![notice], reason: "no room".into() }
+}
+
 fn arp_reply(of: &str, mac: [u8; 6]) -> Vec<u8> {
     let arp = ArpRepr::EthernetIpv4 {
         operation: ArpOperation::Reply,
@@ -223,7 +232,9 @@ fn a_first_packet_is_handed_over_before_its_slot_says_so() {
     assert_eq!((notice.site.as_str(), notice.boot, notice.sequence), ("edge-42", 7, 1));
     assert_eq!((notice.service.as_str(), notice.function_class.as_str()), ("hello", "hello"));
     assert_eq!((notice.ingress_port.as_str(), notice.vlan), ("wan", None));
-    assert_eq!(notice.dns.as_ref().map(|dns| (dns.name.as_str(), dns.kind)), Some(("hello.fn.example.", 28)));
+    let dns = notice.dns.as_ref().unwrap();
+    assert_eq!(dns.kind, 28);
+    assert_eq!(dns.names, ["hello.fn.example.", "hi.fn.example."], "all names lead to the one function");
     assert_eq!(bench.phase(), Phase::Waking);
 }
 
@@ -387,6 +398,27 @@ fn a_first_packet_in_the_queue_when_the_link_goes_is_called_off() {
     bench.turn();
     assert!(!bench.slot().is_handed(wake));
     assert_eq!(bench.phase(), Phase::Bypass);
+    assert_eq!(bench.shared.workers[0].wakes_returned.get(), 1, "it costs the worker nothing");
+}
+
+#[test]
+fn a_first_packet_is_handed_over_while_a_snapshot_is_under_way() {
+    let mut bench = Bench::new();
+    bench.generation += 1;
+    bench.delta(vec![], None);
+    bench.turn();
+    assert!(!bench.control.orchestrator.is_in_step());
+    let wake = bench.first_packet(0).unwrap();
+    bench.turn();
+    assert!(bench.slot().is_handed(wake));
+    assert_eq!(bench.notices().len(), 1);
+    assert_eq!(bench.control.counters().wakes_cancelled, 0);
+    bench.snapshot(vec![instance(1, InstanceState::Ready)]);
+    bench.turn();
+    bench.node_answers();
+    bench.turn();
+    bench.turn();
+    assert_eq!(bench.slot().load(), (Phase::Ready, wake));
 }
 
 #[test]
@@ -396,7 +428,7 @@ fn a_failed_wake_can_be_tried_again_until_there_were_too_many() {
         bench.first_packet(0).expect("cold");
         bench.turn();
         let sequence = bench.notices()[0].sequence;
-        bench.delta(vec![], Some(ServiceFailure { sequence, reason: "no room".into() }));
+        bench.delta(vec![], Some(failure(sequence)));
         bench.turn();
         let expected = if strike < STRIKES_MAX { Phase::Cold } else { Phase::Quarantined };
         assert_eq!(bench.phase(), expected, "strike {strike}");
@@ -410,14 +442,35 @@ fn a_failed_wake_can_be_tried_again_until_there_were_too_many() {
 #[test]
 fn an_old_failure_does_not_end_a_new_wake() {
     let mut bench = Bench::new();
-    let failure = ServiceFailure { sequence: 0, reason: "no room".into() };
-    bench.delta(vec![], Some(failure.clone()));
+    bench.delta(vec![], Some(ServiceFailure { notices: vec![], reason: "no room".into() }));
     bench.turn();
     bench.first_packet(0).unwrap();
     bench.turn();
-    bench.delta(vec![], Some(failure));
+    bench.delta(vec![], Some(ServiceFailure { notices: vec![], reason: "still no room".into() }));
     bench.turn();
     assert_eq!(bench.phase(), Phase::Waking);
+}
+
+#[test]
+fn a_late_failure_ends_only_the_wake_whose_notice_it_answers() {
+    let mut bench = Bench::new();
+    bench.first_packet(0).unwrap();
+    bench.turn();
+    bench.turn_at(10_000);
+    assert_eq!(bench.phase(), Phase::Cold, "given up here, not yet there");
+    let wake = bench.first_packet(0).unwrap();
+    bench.turn();
+    bench.delta(vec![], Some(failure(1)));
+    bench.turn();
+    assert_eq!(bench.slot().load(), (Phase::Waking, wake), "of the first wake");
+    let foreign = NoticeId { site: "edge-7".into(), boot: 7, sequence: 2 };
+    bench.delta(vec![], Some(ServiceFailure { notices: vec![foreign], reason: "no room".into() }));
+    bench.turn();
+    assert_eq!(bench.slot().load(), (Phase::Waking, wake), "of another site's");
+    bench.delta(vec![], Some(failure(2)));
+    bench.turn();
+    assert_eq!(bench.slot().load(), (Phase::Cold, wake));
+    assert_eq!(bench.control.counters().wakes_failed, 2);
 }
 
 #[test]

@@ -7,7 +7,8 @@ use smoltcp::wire::{
 use millrace_fastpath::addr::Addr;
 use millrace_fastpath::tables::interfaces::Mac;
 
-use super::{BROADCAST, Message, is_station};
+use super::heard::is_station;
+use super::{BROADCAST, Message};
 
 /// Reads an ARP packet; `None` for what isn't one that a station may send.
 pub(super) fn parse(payload: &[u8]) -> Option<Message> {

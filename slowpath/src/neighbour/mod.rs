@@ -15,7 +15,9 @@
 //! moves of neighbours that are known already. Announcements of strangers are not, so a flood of them fills nothing.
 
 mod arp;
+mod heard;
 mod nd;
+mod search;
 mod table;
 
 use std::collections::HashSet;
@@ -24,8 +26,8 @@ use millrace_fastpath::addr::Addr;
 use millrace_fastpath::clock::Nanos;
 use millrace_fastpath::tables::interfaces::{InterfaceId, Interfaces, Mac};
 
-use crate::builder::is_link_local;
 pub(crate) use nd::is_discovery;
+pub use search::REACHABLE_NANOS;
 use table::{Entry, Key, Table};
 pub use table::{PARKED_MAX, PARKED_PER_NEIGHBOUR_MAX, State};
 
@@ -282,180 +284,6 @@ impl<P> Machine<P> {
         self.len() == 0
     }
 
-    /// Somebody asks for `target`.
-    #[allow(clippy::too_many_arguments, reason = "the fields of one message")]
-    fn asked(
-        &mut self,
-        now: Nanos,
-        interface: InterfaceId,
-        sender: Option<Addr>,
-        mac: Mac,
-        mac_told: bool,
-        target: Addr,
-        out: &mut Vec<Output<P>>,
-    ) {
-        if let Some(sender) = sender
-            && self.is_conflict(interface, sender, mac)
-        {
-            return self.conflict(now, interface, sender, mac, out);
-        }
-        if !self.is_ours(interface, target) || !is_station(mac) {
-            return;
-        }
-        self.counters.answered += 1;
-        let ours = self.links[interface.index()].mac;
-        let answer = match (target.is_v4(), sender) {
-            (true, sender) => arp::reply(target, ours, sender.unwrap_or(Addr::v4([0; 4])), mac),
-            (false, sender) => nd::advertisement(target, ours, sender.map(|sender| (sender, mac))),
-        };
-        out.push(Output::Send(interface, answer));
-        // Who asks for us is about to be answered, so it is worth knowing, if it can be here at all.
-        let Some(sender) = sender.filter(|sender| mac_told && self.is_on_link(interface, *sender)) else {
-            return;
-        };
-        let key = (interface, sender);
-        if self.table.get(key).is_some() {
-            return self.confirm(now, key, mac, out);
-        }
-        let (passive, oldest) = self.table.oldest(Entry::is_passive);
-        if passive * PASSIVE_SHARE >= self.neighbours_max
-            && let Some(oldest) = oldest
-        {
-            self.forget(oldest, out);
-        }
-        if self.insert(key, Entry::new(State::Reachable, None, now), out) {
-            self.confirm(now, key, mac, out);
-        }
-    }
-
-    /// Somebody says where a neighbour is (RFC 4861 §7.2.5; an ARP reply overrides).
-    fn told(
-        &mut self,
-        now: Nanos,
-        key: Key,
-        mac: Option<Mac>,
-        solicited: bool,
-        overrides: bool,
-        out: &mut Vec<Output<P>>,
-    ) {
-        if let Some(mac) = mac
-            && self.is_conflict(key.0, key.1, mac)
-        {
-            return self.conflict(now, key.0, key.1, mac, out);
-        }
-        let Some(entry) = self.table.get(key) else { return };
-        let differs = entry.mac.is_some() && mac.is_some() && mac != entry.mac;
-        match entry.state {
-            State::Static => {}
-            // It may be another station's opinion: ask the one that is known.
-            State::Reachable if differs && !overrides => self.probe(now, key, out),
-            _ if differs && !overrides => {}
-            _ => {
-                let known = mac.or(entry.mac);
-                // Without an address, or without having been asked for, nothing is proven.
-                if let Some(known) = known.filter(|_| solicited || mac.is_some()) {
-                    self.confirm(now, key, known, out);
-                }
-            }
-        }
-    }
-
-    /// The neighbour is there, at `mac`.
-    fn confirm(&mut self, now: Nanos, key: Key, mac: Mac, out: &mut Vec<Output<P>>) {
-        let Some(entry) = self.table.get_mut(key) else { return };
-        if entry.state == State::Static {
-            return;
-        }
-        let news = entry.mac != Some(mac);
-        entry.mac = Some(mac);
-        entry.state = State::Reachable;
-        entry.tries = 0;
-        entry.since = now;
-        self.table.schedule(key, Some(now.plus(REACHABLE_NANOS)));
-        if news {
-            out.push(Output::Set(key.0, key.1, mac));
-        }
-        out.extend(self.table.take_parked(key).into_iter().map(|packet| Output::Release(key.0, mac, packet)));
-    }
-
-    /// An entry's time has come.
-    fn due(&mut self, now: Nanos, key: Key, out: &mut Vec<Output<P>>) {
-        let Some(entry) = self.table.get_mut(key) else { return };
-        match entry.state {
-            State::Static => {}
-            State::Reachable => self.probe(now, key, out),
-            State::Probing if entry.tries < PROBES_MAX => self.ask(now, key, out),
-            State::Probing => {
-                let kept = entry.wanted || entry.demanded;
-                entry.mac = None;
-                out.push(Output::Remove(key.0, key.1));
-                if kept {
-                    self.search(now, key, out);
-                } else {
-                    self.table.remove(key);
-                }
-            }
-            State::Incomplete if entry.tries < TRIES_MAX => self.ask(now, key, out),
-            State::Incomplete => {
-                entry.state = State::Failed;
-                entry.since = now;
-                entry.demanded = false;
-                let wanted = entry.wanted;
-                self.table.schedule(key, Some(now.plus(if wanted { RETRY_NANOS } else { FAILED_NANOS })));
-                for packet in self.table.take_parked(key) {
-                    self.discard(packet, out);
-                }
-            }
-            State::Failed if entry.wanted => self.search(now, key, out),
-            State::Failed => {
-                self.table.remove(key);
-            }
-        }
-    }
-
-    /// Begins to look for a neighbour whose address isn't known.
-    fn search(&mut self, now: Nanos, key: Key, out: &mut Vec<Output<P>>) {
-        if let Some(entry) = self.table.get_mut(key) {
-            entry.state = State::Incomplete;
-            entry.tries = 0;
-            entry.since = now;
-            self.ask(now, key, out);
-        }
-    }
-
-    /// Begins to ask a known neighbour whether it is still there.
-    fn probe(&mut self, now: Nanos, key: Key, out: &mut Vec<Output<P>>) {
-        if let Some(entry) = self.table.get_mut(key) {
-            entry.state = State::Probing;
-            entry.tries = 0;
-            self.ask(now, key, out);
-        }
-    }
-
-    /// Sends one request and sets the time for the next step.
-    fn ask(&mut self, now: Nanos, key: Key, out: &mut Vec<Output<P>>) {
-        let (interface, addr) = key;
-        let link = &self.links[interface.index()];
-        let Some(entry) = self.table.get_mut(key) else { return };
-        let from = source(link, addr);
-        out.push(Output::Send(
-            interface,
-            if addr.is_v4() {
-                arp::request(from, link.mac, addr, entry.mac)
-            } else {
-                nd::solicitation(from, link.mac, addr, entry.mac)
-            },
-        ));
-        let wait = match entry.state {
-            State::Probing => PROBE_NANOS,
-            // Twice as long each time.
-            _ => FIRST_TRY_NANOS << entry.tries.min(TRIES_MAX),
-        };
-        entry.tries += 1;
-        self.counters.asked += 1;
-        self.table.schedule(key, Some(now.plus(wait)));
-    }
-
     /// Adds an entry that a packet needs; false when there is no room.
     fn add_missing(&mut self, now: Nanos, key: Key, out: &mut Vec<Output<P>>) -> bool {
         // A scan of a whole network through us must not push out those who are there.
@@ -507,52 +335,6 @@ impl<P> Machine<P> {
         out.push(Output::Discard(packet));
     }
 
-    fn announce_due(&mut self, now: Nanos, out: &mut Vec<Output<P>>) {
-        while self.announcements.last().is_some_and(|at| *at <= now) {
-            self.announcements.pop();
-            for at in 0..self.links.len() {
-                let interface = InterfaceId(at as u16);
-                let own = self.links[at].addresses.iter().map(|(addr, _)| *addr);
-                // One that isn't on-link here is reached by routes, and nobody would ask for it.
-                let floating = self.floating.iter().copied().filter(|addr| self.is_on_link(interface, *addr));
-                let ours: Vec<Addr> = own.chain(floating).collect();
-                out.extend(ours.into_iter().map(|addr| self.announcement(interface, addr)));
-            }
-        }
-    }
-
-    fn announcement(&self, interface: InterfaceId, addr: Addr) -> Output<P> {
-        let mac = self.links[interface.index()].mac;
-        Output::Send(
-            interface,
-            if addr.is_v4() { arp::announcement(addr, mac) } else { nd::advertisement(addr, mac, None) },
-        )
-    }
-
-    /// Whether `mac` uses `addr`, which is ours.
-    fn is_conflict(&self, interface: InterfaceId, addr: Addr, mac: Mac) -> bool {
-        // Two of our ports may be on one link.
-        self.is_ours(interface, addr) && self.links.iter().all(|link| link.mac != mac)
-    }
-
-    /// Tells of a conflict, and defends the address, at most now and then (RFC 5227 §2.4 (b)).
-    fn conflict(
-        &mut self,
-        now: Nanos,
-        interface: InterfaceId,
-        addr: Addr,
-        mac: Mac,
-        out: &mut Vec<Output<P>>,
-    ) {
-        self.counters.conflicts += 1;
-        let link = &mut self.links[interface.index()];
-        if link.defended.is_none_or(|last| now.since(last) >= DEFEND_NANOS) {
-            link.defended = Some(now);
-            out.push(Output::Conflict(interface, addr, mac));
-            out.push(self.announcement(interface, addr));
-        }
-    }
-
     fn is_ours(&self, interface: InterfaceId, addr: Addr) -> bool {
         self.floating.contains(&addr)
             || self.links[interface.index()].addresses.iter().any(|(ours, _)| *ours == addr)
@@ -563,51 +345,17 @@ impl<P> Machine<P> {
     }
 }
 
-/// Our address to ask from: one on the neighbour's network, else any of its family.
-fn source(link: &Link, addr: Addr) -> Addr {
-    let like = || link.addresses.iter().map(|(ours, _)| *ours).filter(|ours| ours.is_v4() == addr.is_v4());
-    let near =
-        link.addresses.iter().find(|(ours, len)| same_network(*ours, addr, *len)).map(|(ours, _)| *ours);
-    // Without an address of our own, an ARP request says "nobody", as a probe does (RFC 5227 §1.1); for IPv6 there always
-    // is a link-local one.
-    near.or_else(|| like().find(|ours| is_link_local(*ours)))
-        .or_else(|| like().next())
-        .unwrap_or(Addr::v4([0; 4]))
-}
-
 fn same_network(ours: Addr, addr: Addr, len: u8) -> bool {
     let bits = if ours.is_v4() { 32 } else { 128 };
     ours.is_v4() == addr.is_v4() && (ours.0 ^ addr.0).checked_shr(bits - u32::from(len)).unwrap_or(0) == 0
 }
 
-/// Whether a frame can come from this address: not a group, and not nobody.
-fn is_station(mac: Mac) -> bool {
-    mac[0] & 1 == 0 && mac != [0; 6]
-}
-
 const BROADCAST: Mac = [0xff; 6];
 const MILLISECOND: u64 = 1_000_000;
-/// How long an answer is believed (REACHABLE_TIME, RFC 4861 §10).
-pub const REACHABLE_NANOS: u64 = 30_000 * MILLISECOND;
-/// Between two probes of a known neighbour (RETRANS_TIMER, RFC 4861 §10).
-const PROBE_NANOS: u64 = 1000 * MILLISECOND;
-/// Probes without answer that mean it is gone (MAX_UNICAST_SOLICIT, RFC 4861 §10).
-const PROBES_MAX: u32 = 3;
-/// After the first request for an unknown neighbour; it doubles. A held packet waits for this, so it is shorter than the
-/// second of RFC 4861.
-const FIRST_TRY_NANOS: u64 = 100 * MILLISECOND;
-/// Requests for an unknown neighbour before it has failed: after 100, 300, 700 and 1500 ms.
-const TRIES_MAX: u32 = 4;
 /// How long a neighbour that doesn't answer isn't asked again for packets.
 pub const FAILED_NANOS: u64 = 1000 * MILLISECOND;
-/// How long a wanted neighbour that doesn't answer is left alone.
-const RETRY_NANOS: u64 = 5000 * MILLISECOND;
 /// The second announcement (ANNOUNCE_INTERVAL, RFC 5227 §1.1).
 const ANNOUNCE_AGAIN_NANOS: u64 = 2000 * MILLISECOND;
-/// Between two defences of an address (DEFEND_INTERVAL, RFC 5227 §1.1).
-const DEFEND_NANOS: u64 = 10_000 * MILLISECOND;
-/// Neighbours that only asked for us may fill one in so many entries.
-const PASSIVE_SHARE: usize = 2;
 /// Neighbours that packets look for in vain may fill one in so many entries.
 const MISSING_SHARE: usize = 4;
 

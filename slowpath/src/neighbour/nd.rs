@@ -9,7 +9,8 @@ use smoltcp::wire::{
 use millrace_fastpath::addr::Addr;
 use millrace_fastpath::tables::interfaces::Mac;
 
-use super::{Message, is_station};
+use super::Message;
+use super::heard::is_station;
 
 /// All nodes on the link (RFC 4291 §2.7.1).
 const ALL_NODES: Ipv6Address = Ipv6Address::new(0xff02, 0, 0, 0, 0, 0, 0, 1);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use millrace_fastpath::node::NodeId;
+use millrace_fastpath::node::{NodeId, transit};
 use millrace_fastpath::queue::{Command, Reply};
 use millrace_fastpath::shared::Shared;
 use millrace_fastpath::tables::names::HashKey;
@@ -133,7 +133,7 @@ fn every_topic_is_answered_and_can_be_read() {
     let report: WorkersReport = serde_json::from_value(bench.show(Topic::Workers)).unwrap();
     assert_eq!((report.total.received, report.unexplained), (5, 1), "a lost frame shows");
     assert_eq!(report.workers[0].cpu, Some(3));
-    bench.shared.workers[0].counters.node(NodeId::Transit).drops[1].add(9);
+    bench.shared.workers[0].counters.node(NodeId::Transit).drops[transit::Drop::NoRoute as usize].add(9);
     let nodes: Vec<NodeRow> = serde_json::from_value(bench.show(Topic::Nodes)).unwrap();
     assert_eq!(nodes[NodeId::Transit as usize].drops["no-route"], 9);
     let services: Vec<ServiceRow> = serde_json::from_value(bench.show(Topic::Services)).unwrap();
