@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use rustix::thread::{sched_getaffinity, sched_setaffinity};
 use serde_json::Value;
 
 use crate::lab::{Host, LabError, Look, Process, command, unreadable, wait_until};
@@ -109,6 +110,24 @@ impl Appliance {
     #[must_use]
     pub fn process(&self) -> &Process {
         &self.process
+    }
+
+    /// Keeps this process, and what it starts from now on, off the CPUs of the workers, as an operator keeps other
+    /// work off them. Returns how many CPUs are left for it; nothing changes where there would be none.
+    ///
+    /// # Errors
+    /// [`LabError`] where the workers can't be asked, or the system refuses.
+    pub fn fence(&self) -> Result<usize, LabError> {
+        let workers = self.show("workers")?;
+        let theirs: Vec<u64> =
+            workers.as_array().into_iter().flatten().filter_map(|worker| worker["cpu"].as_u64()).collect();
+        let refused = |error: rustix::io::Errno| unreadable("this process's CPUs", error);
+        let mut left = sched_getaffinity(None).map_err(refused)?;
+        theirs.iter().for_each(|cpu| left.clear(*cpu as usize));
+        if left.count() > 0 {
+            sched_setaffinity(None, &left).map_err(refused)?;
+        }
+        Ok(left.count() as usize)
     }
 
     /// What `millrace show WHAT --json` says.

@@ -36,6 +36,10 @@ impl ControlThread {
         let stop = Arc::new(AtomicBool::new(false));
         let stopping = Arc::clone(&stop);
         let thread = thread::Builder::new().name("control".to_owned()).spawn(move || {
+            // Clients wait for what it does; the orchestrator's and the operator's threads beside it can wait.
+            if let Err(error) = rustix::process::setpriority_process(None, CONTROL_NICE) {
+                warn!(%error, "shares its CPUs with whatever else runs there");
+            }
             // The kernel adds 50 us to each rest otherwise, half of what a wake should cost here.
             if let Err(error) =
                 rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(TIMER_SLACK_NANOS))
@@ -63,6 +67,8 @@ impl Drop for ControlThread {
     }
 }
 
+/// The niceness of the control thread: behind the workers only.
+const CONTROL_NICE: i32 = -15;
 /// How long a turn with nothing to do is followed by rest: a tenth of the millisecond that a release may take.
 const REST: Duration = Duration::from_micros(50);
 /// How far the kernel may stretch it.
