@@ -47,8 +47,8 @@ pub(super) struct Sent {
 const PORT: PortId = PortId(0);
 /// Longer than a server that has its CPU takes for what lies in its queue.
 const QUIET: Duration = Duration::from_millis(20);
-/// Descriptors of both rings of an AF_XDP port, each with a frame, and as many again.
-const POOL_FRAMES: usize = 8191;
+/// Those in the four rings of an AF_XDP port of 2,048 each, and as many again.
+const POOL_FRAMES: usize = 16383;
 
 impl Generator {
     /// Takes `interface` of `host`, to send `frames` in turn.

@@ -191,7 +191,7 @@ fn counted(sink: &Host, counter: &str) -> Result<u64, LabError> {
 fn configuration(lab: &Lab, backend_mac: &str) -> String {
     let (address, port) = VIP;
     format!(
-        "schema_version = 1\n[site]\nname = \"bench\"\n[memory]\nframes_per_port = 8191\n\
+        "schema_version = 1\n[site]\nname = \"bench\"\n\
          [[port]]\nname = \"wan\"\ndevice = \"net_af_xdp0,iface=wan\"\naddresses = [\"192.0.2.1/24\"]\n\
          [[port]]\nname = \"lan\"\ndevice = \"net_af_xdp1,iface=lan\"\naddresses = [\"198.51.100.1/24\"]\n\
          [[neighbour]]\naddress = \"{BACKEND}\"\nmac = \"{backend_mac}\"\nport = \"lan\"\n\

@@ -44,7 +44,7 @@ fn millrace(lab: &Lab, client_mac: &str) -> Result<PathBuf, LabError> {
     };
     let records: String = (0..NAMES_COUNT).map(record).collect();
     let text = format!(
-        "schema_version = 1\n[site]\nname = \"bench\"\n[memory]\nframes_per_port = 8191\n\
+        "schema_version = 1\n[site]\nname = \"bench\"\n\
          [[port]]\nname = \"wan\"\ndevice = \"net_af_xdp0,iface=wan\"\naddresses = [\"192.0.2.1/24\"]\n\
          [[neighbour]]\naddress = \"{CLIENT}\"\nmac = \"{client_mac}\"\nport = \"wan\"\n\
          [dns]\nlisten = [\"{SERVER}\"]\n[[dns.zone]]\nname = \"fn.example.\"\nttl_seconds = 300\n\
