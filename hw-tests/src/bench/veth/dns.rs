@@ -73,7 +73,7 @@ pub(super) fn measure(setup: &Setup<'_>, report: &mut Report) -> Result<(), Benc
                 // What a load before this one left on its way is over when nothing comes any more.
                 scene.generator.settle();
                 let answers = |sent: &Sent| Ok(sent.answers);
-                let measured = Yield::take(&mut scene.generator, load, Some(process.id()), answers)?;
+                let measured = Yield::take(&mut scene.generator, load, Some(&process), answers)?;
                 eprintln!(
                     "round {}: {}",
                     round + 1,

@@ -38,7 +38,7 @@ use millrace_dpdk::Eal;
 
 use super::report::Report;
 use super::{BenchError, BenchOptions, ROUNDS_MIN};
-use crate::lab::unreadable;
+use crate::lab::{Process, unreadable};
 use cpu::CpuMeter;
 use generator::{Generator, Load, Sent};
 
@@ -46,15 +46,23 @@ use generator::{Generator, Load, Sent};
 pub(super) const PREFIX: &str = "veth";
 
 /// For each measurement, once its contender works.
-const MEASURED: Duration = Duration::from_secs(2);
+const MEASURED: Duration = Duration::from_secs(1);
+/// For each round of the node benchmarks: starts lie between two measurements here, so that they are far apart, and many
+/// short rounds see more of a machine's moods than a few long ones.
+const ROUNDS_PER_ROUND: usize = 2;
 
 /// Measures what is wanted, on a thread of its own on the first CPU.
 pub(super) fn measure(eal: &Eal, options: &BenchOptions, report: &mut Report) -> Result<(), BenchError> {
     let cores = core_affinity::get_core_ids().unwrap_or_default();
     let cpus: Vec<usize> = cores.iter().map(|core| core.id).collect();
     let (first, last) = (cpus.first().copied().unwrap_or(0), cpus.last().copied().unwrap_or(0));
-    let setup =
-        Setup { eal, binary: binary()?, rounds: options.rounds.max(ROUNDS_MIN), cpus, contender: last };
+    let setup = Setup {
+        eal,
+        binary: binary()?,
+        rounds: options.rounds.max(ROUNDS_MIN) * ROUNDS_PER_ROUND,
+        cpus,
+        contender: last,
+    };
     if !core_affinity::set_for_current(CoreId { id: first }) {
         return Err(BenchError::Pin { cpu: first });
     }
@@ -113,16 +121,19 @@ impl Yield {
     fn take(
         generator: &mut Generator,
         load: Load,
-        contender: Option<u32>,
+        contender: Option<&Process>,
         mut useful: impl FnMut(&Sent) -> Result<u64, BenchError>,
     ) -> Result<Yield, BenchError> {
-        let (family, softirqs) = (CpuMeter::of_family(contender), CpuMeter::of_softirqs()?);
+        let (family, softirqs) = (CpuMeter::of_family(contender.map(Process::id)), CpuMeter::of_softirqs()?);
         let before = useful(&Sent::default())?;
         let (family_before, softirqs_before) = (family.nanos()?, softirqs.nanos()?);
         let sent = generator.send(load);
         let contender_nanos = family.nanos()? - family_before;
         let softirq_nanos = softirqs.nanos()? - softirqs_before;
         let useful = useful(&sent)? - before;
+        if let Some(status) = contender.and_then(Process::exited) {
+            return Err(unreadable("a contender ended while it was measured", status).into());
+        }
         Ok(Yield { sent, useful, contender_nanos, softirq_nanos })
     }
 

@@ -5,9 +5,9 @@
 //!   eth0 (generator) ───── wan 192.0.2.1   lan 198.51.100.1 ───── eth0 (counted and dropped on arrival)
 //! ```
 //!
-//! The appliance's kernel has the addresses, the route and nftables' translation all the time. While a DPDK port holds an
-//! interface, its kernel sees no frame; when none does, the kernel is the contender. The sink counts translated frames and
-//! others apart: only the former are of use from those that translate.
+//! The appliance's kernel has the addresses, the route and nftables' translation all the time, but forwards only when it is
+//! the contender: then no DPDK port holds an interface. The sink counts translated frames and others apart: only the former
+//! are of use from those that translate.
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -126,10 +126,13 @@ impl Scene {
             }
         })??;
         let load = Load { time: MEASURED, per_second: None };
-        Yield::take(generator, load, process.as_ref().map(Process::id), |_| through())
+        Yield::take(generator, load, process.as_ref(), |_| through())
     }
 
     fn start(&self, setup: &Setup<'_>, contender: Contender) -> Result<Option<Process>, LabError> {
+        // Nobody else's frames may take the way through the kernel, not even while a contender starts.
+        let forward = u8::from(contender == Contender::Nftables);
+        self.appliance.sysctl(&format!("net.ipv4.ip_forward={forward}"))?;
         match contender {
             Contender::Millrace => millrace(setup, &self.appliance, &self.configuration).map(Some),
             Contender::TestpmdIo => testpmd(setup, &self.lab, &self.appliance, ["wan", "lan"]).map(Some),
@@ -154,7 +157,6 @@ fn frames(source: &Host, appliance: &Host) -> Result<Vec<Vec<u8>>, LabError> {
 fn kernel_nat(lab: &Lab, appliance: &Host, sink: &Host) -> Result<(), LabError> {
     appliance.address("wan", "192.0.2.1/24")?;
     appliance.address("lan", "198.51.100.1/24")?;
-    appliance.sysctl("net.ipv4.ip_forward=1")?;
     appliance.route("10.0.0.0/8", "192.0.2.2")?;
     let mac = sink.mac("eth0")?;
     appliance.run(&format!("ip neighbour add {BACKEND} lladdr {mac} dev lan nud permanent"))?;
