@@ -59,7 +59,8 @@ impl Generator {
         frames: Vec<Vec<u8>>,
     ) -> Result<Generator, BenchError> {
         let config = PortsConfig { workers: 1, frames_per_port: POOL_FRAMES, ..PortsConfig::default() };
-        let device = format!("net_af_xdp_{},iface={interface}", host.name());
+        // Without busy polling: a sender needn't look for answers in each of its system calls.
+        let device = format!("net_af_xdp_{},iface={interface},busy_budget=0", host.name());
         // The socket belongs to the namespace of the thread that opens it.
         let (ports, mut drivers) =
             host.enter(|| Ports::open(eal, &config, &[PortConfig::new("generator", &device)]))??;
