@@ -29,5 +29,6 @@ check: ## format, clippy, documentation, dependency directions; no warning passe
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 	$(CARGO) test --locked --workspace --test directions
 
-bench: setup ## nodes and tables against testpmd, interleaved; writes target/bench/report.json
+bench: setup ## nodes and tables against testpmd, the appliance against its peers; writes target/bench/report.json
+	$(CARGO) build --locked --release --bin millrace -p millrace
 	$(CARGO) run --locked --release -p millrace-hw-tests --bin bench

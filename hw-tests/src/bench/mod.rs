@@ -17,7 +17,9 @@
 //! Frames have 64 bytes (DNS queries 79) and 128 of them go round, so the frames themselves are always in cache; tables
 //! need not be. That is a ceiling for this core, not a promise for a network card.
 //!
-//! After each measurement every frame must have met the fate that the benchmark is about, and the three laws must hold.
+//! Whole processes on ports of the kernel's are measured by CPU time of all that takes part (`veth`).
+//!
+//! After each measurement of a node every frame must have met the fate that the benchmark is about, and the three laws must hold.
 
 pub mod circuit;
 mod nodes;
@@ -26,6 +28,7 @@ pub mod report;
 pub mod scene;
 pub mod stimulus;
 pub mod testpmd;
+mod veth;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -37,6 +40,8 @@ use millrace_dpdk::{
 };
 use millrace_fastpath::driver::{Burst, Driver, Frame};
 use thiserror::Error;
+
+use crate::lab::LabError;
 
 use circuit::{PORT, ROUND_FRAMES};
 use nodes::Course;
@@ -57,6 +62,12 @@ pub struct BenchOptions {
 impl Default for BenchOptions {
     fn default() -> BenchOptions {
         BenchOptions { rounds: 5, frames: 2_000_000, only: String::new() }
+    }
+}
+
+impl BenchOptions {
+    fn wants(&self, name: &str) -> bool {
+        name.starts_with(&self.only)
     }
 }
 
@@ -94,6 +105,9 @@ pub enum BenchError {
         /// Which.
         why: String,
     },
+    /// The test hosts of `veth`.
+    #[error(transparent)]
+    Lab(#[from] LabError),
     /// No CPU to pin to.
     #[error("the thread can't be pinned to CPU {cpu}")]
     Pin {
@@ -147,13 +161,23 @@ impl Sample {
 pub fn run(options: &BenchOptions) -> Result<Report, BenchError> {
     let cores = core_affinity::get_core_ids().unwrap_or_default();
     let cpu = cores.last().map_or(0, |core| core.id);
-    let config = EalConfig { memory_bytes: 128 << 20, ..EalConfig::default() };
+    let config = EalConfig { memory_bytes: 192 << 20, ..EalConfig::default() };
     let eal = Eal::start(config)?;
-    let thread = std::thread::scope(|scope| scope.spawn(|| run_pinned(options, &eal, cpu)).join());
+    let mut report = Report::default();
+    if !options.only.starts_with(veth::PREFIX) {
+        on_own_thread(|| run_pinned(options, &eal, cpu, &mut report))?;
+    }
+    on_own_thread(|| veth::measure(&eal, options, &mut report))?;
+    report.entries.retain(|entry| options.wants(&entry.name));
+    Ok(report)
+}
+
+fn on_own_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    let thread = std::thread::scope(|scope| scope.spawn(work).join());
     thread.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-fn run_pinned(options: &BenchOptions, eal: &Eal, cpu: usize) -> Result<Report, BenchError> {
+fn run_pinned(options: &BenchOptions, eal: &Eal, cpu: usize, report: &mut Report) -> Result<(), BenchError> {
     let mut peer = Testpmd::start(cpu, eal.memory())?;
     if !core_affinity::set_for_current(CoreId { id: cpu }) {
         return Err(BenchError::Pin { cpu });
@@ -161,8 +185,7 @@ fn run_pinned(options: &BenchOptions, eal: &Eal, cpu: usize) -> Result<Report, B
     let _registered = eal.register_thread()?;
     let hz = TscClock::start().hz();
     eprintln!("CPU {cpu}, TSC {:.0} MHz, frames in {:?}", hz as f64 / 1e6, eal.memory());
-    let mut report = Report::default();
-    let wanted = |name: &str| name.starts_with(&options.only);
+    let wanted = |name: &str| options.wants(name);
     let mut courses = nodes::courses(eal, &wanted)?;
     let mut own = Loop::new(open_port(eal)?);
     let mut figures = Figures { hz, ..Figures::default() };
@@ -182,11 +205,9 @@ fn run_pinned(options: &BenchOptions, eal: &Eal, cpu: usize) -> Result<Report, B
         eprintln!("round {}: {}", round + 1, figures.last_round());
     }
     drop(peer);
-    add_entries(&figures, &courses, &mut report);
+    add_entries(&figures, &courses, report);
     drop(courses);
-    publish::measure(eal, cpu, options, &wanted, &mut report)?;
-    report.entries.retain(|entry| wanted(&entry.name));
-    Ok(report)
+    publish::measure(eal, cpu, options, &wanted, report)
 }
 
 fn measure_course(course: &mut dyn Course, frames: u64, figures: &mut Figures) -> Result<(), BenchError> {

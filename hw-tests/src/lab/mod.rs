@@ -75,7 +75,9 @@ struct Inner {
     folder: PathBuf,
     namespaces: Mutex<Vec<String>>,
     processes: Mutex<Vec<Arc<Running>>>,
-    removed: AtomicBool,
+    /// Held while it is being removed: a signal and an error it brings about may both want that, and the process may end
+    /// after either.
+    removed: Mutex<bool>,
     keep: AtomicBool,
 }
 
@@ -96,7 +98,7 @@ impl Lab {
             folder,
             namespaces: Mutex::default(),
             processes: Mutex::default(),
-            removed: AtomicBool::new(false),
+            removed: Mutex::new(false),
             keep: AtomicBool::new(false),
         });
         teardown::remove_on_signal(&inner);
@@ -174,7 +176,8 @@ impl Inner {
     /// Ends the processes (the youngest first), removes the namespaces, then the folder. With `failed` the
     /// folder stays, and the processes' last words are printed.
     fn remove(&self, failed: bool) {
-        if self.removed.swap(true, Ordering::AcqRel) {
+        let mut removed = self.removed.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut *removed, true) {
             return;
         }
         let processes = std::mem::take(&mut *self.processes.lock().unwrap_or_else(PoisonError::into_inner));
