@@ -123,7 +123,7 @@ impl Appliance {
             workers.as_array().into_iter().flatten().filter_map(|worker| worker["cpu"].as_u64()).collect();
         let refused = |error: rustix::io::Errno| unreadable("this process's CPUs", error);
         let mut left = sched_getaffinity(None).map_err(refused)?;
-        theirs.iter().for_each(|cpu| left.clear(*cpu as usize));
+        theirs.iter().for_each(|cpu| left.unset(*cpu as usize));
         if left.count() > 0 {
             sched_setaffinity(None, &left).map_err(refused)?;
         }
