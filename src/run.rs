@@ -438,7 +438,7 @@ mod tests {
     #[test]
     fn an_error_after_the_workers_have_started_ends_them() {
         let shared = Shared::new(2);
-        let failed: Result<(), RunError> = (|| {
+        let start = || {
             let mut workers = Workers::new(Arc::clone(&shared));
             let (_net, drivers) = HeapNet::new(&HeapPlan { ports: 1, workers: 2, ..HeapPlan::default() });
             let rings = Rings::new(2);
@@ -448,9 +448,9 @@ mod tests {
                 let worker = Worker::new(index, driver, Still, shared, Arc::clone(&rings), [1, 2], &limits);
                 workers.threads.push(thread::spawn(move || worker.run(&stop)));
             }
-            Err(RunError::Cpu(7))
-        })();
-        assert!(failed.is_err());
+            Err::<(), _>(RunError::Cpu(7))
+        };
+        assert!(start().is_err());
         assert_eq!((shared.epoch(0), shared.epoch(1)), (None, None), "they have ended, and were waited for");
     }
 }

@@ -10,10 +10,12 @@
 //! A frame that leaves a hold starts a second life, which is counted apart so that law 1 counts each arrival once.
 //! Handed out and handed in cancel over all workers once the rings between them are empty.
 
+use serde::{Deserialize, Serialize};
+
 use crate::counters::FateCounters;
 
-/// A consistent reading of one worker's fates, or the sum of several.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// A consistent reading of one worker's fates, or the sum of several; also as operators see them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the fields are those of FateCounters, where each is explained")]
 pub struct Fates {
     pub received: u64,

@@ -7,8 +7,15 @@ use crate::limits::MTU_BYTES_MAX;
 use crate::model::{Config, Hugepages};
 use crate::topology::{NodeId, NodeMemory, Topology};
 
-/// What one flow takes in a worker's table at most, in bytes: two cache lines.
-pub const FLOW_BYTES_MAX: u64 = 128;
+/// What one flow takes in a worker's table at most, in bytes: a cache line, its hashes and translated address, and its
+/// share of the index, which has a power of two of places.
+pub const FLOW_BYTES_MAX: u64 = 152;
+/// What a worker has besides, in bytes: its queues to and from the slowpath, and counters for all services and instances.
+const WORKER_BYTES: u64 = 4 << 20;
+/// The ring from one worker to another, in bytes.
+const RING_BYTES: u64 = 192 << 10;
+/// What all workers share besides the tables, in bytes: a slot for each service.
+const SLOTS_BYTES: u64 = 512 << 10;
 /// What a frame buffer has beside its data, in bytes: DPDK's `rte_mbuf` (128), the pool's header (64) and the
 /// headroom (128).
 const FRAME_OVERHEAD_BYTES: u64 = 320;
@@ -16,8 +23,9 @@ const FRAME_OVERHEAD_BYTES: u64 = 320;
 const ETHERNET_BYTES: u64 = 26;
 /// Data of a frame buffer is a multiple of this, in bytes.
 const FRAME_STEP_BYTES: u64 = 2048;
-/// What a neighbour takes in the shared tables at most, in bytes.
-const NEIGHBOUR_BYTES: u64 = 64;
+/// What a neighbour takes in the shared tables at most, in bytes: the map that they are in is between half and seven
+/// eighths full.
+const NEIGHBOUR_BYTES: u64 = 128;
 /// What a service with its names and instances takes in the shared tables at most, in bytes.
 const SERVICE_BYTES: u64 = 4096;
 /// Generations of the shared tables that are alive at once: the published one and the one being built.
@@ -41,6 +49,8 @@ pub struct NodePlan {
     pub flows_bytes: u64,
     /// Hold slabs of the workers on it, in bytes.
     pub holds_bytes: u64,
+    /// Queues, counters and rings of the workers on it, in bytes.
+    pub queues_bytes: u64,
     /// Shared tables, in bytes: on the controller's first node.
     pub tables_bytes: u64,
     /// Whether its hugepages suffice for its frames.
@@ -96,10 +106,12 @@ impl MemoryPlan {
             let node = nodes.entry(worker.node).or_default();
             node.flows_bytes += u64::from(config.limits.flows_per_worker) * FLOW_BYTES_MAX;
             node.holds_bytes += u64::from(config.limits.holds_per_worker) * largest;
+            node.queues_bytes += WORKER_BYTES + cores.workers.len() as u64 * RING_BYTES;
         }
-        nodes.entry(home).or_default().tables_bytes = GENERATIONS
-            * (u64::from(config.limits.neighbours_max) * NEIGHBOUR_BYTES
-                + config.services.len() as u64 * SERVICE_BYTES);
+        nodes.entry(home).or_default().tables_bytes = SLOTS_BYTES
+            + GENERATIONS
+                * (u64::from(config.limits.neighbours_max) * NEIGHBOUR_BYTES
+                    + config.services.len() as u64 * SERVICE_BYTES);
         for (id, node) in &mut nodes {
             let machine = topology.nodes.get(id);
             node.hugepages = hugepages(config.memory.hugepages, node.frames_bytes, machine);
@@ -118,7 +130,7 @@ impl MemoryPlan {
 impl NodePlan {
     /// All that the node gives, in bytes.
     pub fn total_bytes(&self) -> u64 {
-        self.frames_bytes + self.flows_bytes + self.holds_bytes + self.tables_bytes
+        self.frames_bytes + self.flows_bytes + self.holds_bytes + self.queues_bytes + self.tables_bytes
     }
 }
 

@@ -33,21 +33,22 @@ impl Plan {
         }
         writeln!(
             out,
-            "\n{:<6} {:>10} {:>10} {:>10} {:>10} {:>10}  hugepages",
-            "node", "frames", "flows", "holds", "tables", "all"
+            "\n{:<6} {:>10} {:>10} {:>10} {:>10} {:>10} {:>10}  hugepages",
+            "node", "frames", "flows", "holds", "queues", "tables", "all"
         )?;
         for (id, node) in &self.memory.nodes {
-            let [frames, flows, holds, tables, all] = [
+            let [frames, flows, holds, queues, tables, all] = [
                 node.frames_bytes,
                 node.flows_bytes,
                 node.holds_bytes,
+                node.queues_bytes,
                 node.tables_bytes,
                 node.total_bytes(),
             ]
             .map(mib);
             writeln!(
                 out,
-                "{id:<6} {frames:>10} {flows:>10} {holds:>10} {tables:>10} {all:>10}  {}",
+                "{id:<6} {frames:>10} {flows:>10} {holds:>10} {queues:>10} {tables:>10} {all:>10}  {}",
                 node.hugepages
             )?;
         }
@@ -80,8 +81,8 @@ impl Plan {
 
     /// For a program. `cores` has an object for each physical core (`cpus`, `role`: "controller", "worker", "shared" or
     /// "unused", `node`, and for workers `worker`, `cpu` and `idle`), `ports` one for each port (`name`, `device`, `node`
-    /// or null), `memory` one for each node (`node`, `frames_bytes`, `flows_bytes`, `holds_bytes`, `tables_bytes`,
-    /// `total_bytes`, `hugepages`: null or an object with `page_bytes`, `pages`, `enough`), and `warnings` is a list of
+    /// or null), `memory` one for each node (`node`, `frames_bytes`, `flows_bytes`, `holds_bytes`, `queues_bytes`,
+    /// `tables_bytes`, `total_bytes`, `hugepages`: null or an object with `page_bytes`, `pages`, `enough`), and `warnings` is a list of
     /// sentences.
     pub fn to_json(&self, config: &Config) -> Value {
         let cores: Vec<_> = self.rows().into_iter().map(|row| row.json).collect();
@@ -107,6 +108,7 @@ impl Plan {
                     "frames_bytes": node.frames_bytes,
                     "flows_bytes": node.flows_bytes,
                     "holds_bytes": node.holds_bytes,
+                    "queues_bytes": node.queues_bytes,
                     "tables_bytes": node.tables_bytes,
                     "total_bytes": node.total_bytes(),
                     "hugepages": hugepages,

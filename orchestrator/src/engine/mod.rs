@@ -40,6 +40,8 @@ use notices::Notices;
 pub struct Engine {
     config: Config,
     started: Duration,
+    /// The last tick.
+    ticked: Duration,
     settled: bool,
     next_instance: u64,
     /// What appliances have been told.
@@ -193,6 +195,7 @@ impl Engine {
         let mut engine = Engine {
             config,
             started: now,
+            ticked: now,
             settled: false,
             next_instance: first.max(1),
             view,
@@ -242,6 +245,11 @@ impl Engine {
     /// Time passes. Call it at least every [`TICK`].
     pub fn tick(&mut self, now: Duration) {
         self.settle(now);
+        // Who didn't listen can't call others silent: what they said meanwhile is still under way.
+        if now.saturating_sub(self.ticked) > NODE_HEARTBEAT {
+            self.nodes.values_mut().for_each(|node| node.heard = now);
+        }
+        self.ticked = now;
         self.silent_nodes(now);
         self.overdue(now);
         self.drained(now);

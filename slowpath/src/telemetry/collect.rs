@@ -96,11 +96,11 @@ impl Sources {
                 flows_evicted: counters.flows_evicted.get(),
                 events_lost: counters.events_lost.get(),
                 wakes_limited: counters.wakes_limited.get(),
-                fates: fates_row(fates),
+                fates: *fates,
                 unexplained: fates.unexplained(),
             });
         }
-        WorkersReport { workers, total: fates_row(&total), unexplained: total.unexplained() }
+        WorkersReport { workers, total, unexplained: total.unexplained() }
     }
 
     /// `show nodes`
@@ -422,33 +422,6 @@ pub(super) fn counters(status: &Status) -> Vec<(&'static str, u64)> {
         ("tcp_aborted", host.tcp_aborted),
         ("tcp_queries", host.tcp_queries),
     ]
-}
-
-pub(super) fn fates_row(fates: &Fates) -> FatesRow {
-    FatesRow {
-        received: fates.received,
-        injected: fates.injected,
-        handed_in: fates.handed_in,
-        handed_out: fates.handed_out,
-        forwarded: fates.forwarded,
-        answered: fates.answered,
-        replicated: fates.replicated,
-        held: fates.held,
-        delivered: fates.delivered,
-        punted: fates.punted,
-        dropped: fates.dropped,
-        copies: fates.copies,
-        originated: fates.originated,
-        released: fates.released,
-        expired: fates.expired,
-        replaced: fates.replaced,
-        still_held: fates.still_held,
-        release_sent: fates.release_sent,
-        release_punted: fates.release_punted,
-        release_dropped: fates.release_dropped,
-        tx_accepted: fates.tx_accepted,
-        tx_refused: fates.tx_refused,
-    }
 }
 
 fn ratio(of: u64, whole: u64) -> f64 {

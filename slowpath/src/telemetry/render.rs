@@ -1,5 +1,6 @@
 //! Rows as aligned columns, for people.
 
+use millrace_fastpath::fates::Fates;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -136,7 +137,7 @@ fn workers(report: &WorkersReport) -> String {
         "REFUSED",
         "UNEXPLAINED",
     ]);
-    let cells = |fates: &FatesRow, unexplained: u64| {
+    let cells = |fates: &Fates, unexplained: u64| {
         let sums = [
             fates.received,
             fates.forwarded,

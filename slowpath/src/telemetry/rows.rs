@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use millrace_fastpath::fates::Fates;
 use serde::{Deserialize, Serialize};
 
 /// `show ports`: an Ethernet port.
@@ -51,7 +52,7 @@ pub struct WorkersReport {
     /// One row a worker.
     pub workers: Vec<WorkerRow>,
     /// Their fates together; `handed_in` and `handed_out` cancel.
-    pub total: FatesRow,
+    pub total: Fates,
     /// Frames of `total` that no law of fates explains; 0, or there is a bug.
     pub unexplained: u64,
 }
@@ -76,58 +77,9 @@ pub struct WorkerRow {
     /// Wakes that the limit refused.
     pub wakes_limited: u64,
     /// What became of its frames.
-    pub fates: FatesRow,
+    pub fates: Fates,
     /// Frames that no law of fates explains.
     pub unexplained: u64,
-}
-
-/// The ends that frames came to; the terms of the three laws of fates.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FatesRow {
-    /// From ports.
-    pub received: u64,
-    /// From the control thread.
-    pub injected: u64,
-    /// From other workers.
-    pub handed_in: u64,
-    /// To other workers.
-    pub handed_out: u64,
-    /// To a port, as the same packet.
-    pub forwarded: u64,
-    /// To a port, turned into an answer.
-    pub answered: u64,
-    /// To several ports, as copies.
-    pub replicated: u64,
-    /// Into a hold.
-    pub held: u64,
-    /// To local consumers.
-    pub delivered: u64,
-    /// To the control thread.
-    pub punted: u64,
-    /// Nowhere, for a named reason (see `show nodes`).
-    pub dropped: u64,
-    /// Copies made of replicated frames.
-    pub copies: u64,
-    /// Frames of our own making.
-    pub originated: u64,
-    /// Out of a hold because there was an instance.
-    pub released: u64,
-    /// Out of a hold by deadline or failure.
-    pub expired: u64,
-    /// Out of a hold because a newer packet of the same flow took the place.
-    pub replaced: u64,
-    /// In holds now.
-    pub still_held: u64,
-    /// Out of holds to a port.
-    pub release_sent: u64,
-    /// Out of holds to the control thread.
-    pub release_punted: u64,
-    /// Out of holds and dropped for a named reason.
-    pub release_dropped: u64,
-    /// Taken by a port.
-    pub tx_accepted: u64,
-    /// Refused by a port, and freed.
-    pub tx_refused: u64,
 }
 
 /// `show nodes`: a node of the packet path, over all workers.

@@ -1,17 +1,20 @@
-//! What holds over `net_ring`, wherever frames lie.
+//! What holds over `net_ring`, wherever frames lie: the tests of each binary that says with `eal` where that is.
 
 use std::sync::mpsc;
 use std::thread;
 
-use millrace_dpdk::{DpdkFrame, Eal};
+use millrace_dpdk::DpdkFrame;
 use millrace_fastpath::driver::{BURST_MAX, Burst, Driver, Frame, RxChecksum};
 
 use crate::common::{PORT, assert_all_back, frame, open, pattern, receive_all, unique};
+use crate::eal;
 
 /// Slots of a ring of `net_ring`.
 const RING_FRAMES: usize = 1023;
 
-pub(crate) fn round_trip(eal: &Eal) {
+#[test]
+fn round_trip() {
+    let eal = eal();
     let (ports, mut drivers) = open(eal, &unique("net_ring"), 1, 511);
     let driver = &mut drivers[0];
     for round in 0..50 {
@@ -38,7 +41,9 @@ pub(crate) fn round_trip(eal: &Eal) {
     assert_all_back(&ports);
 }
 
-pub(crate) fn a_burst_is_topped_up(eal: &Eal) {
+#[test]
+fn a_burst_is_topped_up() {
+    let eal = eal();
     let (ports, mut drivers) = open(eal, &unique("net_ring"), 1, 511);
     let driver = &mut drivers[0];
     for seed in 0..2 {
@@ -56,7 +61,9 @@ pub(crate) fn a_burst_is_topped_up(eal: &Eal) {
     assert_all_back(&ports);
 }
 
-pub(crate) fn a_full_port_leaves_frames_with_the_caller(eal: &Eal) {
+#[test]
+fn a_full_port_leaves_frames_with_the_caller() {
+    let eal = eal();
     let (ports, mut drivers) = open(eal, &unique("net_ring"), 1, 2047);
     let driver = &mut drivers[0];
     let mut seed = 0;
@@ -86,7 +93,9 @@ pub(crate) fn a_full_port_leaves_frames_with_the_caller(eal: &Eal) {
     assert_all_back(&ports);
 }
 
-pub(crate) fn an_empty_pool_gives_none(eal: &Eal) {
+#[test]
+fn an_empty_pool_gives_none() {
+    let eal = eal();
     let (ports, mut drivers) = open(eal, &unique("net_ring"), 1, 15);
     let driver = &mut drivers[0];
     let mut frames: Vec<_> = (0..15).map(|index| frame(driver, index, 64)).collect();
@@ -103,7 +112,9 @@ pub(crate) fn an_empty_pool_gives_none(eal: &Eal) {
     assert_all_back(&ports);
 }
 
-pub(crate) fn payload_is_shared_and_counted(eal: &Eal) {
+#[test]
+fn payload_is_shared_and_counted() {
+    let eal = eal();
     const COPIES: usize = 5;
     let (ports, mut drivers) = open(eal, &unique("net_ring"), 1, 511);
     assert!(ports[PORT].capabilities().multi_segment_tx, "net_ring sends several segments");
@@ -147,7 +158,9 @@ pub(crate) fn payload_is_shared_and_counted(eal: &Eal) {
     assert_all_back(&ports);
 }
 
-pub(crate) fn workers_have_queues_of_their_own(eal: &Eal) {
+#[test]
+fn workers_have_queues_of_their_own() {
+    let eal = eal();
     const WORKERS: u16 = 4;
     let (ports, drivers) = open(eal, &unique("net_ring"), WORKERS, 4095);
     assert_eq!((ports[PORT].rx_queues(), ports[PORT].tx_queues()), (WORKERS, WORKERS));
@@ -185,7 +198,9 @@ pub(crate) fn workers_have_queues_of_their_own(eal: &Eal) {
     assert_all_back(&ports);
 }
 
-pub(crate) fn a_port_can_be_opened_again(eal: &Eal) {
+#[test]
+fn a_port_can_be_opened_again() {
+    let eal = eal();
     let device = unique("net_ring");
     for seed in 0..3 {
         let (ports, mut drivers) = open(eal, &device, 2, 255);
@@ -196,7 +211,9 @@ pub(crate) fn a_port_can_be_opened_again(eal: &Eal) {
     }
 }
 
-pub(crate) fn a_frame_may_outlive_its_port(eal: &Eal) {
+#[test]
+fn a_frame_may_outlive_its_port() {
+    let eal = eal();
     let (ports, mut drivers) = open(eal, &unique("net_ring"), 1, 255);
     let mut survivor = frame(&mut drivers[0], 3, 100);
     drop((ports, drivers));

@@ -1,6 +1,6 @@
 //! Told scenarios: what happens, and what must come of it.
 
-use super::super::Closed;
+use super::super::{Closed, TICK};
 use super::*;
 
 #[test]
@@ -169,13 +169,30 @@ fn a_failure_answers_the_notices_that_joined_its_wake_and_no_others() {
 fn a_silent_node_leaves_the_placement_and_comes_back_with_what_it_kept() {
     let mut world = settled();
     let before = world.engine.view().service("floor").unwrap().instances.clone();
-    world.now += Duration::from_secs(2);
-    world.engine.tick(world.now);
-    world.collect();
+    for _ in 0..15 {
+        assert_eq!(world.states("floor").len(), 2);
+        world.now += TICK;
+        world.engine.tick(world.now);
+        world.collect();
+    }
     assert_eq!(world.states("floor"), []);
     world.greet("n0");
     world.greet("n1");
     assert_eq!(world.engine.view().service("floor").unwrap().instances, before);
+}
+
+#[test]
+fn an_orchestrator_that_did_not_run_for_a_while_loses_no_node_by_it() {
+    let mut world = settled();
+    world.up(1, notice("cold", 9, 1));
+    world.run();
+    // The machine was busy elsewhere; what the nodes said meanwhile is read after the clock.
+    world.now += Duration::from_secs(5);
+    world.engine.tick(world.now);
+    world.collect();
+    assert_eq!(world.states("cold"), [InstanceState::Ready], "nobody wakes it a second time");
+    world.pass(100);
+    assert_eq!(world.states("floor"), [InstanceState::Ready; 2]);
 }
 
 #[test]
