@@ -65,6 +65,7 @@ pub mod packet;
 pub mod queue;
 pub mod shared;
 pub mod slots;
+pub mod splice;
 pub mod tables;
 pub mod trace;
 pub mod wake;
