@@ -81,7 +81,7 @@ pub struct FateCounters {
     pub dropped: Counter,
     /// Copies sent for replicated frames.
     pub copies: Counter,
-    /// Frames of our own making (resets).
+    /// Frames of our own making (SYNs towards instances).
     pub originated: Counter,
     /// Out of a hold because it was ready.
     pub released: Counter,

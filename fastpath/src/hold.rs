@@ -5,6 +5,8 @@
 //!                                                  released together. All of a service have the same patience, so the
 //!                                                  head is always the next to run out of time
 //!  by flow      key ─► entry                       a repeated first packet takes the place of the one it repeats
+//!  by itself    entry                              a spliced handshake whose instance is being connected to: out of its
+//!                                                  line, still held
 //!  by prefix    /24 or /56 ─► entries              one neighbourhood can't take all the room
 //! ```
 
@@ -26,8 +28,9 @@ const SMALL_PER_LARGE: usize = 8;
 
 const NONE: u32 = u32::MAX;
 
-/// What is released by the same condition, in order. Queries wait for readiness, first packets for an instance of their
-/// family: one that can't be had must not stand in the way of the other.
+/// What is released by the same condition, in order. Queries wait for readiness, handshakes for an instance of their
+/// family, first packets for that or, where handshakes are spliced, for the notification: one that can't leave must not
+/// stand in the way of the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Line {
     /// The service.
@@ -35,8 +38,8 @@ pub struct Line {
     class: u8,
 }
 
-/// Lines of a service: queries, IPv4, IPv6.
-const CLASSES: usize = 3;
+/// Lines of a service: queries, first packets of IPv4 and of IPv6, handshakes of IPv4 and of IPv6.
+const CLASSES: usize = 5;
 
 impl Line {
     /// The line that a packet for a service waits in.
@@ -45,6 +48,8 @@ impl Line {
             (Held::Query(_), _) => 0,
             (Held::FirstPacket, true) => 1,
             (Held::FirstPacket, false) => 2,
+            (Held::Handshake, true) => 3,
+            (Held::Handshake, false) => 4,
         };
         Self { service, class }
     }
@@ -65,8 +70,24 @@ pub struct HoldKey {
     pub destination: (Addr, u16),
     /// IP protocol.
     pub protocol: u8,
-    /// The id of a DNS query, for a resolver sends several from one port; 0 for everything else.
+    /// The id of a DNS query, for a resolver sends several from one port; [`HANDSHAKE`] for what completes a handshake, for
+    /// it may come while its SYN is held again; 0 for everything else.
     pub query_id: u16,
+}
+
+/// In the place of a query's id: this is the acknowledgement of a spliced handshake.
+pub const HANDSHAKE: u16 = 1;
+
+/// A held packet, for as long as it is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldId(pub u32);
+
+impl HeldId {
+    /// The index into arrays with a place for each packet that can be held.
+    #[inline]
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
 }
 
 /// What is held.
@@ -76,6 +97,8 @@ pub enum Held {
     FirstPacket,
     /// A DNS query, by the role in which it will be answered.
     Query(Role),
+    /// What a client sent behind the SYN-ACK that we answered it with: see [`crate::splice`].
+    Handshake,
 }
 
 /// A packet to hold.
@@ -275,6 +298,11 @@ impl Holds {
         self.entries.get(self.queues[line.index()].head as usize).map(|entry| &entry.waiting)
     }
 
+    /// The id of the next packet of a line.
+    pub fn head_id(&self, line: Line) -> Option<HeldId> {
+        Some(self.queues[line.index()].head).filter(|head| *head != NONE).map(HeldId)
+    }
+
     /// Notes that a wake was begun for the next packet of a line.
     pub fn set_asked(&mut self, line: Line) {
         if let Some(entry) = self.entries.get_mut(self.queues[line.index()].head as usize) {
@@ -291,16 +319,40 @@ impl Holds {
 
     /// Takes the next packet of a line out.
     pub fn pop(&mut self, line: Line) -> Option<Waiting> {
-        let position = self.queues[line.index()].head;
-        let entry = *self.entries.get(position as usize)?;
+        let id = self.detach(line)?;
+        Some(self.take(id))
+    }
+
+    /// Takes the next packet of a line out of the line; it stays held until it is [taken](Holds::take).
+    pub fn detach(&mut self, line: Line) -> Option<HeldId> {
+        let id = self.head_id(line)?;
+        let next = self.entries[id.index()].next;
         let queue = &mut self.queues[line.index()];
-        queue.head = entry.next;
+        queue.head = next;
         queue.len -= 1;
         if queue.len == 0 {
             queue.tail = NONE;
             self.active.retain(|active| *active != line);
         }
-        self.by_service[line.service.index()] -= 1;
+        Some(id)
+    }
+
+    /// The packet that is held under this key.
+    pub fn find(&self, key: &HoldKey) -> Option<HeldId> {
+        self.by_key.get(key).map(|position| HeldId(*position))
+    }
+
+    /// A held packet and its bytes. `id` must come from [`Holds::find`] or [`Holds::detach`], and not be taken since.
+    pub fn get(&self, id: HeldId) -> (&Waiting, &[u8]) {
+        let entry = &self.entries[id.index()];
+        let places = if entry.large { &self.large } else { &self.small };
+        (&entry.waiting, places.bytes(entry.place, usize::from(entry.len)))
+    }
+
+    /// Takes a packet out that is in no line.
+    pub fn take(&mut self, id: HeldId) -> Waiting {
+        let entry = self.entries[id.index()];
+        self.by_service[entry.key.service.index()] -= 1;
         self.by_key.remove(&entry.key);
         let prefix = entry.key.source.0.source_prefix();
         if let Some(held) = self.by_prefix.get_mut(&prefix) {
@@ -310,8 +362,13 @@ impl Holds {
             }
         }
         self.places(entry.large).free.push(entry.place);
-        self.free.push(position);
-        Some(entry.waiting)
+        self.free.push(id.0);
+        entry.waiting
+    }
+
+    /// Packets that can be held.
+    pub fn capacity(&self) -> usize {
+        self.entries_max
     }
 
     /// A repeated first packet: the newer bytes count, the place in the queue and the deadline stay.

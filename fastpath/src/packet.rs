@@ -37,6 +37,8 @@ pub enum Origin {
     Arrival,
     /// A hold, released or expired: its arrival was counted before.
     Hold,
+    /// The worker itself: counted when it leaves.
+    Own,
 }
 
 /// What is known of a packet.

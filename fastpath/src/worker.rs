@@ -6,6 +6,7 @@
 //!        ├─ each ring:  frames handed over by other workers ─► round
 //!        ├─ injected frames ─► round
 //!        ├─ holds: release what can go, expire what must ─► round
+//!        ├─ splices: SYNs that are due, what a connection was waited with ─► round
 //!        ├─ commands of the slowpath
 //!        └─ a few flows of the sweep
 //!
@@ -17,6 +18,7 @@
 
 mod end;
 mod release;
+mod splices;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -35,6 +37,7 @@ use crate::node::{Context, Lanes, Leaving, NodeId, Outgoing, classify, dns, host
 use crate::packet::{Meta, Metas, NOT_TRACED, Packet};
 use crate::queue::{Command, Reply};
 use crate::shared::{Shared, WorkerShared};
+use crate::splice::table::Splices;
 use crate::tables::Tables;
 use crate::trace::TraceBuffer;
 use crate::wake::{WakeLimit, Waker};
@@ -47,6 +50,8 @@ pub const RING_MAX: usize = 1024;
 const SWEEP_MAX: usize = 16;
 /// Places of the flow table looked at by one poll for a list of flows.
 const LISTED_MAX: usize = 512;
+/// What cookies' keys are derived for.
+const COOKIES: u64 = 1;
 /// How often the sweep takes a step, in nanoseconds: a million flows are passed in a little over six seconds.
 const SWEEP_NANOS: u64 = 100_000;
 
@@ -132,6 +137,10 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         shared.set_epoch(index, tables.generation);
         let ports = driver.ports();
         let waker = Waker::new(limits.wakes, shared.clone(), index);
+        let hasher = FlowHasher::new(flow_keys);
+        let flows = FlowTable::new(limits.flows);
+        let holds = Holds::new(limits.holds, limits.holds_per_prefix);
+        let splices = Splices::new(flows.capacity(), holds.capacity(), hasher.keys_for(COOKIES));
         Self {
             driver,
             clock,
@@ -139,9 +148,9 @@ impl<D: Driver, C: Clock> Worker<D, C> {
             shared,
             tables,
             rings,
-            hasher: FlowHasher::new(flow_keys),
-            service: ServiceNode { flows: FlowTable::new(limits.flows) },
-            holds: Holds::new(limits.holds, limits.holds_per_prefix),
+            hasher,
+            service: ServiceNode { flows, splices },
+            holds,
             waker,
             pacer: Pacer::default(),
             metas: Metas::default(),
@@ -165,6 +174,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         moved += self.poll_rings();
         moved += self.poll_injects();
         moved += self.poll_holds();
+        moved += self.poll_splices();
         self.poll_commands();
         self.sweep();
         let fates = &self.own().counters.fates;
@@ -358,7 +368,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
             meter.charge(NodeId::Dns, frames, cx);
         }
         let frames = lanes.service.len() + lanes.expired.len();
-        if frames > 0 {
+        if frames > 0 || !lanes.handshakes.is_empty() {
             service.process(scratch, cx, lanes);
             meter.charge(NodeId::Service, frames, cx);
         }

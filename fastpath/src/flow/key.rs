@@ -20,6 +20,11 @@ impl FlowHasher {
         Self { hasher: SipHasher13::new_with_keys(keys[0], keys[1]) }
     }
 
+    /// Other secret keys that follow from these; different for each `purpose`.
+    pub fn keys_for(&self, purpose: u64) -> [u64; 2] {
+        [0, 1].map(|half| self.hasher.hash(&[purpose.to_le_bytes(), u64::to_le_bytes(half)].concat()))
+    }
+
     /// The hash of one side of a flow: the client's, or the appliance's own where it translates the source.
     #[inline(always)]
     pub fn hash(&self, addr: Addr, port: u16, protocol: u8) -> u64 {

@@ -20,6 +20,8 @@ use crate::wire::{TCP, tcp};
 const WAYS: usize = 8;
 /// Marks an index entry as the appliance's side of a flow.
 const NAT_SIDE: u32 = 1 << 31;
+/// Marks the protocol of a flow that is spliced; no transport's number has it.
+const SPLICED: u8 = 1 << 7;
 /// Flows one worker can be given; positions have to leave a bit for the side.
 pub const FLOWS_MAX: usize = 1 << 26;
 
@@ -86,6 +88,7 @@ pub struct Flow {
     /// The instance's slot, for counting.
     pub instance_slot: InstanceSlotId,
     last_seconds: u16,
+    /// The transport protocol, and [`SPLICED`]; 0 for a place without a flow.
     protocol: u8,
     state: FlowState,
 }
@@ -279,7 +282,7 @@ impl FlowTable {
     ) -> Option<(u32, Direction)> {
         let position = entry & !NAT_SIDE;
         let flow = &self.flows[position as usize];
-        if flow.protocol != protocol {
+        if flow.protocol() != protocol {
             return None;
         }
         let client = (flow.client, flow.client_port);
@@ -318,7 +321,7 @@ impl FlowTable {
             // Once a second and not with each packet: a line that isn't written needn't be written back to memory.
             flow.last_seconds = now;
         }
-        if flow.protocol == TCP && tcp_flags & (tcp::FIN | tcp::RST) != 0 {
+        if flow.protocol() == TCP && tcp_flags & (tcp::FIN | tcp::RST) != 0 {
             flow.state = match (flow.state, direction) {
                 _ if tcp_flags & tcp::RST != 0 => FlowState::Closing,
                 (FlowState::Closing, _)
@@ -330,6 +333,11 @@ impl FlowTable {
         } else if direction == Direction::Return && flow.state == FlowState::New {
             flow.state = FlowState::Established;
         }
+    }
+
+    /// Marks a flow as spliced: its packets need more than other addresses.
+    pub fn set_spliced(&mut self, position: u32) {
+        self.flows[position as usize].protocol |= SPLICED;
     }
 
     /// Whether a SYN on this flow begins a new connection rather than repeating the old one's.
@@ -506,8 +514,15 @@ const EMPTY: Flow = Flow {
 
 impl Flow {
     /// Transport protocol number.
+    #[inline]
     pub fn protocol(&self) -> u8 {
-        self.protocol
+        self.protocol & !SPLICED
+    }
+
+    /// Whether it is [spliced](crate::splice).
+    #[inline]
+    pub fn is_spliced(&self) -> bool {
+        self.protocol & SPLICED != 0
     }
 
     /// How far it is.
@@ -539,7 +554,7 @@ fn age(flow: &Flow, now: Nanos) -> u16 {
 }
 
 fn timeout(flow: &Flow) -> u16 {
-    match (flow.protocol, flow.state) {
+    match (flow.protocol(), flow.state) {
         (TCP, FlowState::New) => NEW_SECONDS,
         (TCP, FlowState::Established) => ESTABLISHED_SECONDS,
         (TCP, FlowState::ClientDone | FlowState::InstanceDone) => HALF_CLOSED_SECONDS,

@@ -56,6 +56,7 @@ pub fn process<F: Frame>(scratch: &mut Vec<Packet<F>>, cx: &mut Context<'_>, lan
                 let leaving = match packet.meta.origin {
                     Origin::Arrival => Leaving::Answered,
                     Origin::Hold => Leaving::Released,
+                    Origin::Own => Leaving::Originated,
                 };
                 let interface = packet.meta.interface;
                 cx.send(packet, interface, leaving, lanes);

@@ -67,6 +67,7 @@ pub(super) fn finish<F: Frame>(
     match packet.meta.origin {
         Origin::Arrival => fates.punted.add(1),
         Origin::Hold => fates.release_punted.add(1),
+        Origin::Own => {}
     }
     cx.free(packet, lanes);
 }

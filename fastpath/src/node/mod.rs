@@ -21,13 +21,14 @@ pub mod output;
 mod reply;
 mod rewrite;
 pub mod service;
+mod splice;
 pub mod transit;
 
 use crate::clock::Nanos;
 use crate::counters::WorkerCounters;
 use crate::driver::{BURST_MAX, Frame, PortId};
 use crate::flow::FlowHasher;
-use crate::hold::Holds;
+use crate::hold::{HeldId, Holds};
 use crate::packet::{L3, Metas, NOT_TRACED, Origin, Packet};
 use crate::queue::Queues;
 use crate::slots::Slots;
@@ -123,7 +124,12 @@ pub enum Leaving {
     Released,
     /// From the slowpath.
     Injected,
+    /// From the worker itself.
+    Originated,
 }
+
+/// How many ways there are.
+pub const LEAVINGS: usize = Leaving::Originated as usize + 1;
 
 /// A frame on its way out.
 #[derive(Debug)]
@@ -147,6 +153,8 @@ pub struct Lanes<F> {
     pub service: Vec<Packet<F>>,
     /// To [`service`]: packets whose time in a hold is over.
     pub expired: Vec<Packet<F>>,
+    /// To [`service`]: handshakes, held, whose instance is to be connected to.
+    pub handshakes: Vec<HeldId>,
     /// To [`host`].
     pub host: Vec<Packet<F>>,
     /// To [`transit`].
@@ -165,6 +173,7 @@ impl<F> Default for Lanes<F> {
             dns: Vec::with_capacity(BURST_MAX),
             service: Vec::with_capacity(BURST_MAX),
             expired: Vec::with_capacity(BURST_MAX),
+            handshakes: Vec::with_capacity(BURST_MAX),
             host: Vec::with_capacity(BURST_MAX),
             transit: Vec::with_capacity(BURST_MAX),
             output: Vec::with_capacity(BURST_MAX),
@@ -239,12 +248,14 @@ impl Context<'_> {
         self.metas.put(packet.meta);
     }
 
-    /// Counts the end of a packet's way in one of two ways, by where the way began.
+    /// Counts the end of a packet's way in one of two ways, by where the way began; one of our own is counted only when
+    /// it leaves.
     #[inline]
     pub fn ended(&self, origin: Origin, arrival: &crate::counters::Counter, hold: &crate::counters::Counter) {
         match origin {
             Origin::Arrival => arrival.add(1),
             Origin::Hold => hold.add(1),
+            Origin::Own => {}
         }
     }
 

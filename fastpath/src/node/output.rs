@@ -2,7 +2,7 @@
 
 use arrayvec::ArrayVec;
 
-use super::{Context, Lanes, Leaving, NodeId, Outgoing, drops};
+use super::{Context, LEAVINGS, Lanes, Leaving, NodeId, Outgoing, drops};
 use crate::driver::{BURST_MAX, Frame, PortId};
 use crate::packet::tag;
 
@@ -40,8 +40,8 @@ pub fn process<F: Frame>(
     lanes: &mut Lanes<F>,
 ) {
     std::mem::swap(scratch, &mut lanes.output);
-    // Counted here and added up once: four numbers that every frame would read and write.
-    let mut sent = [0u64; 4];
+    // Counted here and added up once: numbers that every frame would read and write.
+    let mut sent = [0u64; LEAVINGS];
     for mut out in scratch.drain(..) {
         if out.trace != crate::packet::NOT_TRACED {
             cx.trace_bytes(NodeId::Output, "sent", out.trace, out.frame.bytes());
@@ -56,6 +56,7 @@ pub fn process<F: Frame>(
                 let fates = &cx.counters.fates;
                 match out.leaving {
                     Leaving::Released => fates.release_dropped.add(1),
+                    Leaving::Originated => {}
                     _ => fates.dropped.add(1),
                 }
                 lanes.free.push(out.frame);
@@ -66,6 +67,7 @@ pub fn process<F: Frame>(
     fates.forwarded.add(sent[Leaving::Forwarded as usize] + sent[Leaving::Injected as usize]);
     fates.answered.add(sent[Leaving::Answered as usize]);
     fates.release_sent.add(sent[Leaving::Released as usize]);
+    fates.originated.add(sent[Leaving::Originated as usize]);
 }
 
 #[inline(always)]

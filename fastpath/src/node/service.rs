@@ -13,7 +13,9 @@
 //! No reply to a client's handshake can leave before its notification: a cold service's SYN stays here until the slowpath
 //! has handed the notification over, whatever the handling.
 
-use super::{Context, Lanes, Leaving, NodeId, drops, reply, rewrite::rewrite};
+use super::splice::refuse;
+pub(crate) use super::splice::{answers, falls_back, into_syn};
+use super::{Context, Lanes, Leaving, NodeId, drops, rewrite::rewrite};
 use crate::addr::Addr;
 use crate::clock::Nanos;
 use crate::counters::WorkerCounters;
@@ -21,13 +23,14 @@ use crate::driver::{BURST_MAX, Frame};
 use crate::event::{Milestone, Trigger};
 use crate::flow::table::{Candidate, Gone};
 use crate::flow::{Direction, FlowTable, Opening};
-use crate::hold::{Held, HoldKey, Parked, Parking, Refusal};
-use crate::packet::{Origin, Packet};
+use crate::hold::{HANDSHAKE, Held, HoldKey, Parked, Parking, Refusal};
+use crate::packet::{Meta, Origin, Packet};
 use crate::slots::{Phase, ServiceSlot};
+use crate::splice::table::Splices;
 use crate::tables::services::{
     Handling, INSTANCES_MAX, Instance, InstanceState, Overflow, Service, ServiceId, SourceAddress,
 };
-use crate::wire::{TCP, be16, checksum, tcp};
+use crate::wire::{TCP, tcp};
 
 /// Ports tried for a flow with a translated source before it is given up: with a part of the range half used,
 /// as many misses in a row don't happen.
@@ -60,14 +63,22 @@ drops! {
         HoldTooLong => "hold-too-long",
         /// It was held until its deadline, and the overflow action is `drop`.
         HoldExpired => "hold-expired",
+        /// More than a client whose instance isn't there yet may say, or what it has said already; it sends it again.
+        SpliceSurplus => "splice-surplus",
+        /// From an instance that is being connected to, but no answer to our SYN.
+        SpliceStray => "splice-stray",
+        /// Its TCP header is not in one piece, or it can't be cut to an answer.
+        SpliceCut => "splice-cut",
     }
 }
 
 /// What is to become of a packet.
-enum Next {
+pub(super) enum Next {
     Transit,
     Reply,
     Hold(Parked),
+    /// It was for us, and has been heard.
+    Consumed,
 }
 
 /// The service node of one worker.
@@ -75,6 +86,8 @@ enum Next {
 pub struct ServiceNode {
     /// The flows that this worker owns.
     pub flows: FlowTable,
+    /// What those of them need that are spliced.
+    pub splices: Splices,
 }
 
 impl ServiceNode {
@@ -102,6 +115,9 @@ impl ServiceNode {
             };
             finish(next, packet, cx, lanes);
         }
+        for held in lanes.handshakes.drain(..) {
+            self.connect(held, cx);
+        }
         while let Some(mut packet) = lanes.expired.pop() {
             let next = match cx.tables.services.get(packet.meta.service) {
                 Some(service) => self.overflow(&mut packet, &service.clone(), Drop::HoldExpired, cx),
@@ -127,6 +143,11 @@ impl ServiceNode {
         match self.find(packet, candidate) {
             Some((position, Direction::Return)) => {
                 self.flows.touch(position, Direction::Return, packet.meta.tcp_flags, cx.now);
+                if self.flows.get(position).is_spliced()
+                    && let Some(next) = self.splice_return(position, packet, cx)?
+                {
+                    return Ok(next);
+                }
                 let flow = self.flows.get(position);
                 let (vip, client) = ((flow.vip, flow.vip_port), (flow.client, flow.client_port));
                 note_activity(flow.service, cx);
@@ -160,6 +181,11 @@ impl ServiceNode {
             if !meta.is_syn() || self.may_continue(position, cx) {
                 self.flows.touch(position, Direction::Forward, meta.tcp_flags, cx.now);
                 note_activity(self.flows.get(position).service, cx);
+                if self.flows.get(position).is_spliced()
+                    && let Some(next) = self.splice_forward(position, packet, cx)?
+                {
+                    return Ok(next);
+                }
                 self.translate(position, packet);
                 return Ok(Next::Transit);
             }
@@ -191,6 +217,16 @@ impl ServiceNode {
         // The reference count goes up once per new flow, so that the table can be read beside the rest of the context.
         let service = cx.tables.services.get(packet.meta.service).ok_or(Drop::NoService)?.clone();
         let opens = packet.meta.protocol != TCP || packet.meta.is_syn();
+        if packet.meta.origin == Origin::Own {
+            // The flow that it was made for has gone.
+            return Err(Drop::NoFlow);
+        }
+        if service.handling == Handling::Splice
+            && packet.meta.protocol == TCP
+            && let Some(next) = self.first_of_splice(packet, &service, cx)?
+        {
+            return Ok(next);
+        }
         if packet.meta.protocol == TCP && packet.meta.tcp_flags & tcp::RST != 0 {
             // It ends something that isn't here; a flow for it would only take somebody's place.
             return Err(Drop::NoFlow);
@@ -200,7 +236,7 @@ impl ServiceNode {
         if let Some(starting) = admits(&service, slot) {
             let v4 = packet.meta.destination.is_v4();
             if let Some(instance) = choose(&service, packet.meta.flow_hash, v4, starting, !service.wakes) {
-                return self.begin(packet, &service, instance, cx);
+                return self.begin_with(packet, &service, instance, cx);
             }
         }
         if !opens {
@@ -221,21 +257,33 @@ impl ServiceNode {
             let fields = packet.meta.fields(packet.frame.bytes());
             cx.waker.wake(packet.meta.service, Trigger::Syn, fields, cx.now);
         }
-        match park(packet, &service, cx) {
+        match park(packet, Held::FirstPacket, &service, cx) {
             Ok(parked) => Ok(Next::Hold(parked)),
             Err(refusal) => self.overflow(packet, &service, refusal.into(), cx),
         }
     }
 
     /// Begins a flow to `instance` and translates its first packet.
-    fn begin<F: Frame>(
+    fn begin_with<F: Frame>(
         &mut self,
         packet: &mut Packet<F>,
         service: &Service,
         instance: &Instance,
         cx: &mut Context<'_>,
     ) -> Result<Next, Drop> {
-        let meta = &packet.meta;
+        let position = self.begin(&packet.meta, service, instance, cx)?;
+        self.translate(position, packet);
+        Ok(Next::Transit)
+    }
+
+    /// Begins the flow of a packet, to `instance`; its position.
+    pub(super) fn begin(
+        &mut self,
+        meta: &Meta,
+        service: &Service,
+        instance: &Instance,
+        cx: &mut Context<'_>,
+    ) -> Result<u32, Drop> {
         let v4 = meta.destination.is_v4();
         let addr = instance.addresses[usize::from(!v4)].ok_or(Drop::NoInstance)?;
         let to = (addr, instance.port_for(meta.destination_port));
@@ -264,8 +312,7 @@ impl ServiceNode {
         activity.last_nanos.set(cx.now.0);
         cx.counters.instance_flows[instance.slot.index() % INSTANCES_MAX].add(1);
         cx.counters.fates.flows.set(self.flows.len() as u64);
-        self.translate(position, packet);
-        Ok(Next::Transit)
+        Ok(position)
     }
 
     /// An address and port of the appliance towards `instance` that no other flow to it uses.
@@ -308,22 +355,19 @@ impl ServiceNode {
         reason: Drop,
         cx: &mut Context<'_>,
     ) -> Result<Next, Drop> {
+        if service.handling == Handling::Splice && packet.meta.protocol == TCP && !packet.meta.is_syn() {
+            return refuse(packet);
+        }
         match service.overflow {
             Overflow::Upstream => Ok(Next::Transit),
             Overflow::Fallback => {
                 let v4 = packet.meta.destination.is_v4();
                 match choose(service, packet.meta.flow_hash, v4, false, true) {
-                    Some(backend) => self.begin(packet, service, backend, cx),
+                    Some(backend) => self.begin_with(packet, service, backend, cx),
                     None => Err(Drop::NoInstance),
                 }
             }
-            Overflow::Rst if packet.meta.is_syn() => {
-                if into_rst(packet) {
-                    Ok(Next::Reply)
-                } else {
-                    Err(Drop::OverflowNoRst)
-                }
-            }
+            Overflow::Rst if packet.meta.is_syn() => refuse(packet).map_err(|_| Drop::OverflowNoRst),
             Overflow::Rst => Err(Drop::OverflowNoRst),
             Overflow::Drop => Err(reason),
         }
@@ -343,7 +387,13 @@ impl From<Refusal> for Drop {
 
 /// The instance for a new flow: weighted by hash, among those that take new flows. `starting` admits instances that
 /// are bound but not ready, `fixed` asks for configured backends instead of placed instances.
-fn choose(service: &Service, hash: u64, v4: bool, starting: bool, fixed: bool) -> Option<&Instance> {
+pub(super) fn choose(
+    service: &Service,
+    hash: u64,
+    v4: bool,
+    starting: bool,
+    fixed: bool,
+) -> Option<&Instance> {
     let takes = |instance: &&Instance| {
         instance.fixed == fixed
             && instance.addresses[usize::from(!v4)].is_some()
@@ -366,7 +416,7 @@ fn choose(service: &Service, hash: u64, v4: bool, starting: bool, fixed: bool) -
 
 /// Whether the service's instances may be given new flows now; inside, whether those that are only bound may be, too:
 /// the serving node queues what comes for them.
-fn admits(service: &Service, slot: &ServiceSlot) -> Option<bool> {
+pub(super) fn admits(service: &Service, slot: &ServiceSlot) -> Option<bool> {
     match slot.load() {
         _ if !service.wakes => Some(false),
         (Phase::Ready | Phase::Draining, _) => Some(false),
@@ -380,7 +430,7 @@ fn has_family(service: &Service, v4: bool) -> bool {
     service.instances.iter().any(|instance| !instance.fixed && instance.addresses[usize::from(!v4)].is_some())
 }
 
-/// Whether a held first packet could be passed on now.
+/// Whether a held first packet could be passed on now, or what is held for an instance.
 pub(crate) fn can_open(service: &Service, slot: &ServiceSlot, v4: bool) -> bool {
     admits(service, slot).is_some_and(|starting| choose(service, 0, v4, starting, !service.wakes).is_some())
 }
@@ -390,7 +440,12 @@ pub(super) fn hold_share(service: &Service, cx: &Context<'_>) -> u32 {
     service.hold_packets_max.div_ceil(cx.workers as u32)
 }
 
-fn park<F: Frame>(packet: &Packet<F>, service: &Service, cx: &mut Context<'_>) -> Result<Parked, Refusal> {
+pub(super) fn park<F: Frame>(
+    packet: &Packet<F>,
+    held: Held,
+    service: &Service,
+    cx: &mut Context<'_>,
+) -> Result<Parked, Refusal> {
     let meta = &packet.meta;
     let parking = Parking {
         key: HoldKey {
@@ -398,9 +453,9 @@ fn park<F: Frame>(packet: &Packet<F>, service: &Service, cx: &mut Context<'_>) -
             source: (meta.source, meta.source_port),
             destination: (meta.destination, meta.destination_port),
             protocol: meta.protocol,
-            query_id: 0,
+            query_id: if held == Held::Handshake { HANDSHAKE } else { 0 },
         },
-        held: Held::FirstPacket,
+        held,
         trigger: Trigger::Syn,
         meta,
         bytes: packet.frame.bytes(),
@@ -447,9 +502,15 @@ fn finish<F: Frame>(next: Result<Next, Drop>, packet: Packet<F>, cx: &mut Contex
             let leaving = match packet.meta.origin {
                 Origin::Arrival => Leaving::Answered,
                 Origin::Hold => Leaving::Released,
+                Origin::Own => Leaving::Originated,
             };
             let interface = packet.meta.interface;
             cx.send(packet, interface, leaving, lanes);
+        }
+        Ok(Next::Consumed) => {
+            cx.trace(NodeId::Service, "heard", &packet);
+            cx.ended(packet.meta.origin, &cx.counters.fates.delivered, &cx.counters.fates.release_dropped);
+            cx.free(packet, lanes);
         }
         Ok(Next::Hold(parked)) => finish_hold(parked, NodeId::Service, packet, cx, lanes),
         Err(reason) => cx.drop(NodeId::Service, reason as usize, reason.name(), packet, lanes),
@@ -464,31 +525,7 @@ fn note_activity(service: ServiceId, cx: &Context<'_>) {
     }
 }
 
-fn forget(gone: Gone, counters: &WorkerCounters) {
+pub(super) fn forget(gone: Gone, counters: &WorkerCounters) {
     counters.service(gone.service).flows.sub(1);
     counters.instance_flows[gone.instance_slot.index() % INSTANCES_MAX].sub(1);
-}
-
-/// Turns a SYN into the reset that refuses it (RFC 9293 §3.5.2, group 1).
-fn into_rst<F: Frame>(packet: &mut Packet<F>) -> bool {
-    let l4 = usize::from(packet.meta.l4);
-    let data_at = l4 + usize::from(packet.frame.bytes()[l4 + 12] >> 4) * 4;
-    let data = (crate::packet::L3 + usize::from(packet.meta.ip_len)).saturating_sub(data_at) as u32;
-    if !reply::turn_around(packet, tcp::HEADER) {
-        return false;
-    }
-    let (source, destination) = (packet.meta.source, packet.meta.destination);
-    let header = &mut packet.frame.bytes_mut()[l4..];
-    let (client_port, own_port) = (be16(header, 0), be16(header, 2));
-    let sequence = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
-    header[0..2].copy_from_slice(&own_port.to_be_bytes());
-    header[2..4].copy_from_slice(&client_port.to_be_bytes());
-    header[4..8].copy_from_slice(&[0; 4]);
-    header[8..12].copy_from_slice(&sequence.wrapping_add(1).wrapping_add(data).to_be_bytes());
-    header[12] = 5 << 4;
-    header[13] = tcp::RST | tcp::ACK;
-    header[14..20].copy_from_slice(&[0; 6]);
-    let sum = checksum::pseudo_header(source, destination, TCP, tcp::HEADER) + checksum::sum(header);
-    header[16..18].copy_from_slice(&(!checksum::fold(sum)).to_be_bytes());
-    true
 }

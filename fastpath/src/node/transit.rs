@@ -39,6 +39,7 @@ pub fn process<F: Frame>(scratch: &mut Vec<Packet<F>>, cx: &mut Context<'_>, lan
                 let leaving = match packet.meta.origin {
                     Origin::Arrival => Leaving::Forwarded,
                     Origin::Hold => Leaving::Released,
+                    Origin::Own => Leaving::Originated,
                 };
                 cx.send(packet, interface, leaving, lanes);
             }

@@ -21,6 +21,8 @@ use crate::clock::Nanos;
 
 /// How long a tick is.
 const TICK_NANOS: u64 = 64_000_000_000;
+/// For how long a cookie may come back.
+pub const LIFE_NANOS: u64 = TICK_NANOS * (AGE_TICKS + 1);
 /// Ticks that a cookie is accepted in after the one that it was given out in.
 pub const AGE_TICKS: u64 = 1;
 /// The same for one that was accepted already, and has waited: no hold lasts longer than a tick.

@@ -39,6 +39,10 @@ impl Rescale {
     }
 }
 
+/// How far the instance's clock must have gone on before nobody echoes an older one: hours where it counts
+/// milliseconds, seconds where it counts microseconds, and long before it wraps.
+const SETTLED: i32 = 1 << 24;
+
 /// What is known of the timestamps of a spliced connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Stamps {
@@ -47,13 +51,13 @@ pub enum Stamps {
     None,
     /// The instance has none: the client's become fillers.
     Refused,
-    /// The client may still echo our own clock of before the instance had one; such an echo becomes the first that the
-    /// instance sent, for it knows no earlier one.
+    /// The client may still echo our own clock of before the instance had one, be it in a segment that comes late; such an
+    /// echo becomes the first that the instance sent, for it knows no earlier one.
     Own {
         /// Our clock, as the client knows it, at the first time of the instance's.
         first: u32,
     },
-    /// The client echoes the instance's clock.
+    /// The client echoes the instance's clock, which may wrap.
     Instance,
 }
 
@@ -146,11 +150,13 @@ impl Translation {
     /// What the client echoes, in the instance's time.
     fn echo(&mut self, echo: u32) -> u32 {
         if let Stamps::Own { first } = self.stamps {
-            if (echo.wrapping_sub(first) as i32) < 0 {
+            let since = echo.wrapping_sub(first) as i32;
+            if since < 0 {
                 return first.wrapping_sub(self.clock);
             }
-            // From here on there is nothing to compare with: clocks wrap.
-            self.stamps = Stamps::Instance;
+            if since >= SETTLED {
+                self.stamps = Stamps::Instance;
+            }
         }
         echo.wrapping_sub(self.clock)
     }

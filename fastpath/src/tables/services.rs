@@ -66,6 +66,9 @@ pub enum Handling {
     Hold,
     /// Pass it on as soon as the notification is handed over and the serving node has bound the address.
     Forward,
+    /// Complete the TCP handshake here as soon as the notification is handed over, connect to the instance on readiness and
+    /// translate between the two from then on (see [`crate::splice`]). Other protocols are held.
+    Splice,
 }
 
 /// When a query for a cold function's name is answered.

@@ -58,7 +58,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
                 break;
             }
         }
-        while self.leave_holds(true) > 0 {}
+        while self.leave_holds(true) + self.turn_splices(true) > 0 {}
         self.shared.end_epoch(self.index);
     }
 }

@@ -1,4 +1,5 @@
-//! What leaves the holds, and when: released as the instance can take them, expired at the deadline.
+//! What leaves the holds, and when: released as the instance can take them, expired at the deadline. A spliced handshake's
+//! turn begins the connection to its instance; it stays held until that is open (see [`super::splices`]).
 //!
 //! Release is paced: a thousand held SYNs sent at once would overflow the listen queue of the instance that has just
 //! started, and each lost one costs its client a second.
@@ -7,9 +8,10 @@ use arrayvec::ArrayVec;
 
 use super::{Worker, copy_into};
 use crate::clock::{Clock, Nanos};
+use crate::counters::FateCounters;
 use crate::driver::{BURST_MAX, Driver};
 use crate::event::{Milestone, Trigger};
-use crate::hold::{Held, Line, Waiting};
+use crate::hold::{Held, HeldId, Line, Waiting};
 use crate::node::{port_of, service};
 use crate::packet::{Meta, NOT_TRACED, Origin, Packet};
 use crate::slots::Phase;
@@ -57,16 +59,26 @@ impl Pacer {
 
 /// Why a held packet leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Exit {
+pub(super) enum Exit {
     Released,
     Expired,
+    /// Out of its line, to be connected.
+    Connects,
 }
 
 impl Exit {
-    fn milestone(self) -> Milestone {
+    pub(super) fn milestone(self) -> Milestone {
         match self {
-            Exit::Released => Milestone::Released,
+            Exit::Released | Exit::Connects => Milestone::Released,
             Exit::Expired => Milestone::Expired,
+        }
+    }
+
+    pub(super) fn count(self, fates: &FateCounters) {
+        match self {
+            Exit::Released => fates.released.add(1),
+            Exit::Expired => fates.expired.add(1),
+            Exit::Connects => {}
         }
     }
 }
@@ -83,6 +95,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
     pub(super) fn leave_holds(&mut self, ending: bool) -> usize {
         let now = self.clock.now();
         let mut leaving: ArrayVec<(Packet<D::Frame>, Held, Exit), BURST_MAX> = ArrayVec::new();
+        let mut handshakes: ArrayVec<HeldId, BURST_MAX> = ArrayVec::new();
         let mut left_holds: ArrayVec<(ServiceId, Milestone), BURST_MAX> = ArrayVec::new();
         let active = self.holds.active();
         if active == 0 {
@@ -94,8 +107,13 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         // Each is first in its turn, so that none takes all the places of every poll.
         self.pacer.cursor = (self.pacer.cursor + 1) % active;
         for line in lines {
-            while !leaving.is_full() {
+            while !leaving.is_full() && !handshakes.is_full() {
                 let Some(exit) = self.exit(line, now, ending) else { break };
+                if exit == Exit::Connects {
+                    self.pacer.turn(line.service, now).released += 1;
+                    handshakes.extend(self.holds.detach(line));
+                    continue;
+                }
                 let Some((packet, held)) = self.take_out(line) else { break };
                 if exit == Exit::Released {
                     // Not before it has a frame: one that found none waits on, and its place in the turn is the next one's.
@@ -105,26 +123,25 @@ impl<D: Driver, C: Clock> Worker<D, C> {
                 leaving.push((packet, held, exit));
             }
         }
-        let left = leaving.len();
+        let left = leaving.len() + handshakes.len();
         if left == 0 {
             return 0;
         }
         let held_now = self.holds.len() as u64;
         self.round(0, |cx, lanes| {
             cx.counters.fates.still_held.set(held_now);
+            lanes.handshakes.extend(handshakes);
             for (packet, held, exit) in leaving.drain(..) {
                 let service = packet.meta.service;
                 cx.counters.service(service).holds.set(u64::from(cx.holds.len_of(service)));
+                // A query is answered with the state as it is by now, ready or not.
+                let query = matches!(held, Held::Query(_));
                 match exit {
-                    Exit::Released => cx.counters.fates.released.add(1),
-                    Exit::Expired => cx.counters.fates.expired.add(1),
+                    Exit::Expired if !query => lanes.expired.push(packet),
+                    _ if query => lanes.dns.push(packet),
+                    _ => lanes.service.push(packet),
                 }
-                match (held, exit) {
-                    // A query is answered with the state as it is by now, ready or not.
-                    (Held::Query(_), _) => lanes.dns.push(packet),
-                    (Held::FirstPacket, Exit::Released) => lanes.service.push(packet),
-                    (Held::FirstPacket, Exit::Expired) => lanes.expired.push(packet),
-                }
+                exit.count(&cx.counters.fates);
             }
         });
         // The port has the frames by now.
@@ -143,23 +160,34 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         let waiting = self.holds.head(line)?;
         let expires = ending || waiting.deadline <= now;
         let Some(service) = self.tables.services.get(id) else { return Some(Exit::Expired) };
-        if self.can_go(service, id, waiting) {
+        let slot = self.shared.slots.get(id);
+        if waiting.held == Held::FirstPacket && !expires && service::answers(service, slot) {
+            // A cookie costs no instance anything.
+            return Some(Exit::Released);
+        }
+        let handshake = waiting.held == Held::Handshake;
+        if self.can_go(service, id, waiting) && !(handshake && ending) {
             let takes = |instance: &&Instance| {
                 instance.fixed != service.wakes && instance.state != InstanceState::Draining
             };
             let takers = service.instances.iter().filter(takes).count().max(1) as u32;
             let share = (RELEASE_PER_MS * takers).div_ceil(self.shared.workers.len() as u32);
             if self.pacer.turn(id, now).released < share {
-                return Some(Exit::Released);
+                return Some(if handshake { Exit::Connects } else { Exit::Released });
             }
             return expires.then_some(Exit::Expired);
         }
         if expires {
-            return Some(Exit::Expired);
+            let falls_back =
+                handshake && !ending && service::falls_back(service, waiting.meta.destination.is_v4());
+            return Some(if falls_back { Exit::Connects } else { Exit::Expired });
         }
-        let slot = self.shared.slots.get(id);
         let (phase, wake) = slot.load();
         let untold = !waiting.asked || !slot.is_handed(wake);
+        if handshake && phase == Phase::Cold && !untold {
+            // The wake has failed; the client, whom we accepted, hears of it now.
+            return Some(Exit::Expired);
+        }
         let may_wake = waiting.trigger != Trigger::Syn || service.trigger_syn;
         if phase == Phase::Cold
             && untold
@@ -178,23 +206,33 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         let slot = self.shared.slots.get(id);
         match waiting.held {
             Held::Query(_) => slot.load().0 == Phase::Ready,
-            Held::FirstPacket => service::can_open(entry, slot, waiting.meta.destination.is_v4()),
+            Held::FirstPacket | Held::Handshake => {
+                service::can_open(entry, slot, waiting.meta.destination.is_v4())
+            }
         }
     }
 
-    /// Copies the oldest packet of a line into a frame and takes it out of the hold; `None` when there is no frame.
+    /// Takes the oldest packet of a line out, in a frame; `None` when there is none.
     fn take_out(&mut self, line: Line) -> Option<(Packet<D::Frame>, Held)> {
-        let port = port_of(&self.tables, self.holds.head(line)?.meta.interface).unwrap_or_default();
+        let id = self.holds.head_id(line)?;
+        let mut packet = self.copy_held(id)?;
+        packet.meta.service = line.service;
+        let waiting = self.holds.pop(line)?;
+        Some((packet, waiting.held))
+    }
+
+    /// Copies a held packet into a frame; `None` when there is none.
+    pub(super) fn copy_held(&mut self, id: HeldId) -> Option<Packet<D::Frame>> {
+        let (waiting, bytes) = self.holds.get(id);
+        let port = port_of(&self.tables, waiting.meta.interface).unwrap_or_default();
         let mut frame = self.driver.allocate(port)?;
-        let bytes = self.holds.head_bytes(line)?;
         if !copy_into(&mut frame, bytes) {
             // What was received fits into a fresh frame; a pool of smaller buffers is a wrong configuration.
             self.driver.free(frame);
             return None;
         }
-        let waiting = self.holds.pop(line)?;
         let mut meta = self.metas.take();
-        *meta = Meta { origin: Origin::Hold, trace: NOT_TRACED, service: line.service, ..waiting.meta };
-        Some((Packet { frame, meta }, waiting.held))
+        *meta = Meta { origin: Origin::Hold, trace: NOT_TRACED, ..waiting.meta };
+        Some(Packet { frame, meta })
     }
 }

@@ -1,0 +1,1 @@
+//! A worker that splices, one frame at a time.
