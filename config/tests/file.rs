@@ -216,13 +216,19 @@ fn one_mistake_is_one_error() {
         ("function = \"hello\"", "function = \"hello\"\ntrigger = [\"flow\"]", NotBuilt, "\"flow\""),
         ("function = \"hello\"", "function = \"hello\"\ntrigger = []", OutOfRange, "[]"),
         ("function = \"hello\"", "function = \"hello\"\ntrigger = [\"syn\", \"syn\"]", Duplicate, "\"syn\""),
-        ("function = \"hello\"", "function = \"hello\"\nfirst_packet = \"splice\"", NotBuilt, "\"splice\""),
+        ("ports = [\"tcp/80\"]", "ports = [\"udp/80\"]\nfirst_packet = \"splice\"", Conflict, "\"splice\""),
         ("function = \"hello\"", "function = \"hello\"\nforwarding = \"gue\"", NotBuilt, "\"gue\""),
         (
             "function = \"hello\"",
             "function = \"hello\"\nverify_before_wake = \"cookie\"",
-            NotBuilt,
+            Conflict,
             "\"cookie\"",
+        ),
+        (
+            "function = \"hello\"",
+            "function = \"hello\"\ntrigger = [\"dns\"]\nverify_before_wake = \"second-syn\"",
+            Conflict,
+            "\"second-syn\"",
         ),
         ("function = \"hello\"", "function = \"hello\"\nhold = { deadline_ms = 3001 }", OutOfRange, "3001"),
         (

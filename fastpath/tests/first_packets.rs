@@ -315,3 +315,26 @@ fn at_the_end_everything_held_takes_its_way_out() {
     assert_eq!(bench.shared.oldest_epoch().0, u64::MAX, "and no snapshot is held back");
     bench.check_laws();
 }
+
+#[test]
+fn a_client_that_must_ask_twice_wakes_with_the_second_syn_of_the_same_connection() {
+    let mut bench = cold_bench(Service { verify: Verify::SecondSyn, ..cold_service() });
+    bench.deliver_and_run(WAN, &syn(CLIENT, VIP, 100));
+    for _ in 0..20 {
+        bench.advance_ms(1);
+        bench.run();
+    }
+    bench.deliver_and_run(WAN, &syn(("10.9.9.9", 40_001), VIP, 100));
+    bench.deliver_and_run(WAN, &syn(CLIENT, VIP, 101));
+    assert_eq!(
+        (bench.wakes(), bench.fates().still_held),
+        (0, 2),
+        "each was heard once, as far as anybody can tell"
+    );
+    bench.deliver_and_run(WAN, &syn(CLIENT, VIP, 101));
+    assert_eq!(bench.wakes(), 1);
+    bench.make_ready(0);
+    bench.run();
+    assert_eq!(bench.sent(LAN).len(), 2, "who had asked once profits");
+    bench.check_laws();
+}

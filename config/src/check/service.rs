@@ -8,8 +8,8 @@ use std::ops::Range;
 use super::network::own;
 use super::{Checker, all, items};
 use crate::model::{
-    Backend, DnsAnswer, Function, FunctionIndex, Hold, Instances, OnDemand, Overflow, Protocol, Service,
-    ServicePort, Target, Trigger, Triggers,
+    Backend, DnsAnswer, FirstPacket, Function, FunctionIndex, Hold, Instances, OnDemand, Overflow, Protocol,
+    Service, ServicePort, Target, Trigger, Triggers, Verify,
 };
 use crate::raw;
 use crate::read::At;
@@ -171,7 +171,6 @@ impl Checker {
             Some(function) => self.on_demand(file, at, function).map(Target::Function),
             None => self.fixed(at).map(Target::Backends),
         };
-        raw.verify_before_wake.as_ref()?;
         Some(Service {
             name: raw.name.as_ref()?.value.clone(),
             names: items(&raw.names).iter().map(|at| at.value.clone()).collect(),
@@ -249,11 +248,35 @@ impl Checker {
                 .label("\"when-ready\" needs the trigger \"dns\""),
             );
         }
+        let (first_packet, verify) = (raw.first_packet.as_ref()?, raw.verify_before_wake.as_ref()?);
+        if first_packet.value == FirstPacket::Splice && !self.has_tcp(at) && at.sound {
+            self.note(
+                Diagnostic::new(Code::Conflict, first_packet.span.clone(), "there is nothing to splice")
+                    .label("the service has no TCP port"),
+            );
+        }
+        if let Some((needs, help)) = match verify.value {
+            Verify::Cookie if first_packet.value != FirstPacket::Splice => Some((
+                "\"cookie\" needs `first_packet = \"splice\"`",
+                "who was sent a cookie has to be spliced",
+            )),
+            Verify::SecondSyn | Verify::Cookie if trigger.is_some_and(|trigger| !trigger.syn) => {
+                Some(("this needs the trigger \"syn\"", "queries prove nothing"))
+            }
+            _ => None,
+        } {
+            self.note(
+                Diagnostic::new(Code::Conflict, verify.span.clone(), "nothing can be verified")
+                    .label(needs)
+                    .help(help),
+            );
+        }
         let hold = &raw.hold.as_ref()?.value;
         Some(OnDemand {
             function: FunctionIndex(index?),
             trigger: trigger?,
-            first_packet: raw.first_packet.as_ref()?.value,
+            first_packet: first_packet.value,
+            verify: verify.value,
             dns_answer: raw.dns_answer.as_ref()?.value,
             hold: Hold {
                 packets: hold.packets.as_ref()?.value.get(),
@@ -265,11 +288,15 @@ impl Checker {
         })
     }
 
+    fn has_tcp(&self, at: &At<raw::Service>) -> bool {
+        items(&at.value.ports).iter().any(|port| port.value.protocol == Protocol::Tcp)
+    }
+
     fn triggers(&mut self, at: &At<raw::Service>) -> Option<Triggers> {
         let raw = &at.value;
         let named = !items(&raw.names).is_empty();
         let ports = raw.ports.as_ref()?;
-        let tcp = ports.value.iter().any(|port| port.value.protocol == Protocol::Tcp);
+        let tcp = self.has_tcp(at);
         let Some(given) = &raw.trigger else {
             if !named && !tcp && at.sound {
                 self.note(

@@ -77,6 +77,8 @@ pub struct OnDemand {
     pub trigger: Triggers,
     /// What happens to the first packet.
     pub first_packet: FirstPacket,
+    /// What must be proven about a client before it may wake the function.
+    pub verify: Verify,
     /// When a query for one of the service's names is answered.
     pub dns_answer: DnsAnswer,
     /// Bounds of what is held.
@@ -178,7 +180,8 @@ choice! {
         "hold" => Hold,
         /// Passed on at once; the serving node queues it.
         "forward" => Forward,
-        later "splice",
+        /// The TCP handshake is completed here, with a cookie, and the connection to the instance made when it is ready.
+        "splice" => Splice,
     }
 }
 
@@ -211,8 +214,10 @@ choice! {
     pub enum Verify {
         /// Nothing.
         "none" => None,
-        later "second-syn",
-        later "cookie",
+        /// That it repeats its SYN.
+        "second-syn" => SecondSyn,
+        /// That it gets what is sent to its address: its SYN is answered with a cookie first.
+        "cookie" => Cookie,
     }
 }
 

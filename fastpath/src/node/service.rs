@@ -28,7 +28,7 @@ use crate::packet::{Meta, Origin, Packet};
 use crate::slots::{Phase, ServiceSlot};
 use crate::splice::table::Splices;
 use crate::tables::services::{
-    Handling, INSTANCES_MAX, Instance, InstanceState, Overflow, Service, ServiceId, SourceAddress,
+    Handling, INSTANCES_MAX, Instance, InstanceState, Overflow, Service, ServiceId, SourceAddress, Verify,
 };
 use crate::wire::{TCP, tcp};
 
@@ -253,7 +253,7 @@ impl ServiceNode {
             return self.overflow(packet, &service, Drop::Overflow, cx);
         }
         note_activity(packet.meta.service, cx);
-        if service.trigger_syn {
+        if service.trigger_syn && (service.verify != Verify::SecondSyn || is_repeated(packet, cx)) {
             let fields = packet.meta.fields(packet.frame.bytes());
             cx.waker.wake(packet.meta.service, Trigger::Syn, fields, cx.now);
         }
@@ -448,13 +448,7 @@ pub(super) fn park<F: Frame>(
 ) -> Result<Parked, Refusal> {
     let meta = &packet.meta;
     let parking = Parking {
-        key: HoldKey {
-            service: meta.service,
-            source: (meta.source, meta.source_port),
-            destination: (meta.destination, meta.destination_port),
-            protocol: meta.protocol,
-            query_id: if held == Held::Handshake { HANDSHAKE } else { 0 },
-        },
+        key: hold_key(meta, held),
         held,
         trigger: Trigger::Syn,
         meta,
@@ -466,6 +460,30 @@ pub(super) fn park<F: Frame>(
     let parked = if packet.frame.segments() > 1 { Err(Refusal::TooLong) } else { cx.holds.park(&parking) }?;
     cx.waker.milestone(meta.service, Milestone::Held, cx.now);
     Ok(parked)
+}
+
+/// Whether a packet says again what is held of its flow; only SYNs are asked for that.
+fn is_repeated<F: Frame>(packet: &Packet<F>, cx: &Context<'_>) -> bool {
+    fn sequence<'a>(meta: &Meta, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        let at = usize::from(meta.l4) + tcp::SEQUENCE;
+        bytes.get(at..at + 4)
+    }
+    let meta = &packet.meta;
+    meta.protocol != TCP
+        || cx.holds.find(&hold_key(meta, Held::FirstPacket)).is_some_and(|held| {
+            let (waiting, bytes) = cx.holds.get(held);
+            sequence(&waiting.meta, bytes) == sequence(meta, packet.frame.bytes())
+        })
+}
+
+pub(super) fn hold_key(meta: &Meta, held: Held) -> HoldKey {
+    HoldKey {
+        service: meta.service,
+        source: (meta.source, meta.source_port),
+        destination: (meta.destination, meta.destination_port),
+        protocol: meta.protocol,
+        query_id: if held == Held::Handshake { HANDSHAKE } else { 0 },
+    }
 }
 
 /// Counts a held packet; the frame is free, for the slab has its bytes.

@@ -10,12 +10,12 @@
 //!   open, both ways ───────────────────────► translated
 //! ```
 
-use super::service::{Drop, Next, ServiceNode, admits, choose, forget, park};
+use super::service::{Drop, Next, ServiceNode, admits, choose, forget, hold_key, park};
 use super::{Context, reply};
 use crate::counters::WorkerCounters;
 use crate::driver::Frame;
 use crate::event::Trigger;
-use crate::hold::{HANDSHAKE, Held, HeldId, HoldKey};
+use crate::hold::{Held, HeldId};
 use crate::packet::{L3, Meta, Origin, Packet};
 use crate::slots::{Phase, ServiceSlot};
 use crate::splice::connect::{Accepted, Answer, acknowledge};
@@ -24,8 +24,8 @@ use crate::splice::early::{Early, Verdict};
 use crate::splice::segment::Head;
 use crate::splice::table::{Splice, Stage};
 use crate::splice::translate::Rescale;
-use crate::tables::services::{Handling, Overflow, Service};
-use crate::wire::{TCP, ipv4, tcp};
+use crate::tables::services::{Handling, Overflow, Service, Verify};
+use crate::wire::{ipv4, tcp};
 
 /// The longest packet that we announce to take: what the slab has room for. Ethernet's is this long as well.
 const PACKET_MAX: u16 = 1500;
@@ -40,7 +40,7 @@ impl ServiceNode {
     ) -> Result<Option<Next>, Drop> {
         let meta = &packet.meta;
         let newer = early_of(meta, packet.frame.bytes()).ok_or(Drop::SpliceCut)?;
-        let held = cx.holds.find(&handshake_key(meta)).filter(|_| meta.origin == Origin::Arrival);
+        let held = cx.holds.find(&hold_key(meta, Held::Handshake)).filter(|_| meta.origin == Origin::Arrival);
         if meta.is_syn() {
             if held.is_some() {
                 // The client has our SYN-ACK and has answered it: an old duplicate.
@@ -120,6 +120,7 @@ impl ServiceNode {
     pub(crate) fn end_opening(&mut self, position: Option<u32>, held: HeldId, counters: &WorkerCounters) {
         if let Some(position) = position.filter(|position| self.is_opening(*position, held)) {
             forget(self.flows.remove(position), counters);
+            counters.fates.flows.set(self.flows.len() as u64);
         }
     }
 
@@ -226,26 +227,20 @@ impl ServiceNode {
 }
 
 /// Whether a SYN for the service is answered with a cookie now, while no instance is ready: never before the notification
-/// has been handed over.
+/// has been handed over, but where the answer to the cookie is to wake the service.
 pub(crate) fn answers(service: &Service, slot: &ServiceSlot) -> bool {
     let (phase, wake) = slot.load();
-    service.handling == Handling::Splice && phase == Phase::Waking && slot.is_handed(wake)
+    let may = match phase {
+        Phase::Cold => service.verify == Verify::Cookie,
+        Phase::Waking => service.verify == Verify::Cookie || slot.is_handed(wake),
+        _ => false,
+    };
+    may && service.handling == Handling::Splice
 }
 
 /// Whether the service has a configured backend for clients that no instance comes for.
 pub(crate) fn falls_back(service: &Service, v4: bool) -> bool {
     service.overflow == Overflow::Fallback && choose(service, 0, v4, false, true).is_some()
-}
-
-/// The key of what a client sends behind our SYN-ACK.
-pub(super) fn handshake_key(meta: &Meta) -> HoldKey {
-    HoldKey {
-        service: meta.service,
-        source: (meta.source, meta.source_port),
-        destination: (meta.destination, meta.destination_port),
-        protocol: TCP,
-        query_id: HANDSHAKE,
-    }
 }
 
 /// Makes a held segment, copied into `bytes`, the SYN that reproduces its client's; the frame's new length. `bytes` must have

@@ -71,6 +71,18 @@ pub enum Handling {
     Splice,
 }
 
+/// What a client must prove before its packet may wake a function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verify {
+    /// Nothing.
+    None,
+    /// That it repeats its SYN: a flood of forged addresses mostly doesn't. Held meanwhile; other protocols prove nothing.
+    SecondSyn,
+    /// That it gets what is sent to its address: a cold service's SYN is answered with a cookie, before any notification,
+    /// and the acknowledgement wakes. Only with [`Handling::Splice`].
+    Cookie,
+}
+
 /// When a query for a cold function's name is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DnsAnswer {
@@ -153,6 +165,8 @@ pub struct Service {
     pub trigger_syn: bool,
     /// What happens to first packets.
     pub handling: Handling,
+    /// What they must prove to wake it.
+    pub verify: Verify,
     /// When its names are answered while it is cold.
     pub dns_answer: DnsAnswer,
     /// Whose address instances see.

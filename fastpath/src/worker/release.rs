@@ -15,7 +15,7 @@ use crate::hold::{Held, HeldId, Line, Waiting};
 use crate::node::{port_of, service};
 use crate::packet::{Meta, NOT_TRACED, Origin, Packet};
 use crate::slots::Phase;
-use crate::tables::services::{Instance, InstanceState, SERVICES_MAX, Service, ServiceId};
+use crate::tables::services::{Instance, InstanceState, SERVICES_MAX, Service, ServiceId, Verify};
 use crate::wake::Wake;
 
 /// First packets released to one instance in a millisecond: half the listen backlog of 128 that servers commonly have.
@@ -188,7 +188,9 @@ impl<D: Driver, C: Clock> Worker<D, C> {
             // The wake has failed; the client, whom we accepted, hears of it now.
             return Some(Exit::Expired);
         }
-        let may_wake = waiting.trigger != Trigger::Syn || service.trigger_syn;
+        // Whoever has to ask twice does so itself.
+        let by_packet = service.trigger_syn && (handshake || service.verify != Verify::SecondSyn);
+        let may_wake = waiting.trigger != Trigger::Syn || by_packet;
         if phase == Phase::Cold
             && untold
             && may_wake

@@ -268,6 +268,7 @@ pub fn cold_service() -> Service {
         trigger_dns: true,
         trigger_syn: true,
         handling: Handling::Hold,
+        verify: Verify::None,
         dns_answer: DnsAnswer::Immediate,
         source: SourceAddress::Keep,
         hold_packets_max: 512,

@@ -62,7 +62,7 @@ fn connection(seed: u64) -> Outcome {
         "seed {seed}: v4 {v4}, {source:?}, {manners:?}, {weather:?}, handed {handed_ms}, ready {ready_ms}"
     );
 
-    let mut bench = Bench::new(1);
+    let mut bench = Bench::new(1 + (seed % 3) as usize);
     bench.set_service(0, splice_service(source));
     let mut world = World::new(bench, v4, manners, weather, random);
     let mut ready = false;

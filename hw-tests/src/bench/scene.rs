@@ -9,7 +9,7 @@ use millrace_fastpath::tables::names::{HashKey, Names, NamesError, Record, Recor
 use millrace_fastpath::tables::routes::{NextHop, Route};
 use millrace_fastpath::tables::services::{
     DnsAnswer, Endpoint, Handling, Instance, InstanceSlotId, InstanceState, Overflow, Service, ServiceId,
-    SourceAddress,
+    SourceAddress, Verify,
 };
 use millrace_fastpath::tables::{InterfaceId, Neighbours, Policy, Routes, Tables};
 
@@ -105,6 +105,7 @@ pub fn service(cold: bool) -> Service {
         trigger_dns: false,
         trigger_syn: true,
         handling: Handling::Hold,
+        verify: Verify::None,
         dns_answer: DnsAnswer::Immediate,
         source: SourceAddress::Keep,
         hold_packets_max: 8192,

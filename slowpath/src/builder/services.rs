@@ -6,6 +6,7 @@ use millrace_config::model::{self, Config, Target};
 use millrace_fastpath::addr::Addr;
 use millrace_fastpath::tables::services::{
     DnsAnswer, Endpoint, Handling, Instance, InstanceState, Overflow, Service, ServiceId, SourceAddress,
+    Verify,
 };
 use millrace_orchestrator_api as api;
 
@@ -70,7 +71,13 @@ fn spec(config: &Config, id: ServiceId, service: &model::Service) -> ServiceSpec
             trigger_syn: on_demand.is_some_and(|on_demand| on_demand.trigger.syn),
             handling: match on_demand.map(|on_demand| on_demand.first_packet) {
                 Some(model::FirstPacket::Forward) => Handling::Forward,
+                Some(model::FirstPacket::Splice) => Handling::Splice,
                 Some(model::FirstPacket::Hold) | None => Handling::Hold,
+            },
+            verify: match on_demand.map(|on_demand| on_demand.verify) {
+                Some(model::Verify::SecondSyn) => Verify::SecondSyn,
+                Some(model::Verify::Cookie) => Verify::Cookie,
+                Some(model::Verify::None) | None => Verify::None,
             },
             dns_answer: match on_demand.map(|on_demand| on_demand.dns_answer) {
                 Some(model::DnsAnswer::WhenReady) => DnsAnswer::WhenReady,
