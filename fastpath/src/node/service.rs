@@ -13,6 +13,7 @@
 //! No reply to a client's handshake can leave before its notification: a cold service's SYN stays here until the slowpath
 //! has handed the notification over, whatever the handling.
 
+use super::icmp::Error;
 use super::{Context, Lanes, Leaving, NodeId, drops, reply, rewrite::rewrite};
 use crate::addr::Addr;
 use crate::clock::Nanos;
@@ -27,7 +28,7 @@ use crate::slots::{Phase, ServiceSlot};
 use crate::tables::services::{
     Handling, INSTANCES_MAX, Instance, InstanceState, Overflow, Service, ServiceId, SourceAddress,
 };
-use crate::wire::{TCP, be16, checksum, tcp};
+use crate::wire::{TCP, UDP, be16, checksum, tcp};
 
 /// Ports tried for a flow with a translated source before it is given up: with a part of the range half used,
 /// as many misses in a row don't happen.
@@ -452,6 +453,11 @@ fn finish<F: Frame>(next: Result<Next, Drop>, packet: Packet<F>, cx: &mut Contex
             cx.send(packet, interface, leaving, lanes);
         }
         Ok(Next::Hold(parked)) => finish_hold(parked, NodeId::Service, packet, cx, lanes),
+        // Behind a translated port without a flow nobody listens.
+        Err(Drop::NoFlow) if packet.meta.protocol == UDP => {
+            let drop = (NodeId::Service, Drop::NoFlow as usize, Drop::NoFlow.name());
+            cx.refuse(Error::NoPort, drop, packet, lanes);
+        }
         Err(reason) => cx.drop(NodeId::Service, reason as usize, reason.name(), packet, lanes),
     }
 }

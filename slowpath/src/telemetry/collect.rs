@@ -96,6 +96,8 @@ impl Sources {
                 flows_evicted: counters.flows_evicted.get(),
                 events_lost: counters.events_lost.get(),
                 wakes_limited: counters.wakes_limited.get(),
+                errors_sent: counters.errors_sent.get(),
+                errors_limited: counters.errors_limited.get(),
                 fates: fates_row(fates),
                 unexplained: fates.unexplained(),
             });
