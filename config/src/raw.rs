@@ -105,7 +105,7 @@ table! {
         default mtu_bytes: Int<MTU_BYTES_MIN, MTU_BYTES_MAX> = 1500,
         /// Our addresses on the untagged network.
         optional addresses: List<InterfaceAddress, 0, ADDRESSES_PER_INTERFACE_MAX>,
-        /// Tagged networks (IEEE 802.1Q).
+        /// Tagged networks (IEEE 802.1Q, 802.1ad).
         optional vlans: List<Vlan, 0, VLANS_PER_PORT_MAX>,
     }
 }
@@ -115,6 +115,8 @@ table! {
     struct Vlan {
         /// Its tag.
         required id: Int<1, 4094>,
+        /// The tag around it, where a provider carries the network inside one of its own (IEEE 802.1ad, "QinQ").
+        optional outer: Int<1, 4094>,
         /// Our addresses on it.
         optional addresses: List<InterfaceAddress, 0, ADDRESSES_PER_INTERFACE_MAX>,
     }

@@ -19,6 +19,8 @@ device = "net_ring0"
 addresses = ["192.0.2.1/24", "2001:db8::1/64"]
 "#;
 
+const VLAN_20: VlanTag = VlanTag { outer: None, id: VlanId(20) };
+
 /// A file that uses most of what is built; tests change one thing in it.
 const FULL: &str = r#"
 schema_version = 1
@@ -116,7 +118,7 @@ fn the_example_without_those_keys_has_the_values_it_says() {
     assert_eq!(config.site.name.as_str(), "edge-42");
     assert_eq!(config.cores.dataplane.cores, CoreSet::Rest);
     assert_eq!(config.ports[0].device, Device::Pci("0000:3b:00.0".into()));
-    assert_eq!(config.ports[1].vlans[0].id, VlanId(20));
+    assert_eq!(config.ports[1].vlans[0].tag, VLAN_20);
     assert_eq!(config.routes[0].interface, Interface { port: PortIndex(0), vlan: None });
     assert_eq!(config.neighbours[0].interface.port, PortIndex(1));
     let dns = config.dns.as_ref().unwrap();
@@ -137,7 +139,20 @@ fn the_example_without_those_keys_has_the_values_it_says() {
     assert_eq!(config.limits.flows_per_worker, 1_048_576);
     assert_eq!(config.orchestrator.security, Security::Plaintext);
     assert_eq!(config.telemetry.metrics_listen, Some("127.0.0.1:9464".parse().unwrap()));
-    assert_eq!(config.on_link("10.20.0.9".parse().unwrap()).unwrap().vlan, Some(VlanId(20)));
+    assert_eq!(config.on_link("10.20.0.9".parse().unwrap()).unwrap().vlan, Some(VLAN_20));
+}
+
+#[test]
+fn a_vlan_may_be_inside_another_and_its_id_once_in_each() {
+    let text = FULL.replace(
+        "{ id = 20,",
+        "{ id = 20, outer = 100, addresses = [\"10.30.0.1/24\"] }, { id = 20, outer = 101 }, { id = 20,",
+    );
+    let config = Config::from_bytes("edge.toml", text.as_bytes()).unwrap();
+    let inside = VlanTag { outer: Some(VlanId(100)), id: VlanId(20) };
+    assert_eq!(config.on_link("10.30.0.9".parse().unwrap()).unwrap().vlan, Some(inside));
+    assert_eq!((inside.to_string(), VLAN_20.to_string()), ("100.20".into(), "20".into()));
+    assert_eq!(config.ports[1].vlans.len(), 3);
 }
 
 #[test]
@@ -158,7 +173,7 @@ fn the_smallest_file_has_the_defaults() {
 #[test]
 fn the_full_file_is_right() {
     let config = Config::parse("f.toml", FULL).unwrap_or_else(|report| panic!("{report}"));
-    assert_eq!(config.neighbours[0].interface, Interface { port: PortIndex(1), vlan: Some(VlanId(20)) });
+    assert_eq!(config.neighbours[0].interface, Interface { port: PortIndex(1), vlan: Some(VLAN_20) });
     assert_eq!(config.services[0].on_demand().unwrap().trigger, Triggers { dns: true, syn: true });
 }
 
@@ -202,6 +217,9 @@ fn one_mistake_is_one_error() {
         ("name = \"fn.example.\"", "name = \"fn.example.\"\nfile = \"x\"", NotBuilt, "file"),
         ("hello.fn.example.", "hello.example.", OutsideZone, "\"hello.example.\""),
         ("hello.fn.example.", "ns1.fn.example.", Conflict, "\"ns1.fn.example.\""),
+        ("{ id = 20,", "{ id = 20 }, { id = 20,", Duplicate, "20"),
+        ("{ id = 20,", "{ id = 20, outer = 7 }, { id = 20, outer = 7,", Duplicate, "20"),
+        ("{ id = 20,", "{ id = 20, outer = 4095,", OutOfRange, "4095"),
         ("203.0.113.10", "203.0.113.20", Duplicate, "\"203.0.113.20\""),
         ("203.0.113.10", "192.0.2.1", Duplicate, "\"192.0.2.1\""),
         ("\"udp/443\"]", "\"tcp/80\"]", Duplicate, "\"tcp/80\""),

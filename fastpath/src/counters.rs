@@ -105,6 +105,10 @@ pub struct FateCounters {
     pub events_lost: Counter,
     /// Wakes that the limiter refused.
     pub wakes_limited: Counter,
+    /// ICMP errors sent about packets that were refused.
+    pub errors_sent: Counter,
+    /// ICMP errors that the limit left unsent.
+    pub errors_limited: Counter,
     /// Flows in the table now (a level).
     pub flows: Counter,
     /// Flows evicted for want of room.

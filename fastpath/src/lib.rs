@@ -47,8 +47,8 @@
 //! fates.check().unwrap();
 //! ```
 //!
-//! Limits: services and instances up to [`tables::services::SERVICES_MAX`] and [`tables::services::INSTANCES_MAX`]; a
-//! fragment never reaches a service; IPv6 extension headers are forwarded but not looked into.
+//! Limits: services and instances up to [`tables::services::SERVICES_MAX`] and [`tables::services::INSTANCES_MAX`]; fragments
+//! of packets to services follow their first and are never put together ([`node::fragment`]).
 
 pub mod addr;
 pub mod clock;

@@ -5,6 +5,7 @@ use crate::driver::{BURST_MAX, Frame, RxChecksum};
 use crate::event::PacketFields;
 use crate::tables::interfaces::InterfaceId;
 use crate::tables::services::ServiceId;
+use crate::wire::ethernet::Tags;
 use crate::wire::{ICMP, ICMPV6, TCP, UDP, be16, ethernet, ipv4, ipv6, tcp, udp};
 
 /// A frame and what the nodes know of it.
@@ -27,6 +28,34 @@ pub enum Network {
     V6,
     /// ARP.
     Arp,
+}
+
+/// Which part of a packet a frame carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Fragment {
+    /// All of it. An IPv6 packet with a fragment header that is nevertheless whole (RFC 6946) counts as such.
+    #[default]
+    Whole,
+    /// The first fragment, with its whole TCP or UDP header: the ports are known.
+    First,
+    /// The first fragment, without them.
+    FirstShort,
+    /// A later one: what follows the IP header is data.
+    Later,
+}
+
+/// How a packet finds its flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Kind {
+    /// By its own ends.
+    #[default]
+    Plain,
+    /// An ICMP error: by the ends of the packet that it quotes.
+    Quote,
+    /// A fragment on its way to the worker where all fragments of its packet meet; `flow_hash` is theirs.
+    Gathering,
+    /// A later fragment: by the ports of the first, which it was given.
+    Following,
 }
 
 /// What a packet's way through the nodes began with.
@@ -68,10 +97,12 @@ pub struct Meta {
     pub protocol: u8,
     /// TCP flags; 0 for others.
     pub tcp_flags: u8,
-    /// Ports (or the ICMP header) were read.
+    /// Ports (or the ICMP header) of a whole packet were read.
     pub has_l4: bool,
-    /// It is a fragment.
-    pub fragment: bool,
+    /// Which part of a packet it is.
+    pub fragment: Fragment,
+    /// How it finds its flow.
+    pub kind: Kind,
     /// It comes from an instance's side, so that the flow is found by its destination.
     pub is_return: bool,
     /// It is a query on its way to somebody else's resolver.
@@ -83,6 +114,9 @@ pub struct Meta {
     /// The hash of the flow it belongs to; set with `service`.
     pub flow_hash: u64,
 }
+
+// It is written for every frame and copied with those that are handed over.
+const _: () = assert!(size_of::<Meta>() <= 96);
 
 /// A packet that leaves no trace.
 pub const NOT_TRACED: u16 = u16::MAX;
@@ -104,6 +138,8 @@ pub enum Malformed {
     IpLength,
     /// Wrong IPv4 header checksum.
     IpChecksum,
+    /// An IPv6 extension header is longer than the packet.
+    ShortExtension,
     /// Shorter than the TCP, UDP or ICMP header, or than the length that it gives.
     ShortL4,
 }
@@ -187,14 +223,20 @@ impl Meta {
         self.l4 = (L3 + header.header_len) as u8;
         self.network = Network::V4;
         self.protocol = header.protocol;
-        self.fragment = header.fragment;
-        if header.fragment { Ok(()) } else { self.read_l4(bytes, header.total_len - header.header_len) }
+        let len = header.total_len - header.header_len;
+        if header.fragment {
+            self.read_fragment(bytes, len, ipv4::fragment_offset(&bytes[L3..]));
+            return Ok(());
+        }
+        self.read_l4(bytes, len)
     }
 
+    #[inline(always)] // as above
     fn read_v6(&mut self, bytes: &[u8], available: usize) -> Result<(), Malformed> {
         let header = ipv6::parse(&bytes[L3..], available - L3).map_err(|error| match error {
             ipv6::Malformed::Short => Malformed::ShortIp,
             ipv6::Malformed::Version => Malformed::IpVersion,
+            ipv6::Malformed::ShortExtension => Malformed::ShortExtension,
         })?;
         self.source = header.source;
         self.destination = header.destination;
@@ -203,8 +245,55 @@ impl Meta {
         self.l4 = (L3 + ipv6::HEADER) as u8;
         self.network = Network::V6;
         self.protocol = header.next_header;
-        self.fragment = header.next_header == ipv6::FRAGMENT;
-        if self.fragment { Ok(()) } else { self.read_l4(bytes, header.total_len - ipv6::HEADER) }
+        match header.next_header {
+            TCP | UDP | ICMPV6 => self.read_l4(bytes, header.total_len - ipv6::HEADER),
+            _ => self.read_extended(bytes, header.total_len),
+        }
+    }
+
+    /// What is behind IPv6 extension headers. Where they end nowhere we read, `protocol` says where the walk stopped.
+    #[cold]
+    #[inline(never)]
+    fn read_extended(&mut self, bytes: &[u8], total_len: usize) -> Result<(), Malformed> {
+        let chain = ipv6::walk(&bytes[L3..], total_len).map_err(|_| Malformed::ShortExtension)?;
+        self.l4 = (L3 + chain.offset) as u8;
+        self.protocol = chain.protocol;
+        let len = total_len - chain.offset;
+        match chain.fragment {
+            Some(fragment) if fragment.offset != 0 || fragment.more => {
+                self.read_fragment(bytes, len, fragment.offset);
+                Ok(())
+            }
+            _ => self.read_l4(bytes, len),
+        }
+    }
+
+    /// A fragment at `offset` with `len` bytes of its packet's payload: the ports, where they are in it.
+    #[cold]
+    #[inline(never)]
+    fn read_fragment(&mut self, bytes: &[u8], len: usize, offset: usize) {
+        if offset != 0 {
+            self.fragment = Fragment::Later;
+            return;
+        }
+        self.fragment = Fragment::FirstShort;
+        let minimum = match self.protocol {
+            TCP => tcp::HEADER,
+            UDP => udp::HEADER,
+            _ => return,
+        };
+        let l4 = usize::from(self.l4);
+        let Some(header) = bytes.get(l4..l4 + minimum).filter(|_| len >= minimum) else { return };
+        if self.protocol == TCP {
+            let header_len = usize::from(header[12] >> 4) * 4;
+            if header_len < tcp::HEADER || header_len > len {
+                return;
+            }
+            self.tcp_flags = header[tcp::FLAGS];
+        }
+        self.fragment = Fragment::First;
+        self.source_port = be16(header, 0);
+        self.destination_port = be16(header, 2);
     }
 
     /// Reads ports and flags; `len` is the length of the IP payload.
@@ -242,7 +331,7 @@ impl Meta {
         Ok(())
     }
 
-    /// Whether this is TCP or UDP with its ports read.
+    /// Whether this is whole, TCP or UDP, with its ports read.
     #[inline]
     pub fn has_ports(&self) -> bool {
         self.has_l4 && (self.protocol == TCP || self.protocol == UDP)
@@ -272,37 +361,44 @@ impl Meta {
     }
 }
 
-/// Takes an 802.1Q tag off and says which VLAN it named; `None` for an untagged or priority-tagged frame (VLAN 0).
+/// Takes the VLAN tags off and says what they were.
 ///
 /// # Errors
 /// The frame is shorter than its headers.
 #[inline]
-pub fn untag<F: Frame>(frame: &mut F) -> Result<Option<u16>, Malformed> {
-    let bytes = frame.bytes_mut();
+pub fn untag<F: Frame>(frame: &mut F) -> Result<Tags, Malformed> {
+    let bytes = frame.bytes();
     if bytes.len() < ethernet::HEADER {
         return Err(Malformed::ShortEthernet);
     }
-    if ethernet::ethertype(bytes) != ethernet::VLAN {
-        return Ok(None);
+    match ethernet::ethertype(bytes) {
+        ethernet::VLAN | ethernet::SERVICE_VLAN => take_tags(frame),
+        _ => Ok(Tags::default()),
     }
-    if bytes.len() < ethernet::HEADER + ethernet::TAG {
-        return Err(Malformed::ShortEthernet);
-    }
-    let id = ethernet::vlan_id(be16(bytes, 14));
-    bytes.copy_within(0..12, ethernet::TAG);
-    frame.trim_front(ethernet::TAG);
-    Ok(Some(id).filter(|id| *id != 0))
 }
 
-/// Puts an 802.1Q tag on; false when there is no headroom for it.
+#[inline(never)] // what has no tags doesn't carry this along
+fn take_tags<F: Frame>(frame: &mut F) -> Result<Tags, Malformed> {
+    let bytes = frame.bytes_mut();
+    let (tags, len) = Tags::read(bytes).ok_or(Malformed::ShortEthernet)?;
+    // The EtherType behind the tags is part of what has to be there.
+    if bytes.len() < ethernet::HEADER + len {
+        return Err(Malformed::ShortEthernet);
+    }
+    bytes.copy_within(0..12, len);
+    frame.trim_front(len);
+    Ok(tags)
+}
+
+/// Puts VLAN tags on; false when there is no headroom for them.
 #[inline]
-pub fn tag<F: Frame>(frame: &mut F, vlan: u16) -> bool {
-    if !frame.prepend(ethernet::TAG) {
+pub fn tag<F: Frame>(frame: &mut F, tags: Tags) -> bool {
+    let len = tags.wire_len();
+    if !frame.prepend(len) {
         return false;
     }
     let bytes = frame.bytes_mut();
-    bytes.copy_within(ethernet::TAG..ethernet::TAG + 12, 0);
-    bytes[12..14].copy_from_slice(&ethernet::VLAN.to_be_bytes());
-    bytes[14..16].copy_from_slice(&vlan.to_be_bytes());
+    bytes.copy_within(len..len + 12, 0);
+    tags.write(&mut bytes[12..12 + len]);
     true
 }

@@ -10,7 +10,7 @@
 //!        ├─ commands of the slowpath
 //!        └─ a few flows of the sweep
 //!
-//!  round: classify ─► dns ─► service ─► host ─► transit ─► output ─► transmit ─► free
+//!  round: classify ─► dns ─► service ─► aside ─► host ─► transit ─► icmp ─► output ─► transmit ─► free
 //! ```
 //!
 //! The loop allocates nothing, frees nothing, takes no lock and makes no system call outside the driver. It reads the
@@ -31,10 +31,12 @@ use crate::driver::{BURST_MAX, Burst, Driver, Frame, PortId};
 use crate::fates::Fates;
 use crate::flow::{FlowHasher, FlowTable};
 use crate::hold::Holds;
+use crate::node::fragment::FragmentTable;
+use crate::node::icmp::{self, ErrorLimit};
 use crate::node::output::{self, Outbox};
 use crate::node::service::ServiceNode;
-use crate::node::{Context, Lanes, Leaving, NodeId, Outgoing, classify, dns, host, transit};
-use crate::packet::{Meta, Metas, NOT_TRACED, Packet};
+use crate::node::{Context, Lanes, Leaving, NodeId, Outgoing, aside, classify, dns, host, transit};
+use crate::packet::{Kind, Meta, Metas, NOT_TRACED, Packet};
 use crate::queue::{Command, Reply};
 use crate::shared::{Shared, WorkerShared};
 use crate::splice::table::Splices;
@@ -109,6 +111,8 @@ pub struct Worker<D: Driver, C: Clock> {
     holds: Holds,
     waker: Waker,
     pacer: Pacer,
+    fragments: FragmentTable,
+    errors: ErrorLimit,
     metas: Metas,
     trace: Option<Box<TraceBuffer>>,
     /// A list of flows that was asked for, and the place to go on at.
@@ -153,6 +157,8 @@ impl<D: Driver, C: Clock> Worker<D, C> {
             holds,
             waker,
             pacer: Pacer::default(),
+            fragments: FragmentTable::default(),
+            errors: ErrorLimit::default(),
             metas: Metas::default(),
             trace: None,
             listing: None,
@@ -226,15 +232,21 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         let index = self.index;
         for ring in rings.between.iter().map(|from| &from[index]).filter(|ring| !ring.is_empty()) {
             self.round(0, |cx, lanes| {
-                while lanes.service.len() < BURST_MAX {
+                let mut count = 0;
+                while count < BURST_MAX {
                     let Some((frame, known)) = ring.pop() else { break };
+                    count += 1;
                     let mut meta = cx.metas.take();
                     // The trace, if any, is the other worker's.
                     *meta = Meta { trace: NOT_TRACED, ..known };
-                    lanes.service.push(Packet { frame, meta });
+                    let packet = Packet { frame, meta };
+                    match packet.meta.kind {
+                        Kind::Plain => lanes.service.push(packet),
+                        _ => classify::handed_in(packet, cx, lanes),
+                    }
                 }
-                moved += lanes.service.len();
-                cx.counters.fates.handed_in.add(lanes.service.len() as u64);
+                moved += count;
+                cx.counters.fates.handed_in.add(count as u64);
             });
         }
         moved
@@ -355,6 +367,8 @@ impl<D: Driver, C: Clock> Worker<D, C> {
             hasher: &self.hasher,
             holds: &mut self.holds,
             waker: &mut self.waker,
+            fragments: &mut self.fragments,
+            errors: &mut self.errors,
             metas: &mut self.metas,
             trace: self.trace.as_deref_mut(),
         };
@@ -372,6 +386,11 @@ impl<D: Driver, C: Clock> Worker<D, C> {
             service.process(scratch, cx, lanes);
             meter.charge(NodeId::Service, frames, cx);
         }
+        let frames = lanes.aside.len();
+        if frames > 0 {
+            aside::process(&mut service.flows, scratch, cx, lanes);
+            meter.charge(NodeId::Service, frames, cx);
+        }
         let frames = lanes.host.len();
         if frames > 0 {
             host::process(scratch, cx, lanes);
@@ -381,6 +400,9 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         if frames > 0 {
             transit::process(scratch, cx, lanes);
             meter.charge(NodeId::Transit, frames, cx);
+        }
+        if !lanes.refused.is_empty() {
+            icmp::process(&service.flows, cx, lanes);
         }
         let frames = lanes.output.len();
         if frames > 0 {
@@ -418,6 +440,8 @@ impl<C: Clock> Meter<'_, C> {
 
 /// Gives packets to the owners of their flows. A full ring means that the owner is overloaded: counted and dropped.
 fn hand_over<F: Frame>(rings: &Rings<F>, cx: &mut Context<'_>, lanes: &mut Lanes<F>) {
+    // Taken from the end, in the order in which they came: a flow's packets must not overtake one another.
+    lanes.hand_over.reverse();
     while let Some((owner, packet)) = lanes.hand_over.pop() {
         // The box stays with its worker.
         let Packet { frame, meta } = packet;

@@ -53,6 +53,36 @@ fn vlans_are_taken_off_and_put_on() {
 }
 
 #[test]
+fn a_vlan_inside_another_is_a_network_of_its_own() {
+    let mut bench = Bench::new(1);
+    bench.deliver_and_run(WAN, &client_udp(CLIENT, ("10.30.0.7", 9), b"in"));
+    let sent = bench.sent(LAN);
+    assert_eq!(sent[0][12..22], [0x88, 0xa8, 0, 100, 0x81, 0x00, 0, 20, 0x08, 0x00]);
+    let from_vlan = udp((HOST_MAC, LAN_MAC), ("10.30.0.7", 9), CLIENT, b"out");
+    // Priority and drop eligibility share the tag with the id.
+    let mut frame = double_tagged(&from_vlan, 100 | 0xb000, 20 | 0xf000);
+    bench.deliver_and_run(LAN, &frame);
+    assert_eq!(read(&bench.sent(WAN)[0]).data, b"out");
+    // A priority tag around an ordinary one says nothing of the network.
+    let from_plain = udp((HOST_MAC, LAN_MAC), ("10.20.0.7", 9), CLIENT, b"plain");
+    bench.deliver_and_run(LAN, &double_tagged(&from_plain, 0x6000, 20));
+    assert_eq!(read(&bench.sent(WAN)[0]).data, b"plain");
+    assert_eq!(bench.fates().forwarded, 3);
+    let mut outer_alone = tagged(&from_vlan, 100);
+    outer_alone[12..14].copy_from_slice(&[0x88, 0xa8]);
+    for wrong in [double_tagged(&from_vlan, 101, 20), double_tagged(&from_vlan, 20, 100), outer_alone] {
+        bench.deliver_and_run(LAN, &wrong);
+    }
+    assert_eq!(bench.drops(NodeId::Classify, "unknown-vlan"), 3);
+    for len in (14..22).rev() {
+        frame.truncate(len);
+        bench.deliver_and_run(LAN, &frame);
+    }
+    assert_eq!(bench.drops(NodeId::Classify, "short-ethernet"), 8);
+    bench.check_laws();
+}
+
+#[test]
 fn every_refusal_has_its_name() {
     let mut bench = Bench::new(1);
     bench.set_service(0, fixed_service());
@@ -114,16 +144,22 @@ fn every_refusal_has_its_name() {
         (NodeId::Transit, "link-local", client_udp(CLIENT6, ("febf::7", 9), b"")),
         (NodeId::Transit, "link-local", syn(("fe80::7", 9), VIP6, 1)),
         (NodeId::Classify, "multicast", with(&|b| b[..6].copy_from_slice(&[1, 0, 0x5e, 0, 0, 1]))),
-        (NodeId::Classify, "no-such-port", client_udp(CLIENT, ("203.0.113.10", 9), b"")),
+        (NodeId::Classify, "no-such-port", syn(CLIENT, ("203.0.113.10", 9), 1)),
         (
             NodeId::Transit,
             "ttl-expired",
             with(&|b| {
                 b[22] = 1;
+                b[26..30].copy_from_slice(&[192, 0, 2, 255]); // nobody is told about what claims to be from everybody
                 resum(b)
             }),
         ),
-        (NodeId::Transit, "too-big", client_udp(CLIENT, ("198.51.100.7", 9), &[0; 1480])),
+        (NodeId::Transit, "too-big", {
+            let mut bytes = client_udp(CLIENT, ("198.51.100.7", 9), &[0; 1480]);
+            bytes[20] = 0; // it might be fragmented, so its sender isn't told not to send such
+            resum(&mut bytes);
+            bytes
+        }),
     ];
     let mut expected: std::collections::BTreeMap<(usize, &str), u64> = Default::default();
     for (node, name, frame) in &cases {

@@ -19,7 +19,8 @@ use millrace_fastpath::worker::{Rings, Worker, WorkerLimits};
 use proptest::prelude::*;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
-/// Frames that reach every node: transit, a known and many new flows, a cold service, a query, ARP, rubbish.
+/// Frames that reach every node: transit, a known and many new flows, a cold service, a query, ARP, rubbish; and what is
+/// rare: errors of ours and of others, fragments, options, extension headers.
 fn mixture() -> Vec<Vec<u8>> {
     let mut frames = vec![
         client_udp(("10.9.9.9", 1), ("198.51.100.7", 9), b"transit"),
@@ -39,6 +40,20 @@ fn mixture() -> Vec<Vec<u8>> {
         frames.push(syn(("10.9.8.9", 1000 + port), ("203.0.113.10", 1080), 1));
         frames.push(segment(("10.9.9.9", 1000 + port), ("203.0.113.10", 80), b"GET /"));
     }
+    let vip = ("203.0.113.10", 80);
+    let answer = host_segment(vip, ("10.9.9.9", 1000), smoltcp::wire::TcpControl::Psh, b"data");
+    frames.extend([
+        with_ttl(&client_udp(("10.9.9.9", 1), ("198.51.100.7", 9), b"far"), 1),
+        with_ttl(&segment(("10.9.9.9", 1000), vip, b"far"), 1),
+        client_udp(("2001:db8:9::9", 1), ("2001:db8:1::7", 9), &[0; 1453]),
+        icmp((CLIENT_MAC, WAN_MAC), "10.1.1.1", vip.0, (3, 1, 0), &answer[14..]),
+        with_options(&segment(("10.9.9.9", 1001), vip, b"GET /"), &[1; 4]),
+        with_extensions(
+            &syn(("2001:db8:9::9", 1), ("2001:db8:f::10", 80), 1),
+            &[(60, &[0, 1, 4, 0, 0, 0, 0])],
+        ),
+    ]);
+    frames.extend(fragments(&segment(("10.9.9.9", 1002), vip, &[0; 200]), 1, &[64, 128]));
     let mut arp = vec![0xff; 6];
     arp.extend_from_slice(&CLIENT_MAC);
     arp.extend_from_slice(&[0x08, 0x06]);
@@ -86,6 +101,8 @@ fn the_loop_allocates_and_frees_nothing() {
         bench.advance_ms(100);
     }
     let fates = bench.fates();
+    let errors: u64 = bench.shared.workers.iter().map(|w| w.counters.fates.errors_sent.get()).sum();
+    assert!(errors >= 100, "errors are part of it: {errors}");
     assert!(polls == 800 && fates.held > 0 && fates.released > 0 && fates.punted > 0 && fates.handed_in > 0);
     bench.check_laws();
 }

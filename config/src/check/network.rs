@@ -5,7 +5,9 @@ use std::ops::Range;
 
 use super::{Checker, all, items};
 use crate::limits::MTU_BYTES_IPV6_MIN;
-use crate::model::{Interface, InterfaceAddress, Nat, Port, PortIndex, Route, StaticNeighbour, Vlan, VlanId};
+use crate::model::{
+    Interface, InterfaceAddress, Nat, Port, PortIndex, Route, StaticNeighbour, Vlan, VlanId, VlanTag,
+};
 use crate::raw;
 use crate::report::{Code, Diagnostic};
 
@@ -32,8 +34,8 @@ impl Checker {
 
     fn port(&mut self, raw: &raw::Port) -> Option<Port> {
         let vlans = items(&raw.vlans);
-        let ids = vlans.iter().filter_map(|vlan| vlan.value.id.as_ref());
-        self.unique("the VLAN", ids.map(|id| (id.value.get(), id.span.clone())));
+        let tags = vlans.iter().filter_map(|vlan| Some((tag(&vlan.value)?, vlan.value.id.as_ref()?)));
+        self.unique("the VLAN", tags.map(|(tag, id)| (tag.to_string(), id.span.clone())));
         let tagged = vlans.iter().flat_map(|vlan| items(&vlan.value.addresses));
         let six = items(&raw.addresses).iter().chain(tagged).find(|a| a.value.addr().is_ipv6());
         let mtu = raw.mtu_bytes.as_ref()?;
@@ -51,8 +53,7 @@ impl Checker {
         }
         let addresses = |list: &[crate::read::At<InterfaceAddress>]| list.iter().map(|a| a.value).collect();
         let vlans = vlans.iter().map(|vlan| {
-            let id = VlanId(vlan.value.id.as_ref()?.value.get() as u16);
-            Some(Vlan { id, addresses: addresses(items(&vlan.value.addresses)) })
+            Some(Vlan { tag: tag(&vlan.value)?, addresses: addresses(items(&vlan.value.addresses)) })
         });
         Some(Port {
             name: raw.name.as_ref()?.value.clone(),
@@ -281,12 +282,20 @@ pub(super) fn own(raw: &raw::File) -> Vec<Own> {
         };
         add(None, items(&port.value.addresses));
         for vlan in items(&port.value.vlans) {
-            if let Some(id) = &vlan.value.id {
-                add(Some(VlanId(id.value.get() as u16)), items(&vlan.value.addresses));
+            if let Some(tag) = tag(&vlan.value) {
+                add(Some(tag), items(&vlan.value.addresses));
             }
         }
     }
     own
+}
+
+fn tag(vlan: &raw::Vlan) -> Option<VlanTag> {
+    let id = |value: u32| VlanId(value as u16);
+    Some(VlanTag {
+        outer: vlan.outer.as_ref().map(|outer| id(outer.value.get())),
+        id: id(vlan.id.as_ref()?.value.get()),
+    })
 }
 
 fn names(raw: &raw::File) -> impl Iterator<Item = (String, Range<usize>)> {

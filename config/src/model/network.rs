@@ -1,5 +1,6 @@
 //! Ports, routes and neighbours.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use super::{Device, InterfaceAddress, MacAddr, Name, PortRange, Prefix};
@@ -19,15 +20,15 @@ pub struct Port {
     pub mtu_bytes: u16,
     /// Our addresses on the untagged network.
     pub addresses: Vec<InterfaceAddress>,
-    /// Tagged networks (IEEE 802.1Q).
+    /// Tagged networks (IEEE 802.1Q, 802.1ad).
     pub vlans: Vec<Vlan>,
 }
 
 /// A tagged network on a port.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Vlan {
-    /// Its tag.
-    pub id: VlanId,
+    /// Its tag, and the one around it.
+    pub tag: VlanTag,
     /// Our addresses on it.
     pub addresses: Vec<InterfaceAddress>,
 }
@@ -36,13 +37,32 @@ pub struct Vlan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct VlanId(pub u16);
 
+/// What tells the frames of a tagged network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct VlanTag {
+    /// The outer tag (IEEE 802.1ad), for a network inside a provider's.
+    pub outer: Option<VlanId>,
+    /// The tag.
+    pub id: VlanId,
+}
+
+impl fmt::Display for VlanTag {
+    /// `20`, or `100.20` inside another.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(outer) = self.outer {
+            write!(f, "{}.", outer.0)?;
+        }
+        write!(f, "{}", self.id.0)
+    }
+}
+
 /// One network of a port: the untagged one, or a VLAN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Interface {
     /// The port.
     pub port: PortIndex,
     /// The tag, or none.
-    pub vlan: Option<VlanId>,
+    pub vlan: Option<VlanTag>,
 }
 
 /// A static route.
@@ -81,7 +101,7 @@ impl Port {
         let tagged = self
             .vlans
             .iter()
-            .map(move |vlan| (Interface { port: index, vlan: Some(vlan.id) }, vlan.addresses.as_slice()));
+            .map(move |vlan| (Interface { port: index, vlan: Some(vlan.tag) }, vlan.addresses.as_slice()));
         std::iter::once(untagged).chain(tagged)
     }
 }

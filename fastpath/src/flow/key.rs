@@ -34,6 +34,17 @@ impl FlowHasher {
         bytes[18] = protocol;
         self.hasher.hash(&bytes)
     }
+
+    /// The hash by which the fragments of one packet meet at one worker. Its input is longer than that of a flow's, so
+    /// the two never mean the same.
+    pub fn hash_fragment(&self, source: Addr, destination: Addr, protocol: u8, id: u32) -> u64 {
+        let mut bytes = [0; 37];
+        bytes[..16].copy_from_slice(&source.0.to_le_bytes());
+        bytes[16..32].copy_from_slice(&destination.0.to_le_bytes());
+        bytes[32..36].copy_from_slice(&id.to_le_bytes());
+        bytes[36] = protocol;
+        self.hasher.hash(&bytes)
+    }
 }
 
 /// The worker, of `workers`, that owns the flows of this hash.

@@ -8,15 +8,18 @@
 //!   everything else         ─► host
 //! ```
 //!
-//! What goes to `service` goes to the worker that owns the flow.
+//! What goes to `service` goes to the worker that owns the flow. Packets without ports of their own, ICMP errors and
+//! fragments, are told apart off the common path: [`super::quote`], [`super::fragment`].
 
-use super::{Context, Lanes, NodeId, drops};
+use super::icmp::Error;
+use super::{Context, Lanes, NodeId, drops, fragment, quote};
 use crate::dns::Role;
 use crate::driver::Frame;
 use crate::flow::key::owner;
-use crate::packet::{Malformed, Meta, NOT_TRACED, Network, Origin, Packet, untag};
+use crate::packet::{Fragment, Kind, Malformed, Meta, NOT_TRACED, Network, Origin, Packet, untag};
+use crate::tables::interfaces::Local;
 use crate::tables::services::{Endpoint, ServiceId};
-use crate::wire::{ICMPV6, UDP, ethernet};
+use crate::wire::{ICMPV6, UDP, ethernet, ipv6};
 
 /// The port of DNS.
 pub const DNS_PORT: u16 = 53;
@@ -28,6 +31,8 @@ pub enum Next {
     Dns(Role),
     /// To the flow's owner.
     Service,
+    /// To the flow's owner, or the fragments' worker, to be told apart there.
+    Aside,
     /// To the slowpath.
     Host,
     /// To plain forwarding.
@@ -53,6 +58,8 @@ drops! {
         IpLength => "ip-length",
         /// Wrong IPv4 header checksum.
         IpChecksum => "ip-checksum",
+        /// An IPv6 extension header is longer than the packet.
+        ShortExtension => "short-extension",
         /// Shorter than the TCP, UDP or ICMP header, or than the length that it gives.
         ShortL4 => "short-l4",
         /// A source address that no sender may have.
@@ -63,10 +70,22 @@ drops! {
         MappedAddress => "mapped-address",
         /// Sent to a group that nobody here serves.
         Multicast => "multicast",
-        /// To an address of services, but to none of their ports.
+        /// To an address of ours, but to a port where nobody listens.
         NoSuchPort => "no-such-port",
-        /// A fragment of a packet to a service.
+        /// To us, with more IPv6 extension headers than are walked over.
+        ExtensionLimit => "extension-limit",
+        /// To us, but by a source route that hasn't ended (RFC 5095).
+        SourceRoute => "source-route",
+        /// To us over IPv6, with a next header that nobody here knows.
+        UnknownNextHeader => "unknown-next-header",
+        /// A fragment to us of what nobody here puts together: a query, or neither TCP nor UDP.
         Fragment => "fragment",
+        /// A first fragment to a service that doesn't hold the whole TCP or UDP header.
+        FragmentShort => "fragment-short",
+        /// A later fragment to a service whose first wasn't seen, or too long ago.
+        FragmentOrphan => "fragment-orphan",
+        /// A later fragment that would write over the transport header of the first (RFC 1858 §4.2).
+        FragmentOverlap => "fragment-overlap",
         /// The ring to the worker that owns the flow is full.
         OwnerBehind => "owner-behind",
     }
@@ -81,6 +100,7 @@ impl From<Malformed> for Drop {
             Malformed::IpVersion => Drop::IpVersion,
             Malformed::IpLength => Drop::IpLength,
             Malformed::IpChecksum => Drop::IpChecksum,
+            Malformed::ShortExtension => Drop::ShortExtension,
             Malformed::ShortL4 => Drop::ShortL4,
         }
     }
@@ -92,8 +112,34 @@ pub fn process<F: Frame>(frames: impl Iterator<Item = F>, cx: &mut Context<'_>, 
         let mut packet = Packet { frame, meta: cx.metas.take() };
         match classify(&mut packet, cx) {
             Ok(next) => send(next, packet, cx, lanes),
-            Err(reason) => cx.drop(NodeId::Classify, reason as usize, reason.name(), packet, lanes),
+            Err(reason) => refuse(reason, packet, cx, lanes),
         }
+    }
+}
+
+/// Takes in a packet that another worker handed over and that isn't found by its own ports.
+#[cold]
+#[inline(never)]
+pub fn handed_in<F: Frame>(mut packet: Packet<F>, cx: &mut Context<'_>, lanes: &mut Lanes<F>) {
+    let next = match packet.meta.kind {
+        Kind::Gathering => fragment::gather(&mut packet.meta, packet.frame.bytes(), cx),
+        Kind::Plain => Ok(Next::Service),
+        Kind::Quote | Kind::Following => Ok(Next::Aside),
+    };
+    match next {
+        Ok(next) => send(next, packet, cx, lanes),
+        Err(reason) => refuse(reason, packet, cx, lanes),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn refuse<F: Frame>(reason: Drop, packet: Packet<F>, cx: &mut Context<'_>, lanes: &mut Lanes<F>) {
+    let drop = (NodeId::Classify, reason as usize, reason.name());
+    if reason == Drop::NoSuchPort && packet.meta.protocol == UDP {
+        cx.refuse(Error::NoPort, drop, packet, lanes);
+    } else {
+        cx.drop(drop.0, drop.1, drop.2, packet, lanes);
     }
 }
 
@@ -112,6 +158,16 @@ fn send<F: Frame>(next: Next, mut packet: Packet<F>, cx: &mut Context<'_>, lanes
                 lanes.service.push(packet);
             } else {
                 cx.trace(NodeId::Classify, "to the flow's owner", &packet);
+                lanes.hand_over.push((owner, packet));
+            }
+        }
+        Next::Aside => {
+            let owner = packet.meta.owner as usize;
+            if owner == cx.worker {
+                cx.trace(NodeId::Classify, "aside, to service", &packet);
+                lanes.aside.push(packet);
+            } else {
+                cx.trace(NodeId::Classify, "aside, to another worker", &packet);
                 lanes.hand_over.push((owner, packet));
             }
         }
@@ -135,9 +191,9 @@ fn classify<F: Frame>(packet: &mut Packet<F>, cx: &mut Context<'_>) -> Result<Ne
         None => NOT_TRACED,
     };
     (packet.meta.trace, packet.meta.origin) = (trace, Origin::Arrival);
-    let vlan = untag(&mut packet.frame)?;
+    let tags = untag(&mut packet.frame)?;
     let tables = cx.tables;
-    let interface = tables.interfaces.find(port, vlan).ok_or(Drop::UnknownVlan)?;
+    let interface = tables.interfaces.find(port, tags).ok_or(Drop::UnknownVlan)?;
     let bytes = packet.frame.bytes();
     let destination = ethernet::destination(bytes);
     let ours = tables.interfaces.get(interface).is_some_and(|interface| interface.mac == destination);
@@ -167,8 +223,33 @@ fn classify<F: Frame>(packet: &mut Packet<F>, cx: &mut Context<'_>) -> Result<Ne
         return Err(Drop::OwnSource);
     }
     match tables.interfaces.local(meta.destination) {
-        Some(local) => to_us(meta, local, cx),
-        None => past_us(meta, cx),
+        local if !meta.has_ports() => without_ports(meta, packet.frame.bytes(), local, cx),
+        Some(local) => to_us_by_port(meta, local, cx),
+        None => past_us_by_port(meta, cx),
+    }
+}
+
+/// What isn't a whole TCP or UDP packet: an error about one of our flows, a fragment, or something else.
+#[cold]
+#[inline(never)]
+fn without_ports(
+    meta: &mut Meta,
+    bytes: &[u8],
+    local: Option<Local>,
+    cx: &mut Context<'_>,
+) -> Result<Next, Drop> {
+    if meta.fragment != Fragment::Whole {
+        return fragment::classify(meta, bytes, local, cx);
+    }
+    if quote::seek(meta, bytes, cx) {
+        return Ok(Next::Aside);
+    }
+    match (local, meta.network) {
+        (None, _) => Ok(Next::Transit),
+        (Some(_), Network::V6) if meta.protocol == ipv6::ROUTING => Err(Drop::SourceRoute),
+        (Some(_), Network::V6) if ipv6::is_extension(meta.protocol) => Err(Drop::ExtensionLimit),
+        (Some(_), Network::V6) if meta.protocol != ICMPV6 => Err(Drop::UnknownNextHeader),
+        (Some(_), _) => Ok(Next::Host),
     }
 }
 
@@ -185,14 +266,9 @@ fn is_bad_source(meta: &Meta) -> bool {
     }
 }
 
+/// A packet to an address of ours, by its ports.
 #[inline(always)]
-fn to_us(meta: &mut Meta, local: crate::tables::interfaces::Local, cx: &Context<'_>) -> Result<Next, Drop> {
-    if meta.fragment {
-        return if local.host && !local.service { Ok(Next::Host) } else { Err(Drop::Fragment) };
-    }
-    if !meta.has_ports() {
-        return Ok(Next::Host);
-    }
+pub(super) fn to_us_by_port(meta: &mut Meta, local: Local, cx: &Context<'_>) -> Result<Next, Drop> {
     if local.dns && meta.protocol == UDP && meta.destination_port == DNS_PORT {
         return Ok(Next::Dns(Role::Authoritative));
     }
@@ -214,14 +290,13 @@ fn to_us(meta: &mut Meta, local: crate::tables::interfaces::Local, cx: &Context<
         meta.owner = cx.tables.policy.nat_ports.owner(meta.destination_port, cx.workers) as u16;
         return Ok(Next::Service);
     }
-    Ok(Next::Host)
+    // The appliance itself listens at no UDP port: what it answers over UDP was found above.
+    if meta.protocol == UDP { Err(Drop::NoSuchPort) } else { Ok(Next::Host) }
 }
 
+/// A packet to somebody beyond, by its ports.
 #[inline(always)]
-fn past_us(meta: &mut Meta, cx: &Context<'_>) -> Result<Next, Drop> {
-    if meta.fragment || !meta.has_ports() {
-        return Ok(Next::Transit);
-    }
+pub(super) fn past_us_by_port(meta: &mut Meta, cx: &Context<'_>) -> Result<Next, Drop> {
     let source = Endpoint { addr: meta.source, port: meta.source_port, protocol: meta.protocol };
     if cx.tables.services.is_return(&source) {
         meta.is_return = true;

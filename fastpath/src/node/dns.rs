@@ -16,7 +16,7 @@ use crate::hold::{Held, HoldKey, Parked, Parking};
 use crate::packet::{L3, Network, Origin, Packet};
 use crate::slots::Phase;
 use crate::tables::services::{DnsAnswer, ServiceId};
-use crate::wire::{UDP, be16, checksum, ipv4, udp};
+use crate::wire::{UDP, be16, checksum, ipv4, ipv6, udp};
 
 drops! {
     /// Why a query isn't answered.
@@ -31,7 +31,7 @@ drops! {
         Response => "response",
         /// No room in the frame for an answer.
         NoRoom => "no-room",
-        /// Over IPv4 with options.
+        /// Over IPv4 with options, or IPv6 with extension headers.
         IpOptions => "ip-options",
     }
 }
@@ -84,7 +84,8 @@ fn attempt<F: Frame>(packet: &mut Packet<F>, role: Role, cx: &mut Context<'_>) -
     let l4 = usize::from(packet.meta.l4);
     let message_at = l4 + udp::HEADER;
     let arrived_len = packet.frame.bytes().len();
-    if packet.meta.network == Network::V4 && l4 != L3 + ipv4::HEADER {
+    let ip_header = if packet.meta.network == Network::V4 { ipv4::HEADER } else { ipv6::HEADER };
+    if l4 != L3 + ip_header {
         return Err(Drop::IpOptions);
     }
     if packet.frame.segments() > 1 {

@@ -5,6 +5,8 @@
 //!                       │             └─► transit (not ours)
 //!                       ├─► service ──┬─► transit (translated)
 //!                       │             └─► hold slab
+//!                       ├─► aside ────┬─► transit (ICMP errors and later fragments of flows, translated)
+//!                       │             └─► host (ICMP errors of no flow)
 //!                       ├─► host ─────► slowpath
 //!                       ├─► transit ──┬─► output
 //!                       │             └─► slowpath (neighbour unknown)
@@ -12,12 +14,17 @@
 //! ```
 //!
 //! A node takes the packets of its lane and puts each into another lane, into a hold, or among those to be freed. It
-//! counts frames, vectors, cycles and named drops, and says of a traced frame what it decided.
+//! counts frames, vectors, cycles and named drops, and says of a traced frame what it decided. What a node refuses may be
+//! worth an ICMP error to its sender: [`icmp`].
 
+pub mod aside;
 pub mod classify;
 pub mod dns;
+pub mod fragment;
 pub mod host;
+pub mod icmp;
 pub mod output;
+mod quote;
 mod reply;
 mod rewrite;
 pub mod service;
@@ -155,6 +162,10 @@ pub struct Lanes<F> {
     pub expired: Vec<Packet<F>>,
     /// To [`service`]: handshakes, held, whose instance is to be connected to.
     pub handshakes: Vec<HeldId>,
+    /// To [`aside`]: packets that find their flow by another packet's ports.
+    pub aside: Vec<Packet<F>>,
+    /// To [`icmp`]: packets whose senders may have to be told.
+    pub refused: Vec<icmp::Refused<F>>,
     /// To [`host`].
     pub host: Vec<Packet<F>>,
     /// To [`transit`].
@@ -174,6 +185,8 @@ impl<F> Default for Lanes<F> {
             service: Vec::with_capacity(BURST_MAX),
             expired: Vec::with_capacity(BURST_MAX),
             handshakes: Vec::with_capacity(BURST_MAX),
+            aside: Vec::with_capacity(BURST_MAX),
+            refused: Vec::with_capacity(BURST_MAX),
             host: Vec::with_capacity(BURST_MAX),
             transit: Vec::with_capacity(BURST_MAX),
             output: Vec::with_capacity(BURST_MAX),
@@ -205,6 +218,10 @@ pub struct Context<'a> {
     pub holds: &'a mut Holds,
     /// What wakes services.
     pub waker: &'a mut Waker,
+    /// First fragments seen lately.
+    pub fragments: &'a mut fragment::FragmentTable,
+    /// How many ICMP errors may be sent.
+    pub errors: &'a mut icmp::ErrorLimit,
     /// Boxes for what is known of packets.
     pub metas: &'a mut Metas,
     /// The trace that is being taken, if any.
@@ -226,6 +243,19 @@ impl Context<'_> {
         self.counters.node(node).drops[reason].add(1);
         self.ended(packet.meta.origin, &self.counters.fates.dropped, &self.counters.fates.release_dropped);
         self.free(packet, lanes);
+    }
+
+    /// Refuses a packet: its sender is told, or it is dropped for this reason.
+    #[cold]
+    #[inline(never)]
+    pub fn refuse<F: Frame>(
+        &mut self,
+        error: icmp::Error,
+        drop: (NodeId, usize, &'static str),
+        packet: Packet<F>,
+        lanes: &mut Lanes<F>,
+    ) {
+        lanes.refused.push(icmp::Refused { packet, error, drop });
     }
 
     /// Ends a packet's way: its frame goes back to the driver, what was known of it is forgotten.

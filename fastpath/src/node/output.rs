@@ -11,7 +11,7 @@ drops! {
     pub enum Drop {
         /// Its interface is gone.
         NoInterface => "no-interface",
-        /// No room in front for a VLAN tag.
+        /// No room in front for the VLAN tags.
         NoHeadroom => "no-headroom",
         /// The port refused it: its queue is full, or it is down.
         Refused => "refused",
@@ -77,7 +77,7 @@ fn prepare<F: Frame>(out: &mut Outgoing<F>, ports: usize, cx: &Context<'_>) -> R
         return Err(Drop::NoInterface);
     }
     match interface.vlan {
-        Some(vlan) if !tag(&mut out.frame, vlan) => Err(Drop::NoHeadroom),
+        Some(_) if !tag(&mut out.frame, interface.tags()) => Err(Drop::NoHeadroom),
         _ => Ok(interface.port),
     }
 }

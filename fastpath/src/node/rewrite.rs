@@ -7,7 +7,7 @@ use crate::wire::checksum::Delta;
 use crate::wire::{TCP, be16, ipv4, ipv6, tcp, udp};
 
 /// Gives a TCP or UDP packet other ends. All addresses must be of the packet's own family, and the packet must be
-/// unshared, not a fragment, with its ports read.
+/// unshared, with its ports read: whole, or a first fragment.
 #[inline(always)]
 pub(super) fn rewrite<F: Frame>(packet: &mut Packet<F>, source: (Addr, u16), destination: (Addr, u16)) {
     let meta = &mut packet.meta;
@@ -43,6 +43,24 @@ pub(super) fn rewrite<F: Frame>(packet: &mut Packet<F>, source: (Addr, u16), des
     }
     (meta.source, meta.source_port) = source;
     (meta.destination, meta.destination_port) = destination;
+}
+
+/// Gives a later fragment other addresses. The transport header is in the first one, checksum and all.
+pub(super) fn rewrite_addresses<F: Frame>(packet: &mut Packet<F>, source: Addr, destination: Addr) {
+    let meta = &mut packet.meta;
+    let ip = &mut packet.frame.bytes_mut()[L3..];
+    if meta.network == Network::V4 {
+        let mut delta = Delta::default();
+        delta.replace_v4(meta.source, source);
+        delta.replace_v4(meta.destination, destination);
+        ip[12..16].copy_from_slice(&source.v4_bytes());
+        ip[16..20].copy_from_slice(&destination.v4_bytes());
+        patch(ip, 10, delta);
+    } else {
+        ip[8..24].copy_from_slice(&source.v6_bytes());
+        ip[24..40].copy_from_slice(&destination.v6_bytes());
+    }
+    (meta.source, meta.destination) = (source, destination);
 }
 
 #[inline(always)]

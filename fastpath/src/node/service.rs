@@ -13,6 +13,7 @@
 //! No reply to a client's handshake can leave before its notification: a cold service's SYN stays here until the slowpath
 //! has handed the notification over, whatever the handling.
 
+use super::icmp::Error;
 use super::splice::refuse;
 pub(crate) use super::splice::{answers, falls_back, into_syn};
 use super::{Context, Lanes, Leaving, NodeId, drops, rewrite::rewrite};
@@ -30,7 +31,7 @@ use crate::splice::table::Splices;
 use crate::tables::services::{
     Handling, INSTANCES_MAX, Instance, InstanceState, Overflow, Service, ServiceId, SourceAddress, Verify,
 };
-use crate::wire::{TCP, tcp};
+use crate::wire::{TCP, UDP, tcp};
 
 /// Ports tried for a flow with a translated source before it is given up: with a part of the range half used,
 /// as many misses in a row don't happen.
@@ -531,6 +532,11 @@ fn finish<F: Frame>(next: Result<Next, Drop>, packet: Packet<F>, cx: &mut Contex
             cx.free(packet, lanes);
         }
         Ok(Next::Hold(parked)) => finish_hold(parked, NodeId::Service, packet, cx, lanes),
+        // Behind a translated port without a flow nobody listens.
+        Err(Drop::NoFlow) if packet.meta.protocol == UDP => {
+            let drop = (NodeId::Service, Drop::NoFlow as usize, Drop::NoFlow.name());
+            cx.refuse(Error::NoPort, drop, packet, lanes);
+        }
         Err(reason) => cx.drop(NodeId::Service, reason as usize, reason.name(), packet, lanes),
     }
 }

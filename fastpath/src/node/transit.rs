@@ -1,7 +1,8 @@
 //! Plain L3 forwarding (RFC 1812 §5.2): time to live, route, neighbour, link-layer header.
 //!
-//! A packet whose next hop has no known link-layer address goes to the slowpath, which asks for it and sends the packet on.
+//! Who sent a packet that can't go on is told by an ICMP error, where one may be sent. A packet whose next hop has no known link-layer address goes to the slowpath, which asks for it and sends the packet on.
 
+use super::icmp::Error;
 use super::{Context, Lanes, Leaving, NodeId, drops, host};
 use crate::addr::Addr;
 use crate::driver::Frame;
@@ -21,7 +22,7 @@ drops! {
         NoRoute => "no-route",
         /// The route's interface is gone.
         NoInterface => "no-interface",
-        /// Longer than the MTU of the interface it would leave by.
+        /// Longer than the MTU of the interface it would leave by. Nothing is fragmented here.
         TooBig => "too-big",
         /// The neighbour isn't known, and the slowpath is behind.
         NeighbourQueueFull => "neighbour-queue-full",
@@ -44,9 +45,29 @@ pub fn process<F: Frame>(scratch: &mut Vec<Packet<F>>, cx: &mut Context<'_>, lan
                 cx.send(packet, interface, leaving, lanes);
             }
             Ok(None) => host::finish(packet, NodeId::Transit, "punted: neighbour unknown", cx, lanes),
-            Err(reason) => cx.drop(NodeId::Transit, reason as usize, reason.name(), packet, lanes),
+            Err(reason) => refuse(reason, packet, cx, lanes),
         }
     }
+}
+
+/// The sender of a packet that can't go on is told where a router tells (RFC 1812 §4.3, RFC 4443 §3).
+#[cold]
+#[inline(never)]
+fn refuse<F: Frame>(reason: Drop, packet: Packet<F>, cx: &mut Context<'_>, lanes: &mut Lanes<F>) {
+    let drop = (NodeId::Transit, reason as usize, reason.name());
+    let error = match reason {
+        Drop::TtlExpired => Error::TimeExceeded,
+        Drop::NoRoute => Error::NoRoute,
+        Drop::TooBig => {
+            let hop = cx.tables.routes.lookup(packet.meta.destination);
+            let egress = hop.and_then(|hop| cx.tables.interfaces.get(hop.interface));
+            Error::TooBig(egress.map_or(0, |egress| egress.mtu))
+        }
+        Drop::LinkLocal | Drop::NoInterface | Drop::NeighbourQueueFull => {
+            return cx.drop(drop.0, drop.1, drop.2, packet, lanes);
+        }
+    };
+    cx.refuse(error, drop, packet, lanes);
 }
 
 /// A next hop and its link-layer address. Most packets of a vector go to the one router or host that the last one went to.

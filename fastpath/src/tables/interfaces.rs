@@ -5,6 +5,7 @@ use hashbrown::HashMap;
 use super::filter::AddrFilter;
 use crate::addr::Addr;
 use crate::driver::PortId;
+use crate::wire::ethernet::Tags;
 
 /// A link-layer address.
 pub type Mac = [u8; 6];
@@ -24,12 +25,14 @@ impl InterfaceId {
 /// One interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
-    /// `lan`, or `lan.20` for a VLAN.
+    /// `lan`, `lan.20` for a VLAN, `lan.100.20` for one inside another.
     pub name: String,
     /// The port that carries it.
     pub port: PortId,
     /// The 802.1Q VLAN id, 1..=4094; `None` for untagged traffic.
     pub vlan: Option<u16>,
+    /// The id of the outer tag around it (IEEE 802.1ad), 1..=4094; `None` where there is only one.
+    pub outer: Option<u16>,
     /// Our link-layer address on it.
     pub mac: Mac,
     /// The largest IP packet it carries, in bytes.
@@ -39,9 +42,25 @@ pub struct Interface {
 }
 
 impl Interface {
+    /// The tags that its frames carry.
+    #[inline]
+    pub fn tags(&self) -> Tags {
+        Tags::new(self.outer, self.vlan)
+    }
+
     /// Our first address of the family of `like`.
     pub fn address_like(&self, like: Addr) -> Option<Addr> {
         self.addresses.iter().map(|(addr, _)| *addr).find(|addr| addr.is_v4() == like.is_v4())
+    }
+
+    /// Whether an IPv4 address stands for all hosts of a network here (RFC 919 §7; a /31 has none, RFC 3021).
+    pub fn is_broadcast(&self, addr: Addr) -> bool {
+        let bits = |addr: Addr| u32::from_be_bytes(addr.v4_bytes());
+        addr.is_v4()
+            && self.addresses.iter().any(|(own, len)| {
+                let hosts = u32::MAX.checked_shr(u32::from(*len)).unwrap_or(0);
+                own.is_v4() && *len < 31 && bits(addr) == bits(*own) | hosts
+            })
     }
 }
 
@@ -69,7 +88,7 @@ pub struct Interfaces {
 #[derive(Clone, Debug, Default)]
 struct PortInterfaces {
     untagged: Option<InterfaceId>,
-    tagged: Vec<(u16, InterfaceId)>,
+    tagged: Vec<(Tags, InterfaceId)>,
 }
 
 impl Interfaces {
@@ -82,9 +101,9 @@ impl Interfaces {
             if ports.len() <= at {
                 ports.resize_with(at + 1, PortInterfaces::default);
             }
-            match interface.vlan {
-                None => ports[at].untagged = Some(id),
-                Some(vlan) => ports[at].tagged.push((vlan, id)),
+            match interface.tags() {
+                tags if tags.is_none() => ports[at].untagged = Some(id),
+                tags => ports[at].tagged.push((tags, id)),
             }
         }
         let mut merged: HashMap<Addr, Local> = HashMap::new();
@@ -98,14 +117,14 @@ impl Interfaces {
         Self { list, ports, locals: merged, ours }
     }
 
-    /// The interface that a frame with this tag belongs to; `None` for a VLAN that isn't configured.
+    /// The interface that a frame with these tags belongs to; `None` for a VLAN that isn't configured.
     #[inline]
-    pub fn find(&self, port: PortId, vlan: Option<u16>) -> Option<InterfaceId> {
+    pub fn find(&self, port: PortId, tags: Tags) -> Option<InterfaceId> {
         let on_port = self.ports.get(port.index())?;
-        match vlan {
-            None => on_port.untagged,
-            Some(vlan) => on_port.tagged.iter().find(|(id, _)| *id == vlan).map(|(_, interface)| *interface),
+        if tags.is_none() {
+            return on_port.untagged;
         }
+        on_port.tagged.iter().find(|(has, _)| *has == tags).map(|(_, interface)| *interface)
     }
 
     /// The interface of this id.

@@ -280,6 +280,12 @@ impl Services {
         self.answering.may_hold(source.addr) && self.returns.contains_key(source)
     }
 
+    /// Whether a packet from this address, whatever its port, may be an instance's; false is certain.
+    #[inline]
+    pub fn may_answer(&self, source: Addr) -> bool {
+        self.answering.may_hold(source)
+    }
+
     /// All services, in the order of their ids.
     pub fn iter(&self) -> impl Iterator<Item = (ServiceId, &Arc<Service>)> {
         self.list

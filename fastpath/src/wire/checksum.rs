@@ -67,6 +67,12 @@ impl Delta {
         }
     }
 
+    /// Another change besides.
+    #[inline]
+    pub fn add(&mut self, other: Self) {
+        self.0 += other.0;
+    }
+
     /// The checksum after the change (RFC 1624, equation 3).
     #[inline]
     pub fn apply(self, checksum: u16) -> u16 {

@@ -1,8 +1,9 @@
-//! Ethernet II and 802.1Q.
+//! Ethernet II, 802.1Q and 802.1ad.
 //!
 //! ```text
 //!  0           6           12    14
 //!  │ destination │ source    │ type │ payload            type 0x8100: │ tag │ type │ payload
+//!                                                       type 0x88a8: │ outer tag │ 0x8100 │ tag │ type │ payload
 //! ```
 
 use super::be16;
@@ -18,8 +19,62 @@ pub const IPV4: u16 = 0x0800;
 pub const ARP: u16 = 0x0806;
 /// EtherType of an 802.1Q tag.
 pub const VLAN: u16 = 0x8100;
+/// EtherType of the outer of two tags, a provider's (IEEE 802.1ad, "QinQ").
+pub const SERVICE_VLAN: u16 = 0x88a8;
 /// EtherType of IPv6.
 pub const IPV6: u16 = 0x86dd;
+
+/// The tags that a frame came with, or leaves with; 0 where there is none. A tag of VLAN 0 carries a priority alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Tags {
+    outer: u16,
+    vlan: u16,
+}
+
+impl Tags {
+    /// The tags with these ids, 1..=4094.
+    pub fn new(outer: Option<u16>, vlan: Option<u16>) -> Self {
+        Self { outer: outer.unwrap_or(0), vlan: vlan.unwrap_or(0) }
+    }
+
+    /// Whether there is none.
+    #[inline]
+    pub fn is_none(self) -> bool {
+        (self.outer, self.vlan) == (0, 0)
+    }
+
+    /// Reads the tags of a frame of at least [`HEADER`] bytes, and how many bytes they take; `None` if it is shorter than
+    /// them.
+    pub fn read(bytes: &[u8]) -> Option<(Self, usize)> {
+        let tag = |at: usize| Some(vlan_id(be16(bytes.get(at..at + TAG)?, 0)));
+        match ethertype(bytes) {
+            VLAN => Some((Self { outer: 0, vlan: tag(HEADER)? }, TAG)),
+            SERVICE_VLAN => {
+                let outer = tag(HEADER)?;
+                match be16(bytes, HEADER + 2) {
+                    VLAN => Some((Self { outer, vlan: tag(HEADER + TAG)? }, 2 * TAG)),
+                    _ => Some((Self { outer, vlan: 0 }, TAG)),
+                }
+            }
+            _ => Some((Self::default(), 0)),
+        }
+    }
+
+    /// The bytes that the tags take in a frame.
+    pub fn wire_len(self) -> usize {
+        TAG * (usize::from(self.outer != 0) + usize::from(self.vlan != 0))
+    }
+
+    /// Writes the tags, without the EtherType that follows; `bytes` are [`Tags::wire_len`].
+    pub fn write(self, bytes: &mut [u8]) {
+        let both = [(SERVICE_VLAN, self.outer), (VLAN, self.vlan)];
+        let tags = both.into_iter().filter(|(_, id)| *id != 0);
+        for ((ethertype, id), to) in tags.zip(bytes.chunks_exact_mut(TAG)) {
+            to[..2].copy_from_slice(&ethertype.to_be_bytes());
+            to[2..].copy_from_slice(&id.to_be_bytes());
+        }
+    }
+}
 
 /// The EtherType of a frame of at least [`HEADER`] bytes.
 #[inline]

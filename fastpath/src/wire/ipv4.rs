@@ -69,6 +69,24 @@ pub fn parse(bytes: &[u8], available: usize, verify_checksum: bool) -> Result<He
     })
 }
 
+/// Where a fragment's data belongs in its packet's, in bytes.
+#[inline]
+pub fn fragment_offset(bytes: &[u8]) -> usize {
+    usize::from(be16(bytes, 6) & 0x1fff) * 8
+}
+
+/// Whether nobody on the way may fragment the packet (RFC 791 §3.1).
+#[inline]
+pub fn dont_fragment(bytes: &[u8]) -> bool {
+    bytes[6] & 0x40 != 0
+}
+
+/// What fragments of one packet have in common, besides addresses and protocol.
+#[inline]
+pub fn identification(bytes: &[u8]) -> u16 {
+    be16(bytes, 4)
+}
+
 /// The time to live of a header.
 #[inline]
 pub fn ttl(bytes: &[u8]) -> u8 {

@@ -105,6 +105,199 @@ pub fn tagged(frame: &[u8], vlan: u16) -> Vec<u8> {
     bytes
 }
 
+/// Puts an 802.1ad tag on, and an 802.1Q tag inside.
+pub fn double_tagged(frame: &[u8], outer: u16, vlan: u16) -> Vec<u8> {
+    let mut bytes = tagged(&tagged(frame, vlan), outer);
+    bytes[12..14].copy_from_slice(&[0x88, 0xa8]);
+    bytes
+}
+
+/// A frame's IP packet as it is one hop later.
+pub fn one_hop_later(frame: &[u8]) -> Vec<u8> {
+    let mut packet = frame[14..].to_vec();
+    if packet[0] >> 4 == 4 {
+        packet[8] -= 1;
+        Ipv4Packet::new_unchecked(&mut packet[..]).fill_checksum();
+    } else {
+        packet[7] -= 1;
+    }
+    packet
+}
+
+/// Sets the time to live (hop limit) of a frame's packet.
+pub fn with_ttl(frame: &[u8], ttl: u8) -> Vec<u8> {
+    let mut bytes = frame.to_vec();
+    if bytes[14] >> 4 == 4 {
+        bytes[22] = ttl;
+        Ipv4Packet::new_unchecked(&mut bytes[14..]).fill_checksum();
+    } else {
+        bytes[21] = ttl;
+    }
+    bytes
+}
+
+/// An ICMP or ICMPv6 message with `rest` behind its checksum.
+pub fn icmp(
+    macs: ([u8; 6], [u8; 6]),
+    from: &str,
+    to: &str,
+    (kind, code, rest): (u8, u8, u32),
+    quoted: &[u8],
+) -> Vec<u8> {
+    let protocol = if from.contains('.') { IpProtocol::Icmp } else { IpProtocol::Icmpv6 };
+    let ip = ip(from, to, protocol, 8 + quoted.len());
+    ethernet(macs.0, macs.1, &ip, |bytes| {
+        bytes[..2].copy_from_slice(&[kind, code]);
+        bytes[4..8].copy_from_slice(&rest.to_be_bytes());
+        bytes[8..].copy_from_slice(quoted);
+        match (ip.src_addr(), ip.dst_addr()) {
+            (IpAddress::Ipv6(source), IpAddress::Ipv6(destination)) => {
+                Icmpv6Packet::new_unchecked(bytes).fill_checksum(&source, &destination);
+            }
+            _ => Icmpv4Packet::new_unchecked(bytes).fill_checksum(),
+        }
+    })
+}
+
+/// What an independent reader finds in an ICMP or ICMPv6 message, checksums verified.
+#[derive(Debug, PartialEq, Eq)]
+pub struct SeenIcmp {
+    pub macs: ([u8; 6], [u8; 6]),
+    pub from: String,
+    pub to: String,
+    /// Type, code, and the four bytes behind the checksum.
+    pub says: (u8, u8, u32),
+    pub quoted: Vec<u8>,
+}
+
+/// Reads an untagged frame with an ICMP message; panics where a receiver would discard it.
+pub fn read_icmp(bytes: &[u8]) -> SeenIcmp {
+    let frame = EthernetFrame::new_checked(bytes).unwrap();
+    let (from, to, message) = match frame.ethertype() {
+        EthernetProtocol::Ipv4 => {
+            let packet = Ipv4Packet::new_checked(frame.payload()).unwrap();
+            assert!(packet.verify_checksum(), "IPv4 header checksum");
+            assert_eq!(packet.next_header(), IpProtocol::Icmp);
+            assert!(Icmpv4Packet::new_checked(packet.payload()).unwrap().verify_checksum(), "ICMP checksum");
+            (packet.src_addr().to_string(), packet.dst_addr().to_string(), packet.payload().to_vec())
+        }
+        _ => {
+            let packet = Ipv6Packet::new_checked(frame.payload()).unwrap();
+            assert_eq!(packet.next_header(), IpProtocol::Icmpv6);
+            let (source, destination) = (packet.src_addr(), packet.dst_addr());
+            let message = Icmpv6Packet::new_checked(packet.payload()).unwrap();
+            assert!(message.verify_checksum(&source, &destination), "ICMPv6 checksum");
+            (source.to_string(), destination.to_string(), packet.payload().to_vec())
+        }
+    };
+    SeenIcmp {
+        macs: (frame.src_addr().0, frame.dst_addr().0),
+        from,
+        to,
+        says: (message[0], message[1], u32::from_be_bytes([message[4], message[5], message[6], message[7]])),
+        quoted: message[8..].to_vec(),
+    }
+}
+
+/// Cuts a frame's packet into fragments whose payloads begin at 0 and at `cuts`, multiples of eight.
+pub fn fragments(frame: &[u8], id: u32, cuts: &[usize]) -> Vec<Vec<u8>> {
+    let v4 = frame[14] >> 4 == 4;
+    let (headers, payload) = frame.split_at(14 + if v4 { 20 } else { 40 });
+    let starts = [0].into_iter().chain(cuts.iter().copied());
+    let ends = cuts.iter().copied().chain([payload.len()]);
+    let piece = |(start, end): (usize, usize)| {
+        let more = end != payload.len();
+        let mut bytes = headers.to_vec();
+        if v4 {
+            bytes.extend_from_slice(&payload[start..end]);
+            let len = bytes.len() as u16 - 14;
+            let mut packet = Ipv4Packet::new_unchecked(&mut bytes[14..]);
+            packet.set_total_len(len);
+            packet.set_ident(id as u16);
+            packet.set_dont_frag(false);
+            packet.set_more_frags(more);
+            packet.set_frag_offset(start as u16);
+            packet.fill_checksum();
+        } else {
+            let header = [frame[14 + 6], 0];
+            bytes[14 + 6] = 44;
+            bytes.extend_from_slice(&header);
+            bytes.extend_from_slice(&(start as u16 | u16::from(more)).to_be_bytes());
+            bytes.extend_from_slice(&id.to_be_bytes());
+            bytes.extend_from_slice(&payload[start..end]);
+            let len = bytes.len() as u16 - 14 - 40;
+            Ipv6Packet::new_unchecked(&mut bytes[14..]).set_payload_len(len);
+        }
+        bytes
+    };
+    starts.zip(ends).map(piece).collect()
+}
+
+/// Puts the fragments of one packet together again, in any order.
+pub fn put_together(fragments: &[Vec<u8>]) -> Vec<u8> {
+    let v4 = fragments[0][14] >> 4 == 4;
+    let mut headers = fragments[0][..14 + if v4 { 20 } else { 40 }].to_vec();
+    let mut pieces: Vec<(usize, &[u8])> = fragments
+        .iter()
+        .map(|bytes| {
+            if v4 {
+                let packet = Ipv4Packet::new_checked(&bytes[14..]).unwrap();
+                assert!(packet.verify_checksum(), "IPv4 header checksum of a fragment");
+                (usize::from(packet.frag_offset()), &bytes[34..])
+            } else {
+                (usize::from(u16::from_be_bytes([bytes[56], bytes[57]]) & 0xfff8), &bytes[62..])
+            }
+        })
+        .collect();
+    pieces.sort_by_key(|(at, _)| *at);
+    let mut payload = Vec::new();
+    for (at, piece) in pieces {
+        assert_eq!(at, payload.len(), "no hole and no overlap");
+        payload.extend_from_slice(piece);
+    }
+    if v4 {
+        let mut packet = Ipv4Packet::new_unchecked(&mut headers[14..]);
+        packet.set_total_len(20 + payload.len() as u16);
+        packet.set_more_frags(false);
+        packet.set_frag_offset(0);
+        packet.fill_checksum();
+    } else {
+        headers[14 + 6] = fragments[0][54];
+        Ipv6Packet::new_unchecked(&mut headers[14..]).set_payload_len(payload.len() as u16);
+    }
+    headers.extend_from_slice(&payload);
+    headers
+}
+
+/// Puts IPv6 extension headers, each a type and its bytes but for the first, behind a frame's IPv6 header.
+pub fn with_extensions(frame: &[u8], extensions: &[(u8, &[u8])]) -> Vec<u8> {
+    let mut bytes = frame[..54].to_vec();
+    let upper = bytes[20];
+    bytes[20] = extensions[0].0;
+    let following = extensions[1..].iter().map(|(kind, _)| *kind).chain([upper]);
+    for ((_, rest), next) in extensions.iter().zip(following) {
+        bytes.push(next);
+        bytes.extend_from_slice(rest);
+    }
+    bytes.extend_from_slice(&frame[54..]);
+    let len = bytes.len() as u16 - 54;
+    Ipv6Packet::new_unchecked(&mut bytes[14..]).set_payload_len(len);
+    bytes
+}
+
+/// Puts options, a multiple of four bytes, behind a frame's IPv4 header.
+pub fn with_options(frame: &[u8], options: &[u8]) -> Vec<u8> {
+    let mut bytes = frame[..34].to_vec();
+    bytes.extend_from_slice(options);
+    bytes.extend_from_slice(&frame[34..]);
+    let len = bytes.len() as u16 - 14;
+    let mut packet = Ipv4Packet::new_unchecked(&mut bytes[14..]);
+    packet.set_header_len(20 + options.len() as u8);
+    packet.set_total_len(len);
+    packet.fill_checksum();
+    bytes
+}
+
 /// What an independent reader finds in a frame, checksums verified.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Seen {

@@ -194,6 +194,7 @@ pub fn tables() -> Tables {
         name: name.into(),
         port,
         vlan,
+        outer: None,
         mac,
         mtu: 1500,
         addresses: addresses.iter().map(|(text, len)| (addr(text), *len)).collect(),
@@ -202,6 +203,10 @@ pub fn tables() -> Tables {
         interface("wan", WAN, None, WAN_MAC, &[("192.0.2.1", 24), ("2001:db8::1", 64)]),
         interface("lan", LAN, None, LAN_MAC, &[("198.51.100.1", 24), ("2001:db8:1::1", 64)]),
         interface("lan.20", LAN, Some(20), LAN_MAC, &[("10.20.0.1", 24)]),
+        Interface {
+            outer: Some(100),
+            ..interface("lan.100.20", LAN, Some(20), LAN_MAC, &[("10.30.0.1", 24)])
+        },
     ];
     let host = Local { host: true, ..Local::default() };
     let service = Local { service: true, ..Local::default() };
@@ -228,6 +233,7 @@ pub fn tables() -> Tables {
         on_link("198.51.100.0", 24, 1),
         on_link("2001:db8:1::", 64, 1),
         on_link("10.20.0.0", 24, 2),
+        on_link("10.30.0.0", 24, 3),
         by("0.0.0.0", "192.0.2.254"),
         by("::", "2001:db8::fe"),
     ]);
@@ -239,6 +245,7 @@ pub fn tables() -> Tables {
         neighbours.insert(InterfaceId(1), addr(host), HOST_MAC);
     }
     neighbours.insert(InterfaceId(2), addr("10.20.0.7"), HOST_MAC);
+    neighbours.insert(InterfaceId(3), addr("10.30.0.7"), HOST_MAC);
     Tables {
         interfaces: Arc::new(Interfaces::new(interfaces, locals)),
         routes: Arc::new(routes),

@@ -42,6 +42,7 @@ pub fn network() -> Tables {
         name: "ring".to_owned(),
         port: PORT,
         vlan: None,
+        outer: None,
         mac: OUR_MAC,
         mtu: 1500,
         addresses: vec![(Addr::v4(OURS), 24)],

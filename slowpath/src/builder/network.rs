@@ -42,10 +42,11 @@ pub(crate) fn interfaces(
             list.push(Interface {
                 name: match interface.vlan {
                     None => name.to_owned(),
-                    Some(vlan) => format!("{name}.{}", vlan.0),
+                    Some(tag) => format!("{name}.{tag}"),
                 },
                 port: PortId(at as u16),
-                vlan: interface.vlan.map(|vlan| vlan.0),
+                vlan: interface.vlan.map(|tag| tag.id.0),
+                outer: interface.vlan.and_then(|tag| tag.outer).map(|outer| outer.0),
                 mac: info.mac,
                 mtu: port.mtu_bytes.min(info.mtu_bytes),
                 addresses,

@@ -97,6 +97,8 @@ impl Sources {
                 events_lost: counters.events_lost.get(),
                 wakes_limited: counters.wakes_limited.get(),
                 fates: *fates,
+                errors_sent: counters.errors_sent.get(),
+                errors_limited: counters.errors_limited.get(),
                 unexplained: fates.unexplained(),
             });
         }

@@ -151,6 +151,8 @@ fn workers(sources: &Sources, page: &mut Page) {
         ),
         ("events_lost", "Messages to the control thread that found the queue full.", |row| row.events_lost),
         ("wakes_limited", "Wakes that the limit refused.", |row| row.wakes_limited),
+        ("errors_sent", "ICMP errors sent about packets that were refused.", |row| row.errors_sent),
+        ("errors_limited", "ICMP errors that the limit left unsent.", |row| row.errors_limited),
     ] {
         let samples = rows().map(|row| (vec![label(row.worker)], value(row) as f64));
         page.family(Kind::Counter, &format!("millrace_worker_{name}"), help, samples);

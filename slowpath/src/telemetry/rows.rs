@@ -76,6 +76,10 @@ pub struct WorkerRow {
     pub events_lost: u64,
     /// Wakes that the limit refused.
     pub wakes_limited: u64,
+    /// ICMP errors sent about packets that were refused.
+    pub errors_sent: u64,
+    /// ICMP errors that the limit left unsent.
+    pub errors_limited: u64,
     /// What became of its frames.
     pub fates: Fates,
     /// Frames that no law of fates explains.
