@@ -260,7 +260,7 @@ fn new_flows_follow_the_weights_and_leave_out_what_drains() {
         addresses: [Some(addr(&format!("198.51.100.{id}"))), None],
         weight,
         state,
-        slot: InstanceSlotId(id as u16),
+        slot: InstanceSlotId(id as u32),
         ..instance(0, InstanceState::Ready)
     };
     let instances = vec![

@@ -16,6 +16,7 @@
 
 pub mod classify;
 pub mod dns;
+mod encapsulate;
 pub mod host;
 pub mod output;
 mod reply;

@@ -13,7 +13,7 @@ use crate::hold::{Held, Line, Waiting};
 use crate::node::{port_of, service};
 use crate::packet::{Meta, NOT_TRACED, Origin, Packet};
 use crate::slots::Phase;
-use crate::tables::services::{Instance, InstanceState, SERVICES_MAX, Service, ServiceId};
+use crate::tables::services::{Entry, Instance, InstanceState, SERVICES_MAX, ServiceId};
 use crate::wake::Wake;
 
 /// First packets released to one instance in a millisecond: half the listen backlog of 128 that servers commonly have.
@@ -143,7 +143,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         let id = line.service;
         let waiting = self.holds.head(line)?;
         let expires = ending || waiting.deadline <= now;
-        let Some(service) = self.tables.services.get(id) else { return Some(Exit::Expired) };
+        let Some(service) = self.tables.services.entry(id) else { return Some(Exit::Expired) };
         if self.can_go(service, id, waiting) {
             let takes = |instance: &&Instance| {
                 instance.fixed != service.wakes && instance.state != InstanceState::Draining
@@ -177,7 +177,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         None
     }
 
-    fn can_go(&self, entry: &Service, id: ServiceId, waiting: &Waiting) -> bool {
+    fn can_go(&self, entry: &Entry, id: ServiceId, waiting: &Waiting) -> bool {
         let slot = self.shared.slots.get(id);
         match waiting.held {
             Held::Query(_) => slot.load().0 == Phase::Ready,
