@@ -235,7 +235,19 @@ fn one_mistake_is_one_error() {
         ("function = \"hello\"", "function = \"hello\"\ntrigger = []", OutOfRange, "[]"),
         ("function = \"hello\"", "function = \"hello\"\ntrigger = [\"syn\", \"syn\"]", Duplicate, "\"syn\""),
         ("ports = [\"tcp/80\"]", "ports = [\"udp/80\"]\nfirst_packet = \"splice\"", Conflict, "\"splice\""),
-        ("function = \"hello\"", "function = \"hello\"\nforwarding = \"gue\"", NotBuilt, "\"gue\""),
+        ("function = \"hello\"", "function = \"hello\"\nforwarding = \"gue\"", Conflict, "\"gue\""),
+        (
+            "name = \"web\"",
+            "name = \"web\"\nforwarding = \"ipip\"\nsource = \"appliance\"",
+            Conflict,
+            "\"appliance\"",
+        ),
+        (
+            "[{ address = \"198.51.100.8\" }]",
+            "[{ address = \"10.9.9.9\" }]\nforwarding = \"l2\"",
+            NotOnLink,
+            "\"10.9.9.9\"",
+        ),
         (
             "function = \"hello\"",
             "function = \"hello\"\nverify_before_wake = \"cookie\"",
@@ -300,6 +312,24 @@ fn one_mistake_is_one_error() {
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn what_is_carried_whole_may_be_of_either_family() {
+    for (word, forwarding) in [
+        ("l2", Forwarding::L2),
+        ("ipip", Forwarding::Ipip),
+        ("gue", Forwarding::Gue),
+        ("nat", Forwarding::Nat),
+    ] {
+        let text = with("\"203.0.113.20\"]", &format!("\"2001:db8:f::20\"]\nforwarding = \"{word}\""));
+        match forwarding {
+            Forwarding::Nat => {
+                assert_eq!(told(&text), [(Code::Conflict, "\"2001:db8:f::20\"".to_owned())]);
+            }
+            _ => assert_eq!(Config::parse("test.toml", &text).unwrap().services[1].forwarding, forwarding),
+        }
+    }
 }
 
 #[test]

@@ -135,7 +135,7 @@ fn every_refusal_has_its_name() {
         (NodeId::Classify, "bad-source", client_udp(("ff02::5", 9), INSTANCE6, b"")),
         (NodeId::Classify, "own-source", client_udp(("192.0.2.1", 9), ("198.51.100.7", 9), b"")),
         (NodeId::Classify, "own-source", client_udp(("198.51.100.1", 9), ("192.0.2.53", 53), b"")),
-        (NodeId::Classify, "own-source", syn(VIP6, ("2001:db8::1", 80), 1)),
+        (NodeId::Classify, "own-source", client_udp(("2001:db8::1", 9), INSTANCE6, b"")),
         (NodeId::Classify, "mapped-address", client_udp(("::ffff:10.0.0.1", 9), INSTANCE6, b"")),
         (NodeId::Classify, "mapped-address", syn(CLIENT6, ("::ffff:203.0.113.10", 80), 1)),
         (NodeId::Transit, "link-local", client_udp(("169.254.7.7", 9), ("198.51.100.7", 9), b"")),
@@ -313,7 +313,7 @@ fn new_flows_follow_the_weights_and_leave_out_what_drains() {
         addresses: [Some(addr(&format!("198.51.100.{id}"))), None],
         weight,
         state,
-        slot: InstanceSlotId(id as u16),
+        slot: InstanceSlotId(id as u32),
         ..instance(0, InstanceState::Ready)
     };
     let instances = vec![

@@ -186,7 +186,7 @@ impl Checker {
 
     /// The one interface among `own` that an address is on-link at, by the longest prefix. `known` tells whether all of
     /// them could be read: one that couldn't may be the one that is sought.
-    fn on_link(
+    pub(super) fn on_link(
         &mut self,
         addr: IpAddr,
         own: &[&Own],
@@ -233,7 +233,7 @@ impl Checker {
     }
 
     /// Whether every address of ours could be read.
-    fn addresses_known(&self, raw: &raw::File) -> bool {
+    pub(super) fn addresses_known(&self, raw: &raw::File) -> bool {
         let ports = items(&raw.ports);
         raw.ports.is_some()
             && ports.iter().all(|port| match (&port.value.addresses, &port.value.vlans) {

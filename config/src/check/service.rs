@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::ops::Range;
 
-use super::network::own;
+use super::network::{Own, own};
 use super::{Checker, all, items};
 use crate::model::{
-    Backend, DnsAnswer, FirstPacket, Function, FunctionIndex, Hold, Instances, OnDemand, Overflow, Protocol,
-    Service, ServicePort, Target, Trigger, Triggers, Verify,
+    Backend, DnsAnswer, FirstPacket, Forwarding, Function, FunctionIndex, Hold, Instances, OnDemand,
+    Overflow, Protocol, Service, ServicePort, SourceMode, Target, Trigger, Triggers, Verify,
 };
 use crate::raw;
 use crate::read::At;
@@ -171,6 +171,7 @@ impl Checker {
             Some(function) => self.on_demand(file, at, function).map(Target::Function),
             None => self.fixed(at).map(Target::Backends),
         };
+        self.forwarding(file, raw);
         Some(Service {
             name: raw.name.as_ref()?.value.clone(),
             names: items(&raw.names).iter().map(|at| at.value.clone()).collect(),
@@ -180,6 +181,46 @@ impl Checker {
             source: raw.source.as_ref()?.value,
             target: target?,
         })
+    }
+
+    /// What packets that reach their instance unchanged ask of it: the service's own address and ports, and, by its
+    /// Ethernet address, a place on a network of ours.
+    fn forwarding(&mut self, file: &raw::File, raw: &raw::Service) {
+        let Some(forwarding) = raw.forwarding.as_ref().filter(|at| at.value != Forwarding::Nat) else {
+            return;
+        };
+        if let Some(function) = &raw.function {
+            self.note(
+                Diagnostic::new(
+                    Code::Conflict,
+                    forwarding.span.clone(),
+                    "instances of a function listen at ports of their own",
+                )
+                .label("leaves the port as it is")
+                .related(function.span.clone(), "the function")
+                .help("write `forwarding = \"nat\"`, or list `backends` that have the service's address"),
+            );
+        }
+        if let Some(source) = raw.source.as_ref().filter(|at| at.value == SourceMode::Appliance) {
+            self.note(
+                Diagnostic::new(
+                    Code::Conflict,
+                    source.span.clone(),
+                    "answers to the appliance's own address would never reach the client",
+                )
+                .label("translates the source")
+                .related(forwarding.span.clone(), "leaves the packet as it is")
+                .help("write `source = \"keep\"`: the instance answers the client itself"),
+            );
+        }
+        if forwarding.value == Forwarding::L2 {
+            let own = own(file);
+            let own: Vec<&Own> = own.iter().collect();
+            let known = self.addresses_known(file);
+            for backend in items(&raw.backends).iter().filter_map(|backend| backend.value.address.as_ref()) {
+                self.on_link(backend.value.0, &own, known, "the backend", &backend.span);
+            }
+        }
     }
 
     /// A service without a function: it needs backends, and nothing that speaks of waking.
@@ -374,9 +415,11 @@ impl Checker {
                 );
             }
         }
+        let translated = raw.forwarding.as_ref().is_some_and(|at| at.value == Forwarding::Nat);
         let alone = |v4: bool| {
             address
                 .iter()
+                .filter(|_| translated)
                 .find(|at| at.value.0.is_ipv4() == v4 && !given().any(|b| b.value.0.is_ipv4() == v4))
         };
         for (lonely, family) in [(alone(true), "IPv4"), (alone(false), "IPv6")] {
@@ -391,7 +434,7 @@ impl Checker {
                     )
                     .label("this address")
                     .related(list.span.clone(), format!("none of these is {family}"))
-                    .help("packets are steered to backends of their own family"),
+                    .help("translation keeps the family of a packet"),
                 );
             }
         }

@@ -146,9 +146,13 @@ choice! {
     pub enum Forwarding {
         /// The destination address is rewritten, and the source on the way back.
         "nat" => Nat,
-        later "l2",
-        later "ipip",
-        later "gue",
+        /// Unchanged, to the instance's Ethernet address; the instance has the service's address, and answers the client
+        /// itself. It must be on a network of one of the ports.
+        "l2" => L2,
+        /// Inside another IP packet (RFC 2003, RFC 4213, RFC 2473); the instance answers the client itself.
+        "ipip" => Ipip,
+        /// Inside UDP to port 6080 (Generic UDP Encapsulation, variant 0); the instance answers the client itself.
+        "gue" => Gue,
     }
 }
 

@@ -4,4 +4,4 @@ pub mod key;
 pub mod table;
 
 pub use key::FlowHasher;
-pub use table::{Direction, Flow, FlowTable, Opening};
+pub use table::{Direction, Flow, FlowState, FlowTable, Opening};

@@ -14,14 +14,12 @@
 use crate::addr::Addr;
 use crate::clock::Nanos;
 use crate::driver::Frame;
-use crate::tables::services::{InstanceSlotId, ServiceId};
-use crate::wire::{TCP, tcp};
+use crate::tables::services::{Forwarding, INSTANCES_MAX, InstanceSlotId, ServiceId};
+use crate::wire::{TCP, UDP, tcp};
 
 const WAYS: usize = 8;
 /// Marks an index entry as the appliance's side of a flow.
 const NAT_SIDE: u32 = 1 << 31;
-/// Marks the protocol of a flow that is spliced; no transport's number has it.
-const SPLICED: u8 = 1 << 7;
 /// Flows one worker can be given; positions have to leave a bit for the side.
 pub const FLOWS_MAX: usize = 1 << 26;
 
@@ -29,6 +27,8 @@ pub const FLOWS_MAX: usize = 1 << 26;
 pub const NEW_SECONDS: u16 = 10;
 /// an established TCP connection (idle ones are kept alive by their ends within this, or they are gone),
 pub const ESTABLISHED_SECONDS: u16 = 3600;
+/// one of which only the client's side comes by (the instance's end of it isn't seen; IPVS gives as much),
+pub const ONE_WAY_SECONDS: u16 = 900;
 /// one that one side has closed (RFC 5382 §5 asks for four minutes in such a state),
 pub const HALF_CLOSED_SECONDS: u16 = 240;
 /// one that was closed (RFC 9293 asks two segment lifetimes of the ends; the middle has only to see the last ACK),
@@ -40,9 +40,11 @@ pub const UDP_SECONDS: u16 = 120;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[repr(u8)]
 pub enum FlowState {
-    /// Only the client has been heard.
+    /// Only the client has been heard, opening a connection or sending a datagram.
     #[default]
     New,
+    /// Only the client has been heard, in the middle of a connection that isn't known.
+    Joined,
     /// Both sides have been heard.
     Established,
     /// The client has sent its FIN; the instance may go on (RFC 9293 §3.6).
@@ -58,6 +60,7 @@ impl FlowState {
     pub fn name(self) -> &'static str {
         match self {
             FlowState::New => "new",
+            FlowState::Joined => "joined",
             FlowState::Established => "established",
             FlowState::ClientDone | FlowState::InstanceDone => "half-closed",
             FlowState::Closing => "closing",
@@ -85,15 +88,36 @@ pub struct Flow {
     pub nat_port: u16,
     /// The service.
     pub service: ServiceId,
-    /// The instance's slot, for counting.
-    pub instance_slot: InstanceSlotId,
     last_seconds: u16,
-    /// The transport protocol, and [`SPLICED`]; 0 for a place without a flow.
-    protocol: u8,
-    state: FlowState,
+    /// The instance's slot, for counting, and below it [`PROTOCOL`], [`STATE`], [`FORWARDING`] and [`SPLICED`].
+    packed: u32,
 }
 
+/// Of `Flow::packed`: which protocol, 0 for a place without a flow.
+const PROTOCOL: u32 = 0b11;
+/// Of `Flow::packed`: [`FlowState`].
+const STATE: u32 = 0b111 << STATE_AT;
+const STATE_AT: u32 = 2;
+/// Of `Flow::packed`: [`Forwarding`].
+const FORWARDING: u32 = 0b11 << FORWARDING_AT;
+const FORWARDING_AT: u32 = 5;
+/// Of `Flow::packed`: its packets need more than other addresses.
+const SPLICED: u32 = 1 << 7;
+/// Where the slot begins.
+const SLOT_AT: u32 = 8;
+
 const _: () = assert!(size_of::<Flow>() == 64);
+const _: () = assert!(INSTANCES_MAX <= 1 << (u32::BITS - SLOT_AT), "a slot fits beside the rest");
+
+/// A transport protocol in two bits; services have no others.
+#[inline(always)]
+fn code(protocol: u8) -> u32 {
+    match protocol {
+        TCP => 1,
+        UDP => 2,
+        _ => 3,
+    }
+}
 
 /// Which way a packet of a flow goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,6 +145,19 @@ pub struct Opening {
     pub service: ServiceId,
     /// The instance's slot.
     pub instance_slot: InstanceSlotId,
+    /// How packets get to it.
+    pub forwarding: Forwarding,
+    /// [`FlowState::New`], or [`FlowState::Joined`].
+    pub state: FlowState,
+}
+
+/// What a packet tells of whether the instance takes connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handshake {
+    /// It has answered the first packet of a flow.
+    Answered,
+    /// It has refused it, with a RST.
+    Refused,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -163,6 +200,8 @@ pub struct Gone {
     pub service: ServiceId,
     /// Its instance.
     pub instance_slot: InstanceSlotId,
+    /// A connection was asked for, and nothing came back from the instance in all the time that it had.
+    pub unanswered: bool,
 }
 
 /// The flows of one worker.
@@ -282,7 +321,7 @@ impl FlowTable {
     ) -> Option<(u32, Direction)> {
         let position = entry & !NAT_SIDE;
         let flow = &self.flows[position as usize];
-        if flow.protocol() != protocol {
+        if flow.packed & PROTOCOL != code(protocol) {
             return None;
         }
         let client = (flow.client, flow.client_port);
@@ -312,37 +351,54 @@ impl FlowTable {
         self.nat_addrs[position as usize]
     }
 
-    /// Notes that a packet of the flow went by.
+    /// Notes that a packet of the flow went by, and what it tells of the instance.
     #[inline]
-    pub fn touch(&mut self, position: u32, direction: Direction, tcp_flags: u8, now: Nanos) {
+    pub fn touch(
+        &mut self,
+        position: u32,
+        direction: Direction,
+        tcp_flags: u8,
+        now: Nanos,
+    ) -> Option<Handshake> {
         let flow = &mut self.flows[position as usize];
-        let now = seconds(now);
-        if flow.last_seconds != now {
-            // Once a second and not with each packet: a line that isn't written needn't be written back to memory.
-            flow.last_seconds = now;
+        flow.seen(now);
+        if flow.packed & PROTOCOL == code(TCP) && tcp_flags & (tcp::FIN | tcp::RST) != 0 {
+            return flow.end(direction, tcp_flags & tcp::RST != 0);
         }
-        if flow.protocol() == TCP && tcp_flags & (tcp::FIN | tcp::RST) != 0 {
-            flow.state = match (flow.state, direction) {
-                _ if tcp_flags & tcp::RST != 0 => FlowState::Closing,
-                (FlowState::Closing, _)
-                | (FlowState::InstanceDone, Direction::Forward)
-                | (FlowState::ClientDone, Direction::Return) => FlowState::Closing,
-                (_, Direction::Forward) => FlowState::ClientDone,
-                (_, Direction::Return) => FlowState::InstanceDone,
-            };
-        } else if direction == Direction::Return && flow.state == FlowState::New {
-            flow.state = FlowState::Established;
+        if direction == Direction::Return && flow.packed & STATE <= (FlowState::Joined as u32) << STATE_AT {
+            let answered = flow.state() == FlowState::New;
+            flow.set_state(FlowState::Established);
+            return answered.then_some(Handshake::Answered);
+        }
+        None
+    }
+
+    /// The same for a flow whose instance answers past us: the client's packets alone tell how far it is.
+    pub fn touch_one_way(&mut self, position: u32, tcp_flags: u8, now: Nanos) {
+        let flow = &mut self.flows[position as usize];
+        flow.seen(now);
+        if flow.packed & PROTOCOL != code(TCP) {
+            return;
+        }
+        if tcp_flags & (tcp::FIN | tcp::RST) != 0 {
+            flow.end(Direction::Forward, tcp_flags & tcp::RST != 0);
+        } else if flow.state() == FlowState::New && tcp_flags & tcp::SYN == 0 {
+            // The client has something to acknowledge, or to send.
+            flow.set_state(FlowState::Established);
         }
     }
 
-    /// Marks a flow as spliced: its packets need more than other addresses.
+    /// Marks a flow as spliced: its packets need more than other addresses. The SYN that opens it towards the instance is still
+    /// to come, whatever the client has said already.
     pub fn set_spliced(&mut self, position: u32) {
-        self.flows[position as usize].protocol |= SPLICED;
+        let flow = &mut self.flows[position as usize];
+        flow.set_state(FlowState::New);
+        flow.packed |= SPLICED;
     }
 
     /// Whether a SYN on this flow begins a new connection rather than repeating the old one's.
     pub fn is_closing(&self, position: u32) -> bool {
-        !matches!(self.flows[position as usize].state, FlowState::New | FlowState::Established)
+        !matches!(self.flows[position as usize].state(), FlowState::New | FlowState::Established)
     }
 
     /// Adds a flow and returns its position. Flows that have to leave for it are told to `on_gone`: at most one for its
@@ -359,10 +415,11 @@ impl FlowTable {
             instance_port: opening.instance.1,
             nat_port: opening.nat.map_or(0, |(_, port, _)| port),
             service: opening.service,
-            instance_slot: opening.instance_slot,
             last_seconds: seconds(now),
-            protocol: opening.protocol,
-            state: FlowState::New,
+            packed: code(opening.protocol)
+                | (opening.state as u32) << STATE_AT
+                | (opening.forwarding as u32) << FORWARDING_AT
+                | opening.instance_slot.0 << SLOT_AT,
         };
         self.hashes[position as usize] = [hash, 0];
         self.link(hash, position, now, &mut on_gone);
@@ -405,8 +462,9 @@ impl FlowTable {
             let position = self.sweep_at as u32;
             self.sweep_at += 1;
             let flow = &self.flows[position as usize];
-            if flow.protocol != 0 && age(flow, now) >= timeout(flow) {
-                on_gone(self.remove(position));
+            if flow.is_some() && age(flow, now) >= timeout(flow) {
+                let unanswered = flow.is_unanswered();
+                on_gone(Gone { unanswered, ..self.remove(position) });
             }
         }
     }
@@ -415,7 +473,7 @@ impl FlowTable {
     pub fn range(&self, places: std::ops::Range<usize>) -> impl Iterator<Item = (u32, &Flow)> {
         let end = places.end.min(self.used_max);
         let start = places.start.min(end);
-        (start..end).map(|place| (place as u32, &self.flows[place])).filter(|(_, flow)| flow.protocol != 0)
+        (start..end).map(|place| (place as u32, &self.flows[place])).filter(|(_, flow)| flow.is_some())
     }
 
     /// The place behind the last that was ever in use.
@@ -479,9 +537,10 @@ impl FlowTable {
         if flow.nat_port != 0 {
             self.clear(nat_hash, position | NAT_SIDE);
         }
-        self.flows[position as usize].protocol = 0;
+        self.flows[position as usize].packed = 0;
         self.in_use -= 1;
-        Gone { service: flow.service, instance_slot: flow.instance_slot }
+        // One that leaves before its time was given no chance.
+        Gone { service: flow.service, instance_slot: flow.instance_slot(), unanswered: false }
     }
 
     fn clear(&mut self, hash: u64, entry: u32) {
@@ -506,33 +565,92 @@ const EMPTY: Flow = Flow {
     instance_port: 0,
     nat_port: 0,
     service: ServiceId(0),
-    instance_slot: InstanceSlotId(0),
     last_seconds: 0,
-    protocol: 0,
-    state: FlowState::New,
+    packed: 0,
 };
 
 impl Flow {
     /// Transport protocol number.
     #[inline]
     pub fn protocol(&self) -> u8 {
-        self.protocol & !SPLICED
+        if self.packed & PROTOCOL == code(TCP) { TCP } else { UDP }
     }
 
     /// Whether it is [spliced](crate::splice).
     #[inline]
     pub fn is_spliced(&self) -> bool {
-        self.protocol & SPLICED != 0
+        self.packed & SPLICED != 0
     }
 
     /// How far it is.
     pub fn state(&self) -> FlowState {
-        self.state
+        const STATES: [FlowState; 6] = [
+            FlowState::New,
+            FlowState::Joined,
+            FlowState::Established,
+            FlowState::ClientDone,
+            FlowState::InstanceDone,
+            FlowState::Closing,
+        ];
+        STATES.get(((self.packed & STATE) >> STATE_AT) as usize).copied().unwrap_or_default()
+    }
+
+    /// How its packets get to the instance.
+    #[inline]
+    pub fn forwarding(&self) -> Forwarding {
+        match (self.packed & FORWARDING) >> FORWARDING_AT {
+            0 => Forwarding::Nat,
+            1 => Forwarding::L2,
+            2 => Forwarding::Ipip,
+            _ => Forwarding::Gue,
+        }
+    }
+
+    /// The instance's slot, for counting.
+    pub fn instance_slot(&self) -> InstanceSlotId {
+        InstanceSlotId(self.packed >> SLOT_AT)
     }
 
     /// Seconds since its last packet.
     pub fn idle_seconds(&self, now: Nanos) -> u32 {
         u32::from(age(self, now))
+    }
+
+    fn is_some(&self) -> bool {
+        self.packed & PROTOCOL != 0
+    }
+
+    /// A connection was asked for, and the instance has said nothing; of one that answers past us nobody can tell.
+    fn is_unanswered(&self) -> bool {
+        self.protocol() == TCP && self.state() == FlowState::New && self.forwarding().is_two_way()
+    }
+
+    fn set_state(&mut self, state: FlowState) {
+        self.packed = self.packed & !STATE | (state as u32) << STATE_AT;
+    }
+
+    #[inline(always)]
+    fn seen(&mut self, now: Nanos) {
+        let now = seconds(now);
+        if self.last_seconds != now {
+            // Once a second and not with each packet: a line that isn't written needn't be written back to memory.
+            self.last_seconds = now;
+        }
+    }
+
+    /// A FIN or a RST went by.
+    fn end(&mut self, direction: Direction, reset: bool) -> Option<Handshake> {
+        let state = self.state();
+        self.set_state(match (state, direction) {
+            _ if reset => FlowState::Closing,
+            (FlowState::Closing, _)
+            | (FlowState::InstanceDone, Direction::Forward)
+            | (FlowState::ClientDone, Direction::Return) => FlowState::Closing,
+            (_, Direction::Forward) => FlowState::ClientDone,
+            (_, Direction::Return) => FlowState::InstanceDone,
+        });
+        let refused = reset && direction == Direction::Return && state == FlowState::New;
+        refused.then_some(Handshake::Refused)
     }
 }
 
@@ -554,12 +672,15 @@ fn age(flow: &Flow, now: Nanos) -> u16 {
 }
 
 fn timeout(flow: &Flow) -> u16 {
-    match (flow.protocol(), flow.state) {
-        (TCP, FlowState::New) => NEW_SECONDS,
-        (TCP, FlowState::Established) => ESTABLISHED_SECONDS,
-        (TCP, FlowState::ClientDone | FlowState::InstanceDone) => HALF_CLOSED_SECONDS,
-        (TCP, FlowState::Closing) => CLOSING_SECONDS,
-        _ => UDP_SECONDS,
+    if flow.protocol() != TCP {
+        return UDP_SECONDS;
+    }
+    match flow.state() {
+        FlowState::New | FlowState::Joined => NEW_SECONDS,
+        FlowState::Established if !flow.forwarding().is_two_way() => ONE_WAY_SECONDS,
+        FlowState::Established => ESTABLISHED_SECONDS,
+        FlowState::ClientDone | FlowState::InstanceDone => HALF_CLOSED_SECONDS,
+        FlowState::Closing => CLOSING_SECONDS,
     }
 }
 

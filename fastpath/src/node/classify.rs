@@ -219,7 +219,7 @@ fn classify<F: Frame>(packet: &mut Packet<F>, cx: &mut Context<'_>) -> Result<Ne
     if meta.network == Network::V6 && (meta.source.is_v4() || meta.destination.is_v4()) {
         return Err(Drop::MappedAddress);
     }
-    if tables.interfaces.is_ours(meta.source) {
+    if tables.interfaces.is_ours_alone(meta.source) {
         return Err(Drop::OwnSource);
     }
     match tables.interfaces.local(meta.destination) {

@@ -20,6 +20,7 @@
 pub mod aside;
 pub mod classify;
 pub mod dns;
+mod encapsulate;
 pub mod fragment;
 pub mod host;
 pub mod icmp;

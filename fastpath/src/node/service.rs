@@ -2,8 +2,8 @@
 //! runs yet.
 //!
 //! ```text
-//!   known flow ───────────────────────────────► translate ─► transit
-//!   opens a flow ─┬─ an instance serves ──────► choose, remember, translate ─► transit
+//!   known flow ───────────────────────────────► translate or encapsulate ─► transit
+//!   opens a flow ─┬─ an instance serves ──────► choose, remember, translate or encapsulate ─► transit
 //!                 ├─ cold ─► wake once ─┬─────► hold
 //!                 ├─ waking ────────────┘
 //!                 └─ quarantined, bypass, no room ─► overflow: upstream, fallback, rst, drop
@@ -13,6 +13,7 @@
 //! No reply to a client's handshake can leave before its notification: a cold service's SYN stays here until the slowpath
 //! has handed the notification over, whatever the handling.
 
+use super::encapsulate::{self, encapsulate};
 use super::icmp::Error;
 use super::splice::refuse;
 pub(crate) use super::splice::{answers, falls_back, into_syn};
@@ -23,13 +24,14 @@ use crate::counters::WorkerCounters;
 use crate::driver::{BURST_MAX, Frame};
 use crate::event::{Milestone, Trigger};
 use crate::flow::table::{Candidate, Gone};
-use crate::flow::{Direction, FlowTable, Opening};
+use crate::flow::{Direction, FlowHasher, FlowState, FlowTable, Opening};
 use crate::hold::{HANDSHAKE, Held, HoldKey, Parked, Parking, Refusal};
 use crate::packet::{Meta, Origin, Packet};
 use crate::slots::{Phase, ServiceSlot};
 use crate::splice::table::Splices;
+use crate::tables::balance::Pool;
 use crate::tables::services::{
-    Handling, INSTANCES_MAX, Instance, InstanceState, Overflow, Service, ServiceId, SourceAddress, Verify,
+    Entry, Handling, INSTANCES_MAX, Instance, Overflow, Service, ServiceId, SourceAddress, Verify,
 };
 use crate::wire::{TCP, UDP, tcp};
 
@@ -70,6 +72,18 @@ drops! {
         SpliceStray => "splice-stray",
         /// Its TCP header is not in one piece, or it can't be cut to an answer.
         SpliceCut => "splice-cut",
+        /// There is no route to the instance that it would be carried to.
+        NoRoute => "no-route",
+        /// The instance isn't on a network of ours, which forwarding by link-layer address needs.
+        NotOnLink => "not-on-link",
+        /// The interface towards the instance has no address for the outer packet to come from.
+        NoTunnelSource => "no-tunnel-source",
+        /// Its time to live (hop limit) is used up on the way into the tunnel.
+        TtlExpired => "ttl-expired",
+        /// With its outer headers it would be longer than the MTU towards the instance.
+        TooBig => "too-big",
+        /// No room in front of the frame for the outer headers.
+        NoHeadroom => "no-headroom",
     }
 }
 
@@ -120,7 +134,7 @@ impl ServiceNode {
             self.connect(held, cx);
         }
         while let Some(mut packet) = lanes.expired.pop() {
-            let next = match cx.tables.services.get(packet.meta.service) {
+            let next = match cx.tables.services.entry(packet.meta.service) {
                 Some(service) => self.overflow(&mut packet, &service.clone(), Drop::HoldExpired, cx),
                 None => Err(Drop::NoService),
             };
@@ -180,8 +194,12 @@ impl ServiceNode {
         if let Some((position, Direction::Forward)) = self.find(packet, candidate) {
             let meta = &packet.meta;
             if !meta.is_syn() || self.may_continue(position, cx) {
-                self.flows.touch(position, Direction::Forward, meta.tcp_flags, cx.now);
                 note_activity(self.flows.get(position).service, cx);
+                if !self.flows.get(position).forwarding().is_two_way() {
+                    self.flows.touch_one_way(position, meta.tcp_flags, cx.now);
+                    return self.carry(position, packet, cx);
+                }
+                self.flows.touch(position, Direction::Forward, meta.tcp_flags, cx.now);
                 if self.flows.get(position).is_spliced()
                     && let Some(next) = self.splice_forward(position, packet, cx)?
                 {
@@ -200,23 +218,19 @@ impl ServiceNode {
     #[cold]
     fn may_continue(&self, position: u32, cx: &Context<'_>) -> bool {
         let flow = self.flows.get(position);
+        let Some(service) = cx.tables.services.get(flow.service) else { return false };
         let serves = |instance: &Instance| {
-            instance.port_for(flow.vip_port) == flow.instance_port
+            service.port_of(instance, flow.vip_port) == flow.instance_port
                 && instance.addresses.contains(&Some(flow.instance))
         };
-        !self.flows.is_closing(position)
-            && cx
-                .tables
-                .services
-                .get(flow.service)
-                .is_some_and(|service| service.instances.iter().any(serves))
+        !self.flows.is_closing(position) && service.instances.iter().any(serves)
     }
 
     /// A packet of no known flow.
     #[inline(never)]
     fn open<F: Frame>(&mut self, packet: &mut Packet<F>, cx: &mut Context<'_>) -> Result<Next, Drop> {
         // The reference count goes up once per new flow, so that the table can be read beside the rest of the context.
-        let service = cx.tables.services.get(packet.meta.service).ok_or(Drop::NoService)?.clone();
+        let service = cx.tables.services.entry(packet.meta.service).ok_or(Drop::NoService)?.clone();
         let opens = packet.meta.protocol != TCP || packet.meta.is_syn();
         if packet.meta.origin == Origin::Own {
             // The flow that it was made for has gone.
@@ -234,11 +248,10 @@ impl ServiceNode {
         }
         let slot = cx.slots.get(packet.meta.service);
         let phase = slot.load().0;
-        if let Some(starting) = admits(&service, slot) {
-            let v4 = packet.meta.destination.is_v4();
-            if let Some(instance) = choose(&service, packet.meta.flow_hash, v4, starting, !service.wakes) {
-                return self.begin_with(packet, &service, instance, cx);
-            }
+        if let Some(pool) = admits(&service, slot)
+            && let Some(instance) = choose(&service, pool, &packet.meta, cx)
+        {
+            return self.begin_with(packet, &service, instance, cx);
         }
         if !opens {
             return Err(Drop::NoFlow);
@@ -273,6 +286,9 @@ impl ServiceNode {
         cx: &mut Context<'_>,
     ) -> Result<Next, Drop> {
         let position = self.begin(&packet.meta, service, instance, cx)?;
+        if !service.forwarding.is_two_way() {
+            return self.carry(position, packet, cx);
+        }
         self.translate(position, packet);
         Ok(Next::Transit)
     }
@@ -285,15 +301,15 @@ impl ServiceNode {
         instance: &Instance,
         cx: &mut Context<'_>,
     ) -> Result<u32, Drop> {
-        let v4 = meta.destination.is_v4();
-        let addr = instance.addresses[usize::from(!v4)].ok_or(Drop::NoInstance)?;
-        let to = (addr, instance.port_for(meta.destination_port));
+        let addr = service.address_of(instance, meta.destination.is_v4()).ok_or(Drop::NoInstance)?;
+        let to = (addr, service.port_of(instance, meta.destination_port));
         let nat = match service.source {
-            SourceAddress::Keep => None,
-            SourceAddress::Appliance => {
+            SourceAddress::Appliance if service.forwarding.is_two_way() => {
                 Some(self.translated_source(meta.protocol, to, meta.flow_hash, cx)?)
             }
+            SourceAddress::Appliance | SourceAddress::Keep => None,
         };
+        let joins = meta.protocol == TCP && !meta.is_syn();
         let opening = Opening {
             protocol: meta.protocol,
             client: (meta.source, meta.source_port),
@@ -302,6 +318,8 @@ impl ServiceNode {
             nat,
             service: meta.service,
             instance_slot: instance.slot,
+            forwarding: service.forwarding,
+            state: if joins { FlowState::Joined } else { FlowState::New },
         };
         let position = self.flows.insert(meta.flow_hash, &opening, cx.now, |gone| {
             cx.counters.fates.flows_evicted.add(1);
@@ -314,6 +332,14 @@ impl ServiceNode {
         cx.counters.instance_flows[instance.slot.index() % INSTANCES_MAX].add(1);
         cx.counters.fates.flows.set(self.flows.len() as u64);
         Ok(position)
+    }
+
+    /// Sends a packet to its instance whole.
+    #[inline(never)]
+    fn carry<F: Frame>(&self, position: u32, packet: &mut Packet<F>, cx: &Context<'_>) -> Result<Next, Drop> {
+        let flow = self.flows.get(position);
+        encapsulate(packet, flow.forwarding(), flow.instance, cx)?;
+        Ok(Next::Transit)
     }
 
     /// An address and port of the appliance towards `instance` that no other flow to it uses.
@@ -352,7 +378,7 @@ impl ServiceNode {
     fn overflow<F: Frame>(
         &mut self,
         packet: &mut Packet<F>,
-        service: &Service,
+        service: &Entry,
         reason: Drop,
         cx: &mut Context<'_>,
     ) -> Result<Next, Drop> {
@@ -361,13 +387,10 @@ impl ServiceNode {
         }
         match service.overflow {
             Overflow::Upstream => Ok(Next::Transit),
-            Overflow::Fallback => {
-                let v4 = packet.meta.destination.is_v4();
-                match choose(service, packet.meta.flow_hash, v4, false, true) {
-                    Some(backend) => self.begin_with(packet, service, backend, cx),
-                    None => Err(Drop::NoInstance),
-                }
-            }
+            Overflow::Fallback => match choose(service, Pool::Fixed, &packet.meta, cx) {
+                Some(backend) => self.begin_with(packet, service, backend, cx),
+                None => Err(Drop::NoInstance),
+            },
             Overflow::Rst if packet.meta.is_syn() => refuse(packet).map_err(|_| Drop::OverflowNoRst),
             Overflow::Rst => Err(Drop::OverflowNoRst),
             Overflow::Drop => Err(reason),
@@ -386,42 +409,43 @@ impl From<Refusal> for Drop {
     }
 }
 
-/// The instance for a new flow: weighted by hash, among those that take new flows. `starting` admits instances that
-/// are bound but not ready, `fixed` asks for configured backends instead of placed instances.
-pub(super) fn choose(
-    service: &Service,
-    hash: u64,
-    v4: bool,
-    starting: bool,
-    fixed: bool,
-) -> Option<&Instance> {
-    let takes = |instance: &&Instance| {
-        instance.fixed == fixed
-            && instance.addresses[usize::from(!v4)].is_some()
-            && match instance.state {
-                InstanceState::Ready => true,
-                InstanceState::Starting => starting,
-                InstanceState::Draining => false,
-            }
-    };
-    let total: u64 = service.instances.iter().filter(takes).map(|instance| u64::from(instance.weight)).sum();
-    // The lower half of the hash, mixed: the upper half has chosen the worker already.
-    let mut at = (u64::from((hash as u32).wrapping_mul(0x9e37_79b1)) * total) >> 32;
-    service.instances.iter().filter(takes).find(|instance| {
-        let weight = u64::from(instance.weight);
-        let chosen = at < weight;
-        at = at.wrapping_sub(weight);
-        chosen
-    })
+impl From<encapsulate::Refusal> for Drop {
+    /// The one place where a packet that is too long for its tunnel ends; the refusal knows how long it may be.
+    fn from(refusal: encapsulate::Refusal) -> Self {
+        use encapsulate::Refusal;
+        match refusal {
+            Refusal::NoRoute => Drop::NoRoute,
+            Refusal::NotOnLink => Drop::NotOnLink,
+            Refusal::NoSource => Drop::NoTunnelSource,
+            Refusal::TtlExpired => Drop::TtlExpired,
+            Refusal::TooBig(_) => Drop::TooBig,
+            Refusal::NoHeadroom => Drop::NoHeadroom,
+        }
+    }
 }
 
-/// Whether the service's instances may be given new flows now; inside, whether those that are only bound may be, too:
-/// the serving node queues what comes for them.
-pub(super) fn admits(service: &Service, slot: &ServiceSlot) -> Option<bool> {
+/// The instance for a new flow of a packet's. Its hash isn't the one that the flow's owner is known by, but one that all
+/// appliances of the site share: a client whose packets are routed to another of them finds the same instance.
+pub(super) fn choose<'a>(
+    service: &'a Entry,
+    pool: Pool,
+    meta: &Meta,
+    cx: &Context<'_>,
+) -> Option<&'a Instance> {
+    let hasher = FlowHasher::new(cx.tables.policy.balance_key);
+    let hash = hasher.hash(meta.source, meta.source_port, meta.protocol);
+    service.choose(pool, meta.destination.is_v4(), hash)
+}
+
+/// Which of the service's instances may be given new flows now, if any: among them those that are only bound, when the
+/// serving node is to queue what comes for them.
+pub(super) fn admits(service: &Service, slot: &ServiceSlot) -> Option<Pool> {
     match slot.load() {
-        _ if !service.wakes => Some(false),
-        (Phase::Ready | Phase::Draining, _) => Some(false),
-        (Phase::Waking, wake) if service.handling == Handling::Forward && slot.is_handed(wake) => Some(true),
+        _ if !service.wakes => Some(Pool::Fixed),
+        (Phase::Ready | Phase::Draining, _) => Some(Pool::Ready),
+        (Phase::Waking, wake) if service.handling == Handling::Forward && slot.is_handed(wake) => {
+            Some(Pool::Bound)
+        }
         _ => None,
     }
 }
@@ -432,8 +456,8 @@ fn has_family(service: &Service, v4: bool) -> bool {
 }
 
 /// Whether a held first packet could be passed on now, or what is held for an instance.
-pub(crate) fn can_open(service: &Service, slot: &ServiceSlot, v4: bool) -> bool {
-    admits(service, slot).is_some_and(|starting| choose(service, 0, v4, starting, !service.wakes).is_some())
+pub(crate) fn can_open(service: &Entry, slot: &ServiceSlot, v4: bool) -> bool {
+    admits(service, slot).is_some_and(|pool| service.has(pool, v4))
 }
 
 /// How many packets this worker may hold for a service.

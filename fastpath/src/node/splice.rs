@@ -24,7 +24,8 @@ use crate::splice::early::{Early, Verdict};
 use crate::splice::segment::Head;
 use crate::splice::table::{Splice, Stage};
 use crate::splice::translate::Rescale;
-use crate::tables::services::{Handling, Overflow, Service, Verify};
+use crate::tables::balance::Pool;
+use crate::tables::services::{Entry, Handling, Overflow, Service, Verify};
 use crate::wire::{ipv4, tcp};
 
 /// The longest packet that we announce to take: what the slab has room for. Ethernet's is this long as well.
@@ -83,7 +84,7 @@ impl ServiceNode {
     /// worker's next look at it tells the client.
     pub(super) fn connect(&mut self, held: HeldId, cx: &mut Context<'_>) {
         let (waiting, bytes) = cx.holds.get(held);
-        let (meta, v4) = (waiting.meta, waiting.meta.destination.is_v4());
+        let meta = waiting.meta;
         let accepted =
             early_of(&meta, bytes).and_then(|early| self.accepted(&meta, &early.head, AGE_TICKS_HELD, cx));
         let known = self.flows.find(
@@ -92,12 +93,12 @@ impl ServiceNode {
             (meta.source, meta.source_port),
             (meta.destination, meta.destination_port),
         );
-        let position = cx.tables.services.get(meta.service).cloned().filter(|_| known.is_none());
+        let position = cx.tables.services.entry(meta.service).cloned().filter(|_| known.is_none());
         let position = position.and_then(|service| {
             let admitted = admits(&service, cx.slots.get(meta.service))
-                .and_then(|starting| choose(&service, meta.flow_hash, v4, starting, !service.wakes));
+                .and_then(|pool| choose(&service, pool, &meta, cx));
             let fallback = || match service.overflow {
-                Overflow::Fallback => choose(&service, meta.flow_hash, v4, false, true),
+                Overflow::Fallback => choose(&service, Pool::Fixed, &meta, cx),
                 _ => None,
             };
             self.begin(&meta, &service, admitted.or_else(fallback)?, cx).ok()
@@ -239,8 +240,8 @@ pub(crate) fn answers(service: &Service, slot: &ServiceSlot) -> bool {
 }
 
 /// Whether the service has a configured backend for clients that no instance comes for.
-pub(crate) fn falls_back(service: &Service, v4: bool) -> bool {
-    service.overflow == Overflow::Fallback && choose(service, 0, v4, false, true).is_some()
+pub(crate) fn falls_back(service: &Entry, v4: bool) -> bool {
+    service.overflow == Overflow::Fallback && service.has(Pool::Fixed, v4)
 }
 
 /// Makes a held segment, copied into `bytes`, the SYN that reproduces its client's; the frame's new length. `bytes` must have

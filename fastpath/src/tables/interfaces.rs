@@ -139,11 +139,11 @@ impl Interfaces {
         if self.ours.may_hold(addr) { self.locals.get(&addr).copied() } else { None }
     }
 
-    /// Whether `addr` is ours. For addresses that mostly aren't, such as every packet's source: then it costs a few
-    /// instructions.
+    /// Whether only we may send from `addr`: it is ours, and no service's, from which an instance that answers past us
+    /// sends, too. For addresses that mostly aren't, such as every packet's source: then it costs a few instructions.
     #[inline]
-    pub fn is_ours(&self, addr: Addr) -> bool {
-        self.ours.may_hold(addr) && self.locals.contains_key(&addr)
+    pub fn is_ours_alone(&self, addr: Addr) -> bool {
+        self.ours.may_hold(addr) && self.locals.get(&addr).is_some_and(|local| !local.service)
     }
 
     /// All interfaces, in the order of their ids.
@@ -169,10 +169,10 @@ mod tests {
             .collect();
         let host = Local { host: true, ..Local::default() };
         let interfaces = Interfaces::new(Vec::new(), ours.iter().map(|addr| (*addr, host)));
-        assert!(ours.iter().all(|addr| interfaces.is_ours(*addr)));
+        assert!(ours.iter().all(|addr| interfaces.is_ours_alone(*addr)));
         let others: Vec<Addr> =
             (0..10_000u32).map(|n| Addr::v4((0x0a00_0000 + n * 77).to_be_bytes())).collect();
-        assert!(!others.iter().any(|addr| interfaces.is_ours(*addr)));
+        assert!(!others.iter().any(|addr| interfaces.is_ours_alone(*addr)));
         let looked_for = others.iter().filter(|addr| interfaces.ours.may_hold(**addr)).count();
         assert!(looked_for < 2000, "{looked_for} of 10 000");
     }

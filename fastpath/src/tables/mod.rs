@@ -4,8 +4,10 @@
 //! [`crate::shared::Shared`], and every worker picks it up between two bursts. What changes often and is one word lies
 //! in [`crate::slots`] instead.
 
+pub mod balance;
 pub mod filter;
 pub mod interfaces;
+pub mod maglev;
 pub mod names;
 pub mod neighbours;
 pub mod paged;

@@ -121,7 +121,7 @@ impl<K, V> PagedMap<K, V> {
     }
 
     /// All entries, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> + Clone {
         self.root.slots().map(|slot| (&slot.key, &slot.value))
     }
 }
@@ -222,7 +222,7 @@ impl<K, V> Root<K, V> {
         &self.directories[directory][page]
     }
 
-    fn slots(&self) -> impl Iterator<Item = &Slot<K, V>> {
+    fn slots(&self) -> impl Iterator<Item = &Slot<K, V>> + Clone {
         self.directories.iter().flat_map(|directory| &**directory).flat_map(|page| {
             std::iter::successors(Some(&**page), |page| page.next.as_deref()).flat_map(|page| &page.slots)
         })

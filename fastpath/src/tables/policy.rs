@@ -7,6 +7,8 @@ pub struct Policy {
     pub dns_intercept: bool,
     /// The ports that flows with a translated source are told apart by.
     pub nat_ports: NatPorts,
+    /// Key of the hash by which new flows find their instance, the same for all appliances of a site.
+    pub balance_key: [u64; 2],
 }
 
 /// A range of ports, shared out among the workers in equal parts: the port of an answer names the flow's worker.

@@ -1,17 +1,20 @@
 //! Services, their instances, and which endpoint leads to which service.
 
 use std::collections::VecDeque;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use super::balance::{Balance, Pool};
 use super::filter::AddrFilter;
+use super::paged::PagedMap;
 use crate::addr::Addr;
 
 /// Services an appliance can have; slots beside the snapshot are taken for all of them at start.
 pub const SERVICES_MAX: usize = 4096;
 /// Instances of all services together; slots are taken at start.
-pub const INSTANCES_MAX: usize = 16_384;
+pub const INSTANCES_MAX: usize = 1 << 17;
 
 /// A service: its index into [`Services`] and into the slots. Stable for as long as the service exists; the slowpath
 /// gives it out again only after every worker has left the last snapshot that knew it.
@@ -28,13 +31,13 @@ impl ServiceId {
 
 /// An instance's slot beside the snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-pub struct InstanceSlotId(pub u16);
+pub struct InstanceSlotId(pub u32);
 
 impl InstanceSlotId {
     /// The index into per-instance arrays.
     #[inline]
     pub fn index(self) -> usize {
-        usize::from(self.0)
+        self.0 as usize
     }
 }
 
@@ -49,7 +52,7 @@ pub enum Protocol {
 }
 
 /// An address with protocol and port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Endpoint {
     /// The address.
     pub addr: Addr,
@@ -58,6 +61,23 @@ pub struct Endpoint {
     /// The transport protocol's number.
     pub protocol: u8,
 }
+
+impl Endpoint {
+    /// Where it stands in a [`PagedMap`]. Only the operator's own endpoints are put in there, so nobody gains by choosing
+    /// others that meet them, and there is no key.
+    #[inline]
+    fn hash(&self) -> u64 {
+        let rest = u64::from(self.port) << 8 | u64::from(self.protocol);
+        let [low, high] = [self.addr.0 as u64, (self.addr.0 >> 64) as u64];
+        let mixed = u128::from(low ^ rest.rotate_left(40)) * u128::from(MIX);
+        let mixed = (mixed as u64 ^ (mixed >> 64) as u64) ^ high;
+        let mixed = u128::from(mixed) * u128::from(MIX);
+        mixed as u64 ^ (mixed >> 64) as u64
+    }
+}
+
+/// Odd, with its bits spread: the golden ratio.
+const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// What happens to the packet that opens a request while nothing runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +123,29 @@ pub enum Overflow {
     Rst,
     /// Dropped.
     Drop,
+}
+
+/// How packets get to an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(u8)]
+pub enum Forwarding {
+    /// Addresses and ports are translated, here, in both directions.
+    #[default]
+    Nat = 0,
+    /// Unchanged, to the link-layer address of the instance, which answers the client itself.
+    L2 = 1,
+    /// Inside another IP packet (RFC 2003, RFC 4213 §3, RFC 2473); the instance answers the client itself.
+    Ipip = 2,
+    /// Inside UDP (Generic UDP Encapsulation, draft-ietf-intarea-gue, variant 0); the instance answers the client itself.
+    Gue = 3,
+}
+
+impl Forwarding {
+    /// Whether an instance's answers come by here.
+    #[inline]
+    pub fn is_two_way(self) -> bool {
+        self == Forwarding::Nat
+    }
 }
 
 /// Whose address the instance sees.
@@ -169,6 +212,8 @@ pub struct Service {
     pub verify: Verify,
     /// When its names are answered while it is cold.
     pub dns_answer: DnsAnswer,
+    /// How packets get to them.
+    pub forwarding: Forwarding,
     /// Whose address instances see.
     pub source: SourceAddress,
     /// Packets held for it on this appliance, all workers together.
@@ -181,17 +226,90 @@ pub struct Service {
     pub instances: Vec<Instance>,
 }
 
+impl Service {
+    /// The address at which `instance` takes packets of a family. Translation keeps the family; a packet that is carried
+    /// to its instance whole can be carried by the other one.
+    #[inline]
+    pub fn address_of(&self, instance: &Instance, v4: bool) -> Option<Addr> {
+        let [own, other] = [usize::from(!v4), usize::from(v4)].map(|family| instance.addresses[family]);
+        if self.forwarding.is_two_way() { own } else { own.or(other) }
+    }
+
+    /// The port at which `instance` takes packets to `port` of the service.
+    #[inline]
+    pub fn port_of(&self, instance: &Instance, port: u16) -> u16 {
+        if self.forwarding.is_two_way() { instance.port_for(port) } else { port }
+    }
+}
+
+/// A service in the tables, with what was made of it.
+#[derive(Debug)]
+pub struct Entry {
+    service: Arc<Service>,
+    endpoints: Box<[Endpoint]>,
+    balance: Balance,
+}
+
+impl Entry {
+    /// The instance for a new flow: one of the pool's that a packet of this family can be sent to, by the flow's hash.
+    #[inline]
+    pub fn choose(&self, pool: Pool, v4: bool, hash: u64) -> Option<&Instance> {
+        self.instances.get(self.balance.choose(pool, v4, hash)?)
+    }
+
+    /// Whether there is one.
+    #[inline]
+    pub fn has(&self, pool: Pool, v4: bool) -> bool {
+        self.balance.has(pool, v4)
+    }
+
+    /// Where answers of its instances come from.
+    fn answers(&self) -> Vec<Endpoint> {
+        if !self.forwarding.is_two_way() {
+            return Vec::new();
+        }
+        let of_port = |endpoint: &Endpoint| {
+            let Endpoint { port, protocol, .. } = *endpoint;
+            self.instances.iter().flat_map(move |instance| {
+                let addrs = instance.addresses.iter().flatten();
+                addrs.map(move |addr| Endpoint { addr: *addr, port: instance.port_for(port), protocol })
+            })
+        };
+        let mut answers: Vec<Endpoint> = self.endpoints.iter().flat_map(of_port).collect();
+        answers.sort_unstable();
+        answers.dedup();
+        answers
+    }
+}
+
+impl Deref for Entry {
+    type Target = Service;
+
+    fn deref(&self) -> &Service {
+        &self.service
+    }
+}
+
 /// Endpoints of instances that have left, kept for the answers of flows that they still serve. An instance leaves the
 /// placement also when only the way to its serving node is broken for a moment.
 const DEPARTED_MAX: usize = 1024;
+/// Services of a page: what a change of one of them copies.
+const PAGE_SERVICES: usize = 64;
 
-/// All services of one snapshot.
+/// A part of the list of services.
+type Page = [Option<Arc<Entry>>; PAGE_SERVICES];
+
+/// All services of one snapshot. A clone shares nearly everything; a change of a service copies its page and what its
+/// instances are found by, not what belongs to others.
 #[derive(Clone, Debug, Default)]
 pub struct Services {
-    list: Vec<Option<Arc<Service>>>,
-    endpoints: HashMap<Endpoint, ServiceId>,
-    returns: HashMap<Endpoint, ServiceId>,
-    /// Those of `returns` whose instances have left, oldest first.
+    pages: Vec<Arc<Page>>,
+    /// Changes with the configuration, not with instances.
+    endpoints: Arc<HashMap<Endpoint, ServiceId>>,
+    /// Endpoints that answers come from, and how many have a reason to be asked after there: a service each, and one more
+    /// for those in `departed`.
+    returns: PagedMap<Endpoint, u32>,
+    /// Endpoints whose instances have left, oldest first.
     departed: VecDeque<Endpoint>,
     /// Of the addresses in `endpoints`. What has left stays noted until the filter is made anew.
     addressed: AddrFilter,
@@ -210,62 +328,116 @@ impl Services {
     /// `id` must be below [`SERVICES_MAX`]; that is the slowpath's own invariant.
     pub fn insert(&mut self, id: ServiceId, service: Arc<Service>, endpoints: &[Endpoint]) {
         assert!(id.index() < SERVICES_MAX, "the configuration is checked against SERVICES_MAX");
-        let before: Vec<Endpoint> =
-            self.returns.iter().filter(|(_, of)| **of == id).map(|(endpoint, _)| *endpoint).collect();
-        self.remove(id);
-        for endpoint in endpoints {
-            self.endpoints.insert(*endpoint, id);
-            self.addressed.insert(endpoint.addr);
-            for instance in &service.instances {
-                let port = instance.port_for(endpoint.port);
-                for addr in instance.addresses.iter().flatten() {
-                    self.returns.insert(Endpoint { addr: *addr, port, protocol: endpoint.protocol }, id);
-                    self.answering.insert(*addr);
-                }
-            }
+        let balance = Balance::new(&service);
+        let entry = Entry { service, endpoints: endpoints.into(), balance };
+        let answers = entry.answers();
+        let old = self.put(id, Some(Arc::new(entry)));
+        let before = old.as_ref().map_or_else(Vec::new, |old| old.answers());
+        self.lead(old.as_ref().map_or(&[], |old| &old.endpoints), endpoints, id);
+        for endpoint in answers.iter().filter(|endpoint| before.binary_search(endpoint).is_err()) {
+            self.expect(endpoint);
         }
-        self.departed.retain(|endpoint| !self.returns.contains_key(endpoint));
-        for endpoint in before {
-            if !self.returns.contains_key(&endpoint) {
-                self.returns.insert(endpoint, id);
-                self.departed.push_back(endpoint);
-            }
-        }
-        self.refilter();
-        while self.departed.len() > DEPARTED_MAX {
-            if let Some(oldest) = self.departed.pop_front() {
-                self.returns.remove(&oldest);
-            }
-        }
-        if self.list.len() <= id.index() {
-            self.list.resize(id.index() + 1, None);
-        }
-        self.list[id.index()] = Some(service);
-    }
-
-    /// Makes the filters anew where they are too small for what they have been told.
-    fn refilter(&mut self) {
-        if self.addressed.is_crowded() {
-            self.addressed = AddrFilter::of(self.endpoints.keys().map(|endpoint| endpoint.addr));
+        for endpoint in before.iter().filter(|endpoint| answers.binary_search(endpoint).is_err()) {
+            self.depart(endpoint);
         }
         if self.answering.is_crowded() {
-            self.answering = AddrFilter::of(self.returns.keys().map(|endpoint| endpoint.addr));
+            self.answering = AddrFilter::of(self.returns.iter().map(|(endpoint, _)| endpoint.addr));
         }
     }
 
     /// Removes a service and what leads to it.
     pub fn remove(&mut self, id: ServiceId) {
-        if self.list.get_mut(id.index()).and_then(Option::take).is_some() {
-            self.endpoints.retain(|_, of| *of != id);
-            self.returns.retain(|_, of| *of != id);
-            self.departed.retain(|endpoint| self.returns.contains_key(endpoint));
+        let Some(old) = self.put(id, None) else { return };
+        self.lead(&old.endpoints, &[], id);
+        for endpoint in old.answers() {
+            self.forget(&endpoint);
+        }
+    }
+
+    fn put(&mut self, id: ServiceId, entry: Option<Arc<Entry>>) -> Option<Arc<Entry>> {
+        let (page, at) = place(id);
+        if self.pages.len() <= page {
+            self.pages.resize_with(page + 1, || Arc::new([const { None }; PAGE_SERVICES]));
+        }
+        std::mem::replace(&mut Arc::make_mut(&mut self.pages[page])[at], entry)
+    }
+
+    /// Has other endpoints lead to `id` than before.
+    fn lead(&mut self, before: &[Endpoint], endpoints: &[Endpoint], id: ServiceId) {
+        let all = |endpoint: &Endpoint| self.endpoints.get(endpoint) == Some(&id);
+        if before == endpoints && endpoints.iter().all(all) {
+            return;
+        }
+        let map = Arc::make_mut(&mut self.endpoints);
+        for endpoint in before {
+            if map.get(endpoint) == Some(&id) {
+                map.remove(endpoint);
+            }
+        }
+        for endpoint in endpoints {
+            map.insert(*endpoint, id);
+            self.addressed.insert(endpoint.addr);
+        }
+        if self.addressed.is_crowded() {
+            self.addressed = AddrFilter::of(self.endpoints.keys().map(|endpoint| endpoint.addr));
+        }
+    }
+
+    /// One more has a reason to expect answers from `endpoint`.
+    fn expect(&mut self, endpoint: &Endpoint) {
+        let hash = endpoint.hash();
+        let users = self.returns.get(hash, endpoint).map_or(0, |(_, users)| *users);
+        if users > 0
+            && let Some(at) = self.departed.iter().position(|known| known == endpoint)
+        {
+            // It is back: what kept it until now keeps it on.
+            self.departed.remove(at);
+            return;
+        }
+        self.returns.insert(hash, *endpoint, users + 1);
+        self.answering.insert(endpoint.addr);
+    }
+
+    /// One fewer.
+    fn forget(&mut self, endpoint: &Endpoint) {
+        let hash = endpoint.hash();
+        match self.returns.get(hash, endpoint) {
+            Some((_, users)) if *users > 1 => {
+                let users = users - 1;
+                self.returns.insert(hash, *endpoint, users);
+            }
+            _ => {
+                self.returns.remove(hash, endpoint);
+            }
+        }
+    }
+
+    /// An instance has left a service; its answers are expected a while longer.
+    fn depart(&mut self, endpoint: &Endpoint) {
+        if let Some(at) = self.departed.iter().position(|known| known == endpoint) {
+            // It has left another service before, and is kept for that already.
+            self.departed.remove(at);
+            self.forget(endpoint);
+        }
+        self.departed.push_back(*endpoint);
+        if self.departed.len() > DEPARTED_MAX
+            && let Some(oldest) = self.departed.pop_front()
+        {
+            self.forget(&oldest);
         }
     }
 
     /// The service of this id.
     #[inline]
     pub fn get(&self, id: ServiceId) -> Option<&Arc<Service>> {
-        self.list.get(id.index())?.as_ref()
+        self.entry(id).map(|entry| &entry.service)
+    }
+
+    /// The same, with what was made of it.
+    #[inline]
+    pub fn entry(&self, id: ServiceId) -> Option<&Arc<Entry>> {
+        let (page, at) = place(id);
+        self.pages.get(page)?[at].as_ref()
     }
 
     /// The service that a client addresses.
@@ -277,7 +449,7 @@ impl Services {
     /// Whether a packet from this endpoint may be an instance's answer to a translated flow.
     #[inline]
     pub fn is_return(&self, source: &Endpoint) -> bool {
-        self.answering.may_hold(source.addr) && self.returns.contains_key(source)
+        self.answering.may_hold(source.addr) && self.returns.get(source.hash(), source).is_some()
     }
 
     /// Whether a packet from this address, whatever its port, may be an instance's; false is certain.
@@ -288,14 +460,23 @@ impl Services {
 
     /// All services, in the order of their ids.
     pub fn iter(&self) -> impl Iterator<Item = (ServiceId, &Arc<Service>)> {
-        self.list
+        self.pages
             .iter()
+            .flat_map(|page| page.iter())
             .enumerate()
-            .filter_map(|(index, service)| Some((ServiceId(index as u16), service.as_ref()?)))
+            .filter_map(|(index, entry)| Some((ServiceId(index as u16), &entry.as_ref()?.service)))
     }
 
     /// The endpoints that lead to `id`, in no order.
     pub fn endpoints(&self, id: ServiceId) -> impl Iterator<Item = &Endpoint> {
-        self.endpoints.iter().filter(move |(_, of)| **of == id).map(|(endpoint, _)| endpoint)
+        self.entry(id).into_iter().flat_map(|entry| &entry.endpoints)
     }
 }
+
+#[inline]
+fn place(id: ServiceId) -> (usize, usize) {
+    (id.index() / PAGE_SERVICES, id.index() % PAGE_SERVICES)
+}
+
+#[cfg(test)]
+mod tests;

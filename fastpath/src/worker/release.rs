@@ -15,7 +15,7 @@ use crate::hold::{Held, HeldId, Line, Waiting};
 use crate::node::{port_of, service};
 use crate::packet::{Meta, NOT_TRACED, Origin, Packet};
 use crate::slots::Phase;
-use crate::tables::services::{Instance, InstanceState, SERVICES_MAX, Service, ServiceId, Verify};
+use crate::tables::services::{Entry, Instance, InstanceState, SERVICES_MAX, ServiceId, Verify};
 use crate::wake::Wake;
 
 /// First packets released to one instance in a millisecond: half the listen backlog of 128 that servers commonly have.
@@ -159,7 +159,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         let id = line.service;
         let waiting = self.holds.head(line)?;
         let expires = ending || waiting.deadline <= now;
-        let Some(service) = self.tables.services.get(id) else { return Some(Exit::Expired) };
+        let Some(service) = self.tables.services.entry(id) else { return Some(Exit::Expired) };
         let slot = self.shared.slots.get(id);
         if waiting.held == Held::FirstPacket && !expires && service::answers(service, slot) {
             // A cookie costs no instance anything.
@@ -204,7 +204,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         None
     }
 
-    fn can_go(&self, entry: &Service, id: ServiceId, waiting: &Waiting) -> bool {
+    fn can_go(&self, entry: &Entry, id: ServiceId, waiting: &Waiting) -> bool {
         let slot = self.shared.slots.get(id);
         match waiting.held {
             Held::Query(_) => slot.load().0 == Phase::Ready,

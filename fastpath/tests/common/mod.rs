@@ -262,7 +262,7 @@ pub fn instance(id: u64, state: InstanceState) -> Instance {
         port: 8080,
         weight: 1,
         state,
-        slot: InstanceSlotId(id as u16),
+        slot: InstanceSlotId(id as u32),
         fixed: id == 0,
     }
 }
@@ -277,6 +277,7 @@ pub fn cold_service() -> Service {
         handling: Handling::Hold,
         verify: Verify::None,
         dns_answer: DnsAnswer::Immediate,
+        forwarding: Forwarding::Nat,
         source: SourceAddress::Keep,
         hold_packets_max: 512,
         hold_nanos_max: 900_000_000,

@@ -27,6 +27,11 @@ use super::{BenchError, BenchOptions, ROUNDS_MIN, open_port};
 
 /// Names in the table that one is changed of.
 const NAMES: u64 = 1_000_000;
+/// Instances in the table that one is changed of, at least: each service has its share of them.
+const INSTANCES: usize = 100_000;
+/// Instances of a service.
+const SHARE: u32 = INSTANCES.div_ceil(SERVICES_MAX) as u32;
+const _: () = assert!(SHARE as usize * SERVICES_MAX <= INSTANCES_MAX);
 /// Changes per round.
 const CHANGES: usize = 100;
 /// How long bursts are looked at, each way and round.
@@ -104,7 +109,7 @@ fn rebind(names: &mut Names, change: usize) -> Result<(), BenchError> {
     names.bind(&binding).map_err(|error| BenchError::Scene(error.to_string()))
 }
 
-/// Milliseconds to change one instance of as many as there can be, and publish that.
+/// Milliseconds to change one instance of [`INSTANCES`], and publish that: its service's shares are worked out anew.
 fn instances() -> f64 {
     let mut publisher = Publisher::new(unwatched());
     let mut tables = scene::network();
@@ -129,16 +134,15 @@ fn instances() -> f64 {
 
 /// A service with its share of all instances.
 fn crowded(id: u16, weight: u16) -> (Service, Endpoint) {
-    const SHARE: u16 = (INSTANCES_MAX / SERVICES_MAX) as u16;
     let template = scene::service(false);
     let [high, low] = id.to_be_bytes();
-    let instance = |n: u16| Instance {
+    let instance = |n: u32| Instance {
         id: u64::from(id) * 100 + u64::from(n),
         addresses: [Some(Addr::v4([10, high, low, n as u8])), None],
         port: 8080,
-        weight,
+        weight: if n == 0 { weight } else { 1 },
         state: InstanceState::Ready,
-        slot: InstanceSlotId(id * SHARE + n),
+        slot: InstanceSlotId(u32::from(id) * SHARE + n),
         fixed: false,
     };
     let endpoint = Endpoint { addr: Addr::v4([172, 20, high, low]), port: 80, protocol: 6 };

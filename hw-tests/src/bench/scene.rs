@@ -8,8 +8,8 @@ use millrace_fastpath::tables::interfaces::{Interface, Interfaces, Local, Mac};
 use millrace_fastpath::tables::names::{HashKey, Names, NamesError, Record, RecordData, Soa, WireName, Zone};
 use millrace_fastpath::tables::routes::{NextHop, Route};
 use millrace_fastpath::tables::services::{
-    DnsAnswer, Endpoint, Handling, Instance, InstanceSlotId, InstanceState, Overflow, Service, ServiceId,
-    SourceAddress, Verify,
+    DnsAnswer, Endpoint, Forwarding, Handling, Instance, InstanceSlotId, InstanceState, Overflow, Service,
+    ServiceId, SourceAddress, Verify,
 };
 use millrace_fastpath::tables::{InterfaceId, Neighbours, Policy, Routes, Tables};
 
@@ -108,6 +108,7 @@ pub fn service(cold: bool) -> Service {
         handling: Handling::Hold,
         verify: Verify::None,
         dns_answer: DnsAnswer::Immediate,
+        forwarding: Forwarding::Nat,
         source: SourceAddress::Keep,
         hold_packets_max: 8192,
         // Short, so that there is always room for the next: a packet's way into the hold and out of it is one cost.

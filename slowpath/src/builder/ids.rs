@@ -19,7 +19,7 @@ pub(crate) enum InstanceKey {
 #[derive(Debug, Default)]
 pub(crate) struct InstanceSlots {
     given: HashMap<InstanceKey, InstanceSlotId>,
-    fresh: u16,
+    fresh: u32,
     free: VecDeque<InstanceSlotId>,
     /// With the last generation whose snapshot could name the slot.
     retired: VecDeque<(Generation, InstanceSlotId)>,
@@ -33,7 +33,7 @@ impl InstanceSlots {
         }
         let slot = match self.free.pop_front() {
             Some(slot) => slot,
-            None if usize::from(self.fresh) < INSTANCES_MAX => {
+            None if (self.fresh as usize) < INSTANCES_MAX => {
                 self.fresh += 1;
                 InstanceSlotId(self.fresh - 1)
             }

@@ -20,6 +20,7 @@ use millrace_fastpath::tables::names::{HashKey, NameError, NamesError};
 use millrace_fastpath::tables::services::{SERVICES_MAX, ServiceId, Services};
 use millrace_fastpath::tables::{Generation, NatPorts, Policy, Tables};
 use millrace_orchestrator_api::ServicePlacement;
+use siphasher::sip::SipHasher13;
 use tracing::warn;
 
 use ids::{InstanceKey, InstanceSlots};
@@ -112,6 +113,7 @@ impl TableBuilder {
             policy: Policy {
                 dns_intercept: config.roles.dns && config.dns.as_ref().is_some_and(|dns| dns.intercept),
                 nat_ports: NatPorts::new(nat.first, nat.last),
+                balance_key: balance_key(config.site.name.as_str()),
             },
             ..Tables::default()
         };
@@ -222,6 +224,13 @@ impl TableBuilder {
         let next = self.tables.routes.lookup(addr)?;
         Some((next.interface, next.via.unwrap_or(addr)))
     }
+}
+
+/// The key by which new flows find their instance, from the site's name: every appliance of the site has it without being
+/// told, and keeps it when it starts anew. Who finds it out can send flows to an instance of his choice, which trying a few
+/// ports does as well; which worker and which bucket a flow comes to is decided by a secret.
+fn balance_key(site: &str) -> [u64; 2] {
+    [0, 1].map(|half| SipHasher13::new_with_keys(half, 0).hash(site.as_bytes()))
 }
 
 #[cfg(test)]

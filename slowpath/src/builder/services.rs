@@ -5,8 +5,8 @@ use std::sync::Arc;
 use millrace_config::model::{self, Config, Target};
 use millrace_fastpath::addr::Addr;
 use millrace_fastpath::tables::services::{
-    DnsAnswer, Endpoint, Handling, Instance, InstanceState, Overflow, Service, ServiceId, SourceAddress,
-    Verify,
+    DnsAnswer, Endpoint, Forwarding, Handling, Instance, InstanceState, Overflow, Service, ServiceId,
+    SourceAddress, Verify,
 };
 use millrace_orchestrator_api as api;
 
@@ -82,6 +82,12 @@ fn spec(config: &Config, id: ServiceId, service: &model::Service) -> ServiceSpec
             dns_answer: match on_demand.map(|on_demand| on_demand.dns_answer) {
                 Some(model::DnsAnswer::WhenReady) => DnsAnswer::WhenReady,
                 Some(model::DnsAnswer::Immediate) | None => DnsAnswer::Immediate,
+            },
+            forwarding: match service.forwarding {
+                model::Forwarding::Nat => Forwarding::Nat,
+                model::Forwarding::L2 => Forwarding::L2,
+                model::Forwarding::Ipip => Forwarding::Ipip,
+                model::Forwarding::Gue => Forwarding::Gue,
             },
             source: match service.source {
                 model::SourceMode::Keep => SourceAddress::Keep,

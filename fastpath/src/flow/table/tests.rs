@@ -16,7 +16,9 @@ fn opening(client: u16, nat: Option<u16>, hasher: &FlowHasher) -> Opening {
         instance: (Addr::v4([198, 51, 100, 7]), 8080),
         nat: nat.map(|port| (own, port, hasher.hash(own, port, TCP))),
         service: ServiceId(client % 3),
-        instance_slot: InstanceSlotId(0),
+        instance_slot: InstanceSlotId(u32::from(client)),
+        forwarding: Forwarding::Nat,
+        state: FlowState::New,
     }
 }
 
