@@ -146,7 +146,7 @@ fn memory_is_taken_where_it_is_used() {
     let plan = Plan::new(&config, &machine).unwrap();
     let [zero, one] = [0, 1].map(|node| plan.memory.nodes[&NodeId(node)]);
     assert_eq!(zero.frames_bytes, 16384 * (2048 + 320));
-    assert_eq!(zero.flows_bytes, 262_144 * 152);
+    assert_eq!(zero.flows_bytes, 262_144 * 176);
     assert_eq!(zero.holds_bytes, 8192 * 2048);
     assert_eq!((one.frames_bytes, one.flows_bytes, one.tables_bytes), (zero.frames_bytes, 0, 0));
     assert_eq!(zero.hugepages, HugepageState::Enough { page_bytes: 2 << 20, pages: 19 });
@@ -180,7 +180,7 @@ p1           net_ring0                                unknown
 
 node       frames      flows      holds     queues     tables        all  hugepages
 0               -          -          -          -    1.5 MiB    1.5 MiB  -
-1          74 MiB     38 MiB     16 MiB    4.2 MiB          -  132.2 MiB  1 of 1024 MiB
+1          74 MiB     44 MiB     16 MiB    4.2 MiB          -  138.2 MiB  1 of 1024 MiB
 ";
     assert_eq!(plan.human(&config), expected);
     let json = plan.to_json(&config);

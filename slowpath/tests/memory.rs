@@ -12,6 +12,7 @@ use millrace_fastpath::flow::FlowTable;
 use millrace_fastpath::heap::{HeapDriver, HeapNet, HeapPlan};
 use millrace_fastpath::hold::Holds;
 use millrace_fastpath::shared::Shared;
+use millrace_fastpath::splice::table::Splices;
 use millrace_fastpath::tables::names::HashKey;
 use millrace_fastpath::tables::{InterfaceId, Neighbours};
 use millrace_fastpath::worker::{Rings, Worker, WorkerLimits};
@@ -87,9 +88,11 @@ fn the_plan_covers_what_is_taken_and_not_much_more() {
         let plan = plan(&config);
         let node = plan.memory.nodes.values().next().unwrap();
         let flow_table = taken(|| FlowTable::new(flows as usize));
-        covers("flows", node.flows_bytes, WORKERS * flow_table);
+        let splices = |flows: u64, holds: u64| taken(|| Splices::new(flows as usize, holds as usize, [1, 2]));
+        let (rows, stages) = (splices(flows, 1) - splices(1, 1), splices(1, holds) - splices(1, 1));
+        covers("flows", node.flows_bytes, WORKERS * (flow_table + rows));
         let slab = taken(|| Holds::new(holds as usize, 32));
-        covers("holds", node.holds_bytes, WORKERS * slab);
+        covers("holds", node.holds_bytes, WORKERS * (slab + stages));
 
         let shared = taken(|| Shared::new(WORKERS as usize));
         let rings = taken(|| {
@@ -102,7 +105,7 @@ fn the_plan_covers_what_is_taken_and_not_much_more() {
         let limits = WorkerLimits { flows: flows as usize, holds: holds as usize, ..WorkerLimits::default() };
         let worker =
             taken(|| Worker::new(0, driver, Still, appliance.clone(), Rings::new(1), [1, 2], &limits));
-        let rest = shared + rings + WORKERS * worker.saturating_sub(flow_table + slab);
+        let rest = shared + rings + WORKERS * worker.saturating_sub(flow_table + rows + slab + stages);
 
         let ports = [PortInfo { name: "p0".into(), mac: [2, 0, 0, 0, 0, 1], mtu_bytes: 1500 }];
         let tables = taken(|| TableBuilder::new(&config, &ports, HashKey(1, 2)).unwrap());

@@ -83,33 +83,31 @@ impl ServiceNode {
     /// Connects an instance to the client whose handshake is held. What can't be connected is noted as failed: the
     /// worker's next look at it tells the client.
     pub(super) fn connect(&mut self, held: HeldId, cx: &mut Context<'_>) {
-        let (waiting, bytes) = cx.holds.get(held);
-        let meta = waiting.meta;
-        let accepted =
-            early_of(&meta, bytes).and_then(|early| self.accepted(&meta, &early.head, AGE_TICKS_HELD, cx));
-        let known = self.flows.find(
-            meta.flow_hash,
-            meta.protocol,
-            (meta.source, meta.source_port),
-            (meta.destination, meta.destination_port),
-        );
-        let position = cx.tables.services.entry(meta.service).cloned().filter(|_| known.is_none());
-        let position = position.and_then(|service| {
-            let admitted = admits(&service, cx.slots.get(meta.service))
-                .and_then(|pool| choose(&service, pool, &meta, cx));
-            let fallback = || match service.overflow {
-                Overflow::Fallback => choose(&service, Pool::Fixed, &meta, cx),
-                _ => None,
-            };
-            self.begin(&meta, &service, admitted.or_else(fallback)?, cx).ok()
-        });
-        match (accepted, position) {
-            (Some(accepted), Some(position)) => {
+        match self.begin_splice(held, cx) {
+            Some((position, accepted)) => {
                 self.flows.set_spliced(position);
                 self.splices.begin(position, held, accepted, cx.now);
             }
-            _ => self.splices.fail(held),
+            None => self.splices.fail(held),
         }
+    }
+
+    /// The flow of a held handshake, and what its client agreed to.
+    fn begin_splice(&mut self, held: HeldId, cx: &mut Context<'_>) -> Option<(u32, Accepted)> {
+        let (waiting, bytes) = cx.holds.get(held);
+        let meta = waiting.meta;
+        let accepted = self.accepted(&meta, &early_of(&meta, bytes)?.head, AGE_TICKS_HELD, cx)?;
+        let ends = ((meta.source, meta.source_port), (meta.destination, meta.destination_port));
+        if self.flows.find(meta.flow_hash, meta.protocol, ends.0, ends.1).is_some() {
+            return None;
+        }
+        let service = cx.tables.services.entry(meta.service)?.clone();
+        let admitted = admits(&service, cx.slots.get(meta.service));
+        let fallback = (service.overflow == Overflow::Fallback).then_some(Pool::Fixed);
+        let pools = admitted.into_iter().chain(fallback);
+        let instance = pools.into_iter().find_map(|pool| choose(&service, pool, &meta, cx))?;
+        let position = self.begin(&meta, &service, instance, cx).ok()?;
+        Some((position, accepted))
     }
 
     /// Whether the flow at `position` is the one being opened for what is held as `held`: flows make room for others.

@@ -252,6 +252,7 @@ fn for_a_client_that_gave_up_nobody_is_bothered() {
     bench.make_ready(0);
     bench.run();
     assert!(bench.sent(LAN).is_empty() && bench.sent(WAN).is_empty(), "and a reset isn't answered");
+    assert_eq!(bench.shared.workers[0].counters.service(ServiceId(0)).flows_begun.get(), 0);
     bench.check_laws();
 }
 
