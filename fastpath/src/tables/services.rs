@@ -10,6 +10,7 @@ use crate::addr::Addr;
 
 /// Services an appliance can have; slots beside the snapshot are taken for all of them at start.
 pub const SERVICES_MAX: usize = 4096;
+const _: () = assert!(SERVICES_MAX <= ServiceId::GONE.0 as usize);
 /// Instances of all services together; slots are taken at start.
 pub const INSTANCES_MAX: usize = 16_384;
 
@@ -19,6 +20,9 @@ pub const INSTANCES_MAX: usize = 16_384;
 pub struct ServiceId(pub u16);
 
 impl ServiceId {
+    /// No service: what a lingering endpoint leads to (see [`Services::linger`]).
+    pub const GONE: ServiceId = ServiceId(u16::MAX);
+
     /// The index into per-service arrays.
     #[inline]
     pub fn index(self) -> usize {
@@ -245,13 +249,45 @@ impl Services {
         }
     }
 
+    /// Lets endpoints that no service has any more lead to the flows that they once opened, and to nothing new.
+    pub fn linger(&mut self, endpoints: &[Endpoint]) {
+        for endpoint in endpoints {
+            self.endpoints.entry(*endpoint).or_insert(ServiceId::GONE);
+            self.addressed.insert(endpoint.addr);
+        }
+        self.refilter();
+    }
+
+    /// Removes a service, but not what its known flows need: its endpoints linger, and what its instances answer is
+    /// still translated.
+    pub fn retire(&mut self, id: ServiceId) {
+        if self.list.get_mut(id.index()).and_then(Option::take).is_some() {
+            self.endpoints.values_mut().filter(|of| **of == id).for_each(|of| *of = ServiceId::GONE);
+        }
+    }
+
+    /// Forgets lingering endpoints that no service has taken since.
+    pub fn forget(&mut self, endpoints: &[Endpoint]) {
+        for endpoint in endpoints {
+            if self.endpoints.get(endpoint) == Some(&ServiceId::GONE) {
+                self.endpoints.remove(endpoint);
+            }
+        }
+    }
+
+    /// Forgets what a retired service's instances answered.
+    pub fn forget_answers(&mut self, id: ServiceId) {
+        self.returns.retain(|_, of| *of != id);
+        self.departed.retain(|endpoint| self.returns.contains_key(endpoint));
+    }
+
     /// The service of this id.
     #[inline]
     pub fn get(&self, id: ServiceId) -> Option<&Arc<Service>> {
         self.list.get(id.index())?.as_ref()
     }
 
-    /// The service that a client addresses.
+    /// The service that a client addresses; [`ServiceId::GONE`] where only known flows go on.
     #[inline]
     pub fn by_endpoint(&self, endpoint: &Endpoint) -> Option<ServiceId> {
         if self.addressed.may_hold(endpoint.addr) { self.endpoints.get(endpoint).copied() } else { None }

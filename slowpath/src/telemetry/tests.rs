@@ -139,7 +139,7 @@ fn every_topic_is_answered_and_can_be_read() {
     let services: Vec<ServiceRow> = serde_json::from_value(bench.show(Topic::Services)).unwrap();
     assert_eq!(services[0].phase, "bypass", "there is no orchestrator");
     assert_eq!(services[0].endpoints, ["tcp 203.0.113.10:80", "tcp [2001:db8:f::10]:80"]);
-    assert_eq!(services[0].dns_names, ["hello.fn.example."]);
+    assert_eq!(services[0].dns_names, ["hello.fn.example.", "hi.fn.example."]);
     assert_eq!(services[1].instances.len(), 2);
     let names: Vec<NameRow> = serde_json::from_value(bench.show(Topic::Names)).unwrap();
     let hello = names.iter().find(|row| row.name == "hello.fn.example.").unwrap();
