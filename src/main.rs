@@ -4,6 +4,7 @@ mod check;
 mod completion;
 mod orchestrate;
 mod plan;
+mod reload;
 mod run;
 mod schema;
 mod serve;
@@ -27,6 +28,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
   millrace run -c edge.toml          run the appliance
   millrace serve --help              run functions for it
   millrace show services             what is it doing?
+  millrace reload                    read the configuration again
 
 Exit codes: 0 done, 1 the thing asked for is wrong, 2 the call is wrong, 3 the system refused.")]
 struct Cli {
@@ -40,6 +42,7 @@ enum Command {
     Completion(completion::Args),
     Orchestrate(orchestrate::Args),
     Plan(plan::Args),
+    Reload(reload::Args),
     Run(run::Args),
     Schema(schema::Args),
     Serve(serve::Args),
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Command::Completion(args) => completion::run::<Cli>(args),
         Command::Orchestrate(args) => orchestrate::run(args),
         Command::Plan(args) => plan::run(args),
+        Command::Reload(args) => reload::run(args),
         Command::Run(args) => run::run(args),
         Command::Schema(args) => schema::run(args),
         Command::Serve(args) => serve::run(args),

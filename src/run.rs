@@ -24,15 +24,15 @@ use millrace_dpdk::{PortConfig, Ports, PortsConfig, TscClock};
 use millrace_fastpath::fates::Fates;
 use millrace_fastpath::shared::Shared;
 use millrace_fastpath::tables::names::HashKey;
-use millrace_fastpath::wake::WakeLimit;
 use millrace_fastpath::worker::{Rings, Worker, WorkerLimits};
 use millrace_orchestrator::embedded;
-use millrace_orchestrator::server::{Orchestrator, ServeError};
+use millrace_orchestrator::server::{Orchestrator, ServeError, Updates};
 use millrace_orchestrator_api::Link;
 use millrace_orchestrator_api::client::{GrpcLink, LinkSettings};
 use millrace_orchestrator_api::tls::TlsError;
 use millrace_slowpath::control::{Control, ControlThread, Settings, monotonic};
 use millrace_slowpath::host::SmolStack;
+use millrace_slowpath::reload::{Prepare, Reloader};
 use millrace_slowpath::telemetry::rows::PortRow;
 use millrace_slowpath::telemetry::{Sources, Telemetry, TelemetryError, mac_text};
 use millrace_slowpath::{BuildError, PortInfo};
@@ -54,7 +54,7 @@ use crate::serve::{ending, fail, log_to_stderr};
   RUST_LOG=millrace_slowpath=debug millrace run -c edge.toml
 
 SIGTERM and SIGINT end it: what is held takes its overflow action, the ports are given back. A second one ends it at once.
-SIGHUP is logged and changes nothing.
+SIGHUP reads the configuration again, as `millrace reload` does; a file that can't be applied changes nothing.
 The log goes to standard error; it says \"ready\" once packets are forwarded.
 
 Exit codes: 0 ended, 1 the configuration is wrong, 2 the call is wrong, 3 the system refused.")]
@@ -117,8 +117,7 @@ pub(crate) fn run(args: Args) -> ExitCode {
         Ok(plan) => plan,
         Err(code) => return code,
     };
-    let folder = args.config.parent().unwrap_or(Path::new("."));
-    match Appliance::start(&config, &plan.cores, folder).and_then(Appliance::run_to_end) {
+    match Appliance::start(&config, &plan.cores, &args.config).and_then(Appliance::run_to_end) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error.to_string(), error.exit_code()),
     }
@@ -144,13 +143,15 @@ struct Appliance {
     telemetry: Telemetry,
     workers: Workers,
     control: ControlThread,
+    reloader: Arc<Reloader>,
     /// Held so that it goes on; the control thread has the link to it.
     _orchestrator: Option<Orchestrator>,
     runtime: Runtime,
 }
 
 impl Appliance {
-    fn start(config: &Config, cores: &CorePlan, folder: &Path) -> Result<Self, RunError> {
+    fn start(config: &Config, cores: &CorePlan, file: &Path) -> Result<Self, RunError> {
+        let folder = file.parent().unwrap_or(Path::new("."));
         // Threads inherit this, so that all but the workers stay on the controllers' cores.
         let controller: Vec<usize> = cores.controller_cpus().iter().map(|cpu| cpu.0 as usize).collect();
         confine(&controller)?;
@@ -172,26 +173,32 @@ impl Appliance {
         };
         let host = Box::new(SmolStack::new(config, random()));
         let control = Control::new(config, &infos, Arc::clone(&shared), link, host, settings, now)?;
+        let tell = prepare(orchestrator.as_ref().map(Orchestrator::updates), folder.to_owned());
+        let reloader = Arc::new(Reloader::new(file, config.clone(), control.asker(), tell));
         let cpus = cores.workers.iter().map(|worker| worker.cpu.0 as usize).collect();
         let count = ports.len();
         let sources =
-            Sources::new(Arc::clone(&shared), control.asker(), Arc::new(move || port_rows(&ports)), cpus);
+            Sources::new(Arc::clone(&shared), control.asker(), Arc::new(move || port_rows(&ports)), cpus)
+                .with_reloader(Arc::clone(&reloader));
         // While nothing runs yet: another appliance may have the socket.
         let telemetry =
             Telemetry::start(sources, &config.telemetry.control_socket, config.telemetry.metrics_listen)?;
         let workers = start_workers(config, cores, &eal, drivers, &shared)?;
         let control = ControlThread::start(control)?;
         info!(ports = count, workers = workers.threads.len(), site = %config.site.name, "ready");
-        Ok(Self { telemetry, workers, control, _orchestrator: orchestrator, runtime })
+        Ok(Self { telemetry, workers, control, reloader, _orchestrator: orchestrator, runtime })
     }
 
     fn run_to_end(self) -> Result<(), RunError> {
+        let reloader = self.reloader;
         self.runtime.block_on(async {
             let ending = ending()?;
             let mut hangups = signal(SignalKind::hangup())?;
             tokio::spawn(async move {
                 while hangups.recv().await.is_some() {
-                    warn!("the configuration isn't read again while the appliance runs: restart it");
+                    let reloader = Arc::clone(&reloader);
+                    // It waits for the control loop, and logs what came of it.
+                    let _ = tokio::task::spawn_blocking(move || reloader.reload(false)).await;
                 }
             });
             ending.await;
@@ -299,6 +306,15 @@ fn link(
     }
 }
 
+/// What a reload means for the orchestrator: nothing where it is another process, with a file of its own.
+fn prepare(updates: Option<Updates>, folder: PathBuf) -> Box<Prepare> {
+    Box::new(move |config| {
+        let Some(updates) = updates.clone() else { return Ok(Box::new(|| ())) };
+        let (placements, _) = placements(config, &folder).map_err(|error| error.to_string())?;
+        Ok(Box::new(move || updates.replace(placements)))
+    })
+}
+
 /// The workers' threads. Dropping them ends the workers, also when what should have started after them couldn't.
 struct Workers {
     shared: Arc<Shared>,
@@ -347,15 +363,13 @@ fn start_workers(
     drivers: Vec<DpdkDriver>,
     shared: &Arc<Shared>,
 ) -> Result<Workers, RunError> {
-    let share = drivers.len() as f64;
+    // A reload may change these; the tables have them then.
+    let bounds = shared.tables().policy.bounds.unwrap_or_default();
     let limits = WorkerLimits {
         flows: config.limits.flows_per_worker as usize,
         holds: config.limits.holds_per_worker as usize,
-        holds_per_prefix: config.limits.holds_per_prefix.div_ceil(drivers.len() as u32),
-        wakes: WakeLimit {
-            per_second: f64::from(config.limits.wakes_per_second) / share,
-            burst: (f64::from(config.limits.wakes_burst) / share).max(1.0),
-        },
+        holds_per_prefix: bounds.prefix_share(drivers.len()),
+        wakes: bounds.wake_share(drivers.len()),
     };
     let rings: Arc<Rings<DpdkFrame>> = Rings::new(drivers.len());
     let flow_keys = [random(), random()];

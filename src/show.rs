@@ -1,9 +1,9 @@
 //! `millrace show`: what a running appliance knows and does.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use millrace_slowpath::telemetry::{self, ClientError, Request};
+use millrace_slowpath::telemetry::{self, ClientError, Request, Value};
 
 use crate::check::say;
 use crate::serve::fail;
@@ -60,6 +60,8 @@ enum Topic {
     Wakes,
     /// The orchestrator's link, and what the control thread counted
     Link,
+    /// The configuration: its file, when it was read, and its reloads
+    Config,
 }
 
 impl From<Topic> for telemetry::Topic {
@@ -75,6 +77,7 @@ impl From<Topic> for telemetry::Topic {
             Topic::Holds => Self::Holds,
             Topic::Wakes => Self::Wakes,
             Topic::Link => Self::Link,
+            Topic::Config => Self::Config,
         }
     }
 }
@@ -85,14 +88,22 @@ pub(crate) fn run(args: Args) -> ExitCode {
 }
 
 impl At {
+    /// Where the appliance is asked.
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// An answer as it is printed.
+    pub(crate) fn text(&self, request: Request, value: Value) -> Result<String, ClientError> {
+        if self.json {
+            return Ok(format!("{value:#}\n"));
+        }
+        telemetry::render(request, value).map_err(ClientError::Unreadable)
+    }
+
     /// Asks, and prints the answer.
     pub(crate) fn ask(&self, request: Request) -> ExitCode {
-        let answer = telemetry::ask(&self.socket, &request).and_then(|value| {
-            if self.json {
-                return Ok(format!("{value:#}\n"));
-            }
-            telemetry::render(request, value).map_err(ClientError::Unreadable)
-        });
+        let answer = telemetry::ask(&self.socket, &request).and_then(|value| self.text(request, value));
         match answer {
             Ok(text) => {
                 say(&text);

@@ -1,4 +1,5 @@
-//! Configuration of Millrace: one TOML file to checked types, and the plan of a machine's cores.
+//! Configuration of Millrace: one TOML file to checked types, the difference between two such files, and
+//! the plan of a machine's cores.
 //!
 //! This crate reads no file and asks no system: texts come in, values or reports go out. So what an operator will be
 //! told can be tested, fuzzed, and asked for a machine that is elsewhere.
@@ -18,6 +19,7 @@
 //!   within [`limits`]. What it says is in [`model`].
 //! - A [`Report`] names *everything* that is wrong, in the order of the file, and one mistake once: a key that hangs on
 //!   another that couldn't be read isn't blamed.
+//! - A [`Diff`] says what differs between two configurations, and what of it can be applied while the appliance runs.
 //! - What is agreed but not built yet is refused by its name ([`Code::NotBuilt`]), and the rest is checked as usual.
 //!
 //! ```
@@ -50,6 +52,7 @@
 //! stay below [`limits::CPUS_MAX`]. Whether a device, a path or a host exists is for the appliance to find out.
 
 mod check;
+pub mod diff;
 mod grammar;
 mod leaf;
 pub mod limits;
@@ -63,6 +66,7 @@ mod schema;
 pub mod topology;
 mod value;
 
+pub use diff::Diff;
 pub use model::Config;
 pub use report::{Code, Diagnostic, Origin, Report};
 pub use schema::json_schema;

@@ -213,6 +213,11 @@ impl Holds {
         }
     }
 
+    /// Another bound for one /24 or /56 from now on. What is held beyond it stays.
+    pub fn set_per_prefix_max(&mut self, per_prefix_max: u32) {
+        self.per_prefix_max = per_prefix_max;
+    }
+
     /// Packets held now.
     pub fn len(&self) -> usize {
         self.by_key.len()

@@ -57,6 +57,12 @@ impl Waker {
         Self { shared, worker, limit, tokens: limit.burst, filled: Nanos::default(), returned: 0, told }
     }
 
+    /// Another limit from now on. What is saved up stays, up to the new burst.
+    pub fn set_limit(&mut self, limit: WakeLimit) {
+        self.tokens = self.tokens.min(limit.burst);
+        self.limit = limit;
+    }
+
     /// Wakes `service` if it is cold. The notification is in the queue when this returns [`Wake::Begun`].
     pub fn wake(&mut self, service: ServiceId, trigger: Trigger, fields: PacketFields, now: Nanos) -> Wake {
         if self.shared.slots.get(service).load().0 != Phase::Cold {
@@ -157,6 +163,16 @@ mod tests {
         assert_eq!(begun(&mut bench, 10, 1.0), 2);
         assert_eq!(begun(&mut bench, 20, 100.0), 3, "never more than the burst");
         assert_eq!(bench.shared.workers[0].counters.fates.wakes_limited.get(), 22);
+    }
+
+    #[test]
+    fn another_limit_holds_from_the_next_wake_on() {
+        let mut bench = Bench::new(0.0, 5.0);
+        assert!(matches!(bench.wake(0, 0.0), Wake::Begun(_)));
+        bench.waker.set_limit(WakeLimit { per_second: 1.0, burst: 2.0 });
+        let begun = (1..10).filter(|id| matches!(bench.wake(*id, 0.0), Wake::Begun(_))).count();
+        assert_eq!(begun, 2, "what was saved up beyond the new burst is gone");
+        assert!(matches!(bench.wake(20, 1.0), Wake::Begun(_)));
     }
 
     #[test]

@@ -212,6 +212,11 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         if self.shared.is_newer(self.tables.generation) {
             self.tables = self.shared.tables();
             self.shared.set_epoch(self.index, self.tables.generation);
+            if let Some(bounds) = self.tables.policy.bounds {
+                let workers = self.shared.workers.len();
+                self.holds.set_per_prefix_max(bounds.prefix_share(workers));
+                self.waker.set_limit(bounds.wake_share(workers));
+            }
         }
     }
 

@@ -98,6 +98,15 @@ impl Config {
         Ok(config)
     }
 
+    /// The same, with the nodes of `other` that it lacks.
+    #[must_use]
+    pub(crate) fn with_nodes_of(mut self, other: &Config) -> Self {
+        for node in other.nodes.values() {
+            self.nodes.entry(node.name.clone()).or_insert_with(|| node.clone());
+        }
+        self
+    }
+
     /// The services, by name.
     pub fn services(&self) -> impl Iterator<Item = &ServiceConfig> {
         self.services.values()

@@ -26,6 +26,7 @@ pub(crate) enum Input {
     NodeUp { session: NodeSession, queue: mpsc::Sender<Result<proto::NodeCommand, Status>> },
     NodeSays { session: NodeSession, up: NodeUp },
     NodeDown { session: NodeSession },
+    Replace(Config),
 }
 
 /// The way back to an appliance.
@@ -45,6 +46,11 @@ impl Inputs {
     /// False when the owner is gone.
     pub(crate) async fn send(&self, input: Input) -> bool {
         self.queue.send(input).await.is_ok()
+    }
+
+    /// The same, from a thread that may wait.
+    pub(crate) fn send_blocking(&self, input: Input) -> bool {
+        self.queue.blocking_send(input).is_ok()
     }
 
     pub(crate) fn appliance_id(&self) -> ApplianceId {
@@ -121,6 +127,7 @@ impl Owner {
                     self.engine.node_says(session, up, now);
                 }
             }
+            Input::Replace(config) => self.engine.replace(config, now),
             Input::NodeDown { session } => {
                 self.nodes.remove(&session);
                 self.engine.node_down(session, now);

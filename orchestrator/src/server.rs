@@ -52,6 +52,20 @@ pub struct Orchestrator {
     tasks: Vec<JoinHandle<()>>,
 }
 
+/// Gives a running orchestrator another configuration.
+#[derive(Debug, Clone)]
+pub struct Updates(Inputs);
+
+impl Updates {
+    /// Works by `config` from now on: what appliances of this process say after this call finds it in force. Blocks while
+    /// the orchestrator has much to do; not for asynchronous tasks.
+    pub fn replace(&self, config: Config) {
+        if !self.0.send_blocking(Input::Replace(config)) {
+            warn!("the orchestrator has ended; it has no use for another configuration");
+        }
+    }
+}
+
 /// Why the orchestrator can't start.
 #[derive(Debug, Error)]
 pub enum ServeError {
@@ -103,6 +117,12 @@ impl Orchestrator {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The way for other configurations.
+    #[must_use]
+    pub fn updates(&self) -> Updates {
+        Updates(self.inputs.clone())
     }
 
     /// Joins an appliance of this process.

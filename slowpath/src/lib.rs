@@ -12,14 +12,17 @@
 //! - [`neighbour`]: ARP and neighbour discovery, without I/O and without a clock.
 //! - [`host`]: what the appliance itself answers.
 //! - [`control`]: the loop, one turn at a time.
+//! - [`reload`]: the file is read again and carried out.
 //! - [`telemetry`]: what operators see.
 //!
-//! Limits: one control thread per appliance; the configuration doesn't change while it runs.
+//! Limits: one control thread per appliance. A port's device, the cores and what workers take at their start can't be
+//! changed while it runs.
 
 pub mod builder;
 pub mod control;
 pub mod host;
 pub mod neighbour;
+pub mod reload;
 pub mod telemetry;
 
 #[cfg(test)]

@@ -78,7 +78,8 @@ pub struct Local {
 /// All interfaces and our own addresses.
 #[derive(Clone, Debug, Default)]
 pub struct Interfaces {
-    list: Vec<Interface>,
+    /// By id. Ids of interfaces that are gone stay empty: frames that wait somewhere may still name them.
+    list: Vec<Option<Interface>>,
     ports: Vec<PortInterfaces>,
     locals: HashMap<Addr, Local>,
     /// Of the keys of `locals`.
@@ -92,11 +93,20 @@ struct PortInterfaces {
 }
 
 impl Interfaces {
-    /// Builds the table; `locals` names our addresses and what each is for (entries for one address are merged).
+    /// Builds the table of interfaces that are numbered as they come; `locals` names our addresses and what each is for
+    /// (entries for one address are merged).
     pub fn new(list: Vec<Interface>, locals: impl IntoIterator<Item = (Addr, Local)>) -> Self {
+        Self::with_ids(list.into_iter().enumerate().map(|(at, one)| (InterfaceId(at as u16), one)), locals)
+    }
+
+    /// The same, of interfaces that have their ids.
+    pub fn with_ids(
+        interfaces: impl IntoIterator<Item = (InterfaceId, Interface)>,
+        locals: impl IntoIterator<Item = (Addr, Local)>,
+    ) -> Self {
+        let mut list: Vec<Option<Interface>> = Vec::new();
         let mut ports: Vec<PortInterfaces> = Vec::new();
-        for (index, interface) in list.iter().enumerate() {
-            let id = InterfaceId(index as u16);
+        for (id, interface) in interfaces {
             let at = interface.port.index();
             if ports.len() <= at {
                 ports.resize_with(at + 1, PortInterfaces::default);
@@ -105,6 +115,10 @@ impl Interfaces {
                 tags if tags.is_none() => ports[at].untagged = Some(id),
                 tags => ports[at].tagged.push((tags, id)),
             }
+            if list.len() <= id.index() {
+                list.resize(id.index() + 1, None);
+            }
+            list[id.index()] = Some(interface);
         }
         let mut merged: HashMap<Addr, Local> = HashMap::new();
         for (addr, local) in locals {
@@ -130,7 +144,7 @@ impl Interfaces {
     /// The interface of this id.
     #[inline]
     pub fn get(&self, id: InterfaceId) -> Option<&Interface> {
-        self.list.get(id.index())
+        self.list.get(id.index())?.as_ref()
     }
 
     /// What `addr` is to us; `None` when it isn't ours.
@@ -148,7 +162,8 @@ impl Interfaces {
 
     /// All interfaces, in the order of their ids.
     pub fn iter(&self) -> impl Iterator<Item = (InterfaceId, &Interface)> {
-        self.list.iter().enumerate().map(|(index, interface)| (InterfaceId(index as u16), interface))
+        let numbered = self.list.iter().enumerate();
+        numbered.filter_map(|(index, interface)| Some((InterfaceId(index as u16), interface.as_ref()?)))
     }
 
     /// All our own addresses.

@@ -20,7 +20,7 @@ use std::sync::Arc;
 pub use interfaces::{Interface, InterfaceId, Interfaces};
 pub use names::Names;
 pub use neighbours::Neighbours;
-pub use policy::{NatPorts, Policy};
+pub use policy::{Bounds, NatPorts, Policy};
 pub use routes::{NextHop, Routes};
 pub use services::{ServiceId, Services};
 

@@ -1,5 +1,7 @@
 //! What the configuration says of all traffic.
 
+use crate::wake::WakeLimit;
+
 /// Settings that every node may need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Policy {
@@ -9,6 +11,34 @@ pub struct Policy {
     pub nat_ports: NatPorts,
     /// Key of the hash by which new flows find their instance, the same for all appliances of a site.
     pub balance_key: [u64; 2],
+    /// Bounds that may change while the workers run; without them those that the workers began with hold.
+    pub bounds: Option<Bounds>,
+}
+
+/// Bounds of the whole appliance that its workers share out among themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Bounds {
+    /// Packets held of one source prefix.
+    pub holds_per_prefix: u32,
+    /// Wakes in one second.
+    pub wakes_per_second: u32,
+    /// Wakes at once after a quiet time.
+    pub wakes_burst: u32,
+}
+
+impl Bounds {
+    /// One worker's share of what is held of one source prefix.
+    pub fn prefix_share(self, workers: usize) -> u32 {
+        self.holds_per_prefix.div_ceil(workers as u32)
+    }
+
+    /// One worker's share of the wakes; each may begin one.
+    pub fn wake_share(self, workers: usize) -> WakeLimit {
+        WakeLimit {
+            per_second: f64::from(self.wakes_per_second) / workers as f64,
+            burst: (f64::from(self.wakes_burst) / workers as f64).max(1.0),
+        }
+    }
 }
 
 /// A range of ports, shared out among the workers in equal parts: the port of an answer names the flow's worker.

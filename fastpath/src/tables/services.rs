@@ -13,6 +13,7 @@ use crate::addr::Addr;
 
 /// Services an appliance can have; slots beside the snapshot are taken for all of them at start.
 pub const SERVICES_MAX: usize = 4096;
+const _: () = assert!(SERVICES_MAX <= ServiceId::GONE.0 as usize);
 /// Instances of all services together; slots are taken at start.
 pub const INSTANCES_MAX: usize = 1 << 17;
 
@@ -22,6 +23,9 @@ pub const INSTANCES_MAX: usize = 1 << 17;
 pub struct ServiceId(pub u16);
 
 impl ServiceId {
+    /// No service: what a lingering endpoint leads to (see [`Services::linger`]).
+    pub const GONE: ServiceId = ServiceId(u16::MAX);
+
     /// The index into per-service arrays.
     #[inline]
     pub fn index(self) -> usize {
@@ -378,9 +382,7 @@ impl Services {
             map.insert(*endpoint, id);
             self.addressed.insert(endpoint.addr);
         }
-        if self.addressed.is_crowded() {
-            self.addressed = AddrFilter::of(self.endpoints.keys().map(|endpoint| endpoint.addr));
-        }
+        self.refilter();
     }
 
     /// One more has a reason to expect answers from `endpoint`.
@@ -427,6 +429,47 @@ impl Services {
         }
     }
 
+    /// Lets endpoints that no service has any more lead to the flows that they once opened, and to nothing new.
+    pub fn linger(&mut self, endpoints: &[Endpoint]) {
+        let map = Arc::make_mut(&mut self.endpoints);
+        for endpoint in endpoints {
+            map.entry(*endpoint).or_insert(ServiceId::GONE);
+            self.addressed.insert(endpoint.addr);
+        }
+        self.refilter();
+    }
+
+    /// Removes a service, but not what its known flows need: its endpoints linger, and what its instances answer is
+    /// still translated. Returns the endpoints of those answers, for [`Services::forget_answers`].
+    pub fn retire(&mut self, id: ServiceId) -> Vec<Endpoint> {
+        let Some(old) = self.put(id, None) else { return Vec::new() };
+        let map = Arc::make_mut(&mut self.endpoints);
+        map.values_mut().filter(|of| **of == id).for_each(|of| *of = ServiceId::GONE);
+        old.answers()
+    }
+
+    /// Forgets lingering endpoints that no service has taken since.
+    pub fn forget_lingering(&mut self, endpoints: &[Endpoint]) {
+        let map = Arc::make_mut(&mut self.endpoints);
+        for endpoint in endpoints {
+            if map.get(endpoint) == Some(&ServiceId::GONE) {
+                map.remove(endpoint);
+            }
+        }
+    }
+
+    /// Forgets what a retired service's instances answered.
+    pub fn forget_answers(&mut self, answers: &[Endpoint]) {
+        answers.iter().for_each(|endpoint| self.forget(endpoint));
+    }
+
+    /// Makes the filter of addressed endpoints anew where it is too small for what it has been told.
+    fn refilter(&mut self) {
+        if self.addressed.is_crowded() {
+            self.addressed = AddrFilter::of(self.endpoints.keys().map(|endpoint| endpoint.addr));
+        }
+    }
+
     /// The service of this id.
     #[inline]
     pub fn get(&self, id: ServiceId) -> Option<&Arc<Service>> {
@@ -440,7 +483,7 @@ impl Services {
         self.pages.get(page)?[at].as_ref()
     }
 
-    /// The service that a client addresses.
+    /// The service that a client addresses; [`ServiceId::GONE`] where only known flows go on.
     #[inline]
     pub fn by_endpoint(&self, endpoint: &Endpoint) -> Option<ServiceId> {
         if self.addressed.may_hold(endpoint.addr) { self.endpoints.get(endpoint).copied() } else { None }

@@ -18,6 +18,7 @@ mod appliances;
 mod nodes;
 mod notices;
 mod place;
+mod replace;
 mod services;
 #[cfg(test)]
 mod tests;
@@ -128,6 +129,8 @@ struct Record {
     function: String,
     node: String,
     memory_bytes: u64,
+    /// Longest time for one of its requests: it may outlive its service's configuration.
+    deadline_ms: u64,
     phase: Phase,
     port: u16,
     /// When the phase began.
@@ -255,6 +258,7 @@ impl Engine {
         self.drained(now);
         self.reconcile_all(now);
         self.flush();
+        self.forget_services();
     }
 
     fn of(&self, service: &str) -> impl Iterator<Item = (InstanceId, &Record)> {

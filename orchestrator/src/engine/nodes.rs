@@ -130,6 +130,8 @@ impl Engine {
             InstanceState::Starting if wanted && self.pending(&status.service) == 0 => Phase::Starting,
             _ => Phase::Stopping { asked: stopping.unwrap_or(0) },
         };
+        let deadline_ms =
+            self.config.service(&status.service).map_or(0, |(_, function)| function.deadline_ms);
         let service = status.service.clone();
         self.dirty.insert(service.clone());
         self.instances.insert(
@@ -139,6 +141,7 @@ impl Engine {
                 function: status.function,
                 node: node.to_owned(),
                 memory_bytes: status.memory_bytes,
+                deadline_ms,
                 phase,
                 port: status.port,
                 since: now,

@@ -73,6 +73,7 @@ impl Engine {
             function: function.name.clone(),
             node: node.clone(),
             memory_bytes: function.memory_bytes,
+            deadline_ms: function.deadline_ms,
             phase: Phase::Requested,
             port: 0,
             since: now,
@@ -232,9 +233,7 @@ impl Engine {
         let ready = !record.phase.is_pending();
         record.phase = Phase::Stopping { asked };
         record.since = now;
-        let deadline_ms =
-            self.config.service(&record.service).map_or(0, |(_, function)| function.deadline_ms);
-        let stop = Stop { instance: id, drain_ms: if ready { deadline_ms } else { 0 } };
+        let stop = Stop { instance: id, drain_ms: if ready { record.deadline_ms } else { 0 } };
         if let Some(session) = self.nodes.get(&record.node).and_then(|node| node.session) {
             self.outputs.push(Output::Node(session, NodeDown::Stop(stop)));
         }
@@ -254,9 +253,7 @@ impl Engine {
                     late.push((id, Some("it didn't become ready in time")))
                 }
                 Phase::Stopping { .. } => {
-                    let deadline_ms =
-                        self.config.service(&record.service).map_or(0, |(_, function)| function.deadline_ms);
-                    if age >= Duration::from_millis(deadline_ms) + STOP_CONFIRM_MAX {
+                    if age >= Duration::from_millis(record.deadline_ms) + STOP_CONFIRM_MAX {
                         late.push((id, None));
                     }
                 }

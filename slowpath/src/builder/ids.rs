@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use millrace_fastpath::addr::Addr;
 use millrace_fastpath::tables::Generation;
 use millrace_fastpath::tables::services::{INSTANCES_MAX, InstanceSlotId, ServiceId};
 
@@ -11,8 +12,8 @@ use millrace_fastpath::tables::services::{INSTANCES_MAX, InstanceSlotId, Service
 pub(crate) enum InstanceKey {
     /// An instance that the orchestrator placed, by its id.
     Placed(ServiceId, u64),
-    /// A configured backend, by its place in the service's list.
-    Fixed(ServiceId, usize),
+    /// A configured backend, by its address of either family.
+    Fixed(ServiceId, [Option<Addr>; 2]),
 }
 
 /// The slots of all instances.

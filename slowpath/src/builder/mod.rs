@@ -7,6 +7,7 @@
 mod ids;
 mod names;
 mod network;
+mod reload;
 mod services;
 
 use std::collections::HashMap;
@@ -15,17 +16,20 @@ use std::sync::Arc;
 use millrace_config::model::Config;
 use millrace_fastpath::addr::Addr;
 use millrace_fastpath::counters::WorkerCounters;
-use millrace_fastpath::tables::interfaces::{InterfaceId, Mac};
+use millrace_fastpath::tables::interfaces::{InterfaceId, Local, Mac};
 use millrace_fastpath::tables::names::{HashKey, NameError, NamesError};
 use millrace_fastpath::tables::services::{SERVICES_MAX, ServiceId, Services};
-use millrace_fastpath::tables::{Generation, NatPorts, Policy, Tables};
+use millrace_fastpath::tables::{Generation, Tables};
 use millrace_orchestrator_api::ServicePlacement;
 use siphasher::sip::SipHasher13;
 use tracing::warn;
 
 use ids::{InstanceKey, InstanceSlots};
 pub use network::INTERFACES_MAX;
+use network::InterfaceIds;
 pub(crate) use network::{floating, is_link_local};
+pub use reload::{Draft, LINGERING_MAX, Reloaded};
+use reload::{FreeIds, Leaving};
 pub use services::ServiceSpec;
 pub(crate) use services::addresses;
 
@@ -61,26 +65,45 @@ pub enum BuildError {
     #[error("the zones can't be served: {0}")]
     Names(#[from] NamesError),
     /// More services than there are slots.
-    #[error("{have} services are configured, and an appliance can have {SERVICES_MAX}")]
+    #[error(
+        "{have} services are configured; with those whose flows still go on there are more than the {SERVICES_MAX} that \
+         an appliance can have"
+    )]
     Services {
         /// How many there are.
         have: usize,
     },
     /// More interfaces than can be numbered.
-    #[error("{have} interfaces are configured, and an appliance can have {INTERFACES_MAX}")]
-    Interfaces {
-        /// How many there are.
-        have: usize,
+    #[error("an appliance can have {INTERFACES_MAX} interfaces, those that it once had included")]
+    Interfaces,
+    /// A port was opened for shorter packets.
+    #[error("port {port:?} was opened for packets of {opened} bytes: {wanted} need a restart")]
+    Mtu {
+        /// The port's name.
+        port: String,
+        /// What the configuration wants.
+        wanted: u16,
+        /// What the device was set to.
+        opened: u16,
     },
 }
 
 /// The next snapshot, under construction.
 #[derive(Debug)]
 pub struct TableBuilder {
+    /// As the driver opened them.
+    ports: Vec<PortInfo>,
+    key: HashKey,
+    /// By id; of services that are gone, what is left of them.
     specs: Vec<ServiceSpec>,
     by_name: HashMap<String, ServiceId>,
+    free_ids: FreeIds,
+    leaving: Vec<Leaving>,
     slots: InstanceSlots,
     placed: Vec<Vec<u64>>,
+    interface_ids: InterfaceIds,
+    /// Our addresses by the configuration.
+    locals: Vec<(Addr, Local)>,
     statics: Vec<(InterfaceId, Addr, Mac)>,
     tables: Tables,
     published: Generation,
@@ -94,44 +117,26 @@ impl TableBuilder {
     /// # Errors
     /// The driver lacks a port, or there is more than the tables can hold.
     pub fn new(config: &Config, ports: &[PortInfo], key: HashKey) -> Result<Self, BuildError> {
-        if config.services.len() > SERVICES_MAX {
-            return Err(BuildError::Services { have: config.services.len() });
-        }
-        let (interfaces, ids) = network::interfaces(config, ports)?;
-        let routes = network::routes(config, &interfaces, &ids);
-        let specs = services::specs(config);
-        let statics: Vec<_> = config
-            .neighbours
-            .iter()
-            .map(|entry| (ids.get(entry.interface), Addr::from(entry.address), entry.mac.0))
-            .collect();
-        let nat = config.nat.port_range;
-        let mut tables = Tables {
-            interfaces: Arc::new(interfaces),
-            routes: Arc::new(routes),
-            names: names::names(config, key)?,
-            policy: Policy {
-                dns_intercept: config.roles.dns && config.dns.as_ref().is_some_and(|dns| dns.intercept),
-                nat_ports: NatPorts::new(nat.first, nat.last),
-                balance_key: balance_key(config.site.name.as_str()),
-            },
-            ..Tables::default()
-        };
-        for (interface, addr, mac) in &statics {
-            tables.neighbours.insert(*interface, *addr, *mac);
-        }
         let mut builder = Self {
-            by_name: specs.iter().map(|spec| (spec.name.clone(), spec.id)).collect(),
-            placed: vec![Vec::new(); specs.len()],
-            specs,
+            ports: ports.to_vec(),
+            key,
+            specs: Vec::new(),
+            by_name: HashMap::new(),
+            free_ids: FreeIds::new(),
+            leaving: Vec::new(),
             slots: InstanceSlots::default(),
-            statics,
-            tables,
+            placed: Vec::new(),
+            interface_ids: InterfaceIds::default(),
+            locals: Vec::new(),
+            statics: Vec::new(),
+            tables: Tables::default(),
             published: Generation::default(),
             dirty: true,
         };
-        for at in 0..builder.specs.len() {
-            builder.place(ServiceId(at as u16), None);
+        let draft = builder.draft(config)?;
+        let names = draft.names(config)?;
+        for id in builder.reload(config, draft, Some(names)).renewed {
+            builder.place(id, None);
         }
         Ok(builder)
     }
@@ -153,6 +158,20 @@ impl TableBuilder {
         }
         Arc::<Services>::make_mut(&mut self.tables.services).insert(id, service, &spec.endpoints);
         self.dirty = true;
+    }
+
+    /// Static neighbours, in the tables and for whoever asks for them.
+    fn set_statics(&mut self, config: &Config, ids: &InterfaceIds) {
+        let next = config.neighbours.iter().map(|entry| {
+            (ids.get(config, &self.ports, entry.interface), Addr::from(entry.address), entry.mac.0)
+        });
+        let before = std::mem::replace(&mut self.statics, next.collect());
+        for (interface, addr, _) in before.iter().filter(|one| !self.statics.contains(one)) {
+            self.tables.neighbours.remove(*interface, *addr);
+        }
+        for (interface, addr, mac) in &self.statics {
+            self.tables.neighbours.insert(*interface, *addr, *mac);
+        }
     }
 
     /// A neighbour was found, or moved.
@@ -204,7 +223,7 @@ impl TableBuilder {
         &self.tables
     }
 
-    /// The configured services, by id.
+    /// The services, by id: those that are configured, and what is left of those that were.
     pub fn specs(&self) -> &[ServiceSpec] {
         &self.specs
     }

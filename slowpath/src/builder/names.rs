@@ -11,22 +11,28 @@ use millrace_fastpath::tables::services::ServiceId;
 
 use super::BuildError;
 
-/// The names of all zones, with those that lead to services bound to them; no names when the role is off.
-pub(crate) fn names(config: &Config, key: HashKey) -> Result<Names, BuildError> {
+/// The names of all zones, with those that lead to services bound to them; no names when the role is off. `ids` are those
+/// of the services, in the order of the file.
+pub(crate) fn names(config: &Config, key: HashKey, ids: &[ServiceId]) -> Result<Names, BuildError> {
     let zones = match config.dns.as_ref().filter(|_| config.roles.dns) {
         Some(dns) => {
-            dns.zones.iter().map(|zone| self::zone(config, dns, zone)).collect::<Result<Vec<_>, _>>()?
+            dns.zones.iter().map(|zone| self::zone(config, dns, zone, ids)).collect::<Result<Vec<_>, _>>()?
         }
         None => Vec::new(),
     };
     Ok(Names::build(key, &zones)?)
 }
 
-fn zone(config: &Config, dns: &model::Dns, zone: &model::Zone) -> Result<Zone, BuildError> {
+fn zone(
+    config: &Config,
+    dns: &model::Dns,
+    zone: &model::Zone,
+    ids: &[ServiceId],
+) -> Result<Zone, BuildError> {
     let mut bindings = Vec::new();
-    for (id, service) in config.services.iter().enumerate() {
+    for (service, id) in config.services.iter().zip(ids) {
         for name in service.names.iter().filter(|name| innermost(dns, name) == Some(&zone.name)) {
-            bindings.push(binding(ServiceId(id as u16), name, &service.address)?);
+            bindings.push(binding(*id, name, &service.address)?);
         }
     }
     let records = zone.records.iter().map(|record| {

@@ -5,74 +5,98 @@ use std::collections::HashMap;
 use millrace_config::model::{self, Config};
 use millrace_fastpath::addr::Addr;
 use millrace_fastpath::driver::PortId;
-use millrace_fastpath::tables::interfaces::{Interface, InterfaceId, Interfaces, Local, Mac};
+use millrace_fastpath::tables::interfaces::{Interface, InterfaceId, Local, Mac};
 use millrace_fastpath::tables::routes::{NextHop, Route, Routes};
 
 use super::{BuildError, PortInfo};
 
-/// Which id an interface of the configuration has.
-#[derive(Debug, Default)]
-pub(crate) struct InterfaceIds(HashMap<model::Interface, InterfaceId>);
+/// Which id an interface has: by its port, in the driver's order, and its VLAN. An id is kept for its interface also
+/// while the configuration lacks it, for frames that wait somewhere may still name it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct InterfaceIds(HashMap<(PortId, Option<model::VlanTag>), InterfaceId>);
 
 impl InterfaceIds {
-    pub(crate) fn get(&self, interface: model::Interface) -> InterfaceId {
+    pub(crate) fn get(
+        &self,
+        config: &Config,
+        ports: &[PortInfo],
+        interface: model::Interface,
+    ) -> InterfaceId {
         // A checked configuration names no interface that it doesn't have, and all of them were given ids.
-        self.0.get(&interface).copied().unwrap_or_default()
+        let port = port_id(ports, config.port(interface.port).name.as_str());
+        let key = port.map(|port| (port, interface.vlan));
+        key.and_then(|key| self.0.get(&key)).copied().unwrap_or_default()
+    }
+
+    fn give(&mut self, port: PortId, vlan: Option<model::VlanTag>) -> Option<InterfaceId> {
+        let next = InterfaceId(u16::try_from(self.0.len()).ok().filter(|next| *next < u16::MAX)?);
+        Some(*self.0.entry((port, vlan)).or_insert(next))
     }
 }
 
-/// The interfaces: for each port its untagged network first, then its VLANs; ports in the order of the file.
+/// A port's place in the driver's order.
+fn port_id(ports: &[PortInfo], name: &str) -> Option<PortId> {
+    ports.iter().position(|info| info.name == name).map(|at| PortId(at as u16))
+}
+
+/// The interfaces: for each port its untagged network first, then its VLANs; ports in the order of the file. Those that
+/// `ids` knows keep their ids.
 pub(crate) fn interfaces(
     config: &Config,
     ports: &[PortInfo],
-) -> Result<(Interfaces, InterfaceIds), BuildError> {
-    let mut ids = InterfaceIds::default();
+    ids: &mut InterfaceIds,
+) -> Result<Vec<(InterfaceId, Interface)>, BuildError> {
     let mut list = Vec::new();
     for (at, port) in config.ports.iter().enumerate() {
         let name = port.name.as_str();
-        let info = ports
-            .iter()
-            .find(|info| info.name == name)
-            .ok_or_else(|| BuildError::PortMissing { port: name.to_owned() })?;
+        let missing = || BuildError::PortMissing { port: name.to_owned() };
+        let id = port_id(ports, name).ok_or_else(missing)?;
+        let info = &ports[id.index()];
         for (interface, addresses) in port.interfaces(model::PortIndex(at)) {
-            ids.0.insert(interface, InterfaceId(list.len() as u16));
+            let vlan = interface.vlan;
+            let given = ids.give(id, vlan).ok_or(BuildError::Interfaces)?;
             let mut addresses: Vec<(Addr, u8)> =
                 addresses.iter().map(|address| (Addr::from(address.addr()), address.len())).collect();
             addresses.push((link_local(info.mac), 64));
-            list.push(Interface {
-                name: match interface.vlan {
+            let interface = Interface {
+                name: match vlan {
                     None => name.to_owned(),
                     Some(tag) => format!("{name}.{tag}"),
                 },
-                port: PortId(at as u16),
-                vlan: interface.vlan.map(|tag| tag.id.0),
-                outer: interface.vlan.and_then(|tag| tag.outer).map(|outer| outer.0),
+                port: id,
+                vlan: vlan.map(|tag| tag.id.0),
+                outer: vlan.and_then(|tag| tag.outer).map(|outer| outer.0),
                 mac: info.mac,
                 mtu: port.mtu_bytes.min(info.mtu_bytes),
                 addresses,
-            });
+            };
+            list.push((given, interface));
         }
     }
-    if list.len() > INTERFACES_MAX {
-        return Err(BuildError::Interfaces { have: list.len() });
-    }
-    let locals = locals(config, &list);
-    Ok((Interfaces::new(list, locals), ids))
+    Ok(list)
 }
 
 /// Connected networks, then the static routes.
-pub(crate) fn routes(config: &Config, interfaces: &Interfaces, ids: &InterfaceIds) -> Routes {
+pub(crate) fn routes(
+    config: &Config,
+    ports: &[PortInfo],
+    list: &[(InterfaceId, Interface)],
+    ids: &InterfaceIds,
+) -> Routes {
     let connected =
-        interfaces.iter().flat_map(|(id, interface)| {
+        list.iter().flat_map(|(id, interface)| {
             // Every link has the link-local prefix, so a route to it would lead to any one of them.
             interface.addresses.iter().filter(|(addr, _)| !is_link_local(*addr)).map(move |(addr, len)| {
-                Route { prefix: *addr, len: *len, next_hop: NextHop { interface: id, via: None } }
+                Route { prefix: *addr, len: *len, next_hop: NextHop { interface: *id, via: None } }
             })
         });
     let configured = config.routes.iter().map(|route| Route {
         prefix: Addr::from(route.to.addr()),
         len: route.to.len(),
-        next_hop: NextHop { interface: ids.get(route.interface), via: Some(Addr::from(route.via)) },
+        next_hop: NextHop {
+            interface: ids.get(config, ports, route.interface),
+            via: Some(Addr::from(route.via)),
+        },
     });
     Routes::new(&connected.chain(configured).collect::<Vec<_>>())
 }
@@ -101,13 +125,15 @@ pub(crate) fn floating(config: &Config) -> impl Iterator<Item = (Addr, Local)> {
     services.chain(dns)
 }
 
-fn locals(config: &Config, list: &[Interface]) -> Vec<(Addr, Local)> {
+/// All our addresses, and what each is for.
+pub(crate) fn locals(config: &Config, list: &[(InterfaceId, Interface)]) -> Vec<(Addr, Local)> {
     let host = Local { host: true, ..Local::default() };
-    let own = list.iter().flat_map(|interface| interface.addresses.iter().map(|(addr, _)| (*addr, host)));
+    let own =
+        list.iter().flat_map(|(_, interface)| interface.addresses.iter().map(|(addr, _)| (*addr, host)));
     own.chain(floating(config)).collect()
 }
 
-/// Interfaces that ids can number.
+/// Interfaces that ids can number, those that were once configured included.
 pub const INTERFACES_MAX: usize = u16::MAX as usize;
 
 #[cfg(test)]

@@ -12,10 +12,10 @@ use millrace_orchestrator_api as api;
 
 use super::ids::{InstanceKey, InstanceSlots};
 
-/// What the slowpath knows of a service from the configuration. It doesn't change while the appliance runs.
-#[derive(Clone, Debug)]
+/// What the slowpath knows of a service from the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceSpec {
-    /// Its id: its place in the configuration.
+    /// Its id.
     pub id: ServiceId,
     /// Its name.
     pub name: String,
@@ -32,17 +32,8 @@ pub struct ServiceSpec {
     template: Service,
 }
 
-/// The specs of all services, by id.
-pub(crate) fn specs(config: &Config) -> Vec<ServiceSpec> {
-    config
-        .services
-        .iter()
-        .enumerate()
-        .map(|(at, service)| spec(config, ServiceId(at as u16), service))
-        .collect()
-}
-
-fn spec(config: &Config, id: ServiceId, service: &model::Service) -> ServiceSpec {
+/// What the configuration says of a service.
+pub(crate) fn spec(config: &Config, id: ServiceId, service: &model::Service) -> ServiceSpec {
     let on_demand = service.on_demand();
     let hold = on_demand.map(|on_demand| on_demand.hold);
     let endpoints = service.address.iter().filter(|_| config.roles.balancer).flat_map(|addr| {
@@ -126,6 +117,22 @@ impl ServiceSpec {
         self.template.wakes
     }
 
+    /// What is left of a service that the configuration lacks: its name, and its id until nobody means it any more.
+    pub(crate) fn retired(&self) -> Self {
+        Self {
+            dns_names: Vec::new(),
+            function: None,
+            endpoints: Vec::new(),
+            template: Service { wakes: false, instances: Vec::new(), ..self.template.clone() },
+            ..self.clone()
+        }
+    }
+
+    /// The slots that its fixed backends have.
+    pub(crate) fn fixed_keys(&self) -> impl Iterator<Item = InstanceKey> {
+        self.template.instances.iter().map(|backend| InstanceKey::Fixed(self.id, backend.addresses))
+    }
+
     /// The entry for the tables. Instances that no slot is left for stay out; the second value says how many.
     pub(crate) fn build(
         &self,
@@ -135,8 +142,8 @@ impl ServiceSpec {
         let mut service = self.template.clone();
         let mut left_out = 0;
         service.instances.clear();
-        for (at, backend) in self.template.instances.iter().enumerate() {
-            match slots.take(InstanceKey::Fixed(self.id, at)) {
+        for backend in &self.template.instances {
+            match slots.take(InstanceKey::Fixed(self.id, backend.addresses)) {
                 Some(slot) => service.instances.push(Instance { slot, ..backend.clone() }),
                 None => left_out += 1,
             }

@@ -1,12 +1,17 @@
 //! Questions to the control loop from the threads that serve operators. It answers between two turns, by a copy.
 
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender, SyncSender};
 use std::time::Duration;
 
+use millrace_config::model::Config;
 use millrace_fastpath::clock::Nanos;
+use millrace_fastpath::tables::{self, Names};
 use millrace_orchestrator_api::{Generation, LinkState};
 
+use super::reload::Reload;
 use super::{ControlCounters, LinkCounters, Wake};
+use crate::builder::{BuildError, Draft};
 use crate::host::HostCounters;
 use crate::neighbour;
 
@@ -39,6 +44,19 @@ pub(super) enum Ask {
     Status(SyncSender<Status>),
     Neighbours(SyncSender<(Nanos, Vec<neighbour::Row>)>),
     Wakes(SyncSender<Vec<Wake>>),
+    Draft(Arc<Config>, SyncSender<Result<Draft, BuildError>>),
+    Reload(Box<Reload>, SyncSender<tables::Generation>),
+}
+
+/// Why another configuration isn't carried out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReloadError {
+    /// The appliance can't carry it out as it runs.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// The control loop has ended.
+    #[error("the control thread has ended")]
+    NoControl,
 }
 
 /// Asks the control loop; clones ask the same one.
@@ -54,25 +72,52 @@ pub(super) fn channel() -> (Asker, Receiver<Ask>) {
 impl Asker {
     /// How things are. `None` when the loop has ended.
     pub fn status(&self) -> Option<Status> {
-        self.ask(Ask::Status)
+        self.ask(Ask::Status, ANSWER_MAX)
     }
 
     /// The neighbours, and what time it is.
     pub fn neighbours(&self) -> Option<(Nanos, Vec<neighbour::Row>)> {
-        self.ask(Ask::Neighbours)
+        self.ask(Ask::Neighbours, ANSWER_MAX)
     }
 
     /// The latest wakes, oldest first.
     pub fn wakes(&self) -> Option<Vec<Wake>> {
-        self.ask(Ask::Wakes)
+        self.ask(Ask::Wakes, ANSWER_MAX)
     }
 
-    fn ask<T>(&self, question: fn(SyncSender<T>) -> Ask) -> Option<T> {
+    /// Whether the appliance could carry a configuration out as it runs.
+    ///
+    /// # Errors
+    /// [`ReloadError`]
+    pub fn draft(&self, config: &Arc<Config>) -> Result<Draft, ReloadError> {
+        let draft = self.ask(|to| Ask::Draft(Arc::clone(config), to), RELOAD_MAX);
+        Ok(draft.ok_or(ReloadError::NoControl)??)
+    }
+
+    /// Has a configuration carried out whose `draft` is the last one asked for; one at a time. `names` are made of the
+    /// draft, and not in the loop, for a million take seconds; without them, those that are out must be the configuration's.
+    ///
+    /// # Errors
+    /// [`ReloadError`]; then nothing has changed.
+    pub fn reload(
+        &self,
+        config: &Arc<Config>,
+        draft: Draft,
+        names: Option<Names>,
+    ) -> Result<tables::Generation, ReloadError> {
+        let reload = Box::new(Reload { config: Arc::clone(config), draft, names });
+        self.ask(|to| Ask::Reload(reload, to), RELOAD_MAX).ok_or(ReloadError::NoControl)
+    }
+
+    fn ask<T>(&self, question: impl FnOnce(SyncSender<T>) -> Ask, patience: Duration) -> Option<T> {
         let (sender, answer) = mpsc::sync_channel(1);
         self.0.send(question(sender)).ok()?;
-        answer.recv_timeout(ANSWER_MAX).ok()
+        answer.recv_timeout(patience).ok()
     }
 }
 
 /// How long an answer may take: a turn takes some tens of microseconds, so that long means that there is no loop.
 const ANSWER_MAX: Duration = Duration::from_secs(1);
+/// The same for what all services and routes have to be looked at for. A loop that takes longer has ended: it must not be
+/// thought that nothing changed when something does a moment later.
+const RELOAD_MAX: Duration = Duration::from_secs(60);

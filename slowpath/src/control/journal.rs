@@ -120,6 +120,16 @@ impl Journal {
         }
     }
 
+    /// Another service has the id from now on.
+    pub(super) fn forget(&mut self, service: ServiceId) {
+        if self.wakes.iter().all(|wake| wake.service != service) {
+            return;
+        }
+        self.wakes.retain(|wake| wake.service != service);
+        let places = self.wakes.iter().zip(self.forgotten..);
+        self.index = places.map(|(wake, at)| ((wake.service, wake.wake), at)).collect();
+    }
+
     /// The wakes, oldest first.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Wake> {
         self.wakes.iter()
@@ -143,6 +153,25 @@ mod tests {
         assert_eq!(journal.iter().next().unwrap().wake, WakeId(10));
         assert_eq!(journal.entry(ServiceId(11 % 3), WakeId(11)).seen, Some(Nanos(11)));
         assert_eq!(journal.iter().count(), WAKES_MAX, "a known wake takes no room");
+    }
+
+    #[test]
+    fn a_forgotten_service_leaves_the_others_where_they_are_found() {
+        let mut journal = Journal::default();
+        for wake in 0..WAKES_MAX as u64 + 10 {
+            journal.entry(ServiceId((wake % 3) as u16), WakeId(wake)).seen = Some(Nanos(wake));
+        }
+        let before = journal.iter().filter(|wake| wake.service != ServiceId(1)).count();
+        journal.forget(ServiceId(1));
+        assert_eq!(journal.iter().count(), before);
+        let last = WAKES_MAX as u64 + 9;
+        for wake in [last, last - 1, last - 2] {
+            let service = ServiceId((wake % 3) as u16);
+            if service != ServiceId(1) {
+                assert_eq!(journal.entry(service, WakeId(wake)).seen, Some(Nanos(wake)));
+            }
+        }
+        assert_eq!(journal.iter().count(), before, "none was made anew");
     }
 
     #[test]

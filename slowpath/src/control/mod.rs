@@ -20,6 +20,7 @@ mod notices;
 mod orchestrator;
 mod parcels;
 mod placements;
+mod reload;
 mod thread;
 
 use std::collections::HashMap;
@@ -42,7 +43,7 @@ use crate::builder::{BuildError, PortInfo, TableBuilder, floating};
 use crate::host::HostStack;
 use crate::neighbour::{Machine, Output};
 use ask::Ask;
-pub use ask::{Asker, Status};
+pub use ask::{Asker, ReloadError, Status};
 pub use journal::{Journal, WAKES_MAX, Wake};
 use lifecycle::Lifecycle;
 pub use lifecycle::{QUARANTINE_NANOS, STRIKES_MAX};
@@ -97,6 +98,7 @@ pub struct Control<L> {
     /// Next hops that instances and routes need, by how many need them.
     wanted: HashMap<(InterfaceId, Addr), usize>,
     wanted_by: Vec<Vec<(InterfaceId, Addr)>>,
+    wanted_by_routes: Vec<(InterfaceId, Addr)>,
     neighbour_bucket: Bucket,
     host_bucket: Bucket,
     /// Services with a notice out or on the way to ready: looked at each turn.
@@ -146,9 +148,10 @@ impl<L: Link> Control<L> {
             journal: Journal::default(),
             settings,
             site: config.site.name.as_str().to_owned(),
-            ports: config.ports.iter().map(|port| port.name.as_str().to_owned()).collect(),
+            ports: ports.iter().map(|port| port.name.clone()).collect(),
             wanted: HashMap::new(),
             wanted_by: vec![Vec::new(); services],
+            wanted_by_routes: Vec::new(),
             neighbour_bucket: Bucket::new(NEIGHBOUR_FRAMES_PER_SECOND, NEIGHBOUR_FRAMES_PER_SECOND / 10),
             host_bucket: Bucket::new(HOST_FRAMES_PER_SECOND, HOST_FRAMES_PER_SECOND / 10),
             moving: Vec::new(),
@@ -165,11 +168,7 @@ impl<L: Link> Control<L> {
             control.shared.slots.get(spec.id).set_phase(phase);
         }
         control.neighbours.start(now, &mut control.outputs);
-        for route in &config.routes {
-            if let Some(hop) = control.builder.next_hop(Addr::from(route.via)) {
-                control.want(hop, now);
-            }
-        }
+        control.want_routes(config, now);
         for id in 0..services {
             control.want_instances(ServiceId(id as u16), now);
         }
@@ -242,6 +241,12 @@ impl<L: Link> Control<L> {
             }
             Ok(Ask::Wakes(to)) => {
                 let _ = to.try_send(self.journal.iter().cloned().collect());
+            }
+            Ok(Ask::Draft(config, to)) => {
+                let _ = to.try_send(self.builder.draft(&config));
+            }
+            Ok(Ask::Reload(reload, to)) => {
+                let _ = to.try_send(self.reload(*reload, now));
             }
             // We hold a sender ourselves, so it is never disconnected.
             Err(_) => {}

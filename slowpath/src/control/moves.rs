@@ -96,6 +96,7 @@ impl<L: Link> Control<L> {
         self.publisher.collect();
         let oldest = self.shared.oldest_epoch();
         self.builder.collect(oldest, self.shared.workers.iter().map(|worker| &worker.counters));
+        self.collect_services(now);
         let shared = Arc::clone(&self.shared);
         for id in self.on_demand() {
             let slot = shared.slots.get(id);

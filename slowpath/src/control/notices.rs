@@ -11,6 +11,7 @@ use millrace_orchestrator_api::{Link, LinkError};
 
 use super::Control;
 use super::lifecycle::Notice;
+use crate::builder::ServiceSpec;
 
 impl<L: Link> Control<L> {
     pub(super) fn drain_events(&mut self, now: Nanos) -> bool {
@@ -55,7 +56,8 @@ impl<L: Link> Control<L> {
         fields: &PacketFields,
         now: Nanos,
     ) -> Result<(), LinkError> {
-        if self.builder.specs().get(service.index()).is_none() {
+        // It may have been taken out of the configuration, or become one of backends, after a worker woke it.
+        if !self.builder.specs().get(service.index()).is_some_and(ServiceSpec::wakes) {
             return Ok(());
         }
         let notice = self.notice(service, trigger, at, fields);

@@ -51,7 +51,7 @@ impl<L: Link> Control<L> {
     }
 
     /// A service's placement may have changed.
-    fn place(&mut self, id: ServiceId, now: Nanos) {
+    pub(super) fn place(&mut self, id: ServiceId, now: Nanos) {
         let spec = &self.builder.specs()[id.index()];
         if !spec.wakes() {
             return;
@@ -114,8 +114,9 @@ impl<L: Link> Control<L> {
 
     /// Has the next hops of a service's instances looked for, and no longer those that it had before.
     pub(super) fn want_instances(&mut self, id: ServiceId, now: Nanos) {
-        let Some(service) = self.builder.tables().services.get(id) else { return };
-        let all = service.instances.iter().flat_map(|instance| instance.addresses.iter().flatten());
+        let service = self.builder.tables().services.get(id);
+        let instances = service.iter().flat_map(|service| &service.instances);
+        let all = instances.flat_map(|instance| instance.addresses.iter().flatten());
         let mut hops: Vec<_> = all.filter_map(|addr| self.builder.next_hop(*addr)).collect();
         hops.sort_unstable();
         hops.dedup();
@@ -124,12 +125,16 @@ impl<L: Link> Control<L> {
             self.want(hop, now);
         }
         for hop in before {
-            if let Some(count) = self.wanted.get_mut(&hop) {
-                *count -= 1;
-                if *count == 0 {
-                    self.wanted.remove(&hop);
-                    self.neighbours.want(now, hop.0, hop.1, false, &mut self.outputs);
-                }
+            self.unwant(hop, now);
+        }
+    }
+
+    pub(super) fn unwant(&mut self, hop: (InterfaceId, Addr), now: Nanos) {
+        if let Some(count) = self.wanted.get_mut(&hop) {
+            *count -= 1;
+            if *count == 0 {
+                self.wanted.remove(&hop);
+                self.neighbours.want(now, hop.0, hop.1, false, &mut self.outputs);
             }
         }
     }

@@ -1,3 +1,6 @@
+mod flows;
+mod reload;
+
 use std::sync::Arc;
 
 use millrace_fastpath::event::{Milestone, PacketFields, Trigger};

@@ -95,6 +95,11 @@ impl Listeners {
         }
     }
 
+    /// Whether there are no sockets.
+    pub(super) fn is_empty(&self) -> bool {
+        self.connections.is_empty()
+    }
+
     /// Takes every connection a step further. Gives the time at which one has to be looked at again.
     pub(super) fn poll(
         &mut self,

@@ -7,6 +7,7 @@ mod dns;
 mod peers;
 mod stack;
 
+use millrace_config::model::Config;
 use millrace_fastpath::clock::Nanos;
 use millrace_fastpath::event::Event;
 use millrace_fastpath::slots::Slots;
@@ -59,6 +60,8 @@ pub trait HostStack: Send {
     fn next_due(&self) -> Option<Nanos>;
     /// What was counted so far.
     fn counters(&self) -> HostCounters;
+    /// The addresses and sizes of this configuration from now on. Connections go on.
+    fn reload(&mut self, config: &Config);
 }
 
 #[cfg(test)]

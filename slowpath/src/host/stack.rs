@@ -29,6 +29,8 @@ const ICMPV6: u8 = 58;
 /// The stack.
 pub struct SmolStack {
     interface: Interface,
+    /// Of the interface's random numbers.
+    seed: u64,
     sockets: SocketSet<'static>,
     wire: Wire,
     listeners: Listeners,
@@ -41,31 +43,13 @@ pub struct SmolStack {
 impl SmolStack {
     /// A stack for the addresses of this configuration. `seed` makes sequence numbers unguessable.
     pub fn new(config: &Config, seed: u64) -> Self {
-        let mtu = config.ports.iter().map(|port| port.mtu_bytes).min().unwrap_or(1280);
-        let mut wire = Wire { waiting: VecDeque::new(), sent: Vec::new(), mtu: usize::from(mtu) };
-        let mut settings = iface::Config::new(HardwareAddress::Ip);
-        settings.random_seed = seed;
-        let mut interface = Interface::new(settings, &mut wire, Instant::ZERO);
-        // Any address that gets this far is ours, so one stands for all: routes that lead to oneself mean that.
-        interface.set_any_ip(true);
-        let (own_v4, own_v6) = ([192, 0, 2, 0].into(), [0x0100, 0, 0, 0, 0, 0, 0, 1].into());
-        interface.update_ip_addrs(|addresses| {
-            // The stack has room for two.
-            let _ = addresses.push(IpCidr::new(IpAddress::Ipv4(own_v4), 32));
-            let _ = addresses.push(IpCidr::new(IpAddress::Ipv6(own_v6), 128));
-        });
-        let routes = interface.routes_mut();
-        // It has room for two of these, too.
-        let _ = routes.add_default_ipv4_route(own_v4);
-        let _ = routes.add_default_ipv6_route(own_v6);
-        let dns: HashSet<Addr> = match config.dns.as_ref().filter(|_| config.roles.dns) {
-            Some(dns) => dns.listen.iter().map(|addr| Addr::from(*addr)).collect(),
-            None => HashSet::new(),
-        };
+        let mut wire = Wire { waiting: VecDeque::new(), sent: Vec::new(), mtu: mtu(config) };
+        let interface = interface(&mut wire, seed);
+        let dns = listened(config);
         let mut sockets = SocketSet::new(Vec::new());
         let listeners = Listeners::new(&mut sockets, !dns.is_empty());
         let counters = HostCounters::default();
-        Self { interface, sockets, wire, listeners, peers: Peers::default(), dns, due: None, counters }
+        Self { interface, seed, sockets, wire, listeners, peers: Peers::default(), dns, due: None, counters }
     }
 
     /// Whether the stack answers this packet; then, who sent it.
@@ -121,6 +105,37 @@ impl SmolStack {
     }
 }
 
+fn mtu(config: &Config) -> usize {
+    config.ports.iter().map(|port| usize::from(port.mtu_bytes)).min().unwrap_or(1280)
+}
+
+/// The addresses that DNS listens at.
+fn listened(config: &Config) -> HashSet<Addr> {
+    match config.dns.as_ref().filter(|_| config.roles.dns) {
+        Some(dns) => dns.listen.iter().map(|addr| Addr::from(*addr)).collect(),
+        None => HashSet::new(),
+    }
+}
+
+fn interface(wire: &mut Wire, seed: u64) -> Interface {
+    let mut settings = iface::Config::new(HardwareAddress::Ip);
+    settings.random_seed = seed;
+    let mut interface = Interface::new(settings, wire, Instant::ZERO);
+    // Any address that gets this far is ours, so one stands for all: routes that lead to oneself mean that.
+    interface.set_any_ip(true);
+    let (own_v4, own_v6) = ([192, 0, 2, 0].into(), [0x0100, 0, 0, 0, 0, 0, 0, 1].into());
+    interface.update_ip_addrs(|addresses| {
+        // The stack has room for two.
+        let _ = addresses.push(IpCidr::new(IpAddress::Ipv4(own_v4), 32));
+        let _ = addresses.push(IpCidr::new(IpAddress::Ipv6(own_v6), 128));
+    });
+    let routes = interface.routes_mut();
+    // It has room for two of these, too.
+    let _ = routes.add_default_ipv4_route(own_v4);
+    let _ = routes.add_default_ipv6_route(own_v6);
+    interface
+}
+
 /// By the tables, for a peer that was forgotten.
 fn way_to(addr: Addr, tables: &Tables) -> Option<(InterfaceId, Mac, Mac)> {
     let hop = tables.routes.lookup(addr)?;
@@ -165,12 +180,28 @@ impl HostStack for SmolStack {
     fn counters(&self) -> HostCounters {
         self.counters
     }
+
+    fn reload(&mut self, config: &Config) {
+        let mtu = mtu(config);
+        if self.wire.mtu != mtu {
+            self.wire.mtu = mtu;
+            // The interface asks the wire for its size once, when it is made; the sockets don't hang on it.
+            self.seed = self.seed.wrapping_mul(SEED_STEP).wrapping_add(1);
+            self.interface = interface(&mut self.wire, self.seed);
+        }
+        self.dns = listened(config);
+        if !self.dns.is_empty() && self.listeners.is_empty() {
+            self.listeners = Listeners::new(&mut self.sockets, true);
+        }
+    }
 }
 
 fn instant(now: Nanos) -> Instant {
     Instant::from_micros(i64::try_from(now.0 / 1000).unwrap_or(i64::MAX))
 }
 
+/// From one seed to the next: an odd factor that mixes well (Knuth's MMIX generator), so that none comes twice.
+const SEED_STEP: u64 = 6_364_136_223_846_793_005;
 /// Between two runs on the stack's own wish: it may ask to be run at once again, when it waits for room.
 const PAUSE_NANOS: u64 = 1_000_000;
 

@@ -5,7 +5,7 @@ use millrace_fastpath::clock::Nanos;
 use millrace_fastpath::tables::interfaces::{InterfaceId, Mac};
 
 use super::table::{Entry, Key, State};
-use super::{MILLISECOND, Machine, Output, arp, nd};
+use super::{ANNOUNCE_AGAIN_NANOS, MILLISECOND, Machine, Output, arp, nd};
 
 impl<P> Machine<P> {
     /// Somebody asks for `target`.
@@ -25,7 +25,8 @@ impl<P> Machine<P> {
         {
             return self.conflict(now, interface, sender, mac, out);
         }
-        if !self.is_ours(interface, target) || !is_station(mac) {
+        let answers = self.is_ours(interface, target) || self.lingering.contains(&target);
+        if !answers || !is_station(mac) {
             return;
         }
         self.counters.answered += 1;
@@ -69,6 +70,10 @@ impl<P> Machine<P> {
         {
             return self.conflict(now, key.0, key.1, mac, out);
         }
+        // Who has taken over an address of ours has its flows, too.
+        if mac.is_some_and(|mac| self.links.iter().all(|link| link.mac != mac)) {
+            self.lingering.remove(&key.1);
+        }
         let Some(entry) = self.table.get(key) else { return };
         let differs = entry.mac.is_some() && mac.is_some() && mac != entry.mac;
         match entry.state {
@@ -110,18 +115,34 @@ impl<P> Machine<P> {
         }
     }
 
+    /// Announces addresses now, and once more.
+    pub(super) fn announce(&mut self, now: Nanos, ours: Vec<(InterfaceId, Addr)>, out: &mut Vec<Output<P>>) {
+        let again = now.plus(ANNOUNCE_AGAIN_NANOS);
+        let both =
+            ours.into_iter().flat_map(|(interface, addr)| [now, again].map(|at| (at, interface, addr)));
+        self.announcements.extend(both);
+        self.announce_due(now, out);
+    }
+
     pub(super) fn announce_due(&mut self, now: Nanos, out: &mut Vec<Output<P>>) {
-        while self.announcements.last().is_some_and(|at| *at <= now) {
-            self.announcements.pop();
-            for at in 0..self.links.len() {
-                let interface = InterfaceId(at as u16);
-                let own = self.links[at].addresses.iter().map(|(addr, _)| *addr);
-                // One that isn't on-link here is reached by routes, and nobody would ask for it.
-                let floating = self.floating.iter().copied().filter(|addr| self.is_on_link(interface, *addr));
-                let ours: Vec<Addr> = own.chain(floating).collect();
-                out.extend(ours.into_iter().map(|addr| self.announcement(interface, addr)));
-            }
-        }
+        let announcements = std::mem::take(&mut self.announcements);
+        let (due, later) = announcements.into_iter().partition(|(at, ..)| *at <= now);
+        self.announcements = later;
+        let due: Vec<_> = due;
+        out.extend(due.into_iter().map(|(_, interface, addr)| self.announcement(interface, addr)));
+    }
+
+    /// Our addresses, each on the links that it is on. One that isn't on-link is reached by routes, and nobody would ask
+    /// for it.
+    pub(super) fn announceable(&self) -> Vec<(InterfaceId, Addr)> {
+        let on = |at: usize| {
+            let interface = InterfaceId(at as u16);
+            let own = self.links[at].addresses.iter().map(|(addr, _)| *addr);
+            let floating =
+                self.floating.iter().copied().filter(move |addr| self.is_on_link(interface, *addr));
+            own.chain(floating).map(move |addr| (interface, addr))
+        };
+        (0..self.links.len()).flat_map(on).collect()
     }
 
     fn announcement(&self, interface: InterfaceId, addr: Addr) -> Output<P> {

@@ -17,6 +17,7 @@
 mod arp;
 mod heard;
 mod nd;
+mod reload;
 mod search;
 mod table;
 
@@ -91,6 +92,8 @@ enum Message {
 
 #[derive(Debug)]
 struct Link {
+    /// False for an interface that is gone.
+    present: bool,
     mac: Mac,
     addresses: Vec<(Addr, u8)>,
     defended: Option<Nanos>,
@@ -101,10 +104,13 @@ struct Link {
 pub struct Machine<P> {
     links: Vec<Link>,
     floating: HashSet<Addr>,
+    /// Addresses that are ours no longer, but have flows: answered for until another station has them.
+    lingering: HashSet<Addr>,
     table: Table<P>,
     neighbours_max: usize,
     counters: Counters,
-    announcements: Vec<Nanos>,
+    /// What is to be announced, and when.
+    announcements: Vec<(Nanos, InterfaceId, Addr)>,
 }
 
 impl<P> Machine<P> {
@@ -116,22 +122,15 @@ impl<P> Machine<P> {
         statics: &[(InterfaceId, Addr, Mac)],
         neighbours_max: usize,
     ) -> Self {
-        let links = interfaces
-            .iter()
-            .map(|(_, interface)| Link {
-                mac: interface.mac,
-                addresses: interface.addresses.clone(),
-                defended: None,
-            })
-            .collect();
         let mut table = Table::new(neighbours_max.max(statics.len()));
         for (interface, addr, mac) in statics {
             // There is room for as many as there are static ones.
             let _ = table.insert((*interface, *addr), Entry::new(State::Static, Some(*mac), Nanos(0)));
         }
         Self {
-            links,
+            links: reload::links(interfaces),
             floating: floating.into_iter().collect(),
+            lingering: HashSet::new(),
             table,
             neighbours_max,
             counters: Counters::default(),
@@ -142,8 +141,8 @@ impl<P> Machine<P> {
     /// Tells the links where our addresses are, now and once more when slow links have come up (RFC 5227 §2.3,
     /// RFC 4861 §7.2.6).
     pub fn start(&mut self, now: Nanos, out: &mut Vec<Output<P>>) {
-        self.announcements = vec![now.plus(ANNOUNCE_AGAIN_NANOS), now];
-        self.announce_due(now, out);
+        let ours = self.announceable();
+        self.announce(now, ours, out);
     }
 
     /// Takes an Ethernet frame that came in by an interface.
@@ -153,7 +152,7 @@ impl<P> Machine<P> {
             Some([0x86, 0xdd]) => nd::parse(&frame[14..]),
             _ => None,
         };
-        let Some(message) = message.filter(|_| interface.index() < self.links.len()) else {
+        let Some(message) = message.filter(|_| self.is_present(interface)) else {
             self.counters.malformed += 1;
             return;
         };
@@ -178,7 +177,7 @@ impl<P> Machine<P> {
         out: &mut Vec<Output<P>>,
     ) {
         let key = (interface, addr);
-        if interface.index() >= self.links.len() || self.is_ours(interface, addr) {
+        if !self.is_present(interface) || self.is_ours(interface, addr) {
             return self.discard(packet, out);
         }
         if let Some(entry) = self.table.get_mut(key) {
@@ -213,7 +212,7 @@ impl<P> Machine<P> {
         out: &mut Vec<Output<P>>,
     ) {
         let key = (interface, addr);
-        if interface.index() >= self.links.len() || self.is_ours(interface, addr) {
+        if !self.is_present(interface) || self.is_ours(interface, addr) {
             return;
         }
         match self.table.get_mut(key) {
@@ -244,7 +243,7 @@ impl<P> Machine<P> {
 
     /// When [`Machine::poll`] has something to do next.
     pub fn next_due(&self) -> Option<Nanos> {
-        let announcement = self.announcements.last().copied();
+        let announcement = self.announcements.iter().map(|(at, ..)| *at).min();
         [self.table.next_due(), announcement].into_iter().flatten().min()
     }
 
@@ -333,6 +332,10 @@ impl<P> Machine<P> {
     fn discard(&mut self, packet: P, out: &mut Vec<Output<P>>) {
         self.counters.discarded += 1;
         out.push(Output::Discard(packet));
+    }
+
+    fn is_present(&self, interface: InterfaceId) -> bool {
+        self.links.get(interface.index()).is_some_and(|link| link.present)
     }
 
     fn is_ours(&self, interface: InterfaceId, addr: Addr) -> bool {

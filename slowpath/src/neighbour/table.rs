@@ -79,6 +79,11 @@ impl<P> Table<P> {
         }
     }
 
+    /// Another bound from now on. What is there beyond it makes room as others come.
+    pub(super) fn set_max(&mut self, max: usize) {
+        self.max = max;
+    }
+
     pub(super) fn get(&self, key: Key) -> Option<&Entry<P>> {
         self.entries.get(&key)
     }

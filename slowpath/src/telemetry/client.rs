@@ -4,9 +4,11 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::protocol::{Request, Response};
+use crate::reload::ReloadReport;
 
 /// Why a question has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -46,4 +48,14 @@ pub fn ask(socket: &Path, request: &Request) -> Result<Value, ClientError> {
         Response::Ok(value) => Ok(value),
         Response::Error(reason) => Err(ClientError::Refused(reason)),
     }
+}
+
+/// Has the appliance at `socket` read its configuration again. Gives the report, and the same as it came.
+///
+/// # Errors
+/// [`ClientError`]; that the configuration was refused is none, but stands in the report.
+pub fn reload(socket: &Path, dry_run: bool) -> Result<(ReloadReport, Value), ClientError> {
+    let value = ask(socket, &Request::Reload { dry_run })?;
+    let report = ReloadReport::deserialize(&value).map_err(ClientError::Unreadable)?;
+    Ok((report, value))
 }

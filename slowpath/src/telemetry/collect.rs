@@ -22,6 +22,7 @@ use millrace_orchestrator_api::LinkState;
 
 use super::rows::*;
 use crate::control::{Asker, Status, monotonic};
+use crate::reload::{ReloadReport, Reloader};
 
 /// Where rows come from.
 #[derive(Clone)]
@@ -34,6 +35,8 @@ pub struct Sources {
     pub ports: Arc<dyn Fn() -> Vec<PortRow> + Send + Sync>,
     /// The CPU of each worker.
     pub cpus: Vec<usize>,
+    /// Reads the configuration again.
+    pub(super) reloader: Option<Arc<Reloader>>,
     /// Replies of workers tell nobody whose question they answer, so one is asked at a time.
     pub(super) asking: Arc<Mutex<()>>,
 }
@@ -44,6 +47,9 @@ pub enum CollectError {
     /// The control thread doesn't answer.
     #[error("the control thread has ended")]
     NoControl,
+    /// There is no file to read.
+    #[error("this appliance can't read its configuration again")]
+    NoReloader,
 }
 
 impl Sources {
@@ -54,7 +60,36 @@ impl Sources {
         ports: Arc<dyn Fn() -> Vec<PortRow> + Send + Sync>,
         cpus: Vec<usize>,
     ) -> Self {
-        Self { shared, asker, ports, cpus, asking: Arc::default() }
+        Self { shared, asker, ports, cpus, reloader: None, asking: Arc::default() }
+    }
+
+    /// The same, where operators can have the configuration read again.
+    pub fn with_reloader(self, reloader: Arc<Reloader>) -> Self {
+        Self { reloader: Some(reloader), ..self }
+    }
+
+    /// `reload`
+    ///
+    /// # Errors
+    /// [`CollectError::NoReloader`]
+    pub fn reload(&self, dry_run: bool) -> Result<ReloadReport, CollectError> {
+        Ok(self.reloader.as_ref().ok_or(CollectError::NoReloader)?.reload(dry_run))
+    }
+
+    /// `show config`
+    ///
+    /// # Errors
+    /// [`CollectError::NoReloader`]
+    pub fn config(&self) -> Result<ConfigReport, CollectError> {
+        let reloader = self.reloader.as_ref().ok_or(CollectError::NoReloader)?;
+        let status = reloader.status();
+        Ok(ConfigReport {
+            file: reloader.file().display().to_string(),
+            loaded_unix_seconds: status.loaded_unix_seconds,
+            reloads_applied: status.applied,
+            reloads_refused: status.refused,
+            refusal: status.refusal,
+        })
     }
 
     /// `show ports`

@@ -34,6 +34,7 @@ pub(super) fn render(sources: &Sources, format: Format) -> String {
     nodes(sources, &mut page);
     services(sources, &mut page);
     control(sources, &mut page);
+    reloads(sources, &mut page);
     if format == Format::OpenMetrics {
         page.text.push_str("# EOF\n");
     }
@@ -239,6 +240,24 @@ fn control(sources: &Sources, page: &mut Page) {
     for (name, value) in counters(&status) {
         let help = format!("Control thread: {}.", name.replace('_', " "));
         page.family(Kind::Counter, &format!("millrace_control_{name}"), &help, [(vec![], value as f64)]);
+    }
+}
+
+fn reloads(sources: &Sources, page: &mut Page) {
+    let Ok(config) = sources.config() else { return };
+    let reloads = [("applied", config.reloads_applied), ("refused", config.reloads_refused)]
+        .map(|(outcome, count)| (vec![("outcome", outcome.to_owned())], count as f64));
+    page.family(Kind::Counter, "millrace_config_reloads", "Reloads of the configuration.", reloads);
+    let successful = f64::from(u8::from(config.refusal.is_empty()));
+    for (name, help, value) in [
+        ("last_reload_successful", "Whether the last reload was carried out.", successful),
+        (
+            "loaded_timestamp_seconds",
+            "When the configuration that runs was read.",
+            config.loaded_unix_seconds as f64,
+        ),
+    ] {
+        page.family(Kind::Gauge, &format!("millrace_config_{name}"), help, [(vec![], value)]);
     }
 }
 

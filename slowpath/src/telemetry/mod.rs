@@ -1,4 +1,4 @@
-//! What operators see: `millrace show` and `millrace trace` over the control socket, OpenMetrics over HTTP.
+//! What operators see: `millrace show`, `millrace trace` and `millrace reload` over the control socket, OpenMetrics over HTTP.
 //!
 //! ```text
 //!  workers' counters, tables, slots ─┐
@@ -15,10 +15,11 @@ mod render;
 pub mod rows;
 mod server;
 
-pub use client::{ClientError, ask};
+pub use client::{ClientError, ask, reload};
 pub use collect::{CollectError, FLOWS_SHOWN_MAX, Sources, mac_text};
 pub use protocol::{Request, Response, TRACE_FRAMES_MAX, TRACE_SECONDS_MAX, Topic};
 pub use render::render;
+pub use serde_json::Value;
 pub use server::{CONNECTIONS_MAX, Telemetry, TelemetryError};
 
 #[cfg(test)]

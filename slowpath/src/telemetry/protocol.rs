@@ -3,6 +3,7 @@
 //! ```text
 //!  {"show":"ports"}                 {"ok":[{"name":"wan",...}]}
 //!  {"trace":{"frames":5,"seconds":10}}   {"ok":[{"frame":0,...}]}
+//!  {"reload":{"dry_run":false}}        {"ok":{"outcome":"applied",...}}
 //!  nonsense                         {"error":"..."}
 //! ```
 
@@ -25,6 +26,11 @@ pub enum Request {
         frames: u16,
         /// How long to wait for them.
         seconds: u16,
+    },
+    /// Read the configuration again; answered by a [`crate::reload::ReloadReport`].
+    Reload {
+        /// Only tell what would come of it.
+        dry_run: bool,
     },
 }
 
@@ -52,6 +58,8 @@ pub enum Topic {
     Wakes,
     /// A [`super::rows::LinkReport`].
     Link,
+    /// A [`super::rows::ConfigReport`].
+    Config,
 }
 
 /// What is answered.
@@ -90,6 +98,8 @@ fn rows(request: Request, sources: &Sources) -> Result<serde_json::Result<Value>
         Request::Show(Topic::Holds) => to_value(sources.holds()),
         Request::Show(Topic::Wakes) => to_value(sources.wakes()?),
         Request::Show(Topic::Link) => to_value(sources.link()?),
+        Request::Show(Topic::Config) => to_value(sources.config()?),
+        Request::Reload { dry_run } => to_value(sources.reload(dry_run)?),
         Request::Trace { frames, seconds } => {
             let patience = Duration::from_secs(u64::from(seconds.min(TRACE_SECONDS_MAX)));
             to_value(sources.trace(frames.clamp(1, TRACE_FRAMES_MAX), patience))

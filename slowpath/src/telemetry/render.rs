@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::protocol::{Request, Topic};
 use super::rows::*;
+use crate::reload::{Outcome, ReloadReport};
 
 /// What the appliance answered to `request`, for people to read.
 ///
@@ -23,6 +24,8 @@ pub fn render(request: Request, value: Value) -> serde_json::Result<String> {
         Request::Show(Topic::Holds) => holds(&rows::<Vec<_>>(value)?),
         Request::Show(Topic::Wakes) => wakes(&rows::<Vec<_>>(value)?),
         Request::Show(Topic::Link) => link(&rows(value)?),
+        Request::Show(Topic::Config) => config(&rows(value)?),
+        Request::Reload { .. } => reload(&rows(value)?),
         Request::Trace { .. } => trace(&rows::<Vec<_>>(value)?),
     })
 }
@@ -344,6 +347,35 @@ fn link(report: &LinkReport) -> String {
         table.row(vec![name.replace('_', " "), value.to_string()]);
     }
     table.text()
+}
+
+fn config(report: &ConfigReport) -> String {
+    let mut table = Table::new(&["WHAT", "VALUE"]);
+    table.row(vec!["file".to_owned(), report.file.clone()]);
+    table.row(vec!["loaded, unix seconds".to_owned(), report.loaded_unix_seconds.to_string()]);
+    table.row(vec!["reloads applied".to_owned(), report.reloads_applied.to_string()]);
+    table.row(vec!["reloads refused".to_owned(), report.reloads_refused.to_string()]);
+    let mut text = table.text();
+    if !report.refusal.is_empty() {
+        text += &format!("\nthe last reload was refused:\n{}\n", report.refusal.trim_end());
+    }
+    text
+}
+
+fn reload(report: &ReloadReport) -> String {
+    let mut text: String = report.lines.iter().map(|line| format!("{line}\n")).collect();
+    if report.changes_total > report.lines.len() {
+        text += &format!("and {} more\n", report.changes_total - report.lines.len());
+    }
+    let (file, total) = (&report.file, report.changes_total);
+    text + &match report.outcome {
+        Outcome::Applied => format!("{file} is applied: {total} changes\n"),
+        Outcome::Possible => format!("{file} would be applied: {total} changes\n"),
+        Outcome::Unchanged => format!("{file} says what runs already\n"),
+        Outcome::Refused | Outcome::Unreadable => {
+            format!("{file} is refused, and what runs goes on: {}\n", report.reason.trim_end())
+        }
+    }
 }
 
 fn trace(rows: &[TraceRow]) -> String {

@@ -265,6 +265,21 @@ pub struct LinkReport {
     pub counters: BTreeMap<String, u64>,
 }
 
+/// `show config`: the configuration that runs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ConfigReport {
+    /// The file that it was read from.
+    pub file: String,
+    /// When it was read, in seconds since 1970-01-01 UTC.
+    pub loaded_unix_seconds: u64,
+    /// Reloads that were carried out.
+    pub reloads_applied: u64,
+    /// Reloads that were refused; what ran went on.
+    pub reloads_refused: u64,
+    /// Why the last reload was refused; empty if it wasn't.
+    pub refusal: String,
+}
+
 /// `trace`: one frame at one node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TraceRow {

@@ -284,3 +284,78 @@ fn strangers_are_refused() {
         ]
     );
 }
+
+/// [`config`], with one service less, one more, and other bounds.
+fn other_config(floor_leads_to: &str) -> Config {
+    let function = |name: &str, min, max| FunctionConfig {
+        name: name.to_owned(),
+        memory_bytes: 10 * MIB,
+        deadline_ms: 100,
+        instances_min: min,
+        instances_max: max,
+        pattern: Pattern::Pack,
+    };
+    let service = |name: &str, function: &str| ServiceConfig {
+        name: name.to_owned(),
+        function: function.to_owned(),
+        port: 0,
+    };
+    let node = |name: &str| NodeConfig { name: name.to_owned(), address: None };
+    Config::new(
+        vec![function("floor", 1, 1), function("new", 1, 2)],
+        vec![service("floor", floor_leads_to), service("new", "new")],
+        vec![node("n0"), node("n2")],
+    )
+    .unwrap()
+}
+
+#[test]
+fn another_configuration_drains_what_is_gone_and_starts_what_is_new() {
+    let mut world = settled();
+    world.up(1, notice("cold", 9, 1));
+    world.run();
+    assert_eq!(world.states("cold"), [InstanceState::Ready]);
+    world.engine.replace(other_config("floor"), world.now);
+    world.collect();
+    assert_eq!(world.states("cold"), [InstanceState::Draining], "its requests are waited for");
+    assert_eq!(world.engine.pending("new"), 1, "a minimum is kept from the start");
+    let draining = world.states("floor").iter().filter(|state| **state == InstanceState::Draining).count();
+    assert_eq!(draining, 1, "one more than the new maximum");
+    world.read(1);
+    let stops: Vec<&NodeDown> = world.nodes.values().flat_map(|node| &node.inbox).collect();
+    assert!(
+        stops.iter().any(|down| matches!(down, NodeDown::Stop(stop) if stop.drain_ms == 100)),
+        "{stops:?}"
+    );
+    world.run();
+    assert_eq!(world.states("cold"), []);
+    assert_eq!(world.states("new"), [InstanceState::Ready]);
+    assert_eq!(world.states("floor"), [InstanceState::Ready]);
+    // Nobody wakes what is gone.
+    world.up(1, notice("cold", 9, 2));
+    world.run();
+    assert_eq!(world.states("cold"), []);
+    assert!(world.engine.services.keys().eq(["floor", "new"]), "{:?}", world.engine.services.keys());
+    // And back again.
+    world.engine.replace(config(), world.now);
+    world.collect();
+    world.up(1, notice("cold", 9, 3));
+    world.run();
+    assert_eq!(world.states("cold"), [InstanceState::Ready]);
+}
+
+#[test]
+fn a_service_that_leads_to_another_function_gets_instances_of_that_one() {
+    let mut world = settled();
+    world.engine.replace(other_config("new"), world.now);
+    world.collect();
+    assert!(world.states("floor").iter().all(|state| *state == InstanceState::Draining));
+    world.run();
+    assert_eq!(
+        world.states("floor"),
+        [InstanceState::Ready; 2],
+        "as many as before, for the new bounds allow it"
+    );
+    let functions: Vec<&str> = world.engine.of("floor").map(|(_, record)| &*record.function).collect();
+    assert_eq!(functions, ["new"; 2]);
+}

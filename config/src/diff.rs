@@ -1,0 +1,270 @@
+//! What differs between two configurations, in the operator's words, and which of it can be applied while the appliance
+//! runs.
+//!
+//! A configuration is seen as a set of things (a service, a zone, a route, ...), each with a name and facts, one a key of
+//! the file. Two things are the same one if they have the same name, wherever they stand in the file. Moving a
+//! line, spelling a default out or writing a number another way is no difference.
+//!
+//! ```
+//! use millrace_config::{Config, Diff};
+//!
+//! let text = r#"
+//! schema_version = 1
+//! site = { name = "edge-42" }
+//! limits = { wakes_burst = 50 }
+//! [[port]]
+//! name = "wan"
+//! device = "net_af_xdp0,iface=wan"
+//! addresses = ["192.0.2.1/24"]
+//! "#;
+//! let running = Config::parse("edge.toml", text)?;
+//! let next = Config::parse("edge.toml", &text.replace("50", "80").replace("net_af_xdp0", "net_af_xdp1"))?;
+//! let diff = Diff::new(&running, &next);
+//! assert_eq!(
+//!     diff.to_string(),
+//!     "! port wan: device net_af_xdp0,iface=wan -> net_af_xdp1,iface=wan (needs a restart)\n\
+//!      ~ limits: wakes_burst 50 -> 80\n"
+//! );
+//! assert_eq!(diff.restarts().count(), 1);
+//! # Ok::<(), millrace_config::Report>(())
+//! ```
+
+mod things;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde_json::{Value, json};
+
+use crate::grammar::words;
+use crate::model::Config;
+use things::{Fact, Thing, things};
+
+words! {
+    /// The kinds of things that a configuration is made of.
+    pub enum What {
+        /// Which edge location this is.
+        "site" => Site,
+        /// What the physical cores do.
+        "cores" => Cores,
+        /// Hugepages and frames.
+        "memory" => Memory,
+        /// An Ethernet port.
+        "port" => Port,
+        /// A tagged network on a port.
+        "vlan" => Vlan,
+        /// A static route.
+        "route" => Route,
+        /// A static neighbour.
+        "neighbour" => Neighbour,
+        /// Which parts run.
+        "roles" => Roles,
+        /// What holds for all of DNS.
+        "dns" => Dns,
+        /// A zone.
+        "zone" => Zone,
+        /// A static record of a zone.
+        "record" => Record,
+        /// Code that runs on serving nodes.
+        "function" => Function,
+        /// A name and address that lead to a function or to backends.
+        "service" => Service,
+        /// Port translation.
+        "nat" => Nat,
+        /// Bounds of tables and rates.
+        "limits" => Limits,
+        /// The link to the orchestrator.
+        "orchestrator" => Orchestrator,
+        /// A serving node.
+        "node" => Node,
+        /// Metrics, control socket and log.
+        "telemetry" => Telemetry,
+    }
+}
+
+words! {
+    /// What became of a thing.
+    pub enum Kind {
+        /// It is new.
+        "added" => Added,
+        /// It is gone.
+        "removed" => Removed,
+        /// It says something else.
+        "changed" => Changed,
+    }
+}
+
+/// All differences from one configuration to another.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Diff {
+    /// In the order of [`What`], then by name.
+    pub changes: Vec<Change>,
+}
+
+/// What became of one thing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// What it is.
+    pub what: What,
+    /// Its name; empty for what there is one of.
+    pub name: String,
+    /// What became of it.
+    pub kind: Kind,
+    /// The keys that differ; all of them for what is new or gone.
+    pub keys: Vec<KeyChange>,
+    /// Whether it can't be applied while the appliance runs.
+    pub restart: bool,
+}
+
+/// One key that differs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyChange {
+    /// The key within the thing, such as `hold.deadline_ms`.
+    pub key: &'static str,
+    /// Its value so far; `None` where it has none.
+    pub from: Option<String>,
+    /// Its value from now on.
+    pub to: Option<String>,
+    /// Whether this key can't be applied while the appliance runs.
+    pub restart: bool,
+}
+
+impl Diff {
+    /// What has to change to get from `old` to `new`.
+    pub fn new(old: &Config, new: &Config) -> Self {
+        let (mut before, after) = (index(old, new), index(new, old));
+        let mut changes = BTreeMap::new();
+        for (name, thing) in after {
+            let change = match before.remove(&name) {
+                None => one_sided(Kind::Added, thing.add_restarts, thing.facts),
+                Some(known) => compare(known.facts, thing.facts),
+            };
+            changes.insert(name, change);
+        }
+        for (name, thing) in before {
+            changes.insert(name, one_sided(Kind::Removed, thing.remove_restarts, thing.facts));
+        }
+        let change = |((what, name), (kind, keys, restart)): ((What, String), Differs)| Change {
+            what,
+            name,
+            kind,
+            keys,
+            restart,
+        };
+        let differs = |(_, keys, _): &Differs| !keys.is_empty();
+        Self { changes: changes.into_iter().filter(|(_, one)| differs(one)).map(change).collect() }
+    }
+
+    /// Whether both configurations mean the same.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// The changes that need a restart of the appliance.
+    pub fn restarts(&self) -> impl Iterator<Item = &Change> {
+        self.changes.iter().filter(|change| change.restart)
+    }
+
+    /// Whether any DNS answer may differ: names, zones, or the addresses that names lead to.
+    pub fn touches_names(&self) -> bool {
+        self.changes.iter().any(|change| match change.what {
+            What::Roles | What::Dns | What::Zone | What::Record => true,
+            What::Service => change.keys.iter().any(|key| matches!(key.key, "names" | "address")),
+            _ => false,
+        })
+    }
+
+    /// The first `max` changes as JSON: an array of objects with `change`, `what`, `name`, `restart` and `keys`, an array
+    /// of objects with `key`, `from`, `to` (text or null) and `restart`.
+    pub fn to_json(&self, max: usize) -> Value {
+        let key = |key: &KeyChange| json!({ "key": key.key, "from": key.from, "to": key.to, "restart": key.restart });
+        let change = |change: &Change| {
+            json!({
+                "change": change.kind.as_str(),
+                "what": change.what.as_str(),
+                "name": change.name,
+                "restart": change.restart,
+                "keys": change.keys.iter().map(key).collect::<Vec<_>>(),
+            })
+        };
+        self.changes.iter().take(max).map(change).collect()
+    }
+}
+
+type Differs = (Kind, Vec<KeyChange>, bool);
+
+/// The things of `config` by kind and name.
+fn index(config: &Config, other: &Config) -> BTreeMap<(What, String), Thing> {
+    let mut index = BTreeMap::new();
+    things(config, other, &mut |what, name, thing| {
+        index.insert((what, name), thing);
+    });
+    index
+}
+
+fn one_sided(kind: Kind, restart: bool, facts: Vec<Fact>) -> Differs {
+    let keys = facts.into_iter().map(|fact| {
+        let value = Some(fact.value);
+        let (from, to) = if kind == Kind::Added { (None, value) } else { (value, None) };
+        KeyChange { key: fact.key, from, to, restart }
+    });
+    (kind, keys.collect(), restart)
+}
+
+fn compare(old: Vec<Fact>, new: Vec<Fact>) -> Differs {
+    let mut old: BTreeMap<&str, Fact> = old.into_iter().map(|fact| (fact.key, fact)).collect();
+    let mut keys = Vec::new();
+    for fact in new {
+        let from = old.remove(fact.key).map(|known| known.value);
+        if from.as_ref() != Some(&fact.value) {
+            keys.push(KeyChange { key: fact.key, from, to: Some(fact.value), restart: fact.restarts });
+        }
+    }
+    let gone =
+        |fact: Fact| KeyChange { key: fact.key, from: Some(fact.value), to: None, restart: fact.restarts };
+    keys.extend(old.into_values().map(gone));
+    let restart = keys.iter().any(|key| key.restart);
+    (Kind::Changed, keys, restart)
+}
+
+/// One line a change: `+` for what is new, `-` for what is gone, `~` for what changed, `!` for what needs a restart.
+impl fmt::Display for Diff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.changes.iter().try_for_each(|change| writeln!(f, "{change}"))
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mark = match self.kind {
+            _ if self.restart => '!',
+            Kind::Added => '+',
+            Kind::Removed => '-',
+            Kind::Changed => '~',
+        };
+        write!(f, "{mark} {}", self.what)?;
+        if !self.name.is_empty() {
+            write!(f, " {}", self.name)?;
+        }
+        for (at, key) in self.keys.iter().enumerate() {
+            f.write_str(if at == 0 { ": " } else { "; " })?;
+            f.write_str(key.key)?;
+            match (&key.from, &key.to) {
+                (Some(from), Some(to)) => write!(f, " {from} -> {to}")?,
+                (Some(value), None) if self.kind == Kind::Removed => write!(f, " {value}")?,
+                (Some(from), None) => write!(f, " {from} -> none")?,
+                (None, Some(value)) if self.kind == Kind::Added => write!(f, " {value}")?,
+                (None, Some(to)) => write!(f, " none -> {to}")?,
+                (None, None) => {}
+            }
+            if key.restart && self.kind == Kind::Changed {
+                f.write_str(" (needs a restart)")?;
+            }
+        }
+        match self.kind {
+            Kind::Changed => Ok(()),
+            kind if self.restart => write!(f, " ({kind}; needs a restart)"),
+            _ => Ok(()),
+        }
+    }
+}

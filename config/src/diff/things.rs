@@ -1,0 +1,295 @@
+//! A configuration as things with facts: each key of the file stands here once, with whether it can change while the
+//! appliance runs.
+//!
+//! Every struct of the model is taken apart field by field, so that a new key that nobody has thought about here doesn't
+//! compile.
+
+use std::fmt::Display;
+
+use super::What;
+use crate::model::*;
+
+/// Something that the configuration says.
+pub(super) struct Thing {
+    pub(super) facts: Vec<Fact>,
+    /// Whether it can't come while the appliance runs.
+    pub(super) add_restarts: bool,
+    /// Whether it can't go.
+    pub(super) remove_restarts: bool,
+}
+
+/// The value of one key.
+pub(super) struct Fact {
+    pub(super) key: &'static str,
+    pub(super) value: String,
+    /// Whether it can't change while the appliance runs.
+    pub(super) restarts: bool,
+}
+
+/// Tells `each` of all things. Zones that `other` has in the same words are told without their records: there may be a
+/// million.
+pub(super) fn things(config: &Config, other: &Config, each: &mut dyn FnMut(What, String, Thing)) {
+    let Config {
+        site,
+        cores,
+        memory,
+        ports,
+        routes,
+        neighbours,
+        roles,
+        dns,
+        functions,
+        services,
+        nat,
+        limits,
+        orchestrator,
+        telemetry,
+    } = config;
+    let one = String::new;
+    let Site { name } = site;
+    each(What::Site, one(), live([]).fixed([("name", text(name))]));
+    each(What::Cores, one(), cores_of(cores));
+    let Memory { hugepages, frames_per_port } = memory;
+    let facts = [("hugepages", text(hugepages)), ("frames_per_port", text(frames_per_port))];
+    each(What::Memory, one(), live([]).fixed(facts));
+    ports.iter().for_each(|port| port_of(port, each));
+    for Route { to, via, interface } in routes {
+        each(What::Route, text(to), live([("via", text(via)), ("port", interface_of(config, *interface))]));
+    }
+    for StaticNeighbour { address, mac, interface } in neighbours {
+        let facts = [("mac", text(mac)), ("port", interface_of(config, *interface))];
+        each(What::Neighbour, text(address), live(facts));
+    }
+    let Roles { dns: answers, balancer } = roles;
+    each(What::Roles, one(), live([("dns", text(answers)), ("balancer", text(balancer))]));
+    if let Some(dns) = dns {
+        dns_of(dns, other.dns.as_ref(), each);
+    }
+    functions.iter().for_each(|function| function_of(function, each));
+    services.iter().for_each(|service| each(What::Service, text(&service.name), service_of(config, service)));
+    // The port of an answer names the worker that has its flow: another range would send answers to the wrong one.
+    let Nat { port_range } = nat;
+    each(What::Nat, one(), live([]).fixed([("port_range", text(port_range))]));
+    each(What::Limits, one(), limits_of(*limits));
+    orchestrator_of(orchestrator, each);
+    each(What::Telemetry, one(), telemetry_of(telemetry));
+}
+
+fn cores_of(cores: &Cores) -> Thing {
+    let Cores { controller, dataplane, sibling } = cores;
+    let set = |CoreRequest { cores, origin: _ }: &CoreRequest| match cores {
+        CoreSet::Count(count) => text(count),
+        CoreSet::Rest => "rest".to_owned(),
+        CoreSet::Cpus(cpus) => format!("cpus {cpus}"),
+    };
+    let facts = [("controller", set(controller)), ("dataplane", set(dataplane)), ("sibling", text(sibling))];
+    live([]).fixed(facts)
+}
+
+fn port_of(port: &Port, each: &mut dyn FnMut(What, String, Thing)) {
+    let Port { name, device, mtu_bytes, addresses, vlans } = port;
+    let facts = [("mtu_bytes", text(mtu_bytes)), ("addresses", list(addresses))];
+    let thing = live(facts).fixed([("device", text(device))]);
+    each(What::Port, text(name), Thing { add_restarts: true, remove_restarts: true, ..thing });
+    for Vlan { tag, addresses } in vlans {
+        each(What::Vlan, format!("{name}.{tag}"), live([("addresses", list(addresses))]));
+    }
+}
+
+fn interface_of(config: &Config, interface: Interface) -> String {
+    let port = &config.port(interface.port).name;
+    match interface.vlan {
+        None => text(port),
+        Some(tag) => format!("{port}.{tag}"),
+    }
+}
+
+fn dns_of(dns: &Dns, other: Option<&Dns>, each: &mut dyn FnMut(What, String, Thing)) {
+    let Dns { listen, intercept, zones } = dns;
+    each(What::Dns, String::new(), live([("listen", list(listen)), ("intercept", text(intercept))]));
+    for zone in zones {
+        let Zone { name, soa, ttl, cold_ttl, records } = zone;
+        let Soa { primary, contact, serial, refresh, retry, expire, minimum_ttl } = soa;
+        let facts = [
+            ("soa.primary", text(primary)),
+            ("soa.contact", text(contact)),
+            ("soa.serial", text(serial)),
+            ("soa.refresh_seconds", text(refresh.as_secs())),
+            ("soa.retry_seconds", text(retry.as_secs())),
+            ("soa.expire_seconds", text(expire.as_secs())),
+            ("soa.minimum_ttl_seconds", text(minimum_ttl.as_secs())),
+            ("ttl_seconds", text(ttl.as_secs())),
+            ("cold_ttl_seconds", text(cold_ttl.as_secs())),
+        ];
+        each(What::Zone, text(name), live(facts));
+        let same = |other: &Dns| other.zones.iter().any(|one| one.name == *name && one.records == *records);
+        if other.is_some_and(same) {
+            continue;
+        }
+        for Record { name, ttl, data } in records {
+            let name = format!("{name} {}", data_of(data));
+            each(What::Record, name, live([("ttl_seconds", text(ttl.as_secs()))]));
+        }
+    }
+}
+
+/// Type and data, as in a zone file.
+fn data_of(data: &RecordData) -> String {
+    match data {
+        RecordData::A(address) => format!("A {address}"),
+        RecordData::Aaaa(address) => format!("AAAA {address}"),
+        RecordData::Ns(name) => format!("NS {name}"),
+        RecordData::Txt(strings) => {
+            let strings = strings.iter().map(|text| format!("\"{}\"", text.escape_ascii()));
+            format!("TXT {}", strings.collect::<Vec<_>>().join(" "))
+        }
+    }
+}
+
+fn function_of(function: &Function, each: &mut dyn FnMut(What, String, Thing)) {
+    let Function { name, component, lifecycle, memory_mib, deadline, instances, placement } = function;
+    let Instances { min, max } = instances;
+    let facts = [
+        ("component", text(component.display())),
+        ("lifecycle", text(lifecycle)),
+        ("memory_mib", text(memory_mib)),
+        ("deadline_ms", text(deadline.as_millis())),
+        ("instances.min", text(min)),
+        ("instances.max", text(max)),
+        ("placement", text(placement)),
+    ];
+    each(What::Function, text(name), live(facts));
+}
+
+fn service_of(config: &Config, service: &Service) -> Thing {
+    let Service { name: _, names, address, ports, forwarding, source, target } = service;
+    let mut thing = live([
+        ("names", list(names)),
+        ("address", list(address)),
+        ("ports", list(ports)),
+        ("forwarding", text(forwarding)),
+        ("source", text(source)),
+    ]);
+    let backends = match target {
+        Target::Backends(backends) => backends,
+        Target::Function(on_demand) => {
+            let OnDemand {
+                function,
+                trigger,
+                first_packet,
+                verify,
+                dns_answer,
+                hold: Hold { packets, deadline, overflow },
+                idle_reap,
+                fallback,
+            } = on_demand;
+            let triggers = [(Trigger::Dns, trigger.dns), (Trigger::Syn, trigger.syn)];
+            let triggers = triggers.iter().filter(|(_, on)| *on).map(|(trigger, _)| *trigger);
+            thing = thing.and([
+                ("function", text(&config.function(*function).name)),
+                ("trigger", list(&triggers.collect::<Vec<_>>())),
+                ("first_packet", text(first_packet)),
+                ("verify_before_wake", text(verify)),
+                ("dns_answer", text(dns_answer)),
+                ("hold.packets", text(packets)),
+                ("hold.deadline_ms", text(deadline.as_millis())),
+                ("hold.overflow", text(overflow)),
+                ("idle_reap_seconds", text(idle_reap.as_secs())),
+            ]);
+            fallback
+        }
+    };
+    let backend = |Backend { address, weight, drain }: &Backend| {
+        format!("{address} weight {weight}{}", if *drain { " drain" } else { "" })
+    };
+    match backends.is_empty() {
+        true => thing,
+        false => thing.and([("backends", list(&backends.iter().map(backend).collect::<Vec<_>>()))]),
+    }
+}
+
+fn limits_of(limits: Limits) -> Thing {
+    let Limits {
+        flows_per_worker,
+        holds_per_worker,
+        holds_per_prefix,
+        wakes_per_second,
+        wakes_burst,
+        neighbours_max,
+    } = limits;
+    live([
+        ("holds_per_prefix", text(holds_per_prefix)),
+        ("wakes_per_second", text(wakes_per_second)),
+        ("wakes_burst", text(wakes_burst)),
+        ("neighbours_max", text(neighbours_max)),
+    ])
+    // A worker takes its memory at its start.
+    .fixed([("flows_per_worker", text(flows_per_worker)), ("holds_per_worker", text(holds_per_worker))])
+}
+
+fn orchestrator_of(orchestrator: &Orchestrator, each: &mut dyn FnMut(What, String, Thing)) {
+    let Orchestrator { kind, security } = orchestrator;
+    let mut thing = live([]);
+    match kind {
+        OrchestratorKind::Embedded { listen, nodes } => {
+            thing = thing.fixed([("kind", "embedded".to_owned()), ("listen", text(listen))]);
+            for Node { name, address, kind } in nodes {
+                let node = live([]).fixed([("address", text(address)), ("kind", text(kind))]);
+                // One that is gone may still have instances, and nobody would be left to stop them.
+                each(What::Node, text(name), Thing { remove_restarts: true, ..node });
+            }
+        }
+        OrchestratorKind::Grpc { endpoint } => {
+            thing = thing.fixed([("kind", "grpc".to_owned()), ("endpoint", text(endpoint))]);
+        }
+    }
+    let secret = |secret: &SecretRef| match secret {
+        SecretRef::File(path) => format!("file:{}", path.display()),
+    };
+    thing = match security {
+        Security::Plaintext => thing.fixed([("tls", "off".to_owned())]),
+        Security::Tls(Tls { cert, key, ca }) => {
+            thing.fixed([("tls.cert", secret(cert)), ("tls.key", secret(key)), ("tls.ca", secret(ca))])
+        }
+    };
+    each(What::Orchestrator, String::new(), thing);
+}
+
+fn telemetry_of(telemetry: &Telemetry) -> Thing {
+    let Telemetry { metrics_listen, control_socket, log } = telemetry;
+    live([]).fixed([
+        ("metrics_listen", metrics_listen.map_or("none".to_owned(), text)),
+        ("control_socket", text(control_socket.display())),
+        ("log", text(log)),
+    ])
+}
+
+type Facts<const N: usize> = [(&'static str, String); N];
+
+/// A thing that can come, go and change while the appliance runs.
+fn live<const N: usize>(facts: Facts<N>) -> Thing {
+    Thing { facts: Vec::new(), add_restarts: false, remove_restarts: false }.and(facts)
+}
+
+impl Thing {
+    /// Adds keys that can change while the appliance runs.
+    fn and<const N: usize>(mut self, facts: Facts<N>) -> Self {
+        self.facts.extend(facts.map(|(key, value)| Fact { key, value, restarts: false }));
+        self
+    }
+
+    /// Adds keys that can't.
+    fn fixed<const N: usize>(mut self, facts: Facts<N>) -> Self {
+        self.facts.extend(facts.map(|(key, value)| Fact { key, value, restarts: true }));
+        self
+    }
+}
+
+fn text(value: impl Display) -> String {
+    value.to_string()
+}
+
+fn list<T: Display>(values: &[T]) -> String {
+    let values: Vec<String> = values.iter().map(ToString::to_string).collect();
+    format!("[{}]", values.join(", "))
+}

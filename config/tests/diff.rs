@@ -1,0 +1,574 @@
+//! The difference between two configurations: nothing where they mean the same, and every key of the file found.
+
+use std::collections::BTreeSet;
+
+use millrace_config::diff::Kind;
+use millrace_config::{Config, Diff};
+use proptest::prelude::*;
+use serde_json::Value;
+
+const EDGE: &str = r#"
+schema_version = 1
+site = { name = "edge-42" }
+cores = { controller = { count = 1 }, dataplane = { cpus = "2-5" } }
+memory = { hugepages = "auto", frames_per_port = 8191 }
+roles = { dns = true, balancer = true }
+nat = { port_range = "16384-65535" }
+route = [{ to = "10.0.0.0/8", via = "192.0.2.254" }]
+neighbour = [{ address = "198.51.100.7", mac = "02:00:00:00:00:07", port = "lan" }]
+
+[[port]]
+name = "wan"
+device = "net_ring0"
+mtu_bytes = 1500
+addresses = ["192.0.2.1/24", "2001:db8::1/64"]
+
+[[port]]
+name = "lan"
+device = "net_ring1"
+addresses = ["198.51.100.1/24"]
+vlans = [{ id = 20, addresses = ["10.20.0.1/24"] }]
+
+[dns]
+listen = ["192.0.2.53"]
+intercept = true
+
+[[dns.zone]]
+name = "fn.example."
+soa = { primary = "ns1.fn.example.", contact = "ops.fn.example.", serial = 1, refresh_seconds = 3601, retry_seconds = 601, expire_seconds = 604801, minimum_ttl_seconds = 5 }
+ttl_seconds = 30
+cold_ttl_seconds = 1
+records = [
+  { name = "ns1", type = "A", data = "192.0.2.53", ttl_seconds = 31 },
+]
+
+[[function]]
+name = "hello"
+component = "hello.wasm"
+memory_mib = 64
+deadline_ms = 2000
+instances = { min = 0, max = 16 }
+
+[[service]]
+name = "hello"
+names = ["hello.fn.example."]
+address = ["203.0.113.10"]
+ports = ["tcp/80"]
+function = "hello"
+source = "keep"
+trigger = ["dns", "syn"]
+first_packet = "hold"
+dns_answer = "immediate"
+hold = { packets = 512, deadline_ms = 900, overflow = "drop" }
+idle_reap_seconds = 120
+
+[[service]]
+name = "web"
+address = ["203.0.113.20"]
+ports = ["tcp/80"]
+backends = [{ address = "198.51.100.7", weight = 2, drain = false }]
+
+[limits]
+flows_per_worker = 262144
+holds_per_worker = 8192
+holds_per_prefix = 32
+wakes_per_second = 20
+wakes_burst = 50
+neighbours_max = 4096
+
+[orchestrator]
+kind = "embedded"
+listen = "127.0.0.1:7443"
+tls = { cert = "file:site.pem", key = "file:site.key", ca = "file:ca.pem" }
+
+[[orchestrator.node]]
+name = "fn1"
+address = "198.51.100.21"
+
+[telemetry]
+metrics_listen = "127.0.0.1:9464"
+control_socket = "/run/millrace/control.sock"
+log = "info"
+"#;
+
+/// A key of the schema, an edit of [`EDGE`] that changes it, and the line of the difference that tells of it.
+const CASES: &[(&str, &str, &str, &str)] = &[
+    ("Site.name", "edge-42", "edge-43", "! site: name edge-42 -> edge-43 (needs a restart)"),
+    (
+        "Cores.controller",
+        "controller = { count = 1 }",
+        "controller = { cpus = \"0\" }",
+        "! cores: controller 1 -> cpus 0 (needs a restart)",
+    ),
+    ("Cores.dataplane", "\"2-5\"", "\"2-7\"", "! cores: dataplane cpus 2-5 -> cpus 2-7 (needs a restart)"),
+    ("CoreSet.count", "{ count = 1 }", "{ count = 2 }", "! cores: controller 1 -> 2 (needs a restart)"),
+    ("CoreSet.cpus", "\"2-5\"", "\"2-3\"", "! cores: dataplane cpus 2-5 -> cpus 2-3 (needs a restart)"),
+    ("Memory.hugepages", "\"auto\"", "\"never\"", "! memory: hugepages auto -> never (needs a restart)"),
+    ("Memory.frames_per_port", "8191", "16383", "! memory: frames_per_port 8191 -> 16383 (needs a restart)"),
+    ("Roles.dns", "dns = true", "dns = false", "~ roles: dns true -> false"),
+    ("Roles.balancer", "balancer = true", "balancer = false", "~ roles: balancer true -> false"),
+    (
+        "Nat.port_range",
+        "16384-65535",
+        "20000-65535",
+        "! nat: port_range 16384-65535 -> 20000-65535 (needs a restart)",
+    ),
+    ("Route.to", "10.0.0.0/8", "10.0.0.0/9", "+ route 10.0.0.0/9: via 192.0.2.254; port wan"),
+    ("Route.via", "192.0.2.254", "192.0.2.253", "~ route 10.0.0.0/8: via 192.0.2.254 -> 192.0.2.253"),
+    (
+        "Neighbour.address",
+        "address = \"198.51.100.7\", mac",
+        "address = \"198.51.100.9\", mac",
+        "- neighbour 198.51.100.7: mac 02:00:00:00:00:07; port lan",
+    ),
+    (
+        "Neighbour.mac",
+        "02:00:00:00:00:07",
+        "02:00:00:00:00:08",
+        "~ neighbour 198.51.100.7: mac 02:00:00:00:00:07 -> 02:00:00:00:00:08",
+    ),
+    (
+        "Neighbour.port",
+        "address = \"198.51.100.7\", mac = \"02:00:00:00:00:07\", port = \"lan\"",
+        "address = \"192.0.2.7\", mac = \"02:00:00:00:00:07\", port = \"wan\"",
+        "+ neighbour 192.0.2.7: mac 02:00:00:00:00:07; port wan",
+    ),
+    (
+        "Port.name",
+        "name = \"wan\"",
+        "name = \"out\"",
+        "! port out: mtu_bytes 1500; addresses [192.0.2.1/24, 2001:db8::1/64]; device net_ring0 (added; needs a restart)",
+    ),
+    ("Port.device", "net_ring0", "net_ring7", "! port wan: device net_ring0 -> net_ring7 (needs a restart)"),
+    ("Port.mtu_bytes", "mtu_bytes = 1500", "mtu_bytes = 1400", "~ port wan: mtu_bytes 1500 -> 1400"),
+    (
+        "Port.addresses",
+        "\"198.51.100.1/24\"",
+        "\"198.51.100.1/24\", \"198.18.0.1/24\"",
+        "~ port lan: addresses [198.51.100.1/24] -> [198.51.100.1/24, 198.18.0.1/24]",
+    ),
+    (
+        "Port.vlans",
+        "vlans = [{ id = 20, addresses = [\"10.20.0.1/24\"] }]",
+        "",
+        "- vlan lan.20: addresses [10.20.0.1/24]",
+    ),
+    ("Vlan.id", "id = 20", "id = 21", "+ vlan lan.21: addresses [10.20.0.1/24]"),
+    (
+        "Vlan.addresses",
+        "10.20.0.1/24",
+        "10.20.0.2/24",
+        "~ vlan lan.20: addresses [10.20.0.1/24] -> [10.20.0.2/24]",
+    ),
+    ("Dns.listen", "[\"192.0.2.53\"]", "[\"192.0.2.54\"]", "~ dns: listen [192.0.2.53] -> [192.0.2.54]"),
+    ("Dns.intercept", "intercept = true", "intercept = false", "~ dns: intercept true -> false"),
+    (
+        "Dns.zone",
+        "[dns]",
+        "[[dns.zone]]\nname = \"b.example.\"\nsoa = { primary = \"n.b.example.\", contact = \"o.b.example.\" }\n[dns]",
+        "+ zone b.example.: soa.primary n.b.example.; soa.contact o.b.example.; soa.serial 1; soa.refresh_seconds 3600; soa.retry_seconds 600; soa.expire_seconds 604800; soa.minimum_ttl_seconds 5; ttl_seconds 30; cold_ttl_seconds 1",
+    ),
+    (
+        "Zone.name",
+        "name = \"fn.example.\"",
+        "name = \"example.\"",
+        "- record ns1.fn.example. A 192.0.2.53: ttl_seconds 31",
+    ),
+    ("Zone.soa", "serial = 1,", "serial = 2,", "~ zone fn.example.: soa.serial 1 -> 2"),
+    ("Zone.ttl_seconds", "ttl_seconds = 30", "ttl_seconds = 40", "~ zone fn.example.: ttl_seconds 30 -> 40"),
+    (
+        "Zone.cold_ttl_seconds",
+        "cold_ttl_seconds = 1",
+        "cold_ttl_seconds = 2",
+        "~ zone fn.example.: cold_ttl_seconds 1 -> 2",
+    ),
+    (
+        "Zone.records",
+        "records = [",
+        "records = [ { name = \"@\", type = \"NS\", data = \"ns1.fn.example.\" },",
+        "+ record fn.example. NS ns1.fn.example.: ttl_seconds 30",
+    ),
+    (
+        "Soa.primary",
+        "primary = \"ns1",
+        "primary = \"ns2",
+        "~ zone fn.example.: soa.primary ns1.fn.example. -> ns2.fn.example.",
+    ),
+    ("Soa.contact", "ops.", "all.", "~ zone fn.example.: soa.contact ops.fn.example. -> all.fn.example."),
+    ("Soa.serial", "serial = 1", "serial = 9", "~ zone fn.example.: soa.serial 1 -> 9"),
+    (
+        "Soa.refresh_seconds",
+        "refresh_seconds = 3601",
+        "refresh_seconds = 3602",
+        "~ zone fn.example.: soa.refresh_seconds 3601 -> 3602",
+    ),
+    (
+        "Soa.retry_seconds",
+        "retry_seconds = 601",
+        "retry_seconds = 602",
+        "~ zone fn.example.: soa.retry_seconds 601 -> 602",
+    ),
+    ("Soa.expire_seconds", "604801", "604802", "~ zone fn.example.: soa.expire_seconds 604801 -> 604802"),
+    (
+        "Soa.minimum_ttl_seconds",
+        "minimum_ttl_seconds = 5",
+        "minimum_ttl_seconds = 6",
+        "~ zone fn.example.: soa.minimum_ttl_seconds 5 -> 6",
+    ),
+    (
+        "Record.name",
+        "name = \"ns1\"",
+        "name = \"ns2\"",
+        "+ record ns2.fn.example. A 192.0.2.53: ttl_seconds 31",
+    ),
+    (
+        "Record.type",
+        "type = \"A\"",
+        "type = \"TXT\"",
+        "+ record ns1.fn.example. TXT \"192.0.2.53\": ttl_seconds 31",
+    ),
+    (
+        "Record.data",
+        "data = \"192.0.2.53\"",
+        "data = \"192.0.2.54\"",
+        "- record ns1.fn.example. A 192.0.2.53: ttl_seconds 31",
+    ),
+    (
+        "Record.ttl_seconds",
+        "ttl_seconds = 31",
+        "ttl_seconds = 32",
+        "~ record ns1.fn.example. A 192.0.2.53: ttl_seconds 31 -> 32",
+    ),
+    (
+        "Function.name",
+        "[[function]]",
+        "[[function]]\nname = \"b\"\ncomponent = \"b\"\n[[function]]",
+        "+ function b: component b; lifecycle ephemeral; memory_mib 64; deadline_ms 2000; instances.min 0; instances.max 16; placement pack",
+    ),
+    ("Function.component", "hello.wasm", "hi.wasm", "~ function hello: component hello.wasm -> hi.wasm"),
+    ("Function.memory_mib", "memory_mib = 64", "memory_mib = 32", "~ function hello: memory_mib 64 -> 32"),
+    (
+        "Function.deadline_ms",
+        "deadline_ms = 2000",
+        "deadline_ms = 1000",
+        "~ function hello: deadline_ms 2000 -> 1000",
+    ),
+    (
+        "Function.instances",
+        "instances = { min = 0, max = 16 }",
+        "instances = { min = 2 }",
+        "~ function hello: instances.min 0 -> 2",
+    ),
+    ("Instances.min", "min = 0", "min = 1", "~ function hello: instances.min 0 -> 1"),
+    ("Instances.max", "max = 16", "max = 8", "~ function hello: instances.max 16 -> 8"),
+    (
+        "Service.name",
+        "name = \"web\"",
+        "name = \"site\"",
+        "- service web: names []; address [203.0.113.20]; ports [tcp/80]; forwarding nat; source keep; backends [198.51.100.7 weight 2]",
+    ),
+    (
+        "Service.names",
+        "[\"hello.fn.example.\"]",
+        "[\"hi.fn.example.\"]",
+        "~ service hello: names [hello.fn.example.] -> [hi.fn.example.]",
+    ),
+    (
+        "Service.address",
+        "203.0.113.10",
+        "203.0.113.11",
+        "~ service hello: address [203.0.113.10] -> [203.0.113.11]",
+    ),
+    (
+        "Service.ports",
+        "[\"tcp/80\"]",
+        "[\"tcp/80\", \"udp/443\"]",
+        "~ service hello: ports [tcp/80] -> [tcp/80, udp/443]",
+    ),
+    (
+        "Service.function",
+        "function = \"hello\"",
+        "function = \"b\"\n[[function]]\nname = \"b\"\ncomponent = \"b\"\n[[service]]\nname = \"c\"\nnames = [\"c.fn.example.\"]\naddress = [\"203.0.113.30\"]\nports = [\"tcp/80\"]\nfunction = \"hello\"",
+        "~ service hello: function hello -> b",
+    ),
+    (
+        "Service.source",
+        "source = \"keep\"",
+        "source = \"appliance\"",
+        "~ service hello: source keep -> appliance",
+    ),
+    ("Service.trigger", "[\"dns\", \"syn\"]", "[\"syn\"]", "~ service hello: trigger [dns, syn] -> [syn]"),
+    (
+        "Service.first_packet",
+        "first_packet = \"hold\"",
+        "first_packet = \"forward\"",
+        "~ service hello: first_packet hold -> forward",
+    ),
+    ("Service.dns_answer", "immediate", "when-ready", "~ service hello: dns_answer immediate -> when-ready"),
+    (
+        "Service.hold",
+        "hold = { packets = 512, deadline_ms = 900, overflow = \"drop\" }",
+        "hold = { packets = 1 }",
+        "~ service hello: hold.packets 512 -> 1",
+    ),
+    (
+        "Service.idle_reap_seconds",
+        "idle_reap_seconds = 120",
+        "idle_reap_seconds = 60",
+        "~ service hello: idle_reap_seconds 120 -> 60",
+    ),
+    (
+        "Service.backends",
+        "backends = [",
+        "backends = [{ address = \"198.51.100.8\" }, ",
+        "~ service web: backends [198.51.100.7 weight 2] -> [198.51.100.8 weight 1, 198.51.100.7 weight 2]",
+    ),
+    ("Hold.packets", "packets = 512", "packets = 256", "~ service hello: hold.packets 512 -> 256"),
+    (
+        "Hold.deadline_ms",
+        "deadline_ms = 900",
+        "deadline_ms = 500",
+        "~ service hello: hold.deadline_ms 900 -> 500",
+    ),
+    (
+        "Hold.overflow",
+        "overflow = \"drop\"",
+        "overflow = \"rst\"",
+        "~ service hello: hold.overflow drop -> rst",
+    ),
+    (
+        "Backend.address",
+        "address = \"198.51.100.7\", weight",
+        "address = \"198.51.100.6\", weight",
+        "~ service web: backends [198.51.100.7 weight 2] -> [198.51.100.6 weight 2]",
+    ),
+    (
+        "Backend.weight",
+        "weight = 2",
+        "weight = 3",
+        "~ service web: backends [198.51.100.7 weight 2] -> [198.51.100.7 weight 3]",
+    ),
+    (
+        "Backend.drain",
+        "drain = false",
+        "drain = true",
+        "~ service web: backends [198.51.100.7 weight 2] -> [198.51.100.7 weight 2 drain]",
+    ),
+    (
+        "Limits.flows_per_worker",
+        "262144",
+        "131072",
+        "! limits: flows_per_worker 262144 -> 131072 (needs a restart)",
+    ),
+    (
+        "Limits.holds_per_worker",
+        "holds_per_worker = 8192",
+        "holds_per_worker = 4096",
+        "! limits: holds_per_worker 8192 -> 4096 (needs a restart)",
+    ),
+    (
+        "Limits.holds_per_prefix",
+        "holds_per_prefix = 32",
+        "holds_per_prefix = 16",
+        "~ limits: holds_per_prefix 32 -> 16",
+    ),
+    (
+        "Limits.wakes_per_second",
+        "wakes_per_second = 20",
+        "wakes_per_second = 10",
+        "~ limits: wakes_per_second 20 -> 10",
+    ),
+    ("Limits.wakes_burst", "wakes_burst = 50", "wakes_burst = 20", "~ limits: wakes_burst 50 -> 20"),
+    (
+        "Limits.neighbours_max",
+        "neighbours_max = 4096",
+        "neighbours_max = 64",
+        "~ limits: neighbours_max 4096 -> 64",
+    ),
+    (
+        "Orchestrator.kind",
+        "kind = \"embedded\"\nlisten = \"127.0.0.1:7443\"\ntls = { cert = \"file:site.pem\", key = \"file:site.key\", ca = \"file:ca.pem\" }\n\n[[orchestrator.node]]\nname = \"fn1\"\naddress = \"198.51.100.21\"",
+        "kind = \"grpc\"\nendpoint = \"https://o.example:7443\"\ntls = { cert = \"file:site.pem\", key = \"file:site.key\", ca = \"file:ca.pem\" }",
+        "! orchestrator: kind embedded -> grpc (needs a restart); endpoint none -> https://o.example:7443 (needs a restart); listen 127.0.0.1:7443 -> none (needs a restart)",
+    ),
+    (
+        "Orchestrator.endpoint",
+        "kind = \"embedded\"\nlisten = \"127.0.0.1:7443\"\ntls = { cert = \"file:site.pem\", key = \"file:site.key\", ca = \"file:ca.pem\" }\n\n[[orchestrator.node]]\nname = \"fn1\"\naddress = \"198.51.100.21\"",
+        "kind = \"grpc\"\nendpoint = \"https://p.example:7443\"\ntls = { cert = \"file:site.pem\", key = \"file:site.key\", ca = \"file:ca.pem\" }",
+        "! orchestrator: kind embedded -> grpc (needs a restart); endpoint none -> https://p.example:7443 (needs a restart); listen 127.0.0.1:7443 -> none (needs a restart)",
+    ),
+    (
+        "Orchestrator.listen",
+        "127.0.0.1:7443",
+        "127.0.0.1:7444",
+        "! orchestrator: listen 127.0.0.1:7443 -> 127.0.0.1:7444 (needs a restart)",
+    ),
+    (
+        "Orchestrator.tls",
+        "tls = { cert = \"file:site.pem\", key = \"file:site.key\", ca = \"file:ca.pem\" }",
+        "",
+        "! orchestrator: tls none -> off (needs a restart); tls.ca file:ca.pem -> none (needs a restart); tls.cert file:site.pem -> none (needs a restart); tls.key file:site.key -> none (needs a restart)",
+    ),
+    (
+        "Orchestrator.node",
+        "[[orchestrator.node]]",
+        "[[orchestrator.node]]\nname = \"fn2\"\naddress = \"198.51.100.22\"\n[[orchestrator.node]]",
+        "+ node fn2: address 198.51.100.22; kind wasm",
+    ),
+    (
+        "Node.name",
+        "\"fn1\"",
+        "\"fn2\"",
+        "! node fn1: address 198.51.100.21; kind wasm (removed; needs a restart)",
+    ),
+    (
+        "Node.address",
+        "198.51.100.21",
+        "198.51.100.22",
+        "! node fn1: address 198.51.100.21 -> 198.51.100.22 (needs a restart)",
+    ),
+    (
+        "Tls.cert",
+        "file:site.pem",
+        "file:s.pem",
+        "! orchestrator: tls.cert file:site.pem -> file:s.pem (needs a restart)",
+    ),
+    (
+        "Tls.key",
+        "file:site.key",
+        "file:s.key",
+        "! orchestrator: tls.key file:site.key -> file:s.key (needs a restart)",
+    ),
+    (
+        "Tls.ca",
+        "file:ca.pem",
+        "file:c.pem",
+        "! orchestrator: tls.ca file:ca.pem -> file:c.pem (needs a restart)",
+    ),
+    (
+        "Telemetry.metrics_listen",
+        "9464",
+        "9465",
+        "! telemetry: metrics_listen 127.0.0.1:9464 -> 127.0.0.1:9465 (needs a restart)",
+    ),
+    (
+        "Telemetry.control_socket",
+        "control.sock",
+        "c.sock",
+        "! telemetry: control_socket /run/millrace/control.sock -> /run/millrace/c.sock (needs a restart)",
+    ),
+    ("Telemetry.log", "\"info\"", "\"debug\"", "! telemetry: log info -> debug (needs a restart)"),
+];
+
+/// Keys that hold one word so far, and can't change.
+const ONE_WORD: &[&str] = &[
+    "Cores.sibling",
+    "Function.lifecycle",
+    "Function.placement",
+    "Node.kind",
+    "Service.forwarding",
+    "Service.verify_before_wake",
+    "Dns.cookies",
+];
+
+/// Allows what is there either way, and means nothing afterwards.
+const WITHOUT_MEANING: &[&str] = &["Orchestrator.insecure"];
+
+fn parse(text: &str) -> Config {
+    Config::parse("edge.toml", text).unwrap_or_else(|report| panic!("{report}"))
+}
+
+#[test]
+fn a_configuration_does_not_differ_from_itself() {
+    for text in [EDGE, include_str!("edge.toml")] {
+        let Ok(config) = Config::parse("edge.toml", text) else { continue };
+        assert_eq!(Diff::new(&config, &config), Diff::default());
+    }
+    assert!(Diff::new(&parse(EDGE), &parse(EDGE)).is_empty());
+}
+
+#[test]
+fn order_spelling_and_defaults_are_no_difference() {
+    let moved = EDGE
+        .replace("id = 20", "id = 0x14")
+        .replace("memory_mib = 64", "")
+        .replace("\"203.0.113.20\"", "\"203.0.113.20\", # the shop\n");
+    let (head, tail) = moved.split_once("[[function]]").unwrap();
+    let (function, rest) = tail.split_once("[limits]").unwrap();
+    let moved = format!("{head}[limits]{rest}\n[[function]]{function}");
+    assert_eq!(Diff::new(&parse(EDGE), &parse(&moved)).to_string(), "");
+}
+
+#[test]
+fn every_key_is_found_and_told_for_what_it_needs() {
+    let running = parse(EDGE);
+    let mut wrong = Vec::new();
+    for (key, from, to, expected) in CASES {
+        assert!(EDGE.contains(from), "{key}: {from}");
+        match Config::parse("edge.toml", &EDGE.replacen(from, to, 1)) {
+            Ok(next) => {
+                let told = Diff::new(&running, &next).to_string();
+                // A change may take others with it, on lines of their own.
+                if !told.lines().any(|line| line == *expected) {
+                    wrong.push(format!("{key}: {told}"));
+                }
+            }
+            Err(report) => wrong.push(format!("{key}: {report}")),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_key_of_the_schema_has_its_case() {
+    let schema: Value = serde_json::from_str(&millrace_config::json_schema()).unwrap();
+    let tables = schema["$defs"].as_object().unwrap().iter();
+    let keys = tables.flat_map(|(table, definition)| {
+        let properties = definition["properties"].as_object().into_iter().flatten();
+        properties.filter(|(_, key)| key["x-not-built"] != true).map(move |(key, _)| format!("{table}.{key}"))
+    });
+    let told: BTreeSet<&str> = CASES.iter().map(|(key, ..)| *key).chain(ONE_WORD.iter().copied()).collect();
+    let missing: Vec<String> =
+        keys.filter(|key| !told.contains(&key[..]) && !WITHOUT_MEANING.contains(&&key[..])).collect();
+    assert!(missing.is_empty(), "no case says what becomes of these keys in a reload: {missing:?}");
+}
+
+#[test]
+fn json_says_what_the_lines_say() {
+    let next = EDGE.replace("weight = 2", "weight = 3").replace("net_ring0", "net_ring7");
+    let diff = Diff::new(&parse(EDGE), &parse(&next));
+    let told = diff.to_json(10);
+    assert_eq!(told[0]["what"], "port");
+    assert_eq!((&told[0]["restart"], &told[0]["keys"][0]["from"]), (&true.into(), &"net_ring0".into()));
+    assert_eq!((&told[1]["change"], &told[1]["name"]), (&"changed".into(), &"web".into()));
+    assert_eq!(told[1]["restart"], false);
+    assert_eq!(diff.to_json(1).as_array().unwrap().len(), 1);
+}
+
+proptest! {
+    /// Any set of edits: what one way adds, the other way removes, and keys turn round.
+    #[test]
+    fn the_way_back_is_the_way_there_turned_round(chosen in prop::collection::btree_set(0..CASES.len(), 0..4)) {
+        let mut text = EDGE.to_owned();
+        for at in chosen {
+            let (_, from, to, _) = CASES[at];
+            text = text.replacen(from, to, 1);
+        }
+        // Edits may contradict each other.
+        if let Ok(next) = Config::parse("edge.toml", &text) {
+            let there = Diff::new(&parse(EDGE), &next);
+            let back = Diff::new(&next, &parse(EDGE));
+            prop_assert_eq!(there.changes.len(), back.changes.len());
+            for (one, other) in there.changes.iter().zip(&back.changes) {
+                prop_assert_eq!((one.what, &one.name), (other.what, &other.name));
+                let turned = match one.kind {
+                    Kind::Added => Kind::Removed,
+                    Kind::Removed => Kind::Added,
+                    Kind::Changed => Kind::Changed,
+                };
+                prop_assert_eq!(other.kind, turned);
+                prop_assert_eq!(one.keys.len(), other.keys.len());
+            }
+        }
+    }
+}

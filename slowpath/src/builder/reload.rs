@@ -1,0 +1,288 @@
+//! The tables of another configuration, while workers work by those of the last one.
+//!
+//! ```text
+//!  draft      what the configuration asks for is checked, and services get their ids; nothing changes
+//!  names      built from the draft, by whoever has the time: a million names take seconds
+//!  reload     everything at once into the next snapshot; can't fail
+//!  collect    what no flow needs any more goes, and its id can be given out again
+//! ```
+//!
+//! A service keeps its id by its name. What a configuration takes away stays for the flows that it began: a lost
+//! endpoint lingers, and so does its address, until a moment when the service has no flow.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use millrace_config::model::Config;
+use millrace_fastpath::addr::Addr;
+use millrace_fastpath::shared::Shared;
+use millrace_fastpath::tables::interfaces::{Interface, InterfaceId, Interfaces, Local};
+use millrace_fastpath::tables::names::{HashKey, Names};
+use millrace_fastpath::tables::services::{Endpoint, SERVICES_MAX, ServiceId, Services};
+use millrace_fastpath::tables::{Bounds, Generation, NatPorts, Policy};
+use tracing::warn;
+
+use super::network::{self, InterfaceIds};
+use super::services::{ServiceSpec, spec};
+use super::{BuildError, InstanceKey, TableBuilder, names};
+
+/// What a configuration asks for, checked against the appliance that is to carry it out.
+#[derive(Debug)]
+pub struct Draft {
+    /// The services' ids, in the order of the file.
+    services: Vec<ServiceId>,
+    list: Vec<(InterfaceId, Interface)>,
+    interface_ids: InterfaceIds,
+    key: HashKey,
+}
+
+impl Draft {
+    /// The names of the configuration that this is the draft of.
+    ///
+    /// # Errors
+    /// A name can't be served.
+    pub fn names(&self, config: &Config) -> Result<Names, BuildError> {
+        names::names(config, self.key, &self.services)
+    }
+}
+
+/// What changed, beyond the tables themselves.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reloaded {
+    /// Services that are new, or lead to a function now where they didn't, or the other way round.
+    pub renewed: Vec<ServiceId>,
+    /// Services that are the same in name, and say something else.
+    pub changed: Vec<ServiceId>,
+    /// Services that the configuration lacks.
+    pub retired: Vec<ServiceId>,
+}
+
+/// What a configuration took away, kept for the flows that it began.
+#[derive(Debug)]
+pub(super) struct Leaving {
+    id: ServiceId,
+    /// The last generation in which it could begin a flow.
+    until: Generation,
+    endpoints: Vec<Endpoint>,
+    /// What its instances answered, where the whole service is going.
+    answers: Option<Vec<Endpoint>>,
+}
+
+/// The ids of services that nobody means any more, the oldest first.
+pub(super) type FreeIds = VecDeque<ServiceId>;
+
+pub(super) fn policy(config: &Config) -> Policy {
+    let (nat, limits) = (config.nat.port_range, config.limits);
+    Policy {
+        dns_intercept: config.roles.dns && config.dns.as_ref().is_some_and(|dns| dns.intercept),
+        nat_ports: NatPorts::new(nat.first, nat.last),
+        balance_key: super::balance_key(config.site.name.as_str()),
+        bounds: Some(Bounds {
+            holds_per_prefix: limits.holds_per_prefix,
+            wakes_per_second: limits.wakes_per_second,
+            wakes_burst: limits.wakes_burst,
+        }),
+    }
+}
+
+impl TableBuilder {
+    /// Checks what `config` asks for. Nothing changes; a draft is good until the next reload.
+    ///
+    /// # Errors
+    /// The appliance can't carry it out as it runs.
+    pub fn draft(&self, config: &Config) -> Result<Draft, BuildError> {
+        let mut interface_ids = self.interface_ids.clone();
+        for port in &config.ports {
+            let opened = self.ports.iter().find(|info| info.name == port.name.as_str());
+            if let Some(info) = opened.filter(|info| port.mtu_bytes > info.mtu_bytes) {
+                let (port, wanted, opened) = (info.name.clone(), port.mtu_bytes, info.mtu_bytes);
+                return Err(BuildError::Mtu { port, wanted, opened });
+            }
+        }
+        let list = network::interfaces(config, &self.ports, &mut interface_ids)?;
+        Ok(Draft { services: self.service_ids(config)?, list, interface_ids, key: self.key })
+    }
+
+    /// By name where it is known, else one that was never given out, else the one that was free for longest.
+    fn service_ids(&self, config: &Config) -> Result<Vec<ServiceId>, BuildError> {
+        let mut free = (self.specs.len()..SERVICES_MAX)
+            .map(|fresh| ServiceId(fresh as u16))
+            .chain(self.free_ids.iter().copied());
+        let id = |service: &millrace_config::model::Service| {
+            let known = self.by_name.get(service.name.as_str()).copied();
+            known.or_else(|| free.next()).ok_or(BuildError::Services { have: config.services.len() })
+        };
+        config.services.iter().map(id).collect()
+    }
+
+    /// Takes the configuration over that `draft` is of. Without `names` those that are out stay; what they lead to must
+    /// then be the same.
+    pub fn reload(&mut self, config: &Config, draft: Draft, names: Option<Names>) -> Reloaded {
+        let Draft { services, list, interface_ids, .. } = draft;
+        let mut reloaded = Reloaded::default();
+        self.tables.routes = Arc::new(network::routes(config, &self.ports, &list, &interface_ids));
+        self.tables.policy = policy(config);
+        if let Some(names) = names {
+            self.tables.names = names;
+        }
+        let kept: HashMap<String, ServiceId> = config
+            .services
+            .iter()
+            .zip(&services)
+            .map(|(one, id)| (one.name.as_str().to_owned(), *id))
+            .collect();
+        let gone = self.by_name.iter().filter(|(name, _)| !kept.contains_key(*name)).map(|(_, id)| *id);
+        reloaded.retired = gone.collect();
+        reloaded.retired.sort_unstable();
+        for id in &reloaded.retired {
+            self.retire(*id);
+        }
+        for (service, id) in config.services.iter().zip(&services) {
+            let next = spec(config, *id, service);
+            match self.specs.get(id.index()) {
+                Some(known) if self.by_name.contains_key(service.name.as_str()) => {
+                    if *known != next {
+                        let renewed = known.wakes() != next.wakes();
+                        if renewed { &mut reloaded.renewed } else { &mut reloaded.changed }.push(*id);
+                        self.change(next);
+                    }
+                }
+                _ => {
+                    reloaded.renewed.push(*id);
+                    self.begin(next);
+                }
+            }
+        }
+        self.by_name = kept;
+        self.set_statics(config, &interface_ids);
+        self.interface_ids = interface_ids;
+        self.locals = network::locals(config, &list);
+        self.set_interfaces(list);
+        self.dirty = true;
+        reloaded
+    }
+
+    fn begin(&mut self, next: ServiceSpec) {
+        let id = next.id;
+        self.free_ids.retain(|free| *free != id);
+        if self.specs.len() <= id.index() {
+            self.specs.push(next);
+            self.placed.push(Vec::new());
+        } else {
+            self.specs[id.index()] = next;
+        }
+    }
+
+    fn change(&mut self, next: ServiceSpec) {
+        let id = next.id;
+        let lost: Vec<Endpoint> = {
+            let had = &self.specs[id.index()].endpoints;
+            had.iter().filter(|endpoint| !next.endpoints.contains(endpoint)).copied().collect()
+        };
+        let keys: Vec<InstanceKey> = next.fixed_keys().collect();
+        let gone: Vec<InstanceKey> =
+            self.specs[id.index()].fixed_keys().filter(|key| !keys.contains(key)).collect();
+        for key in gone {
+            self.slots.release(key, self.published);
+        }
+        self.specs[id.index()] = next;
+        if !lost.is_empty() {
+            self.leave(id, lost, None);
+        }
+    }
+
+    fn retire(&mut self, id: ServiceId) {
+        let spec = &self.specs[id.index()];
+        let fixed: Vec<InstanceKey> = spec.fixed_keys().collect();
+        let (endpoints, retired) = (spec.endpoints.clone(), spec.retired());
+        let placed = std::mem::take(&mut self.placed[id.index()]);
+        for key in fixed.into_iter().chain(placed.into_iter().map(|one| InstanceKey::Placed(id, one))) {
+            self.slots.release(key, self.published);
+        }
+        self.specs[id.index()] = retired;
+        let answers = Arc::<Services>::make_mut(&mut self.tables.services).retire(id);
+        self.leave(id, endpoints, Some(answers));
+    }
+
+    fn leave(&mut self, id: ServiceId, endpoints: Vec<Endpoint>, answers: Option<Vec<Endpoint>>) {
+        self.leaving.push(Leaving { id, until: self.published, endpoints, answers });
+        let mut lingering: usize = self.leaving.iter().map(|one| one.endpoints.len()).sum();
+        // Endpoints of services that stay may never have a moment without a flow.
+        while lingering > LINGERING_MAX
+            && let Some(at) = self.leaving.iter().position(|one| one.answers.is_none())
+        {
+            let gone = self.leaving.remove(at);
+            lingering -= gone.endpoints.len();
+            warn!(
+                service = self.specs[gone.id.index()].name,
+                "too many endpoints linger: flows of the oldest end"
+            );
+            Arc::<Services>::make_mut(&mut self.tables.services).forget_lingering(&gone.endpoints);
+        }
+    }
+
+    /// Rebuilds what depends on which addresses are ours: the interfaces', the services', and those that linger.
+    fn set_interfaces(&mut self, list: Vec<(InterfaceId, Interface)>) {
+        let endpoints: Vec<Endpoint> =
+            self.leaving.iter().flat_map(|leaving| leaving.endpoints.iter().copied()).collect();
+        let service = Local { service: true, ..Local::default() };
+        let locals = self.locals.iter().copied().chain(endpoints.iter().map(|one| (one.addr, service)));
+        self.tables.interfaces = Arc::new(Interfaces::with_ids(list, locals));
+    }
+
+    /// Addresses of endpoints that linger, and that nothing else is at.
+    pub fn lingering(&self) -> impl Iterator<Item = Addr> {
+        let endpoints = self.leaving.iter().flat_map(|leaving| leaving.endpoints.iter());
+        endpoints
+            .map(|endpoint| endpoint.addr)
+            .filter(|addr| !self.locals.iter().any(|(ours, _)| ours == addr))
+    }
+
+    /// Has endpoints that services have lost linger. After all services have been placed anew.
+    pub fn linger(&mut self) {
+        if self.leaving.is_empty() {
+            return;
+        }
+        let services = Arc::<Services>::make_mut(&mut self.tables.services);
+        self.leaving.iter().for_each(|leaving| services.linger(&leaving.endpoints));
+    }
+
+    /// Lets go of what no flow needs any more; whether there was anything.
+    pub fn collect_services(&mut self, shared: &Shared) -> bool {
+        if self.leaving.is_empty() {
+            return false;
+        }
+        let oldest = shared.oldest_epoch();
+        let unused = |id: ServiceId| {
+            shared.workers.iter().all(|worker| {
+                let activity = worker.counters.service(id);
+                // Events name the service, too.
+                activity.flows.get() == 0 && activity.holds.get() == 0 && worker.queues.events.is_empty()
+            })
+        };
+        let (gone, leaving) =
+            self.leaving.drain(..).partition(|one: &Leaving| one.until < oldest && unused(one.id));
+        self.leaving = leaving;
+        let gone: Vec<Leaving> = gone;
+        if gone.is_empty() {
+            return false;
+        }
+        let services = Arc::<Services>::make_mut(&mut self.tables.services);
+        for one in &gone {
+            services.forget_lingering(&one.endpoints);
+            if let Some(answers) = &one.answers {
+                services.forget_answers(answers);
+                self.free_ids.push_back(one.id);
+            }
+        }
+        let list = self.tables.interfaces.iter().map(|(id, interface)| (id, interface.clone())).collect();
+        self.set_interfaces(list);
+        // What two of them shared lingers on.
+        self.linger();
+        self.dirty = true;
+        true
+    }
+}
+
+/// Endpoints that linger at a time: those of some hundred services.
+pub const LINGERING_MAX: usize = 4096;

@@ -1,0 +1,88 @@
+//! Reload under traffic: what the file says now is in force, what runs goes on, and a wrong file changes nothing.
+
+use millrace_hw_tests::edge::client::{curl, dig};
+use millrace_hw_tests::edge::{Appliance, DNS, Service, Shape, Site};
+use millrace_hw_tests::lab::{Look, wait_until};
+
+use crate::world::{SOON, World, functions, hello};
+
+/// Writes another file in place of the appliance's own.
+fn rewrite(world: &World, services: Vec<Service>) {
+    let site = Site { driver: world.appliance.driver(), ..Site::new(functions(), services) };
+    Appliance::configure(&world.edge, &site, "edge.toml").unwrap();
+}
+
+/// A download that is under way goes on while its service leaves the file and others come; the new one is woken.
+#[test]
+fn a_download_goes_on_while_its_service_is_taken_away() {
+    let echo = || Service::new("echo", 1, "echo");
+    let world = World::build(Shape::TwoPort, Site::new(functions(), vec![echo()]));
+    let text: String = (0..131_072).map(|line| format!("{line:07}\n")).collect();
+    let (sent, back) =
+        (world.edge.lab().write("sent", &text).unwrap(), world.edge.lab().folder().join("back"));
+    curl(&world.edge.client, "-4", &echo().url()).unwrap();
+    let mut post = world.edge.client.command("curl");
+    post.args(["-sS", "--fail", "--max-time", "60", "--limit-rate", "300k", "-4", "-X", "POST", "-o"]);
+    post.arg(&back).arg("--data-binary").arg(format!("@{}", sent.display()));
+    let download = world.edge.client.spawn("curl", post.arg(echo().url())).unwrap();
+    wait_until("the download to be a flow", SOON, || {
+        world.appliance.row("services", "echo").is_ok_and(|row| row["flows"].as_u64() > Some(1))
+    })
+    .unwrap();
+
+    rewrite(&world, vec![echo(), hello("hello", 0)]);
+    let told = world.appliance.ask("reload").unwrap();
+    assert!(told.contains("+ service hello") && told.contains("is applied"), "{told}");
+    let page = curl(&world.edge.client, "-4", "http://hello.fn.example/").unwrap();
+    assert_eq!((page.status, page.body.contains("hello from")), (200, true), "{page:?}");
+
+    rewrite(&world, vec![hello("hello", 0)]);
+    let told = world.appliance.ask("reload --json").unwrap();
+    assert!(told.contains("\"removed\"") && told.contains("\"applied\""), "{told}");
+    let asked = dig(&world.edge.client, &format!("@{} echo.fn.example. A", DNS[0])).unwrap();
+    assert!(asked.answers.is_empty(), "{}", asked.text);
+    assert!(download.exited().is_none(), "the download was over before the reload");
+    assert!(download.wait(SOON * 2).unwrap().success());
+    assert!(std::fs::read(&back).unwrap() == text.as_bytes(), "the body changed on its way");
+    assert_eq!(curl(&world.edge.client, "-4", "http://hello.fn.example/").unwrap().status, 200);
+    world.conclude();
+}
+
+/// By signal and by command: the reason is told, and the old file stays in force.
+#[test]
+fn a_wrong_file_changes_nothing_and_is_told() {
+    let world = World::new(vec![hello("hello", 0)]);
+    let before = world.appliance.show("services").unwrap();
+    world.edge.lab().write("edge.toml", "schema_version = 1\n[site]\nname = \"edge lab\"\n").unwrap();
+    world.appliance.process().hang_up();
+    wait_until("the reload to be refused", SOON, || {
+        let config = match world.appliance.show("config") {
+            Ok(config) => config,
+            Err(error) => return Look::NotYet(error.to_string()),
+        };
+        match config["reloads_refused"] == 1 && config["refusal"].as_str().is_some_and(|why| !why.is_empty())
+        {
+            true => Look::Done(()),
+            false => Look::NotYet(config.to_string()),
+        }
+    })
+    .unwrap();
+    let refused = world.appliance.ask("reload").unwrap_err().to_string();
+    assert!(refused.contains("exit status: 1"), "{refused}");
+
+    // Right in itself, but nothing that can change while it runs.
+    let frames = Site { driver: world.appliance.driver(), ..Site::new(functions(), vec![hello("hello", 0)]) };
+    Appliance::configure(&world.edge, &frames.limit("flows_per_worker", 2048), "edge.toml").unwrap();
+    let refused = world.appliance.ask("reload --dry-run").unwrap_err().to_string();
+    assert!(refused.contains("exit status: 1"), "{refused}");
+    assert_eq!(
+        world.appliance.show("services").unwrap().as_array().map(Vec::len),
+        before.as_array().map(Vec::len)
+    );
+
+    rewrite(&world, vec![hello("hello", 0)]);
+    assert!(world.appliance.ask("reload").unwrap().contains("says what runs already"));
+    assert!(world.appliance.metrics().unwrap().contains("millrace_config_last_reload_successful 1\n"));
+    assert_eq!(curl(&world.edge.client, "-4", "http://hello.fn.example/").unwrap().status, 200);
+    world.conclude();
+}
