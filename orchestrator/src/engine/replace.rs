@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use millrace_orchestrator_api::InstanceId;
 
-use super::{Engine, Node, Phase, Service};
+use super::{Engine, Phase};
 use crate::config::Config;
 
 impl Engine {
@@ -14,13 +14,13 @@ impl Engine {
     /// else would stop what they run.
     pub fn replace(&mut self, config: Config, now: Duration) {
         for node in config.nodes() {
-            self.nodes.entry(node.name.clone()).or_insert_with(Node::default);
+            self.nodes.entry(node.name.clone()).or_default();
         }
         let config = config.with_nodes_of(&self.config);
         for service in config.services() {
             let Some((_, function)) = config.service(&service.name) else { continue };
             let (min, max) = (function.instances_min, function.instances_max);
-            let entry = self.services.entry(service.name.clone()).or_insert_with(Service::default);
+            let entry = self.services.entry(service.name.clone()).or_default();
             entry.desired = entry.desired.clamp(min, max);
             entry.not_before = None;
             self.dirty.insert(service.name.clone());

@@ -252,10 +252,10 @@ impl Engine {
                 Phase::Starting if age >= READY_WAIT_MAX => {
                     late.push((id, Some("it didn't become ready in time")))
                 }
-                Phase::Stopping { .. } => {
-                    if age >= Duration::from_millis(record.deadline_ms) + STOP_CONFIRM_MAX {
-                        late.push((id, None));
-                    }
+                Phase::Stopping { .. }
+                    if age >= Duration::from_millis(record.deadline_ms) + STOP_CONFIRM_MAX =>
+                {
+                    late.push((id, None));
                 }
                 _ => {}
             }
