@@ -153,6 +153,7 @@ const CASES: &[(&str, &str, &str, &str)] = &[
         "",
         "- vlan lan.20: addresses [10.20.0.1/24]",
     ),
+    ("Vlan.outer", "id = 20", "id = 20, outer = 100", "+ vlan lan.100.20: addresses [10.20.0.1/24]"),
     ("Vlan.id", "id = 20", "id = 21", "+ vlan lan.21: addresses [10.20.0.1/24]"),
     (
         "Vlan.addresses",
