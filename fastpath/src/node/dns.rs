@@ -147,6 +147,7 @@ fn respond<F: Frame>(
         names: &cx.tables.names,
         role,
         transport: Transport::Udp,
+        cookies: None,
         readiness: |service| readiness(service, waited, cx),
     };
     dns::respond(&mut packet.frame.bytes_mut()[message_at..], query_len, &context)
