@@ -24,6 +24,7 @@ use crossbeam_queue::ArrayQueue;
 
 use crate::clock::{Clock, Nanos};
 use crate::counters::FlowRow;
+use crate::dns::Limiter;
 use crate::driver::{BURST_MAX, Burst, Driver, Frame, PortId};
 use crate::fates::Fates;
 use crate::flow::{FlowHasher, FlowTable};
@@ -96,6 +97,7 @@ pub struct Worker<D: Driver, C: Clock> {
     service: ServiceNode,
     holds: Holds,
     waker: Waker,
+    limiter: Limiter,
     pacer: Pacer,
     metas: Metas,
     trace: Option<Box<TraceBuffer>>,
@@ -136,6 +138,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
             service: ServiceNode { flows: FlowTable::new(limits.flows) },
             holds: Holds::new(limits.holds, limits.holds_per_prefix),
             waker,
+            limiter: Limiter::new(flow_keys),
             pacer: Pacer::default(),
             metas: Metas::default(),
             trace: None,
@@ -346,6 +349,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
             hasher: &self.hasher,
             holds: &mut self.holds,
             waker: &mut self.waker,
+            limiter: &mut self.limiter,
             metas: &mut self.metas,
             trace: self.trace.as_deref_mut(),
         };

@@ -25,6 +25,7 @@ pub mod transit;
 
 use crate::clock::Nanos;
 use crate::counters::WorkerCounters;
+use crate::dns::Limiter;
 use crate::driver::{BURST_MAX, Frame, PortId};
 use crate::flow::FlowHasher;
 use crate::hold::Holds;
@@ -196,6 +197,8 @@ pub struct Context<'a> {
     pub holds: &'a mut Holds,
     /// What wakes services.
     pub waker: &'a mut Waker,
+    /// What bounds the answers to each source prefix.
+    pub limiter: &'a mut Limiter,
     /// Boxes for what is known of packets.
     pub metas: &'a mut Metas,
     /// The trace that is being taken, if any.

@@ -1,10 +1,16 @@
 //! What the configuration says of all traffic.
 
+use crate::dns::{CookieKeys, RateLimit};
+
 /// Settings that every node may need.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Policy {
     /// Queries on their way to other resolvers are answered when they hit one of our names exactly.
     pub dns_intercept: bool,
+    /// DNS cookies are answered and trusted, with these secrets.
+    pub cookies: Option<CookieKeys>,
+    /// Answers to one source prefix are bounded.
+    pub rate_limit: Option<RateLimit>,
     /// The ports that flows with a translated source are told apart by.
     pub nat_ports: NatPorts,
 }

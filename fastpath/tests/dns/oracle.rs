@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use domain::base::opt::{ComposeOptData, Cookie, OptData, UnknownOptData};
+use domain::base::opt::{ComposeOptData, Cookie, UnknownOptData};
 use domain::base::rdata::ComposeRecordData;
 use domain::base::{Message as DomainMessage, Serial};
 use domain::dep::octseq::Parser;
