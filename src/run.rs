@@ -34,7 +34,7 @@ use millrace_slowpath::control::{Control, ControlThread, Settings, monotonic};
 use millrace_slowpath::host::SmolStack;
 use millrace_slowpath::telemetry::rows::PortRow;
 use millrace_slowpath::telemetry::{Sources, Telemetry, TelemetryError, mac_text};
-use millrace_slowpath::{BuildError, PortInfo};
+use millrace_slowpath::{BuildError, DnsFiles, FileError, PortInfo};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use thiserror::Error;
 use tokio::runtime::Runtime;
@@ -76,6 +76,8 @@ enum RunError {
     #[error(transparent)]
     Tables(#[from] BuildError),
     #[error(transparent)]
+    DnsFiles(#[from] FileError),
+    #[error(transparent)]
     Orchestrator(#[from] ServeError),
     #[error(transparent)]
     Placements(#[from] NoOrchestrator),
@@ -94,6 +96,7 @@ impl RunError {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Tables(_)
+            | Self::DnsFiles(_)
             | Self::Placements(_)
             | Self::Link(_)
             | Self::Orchestrator(ServeError::Tls(_)) => 1,
@@ -169,6 +172,7 @@ impl Appliance {
             boot,
             names_key: HashKey(random(), random()),
             unix_offset_nanos: wall.saturating_sub(now.0),
+            dns_files: DnsFiles::read(config, folder)?,
         };
         let host = Box::new(SmolStack::new(config, random()));
         let control = Control::new(config, &infos, Arc::clone(&shared), link, host, settings, now)?;

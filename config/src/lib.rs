@@ -18,6 +18,7 @@
 //!   within [`limits`]. What it says is in [`model`].
 //! - A [`Report`] names *everything* that is wrong, in the order of the file, and one mistake once: a key that hangs on
 //!   another that couldn't be read isn't blamed.
+//! - Zones may have files of their own; [`zonefile`] reads their text.
 //! - What is agreed but not built yet is refused by its name ([`Code::NotBuilt`]), and the rest is checked as usual.
 //!
 //! ```
@@ -62,6 +63,7 @@ mod report;
 mod schema;
 pub mod topology;
 mod value;
+pub mod zonefile;
 
 pub use model::Config;
 pub use report::{Code, Diagnostic, Origin, Report};

@@ -299,6 +299,7 @@ fn a_client_that_shows_its_cookie_is_not_limited() {
 fn clients_of_a_view_see_its_names() {
     let mut bench = bench(fixed_service());
     let view = |interfaces: &[u16], prefixes: &[(&str, u8)], address| View {
+        name: String::new(),
         interfaces: interfaces.iter().map(|id| InterfaceId(*id)).collect(),
         prefixes: prefixes.iter().map(|(text, len)| (addr(text), *len)).collect(),
         names: names(address),
@@ -341,7 +342,7 @@ fn query_and_connection_wake_once_whichever_comes_first() {
     for syn_first in [false, true] {
         let mut bench = bench(cold_service());
         for _ in 0..3 {
-            let mut frames = vec![
+            let mut frames = [
                 client_udp(CLIENT, OURS, &query(1, "hello.fn.example.", RecordType::A)),
                 client_udp(CLIENT, RESOLVER, &query(2, "hello.fn.example.", RecordType::AAAA)),
                 syn(CLIENT, ("203.0.113.10", 80), 1),

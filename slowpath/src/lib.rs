@@ -25,4 +25,4 @@ pub mod telemetry;
 #[cfg(test)]
 mod testing;
 
-pub use builder::{BuildError, PortInfo, TableBuilder};
+pub use builder::{BuildError, DnsFiles, FileError, PortInfo, TableBuilder};

@@ -55,7 +55,7 @@ struct Set([Bucket; WAYS]);
 #[derive(Clone, Copy, Default)]
 struct Bucket {
     tag: u32,
-    /// Answers held back in a row.
+    /// Answers held back, since the prefix was last forgotten.
     withheld: u32,
     due: Nanos,
 }
@@ -104,7 +104,7 @@ impl Limiter {
         let interval = (1_000_000_000 * workers as u64 / u64::from(limit.responses_per_second.max(1))).max(1);
         let due = bucket.due.max(now).plus(interval);
         if due.since(now) <= BURST_NANOS.max(interval) {
-            *bucket = Bucket { tag, withheld: 0, due };
+            bucket.due = due;
             return Admission::Whole;
         }
         bucket.withheld = bucket.withheld.wrapping_add(1);

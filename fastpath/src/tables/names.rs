@@ -13,6 +13,7 @@ mod record;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Borrow;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
@@ -81,12 +82,12 @@ impl Names {
     ///
     /// # Errors
     /// The first thing wrong with a zone; see [`NamesError`].
-    pub fn build(key: HashKey, zones: &[Zone]) -> Result<Self, NamesError> {
+    pub fn build<Z: Borrow<Zone>>(key: HashKey, zones: &[Z]) -> Result<Self, NamesError> {
         if zones.len() > ZONES_MAX {
             return Err(NamesError::ZonesTooMany);
         }
         // Outer zones first, so that what leads to an inner apex belongs to the outer zone.
-        let mut zones: Vec<&Zone> = zones.iter().collect();
+        let mut zones: Vec<&Zone> = zones.iter().map(Borrow::borrow).collect();
         zones.sort_by_key(|zone| depth(zone.apex.as_bytes()));
         let names: usize = zones.iter().map(|zone| zone.records.len() + zone.bindings.len() + 1).sum();
         let mut table = Self {

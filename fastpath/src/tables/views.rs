@@ -15,6 +15,8 @@ pub const VIEWS_MAX: usize = 8;
 /// What some clients see.
 #[derive(Clone, Debug, Default)]
 pub struct View {
+    /// Its name in the configuration.
+    pub name: String,
     /// Interfaces that its clients' queries come in by; empty for any.
     pub interfaces: Vec<InterfaceId>,
     /// Prefixes of its clients' addresses, with their lengths in bits of the family; empty for any.
@@ -75,6 +77,7 @@ mod tests {
     #[test]
     fn the_first_view_that_fits_is_the_clients() {
         let view = |interfaces: &[u16], prefixes: &[(&str, u8)]| View {
+            name: String::new(),
             interfaces: interfaces.iter().map(|id| InterfaceId(*id)).collect(),
             prefixes: prefixes.iter().map(|(text, len)| (addr(text), *len)).collect(),
             names: Names::default(),

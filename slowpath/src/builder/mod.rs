@@ -4,6 +4,7 @@
 //! A change touches its own part alone: a placement rebuilds the entry of its service, a neighbour its entry. What
 //! didn't change is shared with the snapshot before.
 
+mod files;
 mod ids;
 mod names;
 mod network;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use millrace_config::model::Config;
 use millrace_fastpath::addr::Addr;
 use millrace_fastpath::counters::WorkerCounters;
+use millrace_fastpath::dns::{CookieKeys, RateLimit, RecordType};
 use millrace_fastpath::tables::interfaces::{InterfaceId, Mac};
 use millrace_fastpath::tables::names::{HashKey, NameError, NamesError};
 use millrace_fastpath::tables::services::{SERVICES_MAX, ServiceId, Services};
@@ -22,6 +24,7 @@ use millrace_fastpath::tables::{Generation, NatPorts, Policy, Tables};
 use millrace_orchestrator_api::ServicePlacement;
 use tracing::warn;
 
+pub use files::{DnsFiles, FileError};
 use ids::{InstanceKey, InstanceSlots};
 pub use network::INTERFACES_MAX;
 pub(crate) use network::{floating, is_link_local};
@@ -56,6 +59,20 @@ pub enum BuildError {
         /// Why it can't.
         reason: NameError,
     },
+    /// A zone with neither a SOA of its own nor a file that has one.
+    #[error("the zone {zone} has no SOA, and neither has its file")]
+    SoaMissing {
+        /// The zone.
+        zone: String,
+    },
+    /// A record whose data aren't those of its type.
+    #[error("{name} has a record of type {kind} whose data aren't of that type")]
+    Data {
+        /// The record's owner.
+        name: String,
+        /// Its type.
+        kind: RecordType,
+    },
     /// The zones contradict each other.
     #[error("the zones can't be served: {0}")]
     Names(#[from] NamesError),
@@ -87,12 +104,17 @@ pub struct TableBuilder {
 }
 
 impl TableBuilder {
-    /// Tables by the configuration alone: nothing placed, and only static neighbours known. `key` is the secret of the
-    /// hash that names are found by.
+    /// Tables by the configuration alone: nothing placed, and only static neighbours known. `files` are those that it
+    /// names, `key` is the secret of the hash that names are found by.
     ///
     /// # Errors
     /// The driver lacks a port, or there is more than the tables can hold.
-    pub fn new(config: &Config, ports: &[PortInfo], key: HashKey) -> Result<Self, BuildError> {
+    pub fn new(
+        config: &Config,
+        ports: &[PortInfo],
+        files: DnsFiles,
+        key: HashKey,
+    ) -> Result<Self, BuildError> {
         if config.services.len() > SERVICES_MAX {
             return Err(BuildError::Services { have: config.services.len() });
         }
@@ -105,12 +127,22 @@ impl TableBuilder {
             .map(|entry| (ids.get(entry.interface), Addr::from(entry.address), entry.mac.0))
             .collect();
         let nat = config.nat.port_range;
+        let (names, views) = names::names(config, files.zones, key, |port| ids.of_port(port))?;
+        let dns = config.dns.as_ref().filter(|_| config.roles.dns);
         let mut tables = Tables {
             interfaces: Arc::new(interfaces),
             routes: Arc::new(routes),
-            names: names::names(config, key)?,
+            names,
+            views,
             policy: Policy {
-                dns_intercept: config.roles.dns && config.dns.as_ref().is_some_and(|dns| dns.intercept),
+                dns_intercept: dns.is_some_and(|dns| dns.intercept),
+                cookies: None,
+                rate_limit: dns.and_then(|dns| dns.rate_limit).map(|limit| RateLimit {
+                    responses_per_second: limit.responses_per_second,
+                    prefix_v4: limit.prefix_v4,
+                    prefix_v6: limit.prefix_v6,
+                    slip: limit.slip,
+                }),
                 nat_ports: NatPorts::new(nat.first, nat.last),
             },
             ..Tables::default()
@@ -150,6 +182,12 @@ impl TableBuilder {
             return;
         }
         Arc::<Services>::make_mut(&mut self.tables.services).insert(id, service, &spec.endpoints);
+        self.dirty = true;
+    }
+
+    /// From here on cookies are made and checked with these secrets.
+    pub fn set_cookies(&mut self, keys: CookieKeys) {
+        self.tables.policy.cookies = Some(keys);
         self.dirty = true;
     }
 

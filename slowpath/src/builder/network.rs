@@ -19,6 +19,14 @@ impl InterfaceIds {
         // A checked configuration names no interface that it doesn't have, and all of them were given ids.
         self.0.get(&interface).copied().unwrap_or_default()
     }
+
+    /// The interfaces of a port: its untagged network and its VLANs.
+    pub(crate) fn of_port(&self, port: model::PortIndex) -> Vec<InterfaceId> {
+        let mut ids: Vec<_> =
+            self.0.iter().filter(|(interface, _)| interface.port == port).map(|(_, id)| *id).collect();
+        ids.sort_unstable();
+        ids
+    }
 }
 
 /// The interfaces: for each port its untagged network first, then its VLANs; ports in the order of the file.

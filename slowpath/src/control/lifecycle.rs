@@ -39,6 +39,8 @@ pub(super) struct Lifecycle {
     pub(super) failure: Option<ServiceFailure>,
     /// When it became ready, or was reported idle to no avail.
     pub(super) busy_since: Nanos,
+    /// The flows that it had had when a query woke it; `None` when something else did.
+    pub(super) asked: Option<u64>,
     /// When it was reported idle.
     pub(super) idle_sent: Option<Nanos>,
     strikes: u32,
@@ -66,7 +68,8 @@ impl Lifecycle {
     /// It serves.
     pub(super) fn ready(&mut self, slot: &ServiceSlot, now: Nanos) {
         slot.set_phase(Phase::Ready);
-        *self = Self { busy_since: now, failure: self.failure.take(), ..Self::default() };
+        let (failure, asked) = (self.failure.take(), self.asked);
+        *self = Self { busy_since: now, failure, asked, ..Self::default() };
     }
 
     /// Nothing of it serves any more.

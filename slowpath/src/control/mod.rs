@@ -12,6 +12,7 @@
 //! ```
 
 mod ask;
+mod cookies;
 mod journal;
 mod lifecycle;
 mod orchestrator;
@@ -37,11 +38,12 @@ use millrace_orchestrator_api as api;
 use millrace_orchestrator_api::{InstanceState, Link, LinkError, LinkState, ServicePlacement};
 use tracing::{debug, info, warn};
 
-use crate::builder::{BuildError, PortInfo, TableBuilder, addresses, floating};
+use crate::builder::{BuildError, DnsFiles, PortInfo, TableBuilder, addresses, floating};
 use crate::host::{HostContext, HostStack};
 use crate::neighbour::{Machine, Output, is_discovery};
 use ask::Ask;
 pub use ask::{Asker, Status};
+use cookies::CookieRoll;
 pub use journal::{Journal, WAKES_MAX, Wake};
 use lifecycle::{Lifecycle, Notice, Readying};
 pub use lifecycle::{QUARANTINE_NANOS, STRIKES_MAX};
@@ -52,7 +54,7 @@ use parcels::{Kept, Parcels};
 pub use thread::{ControlThread, monotonic};
 
 /// What the control loop can't find in the configuration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// Chosen anew at each start; with the sequence it makes a notice's identity.
     pub boot: u64,
@@ -60,6 +62,8 @@ pub struct Settings {
     pub names_key: HashKey,
     /// The wall clock minus the monotonic clock, in nanoseconds since 1970-01-01 UTC.
     pub unix_offset_nanos: u64,
+    /// The files that the configuration names for DNS.
+    pub dns_files: DnsFiles,
 }
 
 /// What the control loop counted, for the operator.
@@ -69,6 +73,8 @@ pub struct ControlCounters {
     pub wakes_cancelled: u64,
     /// Wakes that came to nothing.
     pub wakes_failed: u64,
+    /// Wakes by a query that no flow followed.
+    pub wakes_unused: u64,
     /// Wakes that led to a ready service.
     pub wakes_ready: u64,
     /// Frames for the host stack or the neighbours that came faster than their limit.
@@ -90,6 +96,7 @@ pub struct Control<L> {
     parcels: Parcels,
     lifecycles: Vec<Lifecycle>,
     journal: Journal,
+    cookies: Option<CookieRoll>,
     settings: Settings,
     site: String,
     ports: Vec<String>,
@@ -121,10 +128,16 @@ impl<L: Link> Control<L> {
         shared: Arc<Shared>,
         link: L,
         host: Box<dyn HostStack>,
-        settings: Settings,
+        mut settings: Settings,
         now: Nanos,
     ) -> Result<Self, BuildError> {
-        let builder = TableBuilder::new(config, ports, settings.names_key)?;
+        // Taken, so that records don't stay in memory beside the tables.
+        let files = std::mem::take(&mut settings.dns_files);
+        let cookies = CookieRoll::start(config, &files.cookie_secrets, settings.unix_offset_nanos, now);
+        let mut builder = TableBuilder::new(config, ports, files, settings.names_key)?;
+        if let Some(cookies) = &cookies {
+            builder.set_cookies(cookies.keys());
+        }
         let neighbours = Machine::new(
             &builder.tables().interfaces,
             floating(config).map(|(addr, _)| addr),
@@ -143,6 +156,7 @@ impl<L: Link> Control<L> {
             orchestrator: Orchestrator::new(link),
             lifecycles: (0..services).map(|_| Lifecycle::default()).collect(),
             journal: Journal::default(),
+            cookies,
             settings,
             site: config.site.name.as_str().to_owned(),
             ports: config.ports.iter().map(|port| port.name.as_str().to_owned()).collect(),
@@ -294,6 +308,8 @@ impl<L: Link> Control<L> {
         if self.builder.specs().get(service.index()).is_none() {
             return;
         }
+        let begun = self.flows_begun(service);
+        self.lifecycles[service.index()].asked = matches!(trigger, Trigger::Dns { .. }).then_some(begun);
         let notice = self.notice(service, trigger, at, fields);
         let shared = Arc::clone(&self.shared);
         let slot = shared.slots.get(service);
@@ -329,6 +345,12 @@ impl<L: Link> Control<L> {
                 self.settle(service);
             }
         }
+    }
+
+    /// Flows that a service has had, over all workers.
+    fn flows_begun(&self, service: ServiceId) -> u64 {
+        let workers = self.shared.workers.iter();
+        workers.map(|worker| worker.counters.service(service).flows_begun.get()).sum()
     }
 
     fn notice(
@@ -662,6 +684,9 @@ impl<L: Link> Control<L> {
     /// What needn't be looked at each turn.
     fn scan(&mut self, now: Nanos) {
         self.publisher.collect();
+        if let Some(keys) = self.cookies.as_mut().and_then(|cookies| cookies.roll(now)) {
+            self.builder.set_cookies(keys);
+        }
         let oldest = self.shared.oldest_epoch();
         self.builder.collect(oldest, self.shared.workers.iter().map(|worker| &worker.counters));
         let shared = Arc::clone(&self.shared);
@@ -683,20 +708,29 @@ impl<L: Link> Control<L> {
         let activity = || self.shared.workers.iter().map(|worker| worker.counters.service(id));
         let flows: u64 = activity().map(|activity| activity.flows.get() + activity.holds.get()).sum();
         let last = Nanos(activity().map(|activity| activity.last_nanos.get()).max().unwrap_or(0));
+        let begun = self.flows_begun(id);
         let spec = &self.builder.specs()[id.index()];
         let lifecycle = &mut self.lifecycles[id.index()];
         let slot = self.shared.slots.get(id);
         match slot.load().0 {
             Phase::Ready => {
-                let quiet_since = last.max(lifecycle.busy_since);
+                // Asked for and never used: further queries are no use either.
+                let unused = spec.unused_nanos.filter(|_| lifecycle.asked == Some(begun));
+                let (quiet_since, patience) = match unused {
+                    Some(patience) => (lifecycle.busy_since, patience),
+                    None => (last.max(lifecycle.busy_since), spec.idle_nanos),
+                };
                 if flows == 0
-                    && now.since(quiet_since) >= spec.idle_nanos
+                    && now.since(quiet_since) >= patience
                     && self.orchestrator.is_in_step()
                     && self.orchestrator.report_idle(&spec.name)
                     && slot.transition(Phase::Ready, Phase::Draining)
                 {
-                    info!(service = spec.name, "idle");
+                    info!(service = spec.name, unused = unused.is_some(), "idle");
                     lifecycle.idle_sent = Some(now);
+                    self.counters.wakes_unused += u64::from(unused.is_some());
+                    // Counted once, also where the orchestrator keeps it.
+                    lifecycle.asked = None;
                 }
             }
             Phase::Draining => {

@@ -151,6 +151,12 @@ fn workers(sources: &Sources, page: &mut Page) {
         ),
         ("events_lost", "Messages to the control thread that found the queue full.", |row| row.events_lost),
         ("wakes_limited", "Wakes that the limit refused.", |row| row.wakes_limited),
+        (
+            "responses_slipped",
+            "Answers sent truncated to a prefix that had its share.",
+            (|row| row.responses_slipped),
+        ),
+        ("limits_evicted", "Prefixes forgotten before their time.", |row| row.limits_evicted),
     ] {
         let samples = rows().map(|row| (vec![label(row.worker)], value(row) as f64));
         page.family(Kind::Counter, &format!("millrace_worker_{name}"), help, samples);

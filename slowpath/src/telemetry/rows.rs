@@ -75,6 +75,10 @@ pub struct WorkerRow {
     pub events_lost: u64,
     /// Wakes that the limit refused.
     pub wakes_limited: u64,
+    /// DNS answers sent truncated to a source prefix that had its share.
+    pub responses_slipped: u64,
+    /// Source prefixes that the limiter of answers forgot before their time, for want of room.
+    pub limits_evicted: u64,
     /// What became of its frames.
     pub fates: FatesRow,
     /// Frames that no law of fates explains.
@@ -221,6 +225,8 @@ pub struct FlowRow {
 pub struct NameRow {
     /// The name.
     pub name: String,
+    /// The view whose clients see it; `null` where everybody without a view does.
+    pub view: Option<String>,
     /// The zone that it lies in.
     pub zone: String,
     /// The service that it leads to.

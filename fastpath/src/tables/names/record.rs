@@ -77,6 +77,31 @@ pub enum RecordData {
     },
 }
 
+impl RecordData {
+    /// Data of a type as they are sent, names in them uncompressed. `None` if they aren't data of this type, as far as it
+    /// matters here.
+    pub fn from_wire(kind: RecordType, data: &[u8]) -> Option<Self> {
+        let name = |data| WireName::from_wire(data).ok();
+        Some(match kind {
+            RecordType::A => Self::A(<[u8; 4]>::try_from(data).ok()?.into()),
+            RecordType::AAAA => Self::Aaaa(<[u8; 16]>::try_from(data).ok()?.into()),
+            RecordType::NS => Self::Ns(name(data)?),
+            RecordType::CNAME => Self::Cname(name(data)?),
+            RecordType::TXT => {
+                let mut strings = Vec::new();
+                let mut rest = data;
+                while let Some((len, after)) = rest.split_first() {
+                    let (string, after) = after.split_at_checked(usize::from(*len))?;
+                    strings.push(string.to_vec());
+                    rest = after;
+                }
+                Self::Txt(strings)
+            }
+            _ => Self::Other { kind, data: data.to_vec() },
+        })
+    }
+}
+
 /// A name that leads to a service: queries for its addresses are answered by them, and can wake what is behind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameBinding {

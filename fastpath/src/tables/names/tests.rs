@@ -241,6 +241,24 @@ fn a_wildcard_stands_in_for_names_that_its_closest_encloser_lacks() {
 }
 
 #[test]
+fn data_come_back_from_the_wire() {
+    let all = [
+        RecordData::A([192, 0, 2, 1].into()),
+        RecordData::Aaaa("2001:db8::1".parse().unwrap()),
+        RecordData::Ns(name("ns1.fn.example")),
+        RecordData::Cname(name("fn.example")),
+        RecordData::Txt(vec![b"a".to_vec(), vec![], vec![7; 255]]),
+        RecordData::Other { kind: RecordType::MX, data: vec![1, 2, 3] },
+    ];
+    for data in all {
+        assert_eq!(RecordData::from_wire(data.kind(), &data.to_wire().unwrap()), Some(data));
+    }
+    for (kind, data) in [(1, &b"abc"[..]), (28, b"abcd"), (2, b"\x01a"), (5, b"\xc0\x0c"), (16, b"\x02a")] {
+        assert_eq!(RecordData::from_wire(RecordType(kind), data), None);
+    }
+}
+
+#[test]
 fn a_refused_binding_changes_nothing() {
     let mut names =
         Names::build(KEY, &[with_record("a.fn.example", RecordData::A([192, 0, 2, 7].into()))]).unwrap();
