@@ -35,7 +35,7 @@ use millrace_slowpath::host::SmolStack;
 use millrace_slowpath::reload::{Prepare, Reloader};
 use millrace_slowpath::telemetry::rows::PortRow;
 use millrace_slowpath::telemetry::{Sources, Telemetry, TelemetryError, mac_text};
-use millrace_slowpath::{BuildError, PortInfo};
+use millrace_slowpath::{BuildError, DnsFiles, FileError, PortInfo};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use thiserror::Error;
 use tokio::runtime::Runtime;
@@ -77,6 +77,8 @@ enum RunError {
     #[error(transparent)]
     Tables(#[from] BuildError),
     #[error(transparent)]
+    DnsFiles(#[from] FileError),
+    #[error(transparent)]
     Orchestrator(#[from] ServeError),
     #[error(transparent)]
     Placements(#[from] NoOrchestrator),
@@ -95,6 +97,7 @@ impl RunError {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Tables(_)
+            | Self::DnsFiles(_)
             | Self::Placements(_)
             | Self::Link(_)
             | Self::Orchestrator(ServeError::Tls(_)) => 1,
@@ -166,15 +169,18 @@ impl Appliance {
         let (link, orchestrator) = link(config, folder, &runtime, boot)?;
         let now = monotonic();
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
+        let dns_files = DnsFiles::read(config, folder)?;
+        let digests = dns_files.digests.clone();
         let settings = Settings {
             boot,
             names_key: HashKey(random(), random()),
             unix_offset_nanos: wall.saturating_sub(now.0),
+            dns_files,
         };
         let host = Box::new(SmolStack::new(config, random()));
         let control = Control::new(config, &infos, Arc::clone(&shared), link, host, settings, now)?;
         let tell = prepare(orchestrator.as_ref().map(Orchestrator::updates), folder.to_owned());
-        let reloader = Arc::new(Reloader::new(file, config.clone(), control.asker(), tell));
+        let reloader = Arc::new(Reloader::new(file, config.clone(), digests, control.asker(), tell));
         let cpus = cores.workers.iter().map(|worker| worker.cpu.0 as usize).collect();
         let count = ports.len();
         let sources =

@@ -33,6 +33,7 @@ mod things;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -61,10 +62,14 @@ words! {
         "roles" => Roles,
         /// What holds for all of DNS.
         "dns" => Dns,
+        /// Clients that see zones of their own.
+        "view" => View,
         /// A zone.
         "zone" => Zone,
         /// A static record of a zone.
         "record" => Record,
+        /// A file that the configuration names for DNS, by its text.
+        "file" => File,
         /// Code that runs on serving nodes.
         "function" => Function,
         /// A name and address that lead to a function or to backends.
@@ -155,6 +160,25 @@ impl Diff {
         Self { changes: changes.into_iter().filter(|(_, one)| differs(one)).map(change).collect() }
     }
 
+    /// Adds files that both configurations name and whose text is another now. Configurations know no more of them than
+    /// their names, and a [`Diff::new`] nothing of this.
+    pub fn add_files<'a>(&mut self, files: impl IntoIterator<Item = &'a Path>) {
+        let text = KeyChange {
+            key: "text",
+            from: Some("old".to_owned()),
+            to: Some("new".to_owned()),
+            restart: false,
+        };
+        self.changes.extend(files.into_iter().map(|file| Change {
+            what: What::File,
+            name: file.display().to_string(),
+            kind: Kind::Changed,
+            keys: vec![text.clone()],
+            restart: false,
+        }));
+        self.changes.sort_by(|one, other| (one.what, &one.name).cmp(&(other.what, &other.name)));
+    }
+
     /// Whether both configurations mean the same.
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
@@ -168,7 +192,9 @@ impl Diff {
     /// Whether any DNS answer may differ: names, zones, or the addresses that names lead to.
     pub fn touches_names(&self) -> bool {
         self.changes.iter().any(|change| match change.what {
-            What::Roles | What::Dns | What::Zone | What::Record => true,
+            What::Roles | What::Dns | What::View | What::Zone | What::Record | What::File => true,
+            // A view may be that of its port's clients.
+            What::Vlan => change.kind != Kind::Changed,
             What::Service => change.keys.iter().any(|key| matches!(key.key, "names" | "address")),
             _ => false,
         })

@@ -28,10 +28,6 @@ pub(crate) struct Int<const MIN: i64, const MAX: i64>(i64);
 #[derive(Debug)]
 pub(crate) struct List<T, const MIN: usize, const MAX: usize>(Vec<At<T>>);
 
-/// A switch of which only the off position is built.
-#[derive(Debug)]
-pub(crate) struct Off;
-
 /// A unicast address of one host.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HostAddr(pub(crate) IpAddr);
@@ -231,27 +227,6 @@ impl Read for bool {
 impl Read for String {
     fn read(value: &Value<'_>, reader: &mut Reader) -> Option<Self> {
         reader.string(value).map(str::to_owned)
-    }
-}
-
-impl Read for Off {
-    fn read(value: &Value<'_>, reader: &mut Reader) -> Option<Self> {
-        if bool::read(value, reader)? {
-            let name = format!("`{} = true`", reader.key());
-            reader.not_built(value.span(), &name, "write false, or take the key out");
-            return None;
-        }
-        Some(Self)
-    }
-}
-
-impl JsonSchema for Off {
-    fn schema_name() -> Cow<'static, str> {
-        "Off".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "boolean", "description": "Only `false` is built yet." })
     }
 }
 

@@ -20,6 +20,7 @@
 //! - A [`Report`] names *everything* that is wrong, in the order of the file, and one mistake once: a key that hangs on
 //!   another that couldn't be read isn't blamed.
 //! - A [`Diff`] says what differs between two configurations, and what of it can be applied while the appliance runs.
+//! - Zones may have files of their own; [`zonefile`] reads their text.
 //! - What is agreed but not built yet is refused by its name ([`Code::NotBuilt`]), and the rest is checked as usual.
 //!
 //! ```
@@ -65,6 +66,7 @@ mod report;
 mod schema;
 pub mod topology;
 mod value;
+pub mod zonefile;
 
 pub use diff::Diff;
 pub use model::Config;

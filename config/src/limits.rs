@@ -26,6 +26,18 @@ pub const DNS_LISTEN_MAX: usize = 16;
 pub const ZONES_MAX: usize = 256;
 /// Static records of one zone.
 pub const RECORDS_PER_ZONE_MAX: usize = 65_536;
+/// Views: each query looks through them.
+pub const VIEWS_MAX: usize = 8;
+/// Prefixes of one view's clients: each query looks through them too.
+pub const PREFIXES_PER_VIEW_MAX: usize = 32;
+/// Largest zone file, in bytes: a million names with several records each.
+pub const ZONE_FILE_BYTES_MAX: usize = 512 << 20;
+/// Records of one zone file: two for each of four million names take a few GiB.
+pub const RECORDS_PER_ZONE_FILE_MAX: usize = 8_000_000;
+/// Answers to one source prefix in one second: as many as a worker can give.
+pub const RESPONSES_PER_SECOND_MAX: i64 = 10_000_000;
+/// Every how many held back answers one is sent truncated: with fewer, clients that exist wait too long.
+pub const SLIP_MAX: i64 = 10;
 /// Longest time to live, in seconds: a week, beyond which resolvers cut it anyway.
 pub const TTL_SECONDS_MAX: i64 = 604_800;
 /// Longest that secondaries may go on without us, in seconds: ten weeks.

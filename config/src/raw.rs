@@ -4,7 +4,7 @@
 //! [`crate::check`] turns it into [`crate::model`].
 
 use crate::grammar::{choice, table};
-use crate::leaf::{Count, FilePath, HostAddr, Int, List, Off, SchemaVersion, Socket};
+use crate::leaf::{Count, FilePath, HostAddr, Int, List, SchemaVersion, Socket};
 use crate::limits::*;
 use crate::model::{
     CpuSet, Device, DnsAnswer, DnsName, Endpoint, FirstPacket, Forwarding, Hugepages, InterfaceAddress,
@@ -161,14 +161,53 @@ table! {
         optional listen: List<HostAddr, 0, DNS_LISTEN_MAX>,
         /// Also answer queries in transit that ask for a name of ours exactly; all else leaves byte-identical.
         default intercept: bool = false,
-        /// DNS cookies (RFC 7873).
-        default cookies: Off = false,
+        /// Answer DNS cookies (RFC 7873), and trust clients that show theirs. They are those of RFC 9018.
+        default cookies: bool = false,
+        /// Secrets of cookies, for several servers behind one address: 32 hexadecimal digits a line, the one that makes cookies
+        /// first; all of up to three are accepted. Without it: a secret of its own, rolled every day.
+        optional cookie_secrets: SecretRef,
+        /// Bounds the answers to one source prefix over UDP, clients with a valid cookie excepted. Without it: no bound.
+        optional rate_limit: RateLimit,
+        /// Clients that see zones of their own.
+        optional views as "view": List<View, 1, VIEWS_MAX>,
         /// The zones.
         required zones as "zone": List<Zone, 1, ZONES_MAX>,
     }
-    later {
-        /// Bounds the answers to one source prefix.
-        "rate_limit",
+}
+
+table! {
+    /// Bounds the answers to one source prefix, over all workers.
+    struct RateLimit {
+        /// Answers in one second; after a quiet time a second's worth is sent at once.
+        required responses_per_second: Int<1, RESPONSES_PER_SECOND_MAX>,
+        /// How long a prefix is.
+        default per_prefix: PerPrefix = {},
+        /// Every how many held back answers one is sent truncated, so that a client that exists comes back over TCP; 0 for
+        /// never.
+        default slip: Int<0, SLIP_MAX> = 2,
+    }
+}
+
+table! {
+    /// Lengths of source prefixes, in bits.
+    struct PerPrefix {
+        /// Of IPv4.
+        default v4: Int<8, 32> = 24,
+        /// Of IPv6.
+        default v6: Int<16, 128> = 56,
+    }
+}
+
+table! {
+    /// Clients that see zones of their own, and of the others those that have no namesake among them. A client belongs to
+    /// the first view that it fits.
+    struct View {
+        /// What you call it; zones name it in `view`.
+        required name: Name,
+        /// Ports that its clients' queries come in by, VLANs included. Without it: any.
+        optional ports: List<Name, 1, PORTS_MAX>,
+        /// Prefixes of its clients' addresses. Without it: any. With `ports` as well, both must fit.
+        optional clients: List<Prefix, 1, PREFIXES_PER_VIEW_MAX>,
     }
 }
 
@@ -177,18 +216,18 @@ table! {
     struct Zone {
         /// Its apex, as in "fn.example.".
         required name: DnsName,
-        /// Start of authority.
-        required soa: Soa,
+        /// The view whose clients alone see this zone. Without it: everybody whose view has no zone of this name.
+        optional view: Name,
+        /// Start of authority. It may be left out where `file` has one, and goes before that.
+        optional soa: Soa,
         /// Time to live of records, and of the addresses of services that are ready.
         default ttl_seconds: Int<0, TTL_SECONDS_MAX> = 30,
         /// Time to live of the addresses of services that aren't ready yet.
         default cold_ttl_seconds: Int<0, TTL_SECONDS_MAX> = 1,
         /// Static records; those of services follow from their `names`.
         optional records: List<Record, 0, RECORDS_PER_ZONE_MAX>,
-    }
-    later {
-        /// A zone file (RFC 1035 section 5), instead of or beside `records`.
-        "file",
+        /// A zone file (RFC 1035 section 5), instead of or beside `records`. A relative path begins at this file's folder.
+        optional file: FilePath,
     }
 }
 
@@ -219,7 +258,7 @@ table! {
         required name: String,
         /// Its type.
         required kind as "type": RecordType,
-        /// Its data: an address, a name, or text.
+        /// Its data: an address, a name or text; of other types what a zone file says there.
         required data: String,
         /// Its time to live. Without it: the zone's.
         optional ttl_seconds: Int<0, TTL_SECONDS_MAX>,
@@ -237,13 +276,20 @@ choice! {
         "NS" => Ns,
         /// Text.
         "TXT" => Txt,
-        later "CAA",
-        later "CNAME",
-        later "HTTPS",
-        later "MX",
-        later "PTR",
-        later "SRV",
-        later "SVCB",
+        /// The name that this one is an alias of.
+        "CNAME" => Cname,
+        /// Who may issue certificates: `0 issue "ca.example"`.
+        "CAA" => Caa,
+        /// How a web service is reached (RFC 9460): `1 . alpn=h2`.
+        "HTTPS" => Https,
+        /// A mail exchanger: `10 mail.example.`.
+        "MX" => Mx,
+        /// The name of an address.
+        "PTR" => Ptr,
+        /// A server of a service: `0 5 443 host.example.`.
+        "SRV" => Srv,
+        /// How a service is reached (RFC 9460).
+        "SVCB" => Svcb,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The difference between two configurations: nothing where they mean the same, and every key of the file found.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use millrace_config::diff::Kind;
 use millrace_config::{Config, Diff};
@@ -32,6 +33,20 @@ vlans = [{ id = 20, addresses = ["10.20.0.1/24"] }]
 [dns]
 listen = ["192.0.2.53"]
 intercept = true
+cookies = true
+cookie_secrets = "file:c.secret"
+rate_limit = { responses_per_second = 50, per_prefix = { v4 = 24, v6 = 56 }, slip = 2 }
+
+[[dns.view]]
+name = "inside"
+ports = ["lan"]
+clients = ["198.51.100.0/24"]
+
+[[dns.zone]]
+name = "fn.example."
+view = "inside"
+ttl_seconds = 7
+file = "inside.zone"
 
 [[dns.zone]]
 name = "fn.example."
@@ -164,6 +179,70 @@ const CASES: &[(&str, &str, &str, &str)] = &[
     ("Dns.listen", "[\"192.0.2.53\"]", "[\"192.0.2.54\"]", "~ dns: listen [192.0.2.53] -> [192.0.2.54]"),
     ("Dns.intercept", "intercept = true", "intercept = false", "~ dns: intercept true -> false"),
     (
+        "Dns.cookies",
+        "cookies = true\ncookie_secrets = \"file:c.secret\"",
+        "cookies = false",
+        "~ dns: cookies true -> false; cookie_secrets file:c.secret -> none",
+    ),
+    (
+        "Dns.cookie_secrets",
+        "file:c.secret",
+        "file:d.secret",
+        "~ dns: cookie_secrets file:c.secret -> file:d.secret",
+    ),
+    (
+        "Dns.rate_limit",
+        "rate_limit = { responses_per_second = 50, per_prefix = { v4 = 24, v6 = 56 }, slip = 2 }",
+        "",
+        "~ dns: rate_limit.per_prefix.v4 24 -> none; rate_limit.per_prefix.v6 56 -> none; rate_limit.responses_per_second 50 -> none; rate_limit.slip 2 -> none",
+    ),
+    (
+        "RateLimit.responses_per_second",
+        "responses_per_second = 50",
+        "responses_per_second = 60",
+        "~ dns: rate_limit.responses_per_second 50 -> 60",
+    ),
+    (
+        "RateLimit.per_prefix",
+        "per_prefix = { v4 = 24, v6 = 56 }",
+        "per_prefix = { v4 = 20 }",
+        "~ dns: rate_limit.per_prefix.v4 24 -> 20",
+    ),
+    ("RateLimit.slip", "slip = 2", "slip = 0", "~ dns: rate_limit.slip 2 -> 0"),
+    ("PerPrefix.v4", "v4 = 24", "v4 = 32", "~ dns: rate_limit.per_prefix.v4 24 -> 32"),
+    ("PerPrefix.v6", "v6 = 56", "v6 = 48", "~ dns: rate_limit.per_prefix.v6 56 -> 48"),
+    (
+        "Dns.view",
+        "[[dns.view]]",
+        "[[dns.zone]]\nname = \"fn.example.\"\nview = \"lab\"\nfile = \"lab.zone\"\n[[dns.view]]\nname = \"lab\"\nports = [\"lan\"]\n[[dns.view]]",
+        "~ dns: view [inside] -> [lab, inside]",
+    ),
+    (
+        "View.name",
+        "\"inside\"\nports = [\"lan\"]\nclients = [\"198.51.100.0/24\"]\n\n[[dns.zone]]\nname = \"fn.example.\"\nview = \"inside\"",
+        "\"indoors\"\nports = [\"lan\"]\nclients = [\"198.51.100.0/24\"]\n\n[[dns.zone]]\nname = \"fn.example.\"\nview = \"indoors\"",
+        "- view inside: ports [lan]; clients [198.51.100.0/24]",
+    ),
+    (
+        "View.ports",
+        "ports = [\"lan\"]",
+        "ports = [\"wan\", \"lan\"]",
+        "~ view inside: ports [lan] -> [wan, lan]",
+    ),
+    ("View.clients", "clients = [\"198.51.100.0/24\"]", "", "~ view inside: clients [198.51.100.0/24] -> []"),
+    (
+        "Zone.view",
+        "name = \"fn.example.\"\nview = \"inside\"\nttl",
+        "name = \"inside.example.\"\nview = \"inside\"\nttl",
+        "- zone fn.example. in view inside: ttl_seconds 7; cold_ttl_seconds 1; file inside.zone",
+    ),
+    (
+        "Zone.file",
+        "\"inside.zone\"",
+        "\"indoors.zone\"",
+        "~ zone fn.example. in view inside: file inside.zone -> indoors.zone",
+    ),
+    (
         "Dns.zone",
         "[dns]",
         "[[dns.zone]]\nname = \"b.example.\"\nsoa = { primary = \"n.b.example.\", contact = \"o.b.example.\" }\n[dns]",
@@ -171,8 +250,8 @@ const CASES: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "Zone.name",
-        "name = \"fn.example.\"",
-        "name = \"example.\"",
+        "name = \"fn.example.\"\nsoa",
+        "name = \"example.\"\nsoa",
         "- record ns1.fn.example. A 192.0.2.53: ttl_seconds 31",
     ),
     ("Zone.soa", "serial = 1,", "serial = 2,", "~ zone fn.example.: soa.serial 1 -> 2"),
@@ -227,6 +306,18 @@ const CASES: &[(&str, &str, &str, &str)] = &[
         "type = \"A\"",
         "type = \"TXT\"",
         "+ record ns1.fn.example. TXT \"192.0.2.53\": ttl_seconds 31",
+    ),
+    (
+        "Record.type",
+        "type = \"A\", data = \"192.0.2.53\"",
+        "type = \"MX\", data = \"5 ns1\"",
+        "+ record ns1.fn.example. MX \\# 18 0005036e733102666e076578616d706c6500: ttl_seconds 31",
+    ),
+    (
+        "Record.type",
+        "name = \"ns1\", type = \"A\", data = \"192.0.2.53\"",
+        "name = \"www\", type = \"CNAME\", data = \"ns1\"",
+        "+ record www.fn.example. CNAME ns1.fn.example.: ttl_seconds 31",
     ),
     (
         "Record.data",
@@ -469,7 +560,6 @@ const ONE_WORD: &[&str] = &[
     "Node.kind",
     "Service.forwarding",
     "Service.verify_before_wake",
-    "Dns.cookies",
 ];
 
 /// Allows what is there either way, and means nothing afterwards.
@@ -532,6 +622,30 @@ fn every_key_of_the_schema_has_its_case() {
     let missing: Vec<String> =
         keys.filter(|key| !told.contains(&key[..]) && !WITHOUT_MEANING.contains(&&key[..])).collect();
     assert!(missing.is_empty(), "no case says what becomes of these keys in a reload: {missing:?}");
+}
+
+#[test]
+fn a_file_with_another_text_is_a_change_of_names_in_its_place() {
+    let next = EDGE.replace("intercept = true", "intercept = false").replace("memory_mib = 64", "");
+    let mut diff = Diff::new(&parse(EDGE), &parse(&next.replace("\"info\"", "\"debug\"")));
+    diff.add_files([Path::new("inside.zone")]);
+    assert_eq!(
+        diff.to_string(),
+        "~ dns: intercept true -> false\n~ file inside.zone: text old -> new\n\
+         ! telemetry: log info -> debug (needs a restart)\n"
+    );
+    let mut diff = Diff::default();
+    assert!(!diff.touches_names());
+    diff.add_files([Path::new("inside.zone")]);
+    assert!(diff.touches_names() && diff.restarts().count() == 0);
+}
+
+#[test]
+fn names_are_made_anew_where_a_view_may_have_another_network() {
+    let touches =
+        |from: &str, to: &str| Diff::new(&parse(EDGE), &parse(&EDGE.replacen(from, to, 1))).touches_names();
+    assert!(touches("id = 20", "id = 21"));
+    assert!(!touches("10.20.0.1/24", "10.20.0.2/24"));
 }
 
 #[test]

@@ -93,8 +93,6 @@ fn the_example_is_accepted_less_what_is_not_built() {
     let report = refused(EXAMPLE);
     let named: Vec<_> = report.diagnostics().iter().map(|d| (d.code, d.message.as_str())).collect();
     let expected = [
-        "`dns.cookies = true` isn't built yet",
-        "`dns.rate_limit` isn't built yet",
         "`function.lifecycle = \"reuse\"` isn't built yet",
         "`function.objective` isn't built yet",
         "`service.health` isn't built yet",
@@ -108,9 +106,7 @@ fn the_example_is_accepted_less_what_is_not_built() {
 fn the_example_without_those_keys_has_the_values_it_says() {
     let (before, bier) = EXAMPLE.split_once("[bier]").unwrap();
     let (_, after) = bier.split_once("[orchestrator]").unwrap();
-    let built = |line: &&str| {
-        !["cookies", "rate_limit", "lifecycle", "objective", "health"].iter().any(|key| line.starts_with(key))
-    };
+    let built = |line: &&str| !["lifecycle", "objective", "health"].iter().any(|key| line.starts_with(key));
     let text = format!("{before}[orchestrator]{after}");
     let text: Vec<_> = text.lines().filter(built).collect();
     let config = Config::parse("edge.toml", &text.join("\n")).unwrap_or_else(|report| panic!("{report}"));
@@ -211,10 +207,44 @@ fn one_mistake_is_one_error() {
         ("name = \"ns1\"", "name = \"ns1.other.\"", OutsideZone, "\"ns1.other.\""),
         ("data = \"192.0.2.53\"", "data = \"2001:db8::53\"", BadValue, "\"2001:db8::53\""),
         ("name = \"@\"", "name = \"sub\"", NotBuilt, "\"NS\""),
-        ("type = \"A\"", "type = \"CNAME\"", NotBuilt, "\"CNAME\""),
+        ("type = \"A\"", "type = \"MX\"", BadValue, "\"192.0.2.53\""),
+        ("data = \"192.0.2.53\"", "data = \"1.2.3.4\\nx A 1.2.3.4\"", BadValue, "\"1.2.3.4\\nx A 1.2.3.4\""),
+        (
+            "type = \"A\", data = \"192.0.2.53\"",
+            "type = \"MX\", data = \"1 a\\nx A 1.2.3.4\"",
+            BadValue,
+            "\"1 a\\nx A 1.2.3.4\"",
+        ),
         ("type = \"A\"", "type = \"AAA\"", BadValue, "\"AAA\""),
-        ("listen = [\"192.0.2.53\"]", "intercept = true\ncookies = true", NotBuilt, "true"),
-        ("name = \"fn.example.\"", "name = \"fn.example.\"\nfile = \"x\"", NotBuilt, "file"),
+        ("[[dns.zone]]", "cookie_secrets = \"file:x\"\n[[dns.zone]]", Conflict, "\"file:x\""),
+        ("[[dns.zone]]", "rate_limit = { slip = 2 }\n[[dns.zone]]", MissingKey, "{ slip = 2 }"),
+        ("[[dns.zone]]", "rate_limit = { responses_per_second = 0 }\n[[dns.zone]]", OutOfRange, "0"),
+        (
+            "[[dns.zone]]",
+            "rate_limit = { responses_per_second = 1, per_prefix = { v4 = 33 } }\n[[dns.zone]]",
+            OutOfRange,
+            "33",
+        ),
+        ("soa = {", "view = \"inside\"\nsoa = {", UnknownName, "\"inside\""),
+        ("[[dns.zone]]", "view = [{ name = \"v\", ports = [\"lan\"] }]\n[[dns.zone]]", Conflict, "\"v\""),
+        (
+            "[[dns.zone]]",
+            "view = [{ name = \"v\" }]\n[[dns.zone]]\nview = \"v\"",
+            Conflict,
+            "{ name = \"v\" }",
+        ),
+        (
+            "[[dns.zone]]",
+            "view = [{ name = \"v\", ports = [\"lam\"] }]\n[[dns.zone]]\nview = \"v\"",
+            UnknownName,
+            "\"lam\"",
+        ),
+        (
+            "soa = { primary = \"ns1.fn.example.\", contact = \"ops.fn.example.\" }",
+            "",
+            MissingKey,
+            "[[dns.zone]]",
+        ),
         ("hello.fn.example.", "hello.example.", OutsideZone, "\"hello.example.\""),
         ("hello.fn.example.", "ns1.fn.example.", Conflict, "\"ns1.fn.example.\""),
         ("{ id = 20,", "{ id = 20 }, { id = 20,", Duplicate, "20"),
@@ -336,10 +366,10 @@ fn what_is_carried_whole_may_be_of_either_family() {
 fn all_mistakes_are_in_one_report() {
     let text = with("name = \"wan\"", "nmae = \"wan\"")
         .replace("192.0.2.254", "203.0.113.254")
-        .replace("type = \"A\"", "type = \"CNAME\"")
+        .replace("type = \"A\"", "type = \"SRV\"")
         .replace("function = \"hello\"", "function = \"helo\"");
     let codes: Vec<_> = told(&text).into_iter().map(|(code, _)| code).collect();
-    assert_eq!(codes, [Code::UnknownKey, Code::NotOnLink, Code::NotBuilt, Code::UnknownName]);
+    assert_eq!(codes, [Code::UnknownKey, Code::NotOnLink, Code::BadValue, Code::UnknownName]);
 }
 
 #[test]
@@ -432,4 +462,60 @@ fn programs_get_place_and_code() {
     assert_eq!(error["file"], "test.toml");
     assert_eq!((&error["line"], &error["column"], &error["length"]), (&23.into(), &8.into(), &5.into()));
     assert_eq!(error["help"], "did you mean \"lan\"?");
+}
+
+#[test]
+fn names_for_all_and_for_some() {
+    let views = r#"
+cookies = true
+cookie_secrets = "file:c.secret"
+rate_limit = { responses_per_second = 50, per_prefix = { v6 = 64 } }
+[[dns.view]]
+name = "inside"
+ports = ["lan"]
+clients = ["10.0.0.0/8", "2001:db8:a::/48"]
+[[dns.zone]]
+name = "fn.example."
+view = "inside"
+file = "inside.zone"
+records = [
+  { name = "alias", type = "CNAME", data = "hello" },
+  { name = "@", type = "MX", data = "10 mail" },
+  { name = "@", type = "CAA", data = "0 issue \"ca.example\"" },
+  { name = "hello", type = "HTTPS", data = "1 . alpn=h2,h3 port=8443" },
+  { name = "_x._tcp", type = "SRV", data = "0 5 443 hello" },
+  { name = "p", type = "PTR", data = "hello.fn.example." },
+  { name = "*.w", type = "A", data = "192.0.2.9" },
+]
+[[dns.zone]]"#;
+    let config =
+        Config::parse("v.toml", &with("[[dns.zone]]", views)).unwrap_or_else(|report| panic!("{report}"));
+    let dns = config.dns.unwrap();
+    assert_eq!(dns.cookies, Some(Cookies::Shared(SecretRef::File("c.secret".into()))));
+    let limit = RateLimit { responses_per_second: 50, prefix_v4: 24, prefix_v6: 64, slip: 2 };
+    assert_eq!(dns.rate_limit, Some(limit));
+    assert_eq!((dns.views[0].ports.as_slice(), dns.views[0].clients.len()), (&[PortIndex(1)][..], 2));
+    let inside = &dns.zones[0];
+    assert_eq!(
+        (inside.view, &inside.soa, &inside.file),
+        (Some(ViewIndex(0)), &None, &Some("inside.zone".into()))
+    );
+    assert_eq!(dns.zones[1].view, None);
+    let data: Vec<_> = inside.records.iter().map(|record| &record.data).collect();
+    assert_eq!(data[0], &RecordData::Cname("hello.fn.example.".parse().unwrap()));
+    let other = |type_number, bytes: &[u8]| RecordData::Other { type_number, data: bytes.to_vec() };
+    assert_eq!(data[1], &other(15, b"\0\x0a\x04mail\x02fn\x07example\0"));
+    assert_eq!(data[2], &other(257, b"\0\x05issueca.example"));
+    assert_eq!(data[3], &other(65, b"\0\x01\0\0\x01\0\x06\x02h2\x02h3\0\x03\0\x02\x20\xfb"));
+    assert_eq!(data[4], &other(33, b"\0\0\0\x05\x01\xbb\x05hello\x02fn\x07example\0"));
+    assert_eq!(data[5], &other(12, b"\x05hello\x02fn\x07example\0"));
+}
+
+#[test]
+fn a_zone_belongs_to_a_view_once() {
+    let zone = "name = \"fn.example.\"\nfile = \"x\"\nview = \"v\"\n";
+    let text = format!(
+        "view = [{{ name = \"v\", ports = [\"lan\"] }}]\n[[dns.zone]]\n{zone}[[dns.zone]]\n{zone}[[dns.zone]]"
+    );
+    assert_eq!(told(&with("[[dns.zone]]", &text)), [(Code::Duplicate, "\"fn.example.\"".into())]);
 }

@@ -103,7 +103,7 @@ fn query_set(count: usize, rest: &str, kind: u8, edns: bool) -> Vec<Vec<u8>> {
 
 fn cost(names: &Names, queries: &[Vec<u8>], role: Role) -> usize {
     let readiness = |service: ServiceId| if service.0 & 1 == 0 { Readiness::Warm } else { Readiness::Cold };
-    let context = Context { names, role, transport: Transport::Udp, readiness };
+    let context = Context { names, role, transport: Transport::Udp, cookies: None, readiness };
     let mut buffer = [0_u8; 1232];
     median(|| {
         let started = Instant::now();
@@ -125,6 +125,7 @@ fn vector_cost(names: &Names, queries: &[Vec<u8>]) -> usize {
         names,
         role: Role::Authoritative,
         transport: Transport::Udp,
+        cookies: None,
         readiness: |_| Readiness::Cold,
     };
     let mut buffers = [[0_u8; 1232]; BURST_MAX];

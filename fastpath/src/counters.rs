@@ -113,6 +113,10 @@ pub struct FateCounters {
     pub flows: Counter,
     /// Flows evicted for want of room.
     pub flows_evicted: Counter,
+    /// Answers sent truncated to a prefix that had its share.
+    pub responses_slipped: Counter,
+    /// Prefixes forgotten by the limiter of responses before their time, for want of room.
+    pub limits_evicted: Counter,
     /// Polls that found nothing to do.
     pub idle_polls: Counter,
     /// All polls.

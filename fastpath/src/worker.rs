@@ -27,6 +27,7 @@ use crossbeam_queue::ArrayQueue;
 
 use crate::clock::{Clock, Nanos};
 use crate::counters::FlowRow;
+use crate::dns::Limiter;
 use crate::driver::{BURST_MAX, Burst, Driver, Frame, PortId};
 use crate::fates::Fates;
 use crate::flow::{FlowHasher, FlowTable};
@@ -110,6 +111,7 @@ pub struct Worker<D: Driver, C: Clock> {
     service: ServiceNode,
     holds: Holds,
     waker: Waker,
+    limiter: Limiter,
     pacer: Pacer,
     fragments: FragmentTable,
     errors: ErrorLimit,
@@ -156,6 +158,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
             service: ServiceNode { flows, splices },
             holds,
             waker,
+            limiter: Limiter::new(flow_keys),
             pacer: Pacer::default(),
             fragments: FragmentTable::default(),
             errors: ErrorLimit::default(),
@@ -374,6 +377,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
             waker: &mut self.waker,
             fragments: &mut self.fragments,
             errors: &mut self.errors,
+            limiter: &mut self.limiter,
             metas: &mut self.metas,
             trace: self.trace.as_deref_mut(),
         };

@@ -10,11 +10,14 @@ use std::time::Instant;
 use common::frames::*;
 use common::*;
 use millrace_fastpath::clock::{Clock, Nanos};
+use millrace_fastpath::dns::{CookieKeys, RateLimit};
 use millrace_fastpath::driver::PortId;
 use millrace_fastpath::heap::{HeapNet, HeapPlan};
 use millrace_fastpath::shared::{Publisher, Shared};
 use millrace_fastpath::slots::Phase;
+use millrace_fastpath::tables::names::{HashKey, NameBinding, Record, RecordData, Soa, WireName, Zone};
 use millrace_fastpath::tables::services::*;
+use millrace_fastpath::tables::{Names, Tables};
 use millrace_fastpath::worker::{Rings, Worker, WorkerLimits};
 use proptest::prelude::*;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
@@ -31,6 +34,9 @@ fn mixture() -> Vec<Vec<u8>> {
             ("192.0.2.53", 53),
             b"\0\x01\x01\0\0\x01\0\0\0\0\0\0\x05hello\x02fn\x07example\0\0\x01\0\x01",
         ),
+        query(b"\x05alias\x02fn\x07example\0", b""),
+        query(b"\x03any\x01w\x02fn\x07example\0", b"\0\0\x29\x04\xd0\0\0\0\0\0\x0c\0\x0a\0\x08abcdefgh"),
+        query(b"\x02no\x02fn\x07example\0", b""),
         host_segment(("198.51.100.7", 8080), ("10.9.9.9", 1000), smoltcp::wire::TcpControl::Psh, b"data"),
         vec![0xff; 60],
         vec![1],
@@ -62,9 +68,51 @@ fn mixture() -> Vec<Vec<u8>> {
     frames
 }
 
+/// A query for A, with an additional record if there is one.
+fn query(name: &[u8], additional: &[u8]) -> Vec<u8> {
+    let head = [0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(!additional.is_empty())];
+    client_udp(("10.9.9.9", 1), ("192.0.2.53", 53), &[&head, name, &[0, 1, 0, 1], additional].concat())
+}
+
+/// Tables with an alias, a wildcard and a bound name; cookies, and a rate limit that is soon reached.
+fn set_names(tables: &mut Tables) {
+    let name = |wire: &[u8]| WireName::from_wire(wire).unwrap();
+    let record = |owner: &[u8], data| Record { owner: name(owner), ttl_seconds: 30, data };
+    let (hello, ns1) = (name(b"\x05hello\x02fn\x07example\0"), name(b"\x03ns1\x02fn\x07example\0"));
+    let zone = Zone {
+        apex: name(b"\x02fn\x07example\0"),
+        soa: Soa {
+            primary: ns1.clone(),
+            contact: ns1,
+            serial: 1,
+            refresh_seconds: 3600,
+            retry_seconds: 600,
+            expire_seconds: 86_400,
+            minimum_ttl_seconds: 5,
+        },
+        ttl_seconds: 30,
+        cold_ttl_seconds: 1,
+        records: vec![
+            record(b"\x05alias\x02fn\x07example\0", RecordData::Cname(hello.clone())),
+            record(b"\x01*\x01w\x02fn\x07example\0", RecordData::A([192, 0, 2, 9].into())),
+        ],
+        bindings: vec![NameBinding {
+            name: hello,
+            service: ServiceId(1),
+            v4: vec![[203, 0, 113, 10].into()],
+            v6: vec![],
+        }],
+    };
+    tables.names = Names::build(HashKey(1, 2), &[zone]).unwrap();
+    tables.policy.cookies = CookieKeys::new(&[[7; 16]], 1_700_000_000_000_000_000);
+    tables.policy.rate_limit =
+        Some(RateLimit { responses_per_second: 20, prefix_v4: 24, prefix_v6: 56, slip: 2 });
+}
+
 #[test]
 fn the_loop_allocates_and_frees_nothing() {
     let mut bench = Bench::new(2);
+    set_names(&mut bench.tables);
     bench.set_service(0, Service { source: SourceAddress::Appliance, ..fixed_service() });
     bench.set_service(1, cold_service());
     let frames = mixture();
@@ -103,6 +151,9 @@ fn the_loop_allocates_and_frees_nothing() {
     let fates = bench.fates();
     let errors: u64 = bench.shared.workers.iter().map(|w| w.counters.fates.errors_sent.get()).sum();
     assert!(errors >= 100, "errors are part of it: {errors}");
+    let slipped: u64 =
+        bench.shared.workers.iter().map(|worker| worker.counters.fates.responses_slipped.get()).sum();
+    assert!(fates.answered > 100 && slipped > 0, "{} answered, {slipped} slipped", fates.answered);
     assert!(polls == 800 && fates.held > 0 && fates.released > 0 && fates.punted > 0 && fates.handed_in > 0);
     bench.check_laws();
 }
@@ -130,6 +181,7 @@ fn run_filtered(with_a_system_call: bool) {
     let shared = Shared::new(1);
     let mut publisher = Publisher::new(shared.clone());
     let mut tables = tables();
+    set_names(&mut tables);
     let mut services = Services::new();
     let endpoint = Endpoint { addr: addr("203.0.113.10"), port: 80, protocol: 6 };
     services.insert(ServiceId(0), std::sync::Arc::new(cold_service()), &[endpoint]);

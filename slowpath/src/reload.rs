@@ -1,13 +1,15 @@
 //! Reload: the file is read again, compared with what runs, and carried out as a whole or not at all.
 //!
 //! ```text
-//!  file ─► Config ─► Diff ─► draft ─► names ─► orchestrator ─► control loop ─► one snapshot for all workers
-//!          wrong?    needs a  the appliance                    \______________________________________/
-//!                    restart? can't do it?                       from here on nothing can be refused
+//!  file ─► Config ─► Diff ─► zone files ─► draft ─► names ─► orchestrator ─► control loop ─► one snapshot for all workers
+//!          wrong?    needs a     wrong?      the appliance                  \______________________________________/
+//!                    restart?                can't do it?                     from here on nothing can be refused
 //! ```
 //!
-//! The file is the one that the appliance was started with; the appliance reads it, not who asks. One reload at a time.
+//! Zone files and the secrets of cookies are read each time; that one of them says something else is a difference too. The
+//! file is the one that the appliance was started with; the appliance reads it, not who asks. One reload at a time.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tracing::{info, warn};
 
+use crate::builder::{Digest, DnsFiles, FileError};
 use crate::control::{Asker, ReloadError};
 
 /// What the orchestrator makes of a configuration: what carries it out, or why it can't be.
@@ -29,8 +32,16 @@ pub struct Reloader {
     asker: Asker,
     orchestrator: Box<Prepare>,
     /// Held for the whole of a reload.
-    running: Mutex<Arc<Config>>,
+    running: Mutex<Running>,
     status: Mutex<Status>,
+}
+
+/// What is in force.
+#[derive(Clone, Debug)]
+struct Running {
+    config: Arc<Config>,
+    /// Of the files that it names.
+    digests: BTreeMap<PathBuf, Digest>,
 }
 
 /// What came of reloads so far.
@@ -84,6 +95,14 @@ pub struct ReloadReport {
     pub errors: Value,
 }
 
+impl ReloadReport {
+    fn tell(&mut self, diff: &Diff) {
+        self.changes = diff.to_json(CHANGES_SHOWN_MAX);
+        self.changes_total = diff.changes.len();
+        self.lines = diff.changes.iter().take(CHANGES_SHOWN_MAX).map(ToString::to_string).collect();
+    }
+}
+
 /// Why a reload is refused.
 enum Refusal {
     Unreadable(Report),
@@ -98,16 +117,28 @@ impl From<ReloadError> for Refusal {
     }
 }
 
+impl From<FileError> for Refusal {
+    fn from(error: FileError) -> Self {
+        Self::Impossible(error.to_string())
+    }
+}
+
 impl Reloader {
-    /// A reloader of `file`, from which `running` was read. `orchestrator` is told of each configuration that is
-    /// carried out.
-    pub fn new(file: &Path, running: Config, asker: Asker, orchestrator: Box<Prepare>) -> Self {
+    /// A reloader of `file`, from which `running` was read; `digests` are of the files that it names. `orchestrator` is
+    /// told of each configuration that is carried out.
+    pub fn new(
+        file: &Path,
+        running: Config,
+        digests: BTreeMap<PathBuf, Digest>,
+        asker: Asker,
+        orchestrator: Box<Prepare>,
+    ) -> Self {
         let status = Status { loaded_unix_seconds: now_seconds(), ..Status::default() };
         Self {
             file: file.to_owned(),
             asker,
             orchestrator,
-            running: Mutex::new(Arc::new(running)),
+            running: Mutex::new(Running { config: Arc::new(running), digests }),
             status: Mutex::new(status),
         }
     }
@@ -132,7 +163,7 @@ impl Reloader {
             ..ReloadReport::default()
         };
         match self.attempt(&running, dry_run, &mut report) {
-            Ok(next) => running.clone_from(&next),
+            Ok(next) => *running = next,
             Err(refusal) => refuse(refusal, &mut report),
         }
         if !dry_run {
@@ -141,43 +172,48 @@ impl Reloader {
         report
     }
 
-    /// The configuration that runs from now on.
+    /// What is in force from now on.
     fn attempt(
         &self,
-        running: &Arc<Config>,
+        running: &Running,
         dry_run: bool,
         report: &mut ReloadReport,
-    ) -> Result<Arc<Config>, Refusal> {
+    ) -> Result<Running, Refusal> {
         let name = &report.file;
         let bytes =
             fs::read(&self.file).map_err(|error| Refusal::Unreadable(Report::unreadable(name, &error)))?;
         let next = Arc::new(Config::from_bytes(name, &bytes).map_err(Refusal::Wrong)?);
-        let diff = Diff::new(running, &next);
-        report.changes = diff.to_json(CHANGES_SHOWN_MAX);
-        report.changes_total = diff.changes.len();
-        report.lines = diff.changes.iter().take(CHANGES_SHOWN_MAX).map(ToString::to_string).collect();
+        let mut diff = Diff::new(&running.config, &next);
+        report.tell(&diff);
         if diff.restarts().next().is_some() {
             return Err(Refusal::Restart);
         }
+        let DnsFiles { zones, cookie_secrets, digests } =
+            DnsFiles::read(&next, self.file.parent().unwrap_or(Path::new(".")))?;
+        let other = |(name, digest): &(&PathBuf, &Digest)| {
+            running.digests.get(*name).is_some_and(|known| known != *digest)
+        };
+        diff.add_files(digests.iter().filter(other).map(|(name, _)| name.as_path()));
+        report.tell(&diff);
         if diff.is_empty() {
             report.outcome = Outcome::Unchanged;
-            return Ok(Arc::clone(running));
+            return Ok(running.clone());
         }
         let draft = self.asker.draft(&next)?;
         let tell_orchestrator = (self.orchestrator)(&next).map_err(Refusal::Impossible)?;
         let names = match diff.touches_names() {
-            true => Some(draft.names(&next).map_err(ReloadError::from)?),
+            true => Some(draft.names(&next, zones).map_err(ReloadError::from)?),
             false => None,
         };
         if dry_run {
             report.outcome = Outcome::Possible;
-            return Ok(Arc::clone(running));
+            return Ok(running.clone());
         }
         // The orchestrator first: a service may be woken as soon as workers know it.
         tell_orchestrator();
-        report.generation = Some(self.asker.reload(&next, draft, names)?.0);
+        report.generation = Some(self.asker.reload(&next, draft, names, cookie_secrets)?.0);
         report.outcome = Outcome::Applied;
-        Ok(next)
+        Ok(Running { config: next, digests })
     }
 
     fn note(&self, report: &ReloadReport) {
@@ -226,3 +262,135 @@ fn now_seconds() -> u64 {
 
 /// Changes that a report names: more than anybody reads; a zone may have a million.
 pub const CHANGES_SHOWN_MAX: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    use millrace_fastpath::shared::Shared;
+    use millrace_fastpath::tables::names::HashKey;
+    use millrace_orchestrator_api::memory_link;
+
+    use super::*;
+    use crate::control::{Control, ControlThread, Settings, monotonic};
+    use crate::host::SmolStack;
+    use crate::testing::{EDGE, ports};
+
+    /// A running appliance whose file, zone file and secrets are in a folder.
+    struct Bench {
+        folder: tempfile::TempDir,
+        shared: Arc<Shared>,
+        reloader: Reloader,
+        _control: ControlThread,
+    }
+
+    const ZONE: &str = "@ SOA ns1 ops 9 3600 600 604800 5\nwww 60 A 192.0.2.80\n";
+    const SECRETS: [&str; 2] = ["e5e973e5a6b2a43f48e7dc849e37bfcf", "445536bcd2513298075a5d379663c962"];
+
+    fn edge() -> String {
+        let (before, rest) = EDGE.split_once("soa = ").unwrap();
+        let (_, after) = rest.split_once('\n').unwrap();
+        let text = format!("{before}file = \"fn.zone\"\n{after}");
+        text.replacen("[dns]", "[dns]\ncookies = true\ncookie_secrets = \"file:c.secret\"", 1)
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+            write("edge.toml", &edge());
+            write("fn.zone", ZONE);
+            write("c.secret", SECRETS[0]);
+            let config = Config::parse("edge.toml", &edge()).unwrap();
+            let dns_files = DnsFiles::read(&config, folder.path()).unwrap();
+            let digests = dns_files.digests.clone();
+            let settings = Settings { boot: 1, names_key: HashKey(1, 2), unix_offset_nanos: 0, dns_files };
+            let shared = Shared::new(1);
+            let (link, _) = memory_link(4);
+            let host = Box::new(SmolStack::new(&config, 1));
+            let control =
+                Control::new(&config, &ports(), Arc::clone(&shared), link, host, settings, monotonic());
+            let control = control.unwrap();
+            let asker = control.asker();
+            let file = folder.path().join("edge.toml");
+            let reloader = Reloader::new(&file, config, digests, asker, Box::new(|_| Ok(Box::new(|| ()))));
+            Self { folder, shared, reloader, _control: ControlThread::start(control).unwrap() }
+        }
+
+        fn write(&self, name: &str, text: &str) {
+            fs::write(self.folder.path().join(name), text).unwrap();
+        }
+
+        fn has(&self, name: &[u8]) -> bool {
+            self.shared.tables().names.get(name).is_some()
+        }
+    }
+
+    #[test]
+    fn a_zone_file_is_read_anew_though_the_configuration_says_the_same() {
+        let bench = Bench::new();
+        assert_eq!(bench.reloader.reload(false).outcome, Outcome::Unchanged);
+        bench.write("fn.zone", &ZONE.replace("www", "web"));
+        let told = bench.reloader.reload(true);
+        assert_eq!(
+            (told.outcome, told.lines),
+            (Outcome::Possible, vec!["~ file fn.zone: text old -> new".to_owned()])
+        );
+        assert!(bench.has(b"\x03www\x02fn\x07example\0"), "nothing was carried out");
+        assert_eq!(bench.reloader.reload(false).outcome, Outcome::Applied);
+        assert!(bench.has(b"\x03web\x02fn\x07example\0") && !bench.has(b"\x03www\x02fn\x07example\0"));
+        assert!(bench.has(b"\x05hello\x02fn\x07example\0"), "services keep their names");
+        assert_eq!(bench.reloader.reload(false).outcome, Outcome::Unchanged);
+    }
+
+    #[test]
+    fn a_wrong_zone_file_changes_nothing() {
+        let bench = Bench::new();
+        bench.write("fn.zone", "www A 192.0.2\n");
+        bench.write("edge.toml", &edge().replace("intercept = true", "intercept = false"));
+        let told = bench.reloader.reload(false);
+        assert_eq!(told.outcome, Outcome::Refused);
+        assert!(told.reason.contains("fn.zone, line 1: "), "{}", told.reason);
+        assert!(bench.shared.tables().policy.dns_intercept && bench.has(b"\x03www\x02fn\x07example\0"));
+        bench.write("fn.zone", ZONE);
+        let told = bench.reloader.reload(false);
+        assert_eq!(told.lines, ["~ dns: intercept true -> false"]);
+        assert!(!bench.shared.tables().policy.dns_intercept && bench.has(b"\x03www\x02fn\x07example\0"));
+    }
+
+    #[test]
+    fn secrets_and_limits_of_answers_change_with_the_rest() {
+        let bench = Bench::new();
+        let policy = || bench.shared.tables().policy;
+        let first = policy().cookies.unwrap();
+        bench.write("c.secret", SECRETS[1]);
+        bench
+            .write("edge.toml", &edge().replace("[dns]", "[dns]\nrate_limit = { responses_per_second = 7 }"));
+        let told = bench.reloader.reload(false);
+        assert_eq!((told.outcome, told.changes_total), (Outcome::Applied, 2), "{}", told.reason);
+        assert!(policy().cookies.is_some_and(|keys| keys != first));
+        assert_eq!(policy().rate_limit.map(|limit| limit.responses_per_second), Some(7));
+        bench.write("edge.toml", EDGE);
+        assert_eq!(bench.reloader.reload(false).outcome, Outcome::Applied);
+        assert_eq!((policy().cookies, policy().rate_limit), (None, None));
+    }
+
+    #[test]
+    fn a_view_of_a_port_is_also_that_of_its_new_networks() {
+        let bench = Bench::new();
+        let view = "[[dns.view]]\nname = \"inside\"\nports = [\"lan\"]\n\n[[dns.zone]]\nname = \"fn.example.\"\nview = \"inside\"\nfile = \"fn.zone\"\n\n[[function]]";
+        let inside = edge().replacen("[[function]]", view, 1);
+        bench.write("edge.toml", &inside);
+        let told = bench.reloader.reload(false);
+        assert_eq!(told.outcome, Outcome::Applied, "{}", told.reason);
+        let interfaces = || {
+            let tables = bench.shared.tables();
+            let view = tables.views.iter().next().unwrap();
+            let names: Vec<String> =
+                view.interfaces.iter().map(|id| tables.interfaces.get(*id).unwrap().name.clone()).collect();
+            names
+        };
+        assert_eq!(interfaces(), ["lan", "lan.20"]);
+        bench.write("edge.toml", &inside.replace("id = 20", "id = 21"));
+        assert_eq!(bench.reloader.reload(false).outcome, Outcome::Applied);
+        assert_eq!(interfaces(), ["lan", "lan.21"]);
+    }
+}

@@ -85,6 +85,43 @@ fn what_does_not_fit_is_cut_off_and_fetched_over_tcp() {
     world.conclude();
 }
 
+/// Aliases, wildcards, service bindings and ANY, as clients of others read them.
+#[test]
+fn records_of_all_kinds_are_understood() {
+    let world = World::without_node(Shape::TwoPort, Site::new(functions(), vec![hello("hello", 0)]));
+    for server in DNS {
+        let ask = |question: &str| dig(&world.edge.client, &format!("@{server} {question}")).unwrap();
+        let alias = ask("alias.fn.example. A");
+        assert_eq!(alias.answers, ["ns1.fn.example.", "192.0.2.53"], "{}", alias.text);
+        assert_eq!(ask("any.name.wild.fn.example. A").answers, ["192.0.2.77"]);
+        assert_eq!(ask("any.name.wild.fn.example. TXT").status, "NOERROR");
+        assert_eq!(ask("note.fn.example. HTTPS").answers, ["1 . alpn=\"h2\""]);
+        assert_eq!(ask("note.fn.example. ANY +notcp").answers, ["\"RFC8482\" \"\""]);
+        assert!(ask("www.elsewhere.test. A").text.contains("EDE: 20"), "no reason given");
+    }
+    world.conclude();
+}
+
+/// dig shows a cookie that it was given, and recognises its own in the answer.
+#[test]
+fn cookies_are_good() {
+    let world = World::without_node(Shape::TwoPort, Site::new(functions(), vec![hello("hello", 0)]));
+    let first = dig(&world.edge.client, &format!("@{} +cookie hello.fn.example. A", DNS[0])).unwrap();
+    let line = first.text.lines().find_map(|line| line.split("COOKIE: ").nth(1));
+    let Some((cookie, "(good)")) = line.and_then(|line| line.split_once(' ')) else {
+        panic!("no good cookie in {}", first.text);
+    };
+    assert_eq!(cookie.len(), 48, "client's and server's, in hexadecimal digits");
+    let again =
+        dig(&world.edge.client, &format!("@{} +cookie={cookie} hello.fn.example. A", DNS[0])).unwrap();
+    assert!(
+        again.text.contains(&format!("COOKIE: {cookie} (good)")),
+        "a fresh cookie comes back: {}",
+        again.text
+    );
+    world.conclude();
+}
+
 /// A resolver's own answers must not be answered: two servers would talk for ever.
 #[test]
 fn responses_are_dropped() {

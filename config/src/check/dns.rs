@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 
 use super::{Checker, all, items};
 use crate::limits::TXT_BYTES_MAX;
-use crate::model::{Dns, DnsName, Record, RecordData, Roles, Soa, Zone};
+use crate::model::{
+    Cookies, Dns, DnsName, PortIndex, RateLimit, Record, RecordData, Roles, Soa, View, ViewIndex, Zone,
+};
 use crate::raw::{self, RecordType};
 use crate::read::At;
 use crate::report::{Code, Diagnostic};
 use crate::value::ValueError;
+use crate::zonefile::record_data;
 
 impl Checker {
     /// `Some(None)` if the file has no `[dns]`.
@@ -27,18 +30,112 @@ impl Checker {
             );
         }
         let zones = items(&dns.value.zones);
-        let names = zones.iter().filter_map(|zone| zone.value.name.as_ref());
-        self.unique("the zone", names.map(|name| (name.value.clone(), name.span.clone())));
-        let zones = all(zones.iter().map(|zone| self.zone(&zone.value)));
-        dns.value.cookies.as_ref()?;
+        let names = zones.iter().filter_map(|zone| Some((&zone.value, zone.value.name.as_ref()?)));
+        self.unique(
+            "the zone",
+            names.map(|(zone, name)| match &zone.view {
+                Some(view) => (format!("{}` of the view `{}", name.value, view.value), name.span.clone()),
+                None => (name.value.to_string(), name.span.clone()),
+            }),
+        );
+        let views = self.views(raw, &dns.value);
+        let zones = all(zones.iter().map(|zone| self.zone(zone, &dns.value)));
+        let cookies = self.cookies(&dns.value);
+        let rate_limit = dns.value.rate_limit.as_ref().map(|at| rate_limit(&at.value));
         Some(Some(Dns {
             listen: listen.iter().map(|at| at.value.0).collect(),
             intercept: intercept?,
+            cookies: cookies?,
+            rate_limit: match rate_limit {
+                Some(limit) => Some(limit?),
+                None => None,
+            },
+            views: views?,
             zones: zones?,
         }))
     }
 
-    fn zone(&mut self, raw: &raw::Zone) -> Option<Zone> {
+    /// `Some(None)` if cookies aren't answered.
+    fn cookies(&mut self, raw: &raw::Dns) -> Option<Option<Cookies>> {
+        let on = raw.cookies.as_ref()?.value;
+        match &raw.cookie_secrets {
+            Some(secrets) if on => Some(Some(Cookies::Shared(secrets.value.clone()))),
+            Some(secrets) => {
+                self.note(
+                    Diagnostic::new(
+                        Code::Conflict,
+                        secrets.span.clone(),
+                        "no cookie is made with these secrets",
+                    )
+                    .label("cookies are off")
+                    .help("write `cookies = true` beside it, or take it out"),
+                );
+                None
+            }
+            None => Some(on.then_some(Cookies::Own)),
+        }
+    }
+
+    fn views(&mut self, file: &raw::File, raw: &raw::Dns) -> Option<Vec<View>> {
+        let views = items(&raw.views);
+        let names = views.iter().filter_map(|view| view.value.name.as_ref());
+        self.unique("the view", names.map(|name| (name.value.clone(), name.span.clone())));
+        let ports: Vec<_> = items(&file.ports).iter().map(|port| port.value.name.as_ref()).collect();
+        all(views.iter().map(|view| {
+            let name = view.value.name.as_ref()?;
+            if view.sound && view.value.ports.is_none() && view.value.clients.is_none() {
+                self.note(
+                    Diagnostic::new(Code::Conflict, view.span.clone(), "everybody would be in this view")
+                        .label("neither `ports` nor `clients`")
+                        .help("say whose view it is, or take it out and `view` out of its zones"),
+                );
+            }
+            let in_use =
+                |zone: &At<raw::Zone>| zone.value.view.as_ref().is_some_and(|of| of.value == name.value);
+            if self.sound("dns") && !items(&raw.zones).iter().any(in_use) {
+                self.note(
+                    Diagnostic::new(Code::Conflict, name.span.clone(), "nothing would differ in this view")
+                        .label("no zone is in it")
+                        .help(format!("write `view = \"{}\"` in a zone, or take the view out", name.value)),
+                );
+            }
+            let on = all(items(&view.value.ports).iter().map(|at| {
+                let found = ports.iter().position(|port| port.is_some_and(|port| port.value == at.value));
+                if found.is_none() && ports.iter().all(Option::is_some) {
+                    let known = ports.iter().flatten().map(|port| port.value.as_str());
+                    self.unknown("port", at.value.as_str(), &at.span, known);
+                }
+                found.map(PortIndex)
+            }));
+            Some(View {
+                name: name.value.clone(),
+                ports: on?,
+                clients: items(&view.value.clients).iter().map(|at| at.value).collect(),
+            })
+        }))
+    }
+
+    fn view_of(&mut self, zone: &raw::Zone, dns: &raw::Dns) -> Option<Option<ViewIndex>> {
+        let Some(view) = &zone.view else { return Some(None) };
+        let known: Vec<_> = items(&dns.views).iter().map(|view| view.value.name.as_ref()).collect();
+        let found = known.iter().position(|name| name.is_some_and(|name| name.value == view.value));
+        if found.is_none() && known.iter().all(Option::is_some) {
+            let names = known.iter().flatten().map(|name| name.value.as_str());
+            self.unknown("view", view.value.as_str(), &view.span, names);
+        }
+        found.map(|index| Some(ViewIndex(index)))
+    }
+
+    fn zone(&mut self, at: &At<raw::Zone>, dns: &raw::Dns) -> Option<Zone> {
+        let raw = &at.value;
+        let view = self.view_of(raw, dns);
+        if raw.soa.is_none() && raw.file.is_none() && at.sound {
+            self.note(
+                Diagnostic::new(Code::MissingKey, at.span.clone(), "`dns.zone.soa` is missing")
+                    .label("should be in here")
+                    .help("`soa`: start of authority; only a zone's `file` could have one instead"),
+            );
+        }
         let name = &raw.name.as_ref()?.value;
         let ttl = raw.ttl_seconds.as_ref().map(|at| at.value.seconds());
         let mut seen = BTreeMap::new();
@@ -59,10 +156,15 @@ impl Checker {
         }));
         Some(Zone {
             name: name.clone(),
-            soa: soa(&raw.soa.as_ref()?.value)?,
+            view: view?,
+            soa: match &raw.soa {
+                Some(at) => Some(soa(&at.value)?),
+                None => None,
+            },
             ttl: ttl?,
             cold_ttl: raw.cold_ttl_seconds.as_ref()?.value.seconds(),
             records: records?,
+            file: raw.file.as_ref().map(|at| at.value.0.clone()),
         })
     }
 
@@ -167,5 +269,30 @@ fn data_of(kind: RecordType, data: &str, zone: &DnsName) -> Result<RecordData, V
             // One character string holds 255 bytes (RFC 1035 section 3.3); readers join them again.
             RecordData::Txt(data.as_bytes().chunks(255).map(<[u8]>::to_vec).collect())
         }
+        RecordType::Cname => RecordData::Cname(DnsName::parse_in(data, zone)?),
+        RecordType::Caa
+        | RecordType::Https
+        | RecordType::Mx
+        | RecordType::Ptr
+        | RecordType::Srv
+        | RecordType::Svcb => {
+            let record = record_data(data, kind.as_str(), zone).map_err(|problem| {
+                ValueError::new(
+                    format!("not the data of such a record: {problem}"),
+                    format!("write what a zone file has behind `{kind}`"),
+                )
+            })?;
+            RecordData::Other { type_number: record.type_number, data: record.data.into() }
+        }
+    })
+}
+
+fn rate_limit(raw: &raw::RateLimit) -> Option<RateLimit> {
+    let prefix = &raw.per_prefix.as_ref()?.value;
+    Some(RateLimit {
+        responses_per_second: raw.responses_per_second.as_ref()?.value.get(),
+        prefix_v4: prefix.v4.as_ref()?.value.get() as u8,
+        prefix_v6: prefix.v6.as_ref()?.value.get() as u8,
+        slip: raw.slip.as_ref()?.value.get() as u8,
     })
 }

@@ -143,7 +143,7 @@ impl Checker {
                 .find(|(zone, record)| {
                     let kind = record.value.kind.as_ref().map(|kind| kind.value);
                     let owner = record.value.name.as_ref();
-                    matches!(kind, Some(raw::RecordType::A | raw::RecordType::Aaaa))
+                    matches!(kind, Some(raw::RecordType::A | raw::RecordType::Aaaa | raw::RecordType::Cname))
                         && owner.is_some_and(|owner| {
                             crate::model::DnsName::parse_in(&owner.value, zone).as_ref() == Ok(&name.value)
                         })
@@ -156,7 +156,7 @@ impl Checker {
                         format!("`{}` has addresses of two kinds", name.value),
                     )
                     .label("bound to a service")
-                    .related(record.span.clone(), "has a static address")
+                    .related(record.span.clone(), "has a static address, or is an alias")
                     .help("a name leads either to a service or to fixed addresses"),
                 );
             }

@@ -6,6 +6,8 @@
 
 use std::fmt::Display;
 
+use domain::base::iana::Rtype;
+
 use super::What;
 use crate::model::*;
 
@@ -63,7 +65,7 @@ pub(super) fn things(config: &Config, other: &Config, each: &mut dyn FnMut(What,
     let Roles { dns: answers, balancer } = roles;
     each(What::Roles, one(), live([("dns", text(answers)), ("balancer", text(balancer))]));
     if let Some(dns) = dns {
-        dns_of(dns, other.dns.as_ref(), each);
+        dns_of(config, dns, other.dns.as_ref(), each);
     }
     functions.iter().for_each(|function| function_of(function, each));
     services.iter().for_each(|service| each(What::Service, text(&service.name), service_of(config, service)));
@@ -104,33 +106,75 @@ fn interface_of(config: &Config, interface: Interface) -> String {
     }
 }
 
-fn dns_of(dns: &Dns, other: Option<&Dns>, each: &mut dyn FnMut(What, String, Thing)) {
-    let Dns { listen, intercept, zones } = dns;
-    each(What::Dns, String::new(), live([("listen", list(listen)), ("intercept", text(intercept))]));
+fn dns_of(config: &Config, dns: &Dns, other: Option<&Dns>, each: &mut dyn FnMut(What, String, Thing)) {
+    let Dns { listen, intercept, cookies, rate_limit, views, zones } = dns;
+    let mut thing = live([("listen", list(listen)), ("intercept", text(intercept))]);
+    thing = match cookies {
+        None => thing.and([("cookies", text(false))]),
+        Some(Cookies::Own) => thing.and([("cookies", text(true))]),
+        Some(Cookies::Shared(secrets)) => {
+            thing.and([("cookies", text(true)), ("cookie_secrets", secret(secrets))])
+        }
+    };
+    if let Some(RateLimit { responses_per_second, prefix_v4, prefix_v6, slip }) = rate_limit {
+        thing = thing.and([
+            ("rate_limit.responses_per_second", text(responses_per_second)),
+            ("rate_limit.per_prefix.v4", text(prefix_v4)),
+            ("rate_limit.per_prefix.v6", text(prefix_v6)),
+            ("rate_limit.slip", text(slip)),
+        ]);
+    }
+    if !views.is_empty() {
+        // Their order, for a client belongs to the first that it fits.
+        let names: Vec<_> = views.iter().map(|view| &view.name).collect();
+        thing = thing.and([("view", list(&names))]);
+    }
+    each(What::Dns, String::new(), thing);
+    for View { name, ports, clients } in views {
+        let ports: Vec<_> = ports.iter().map(|port| &config.port(*port).name).collect();
+        each(What::View, text(name), live([("ports", list(&ports)), ("clients", list(clients))]));
+    }
     for zone in zones {
-        let Zone { name, soa, ttl, cold_ttl, records } = zone;
-        let Soa { primary, contact, serial, refresh, retry, expire, minimum_ttl } = soa;
-        let facts = [
-            ("soa.primary", text(primary)),
-            ("soa.contact", text(contact)),
-            ("soa.serial", text(serial)),
-            ("soa.refresh_seconds", text(refresh.as_secs())),
-            ("soa.retry_seconds", text(retry.as_secs())),
-            ("soa.expire_seconds", text(expire.as_secs())),
-            ("soa.minimum_ttl_seconds", text(minimum_ttl.as_secs())),
-            ("ttl_seconds", text(ttl.as_secs())),
-            ("cold_ttl_seconds", text(cold_ttl.as_secs())),
-        ];
-        each(What::Zone, text(name), live(facts));
-        let same = |other: &Dns| other.zones.iter().any(|one| one.name == *name && one.records == *records);
+        let Zone { name, view: _, soa, ttl, cold_ttl, records, file } = zone;
+        let view = view_of(dns, zone);
+        // Every view may have its zone of a name.
+        let seen = view.map_or(String::new(), |view| format!(" in view {view}"));
+        let mut thing = live([]);
+        if let Some(Soa { primary, contact, serial, refresh, retry, expire, minimum_ttl }) = soa {
+            thing = thing.and([
+                ("soa.primary", text(primary)),
+                ("soa.contact", text(contact)),
+                ("soa.serial", text(serial)),
+                ("soa.refresh_seconds", text(refresh.as_secs())),
+                ("soa.retry_seconds", text(retry.as_secs())),
+                ("soa.expire_seconds", text(expire.as_secs())),
+                ("soa.minimum_ttl_seconds", text(minimum_ttl.as_secs())),
+            ]);
+        }
+        thing =
+            thing.and([("ttl_seconds", text(ttl.as_secs())), ("cold_ttl_seconds", text(cold_ttl.as_secs()))]);
+        if let Some(file) = file {
+            thing = thing.and([("file", text(file.display()))]);
+        }
+        each(What::Zone, format!("{name}{seen}"), thing);
+        let same = |other: &Dns| {
+            let known =
+                |one: &Zone| one.name == *name && view_of(other, one) == view && one.records == *records;
+            other.zones.iter().any(known)
+        };
         if other.is_some_and(same) {
             continue;
         }
         for Record { name, ttl, data } in records {
-            let name = format!("{name} {}", data_of(data));
+            let name = format!("{name} {}{seen}", data_of(data));
             each(What::Record, name, live([("ttl_seconds", text(ttl.as_secs()))]));
         }
     }
+}
+
+/// The name of the view that a zone is in.
+fn view_of<'a>(dns: &'a Dns, zone: &Zone) -> Option<&'a Name> {
+    Some(&dns.views.get(zone.view?.0)?.name)
 }
 
 /// Type and data, as in a zone file.
@@ -139,9 +183,15 @@ fn data_of(data: &RecordData) -> String {
         RecordData::A(address) => format!("A {address}"),
         RecordData::Aaaa(address) => format!("AAAA {address}"),
         RecordData::Ns(name) => format!("NS {name}"),
+        RecordData::Cname(name) => format!("CNAME {name}"),
         RecordData::Txt(strings) => {
             let strings = strings.iter().map(|text| format!("\"{}\"", text.escape_ascii()));
             format!("TXT {}", strings.collect::<Vec<_>>().join(" "))
+        }
+        // As any type can be written (RFC 3597 section 5).
+        RecordData::Other { type_number, data } => {
+            let hex: String = data.iter().map(|byte| format!("{byte:02x}")).collect();
+            format!("{} \\# {} {hex}", Rtype::from_int(*type_number), data.len())
         }
     }
 }
@@ -243,9 +293,6 @@ fn orchestrator_of(orchestrator: &Orchestrator, each: &mut dyn FnMut(What, Strin
             thing = thing.fixed([("kind", "grpc".to_owned()), ("endpoint", text(endpoint))]);
         }
     }
-    let secret = |secret: &SecretRef| match secret {
-        SecretRef::File(path) => format!("file:{}", path.display()),
-    };
     thing = match security {
         Security::Plaintext => thing.fixed([("tls", "off".to_owned())]),
         Security::Tls(Tls { cert, key, ca }) => {
@@ -287,6 +334,12 @@ impl Thing {
 
 fn text(value: impl Display) -> String {
     value.to_string()
+}
+
+fn secret(secret: &SecretRef) -> String {
+    match secret {
+        SecretRef::File(path) => format!("file:{}", path.display()),
+    }
 }
 
 fn list<T: Display>(values: &[T]) -> String {

@@ -10,8 +10,9 @@ use crate::topology::{NodeId, NodeMemory, Topology};
 /// What one flow takes in a worker's table at most, in bytes: a cache line, its hashes and translated address, its
 /// share of the index, which has a power of two of places, and what it needs if it is spliced.
 pub const FLOW_BYTES_MAX: u64 = 176;
-/// What a worker has besides, in bytes: its queues to and from the slowpath, and counters for all services and instances.
-const WORKER_BYTES: u64 = 4 << 20;
+/// What a worker has besides, in bytes: its queues to and from the slowpath, counters for all services and
+/// instances, and the limiter of DNS answers.
+const WORKER_BYTES: u64 = 5 << 20;
 /// The ring from one worker to another, in bytes.
 const RING_BYTES: u64 = 192 << 10;
 /// What all workers share besides the tables, in bytes: a slot for each service.

@@ -1,5 +1,8 @@
 //! EDNS(0) (RFC 6891): the OPT record of a query and of an answer.
 
+use arrayvec::ArrayVec;
+
+use super::cookie::{self, CookieOption};
 use super::message::{Malformed, RawRecord, Rcode, RecordType};
 
 /// Largest UDP payload that we take and send, in bytes: an answer of this size isn't fragmented on any sensible path.
@@ -8,12 +11,33 @@ pub const UDP_PAYLOAD_MAX: usize = 1232;
 pub(super) const UDP_PAYLOAD_MIN: usize = 512;
 /// Length of an OPT record without options.
 pub(super) const OPT_LEN: usize = 11;
+/// Length of an option before its data.
+pub(super) const OPTION_HEAD_LEN: usize = 4;
 /// Length of the option that carries an extended error without text (RFC 8914).
-pub(super) const EDE_LEN: usize = 6;
+pub(super) const EDE_LEN: usize = OPTION_HEAD_LEN + 2;
+/// The longest OPT that is sent.
+const OPT_LEN_MAX: usize = OPT_LEN + OPTION_HEAD_LEN + cookie::FULL_LEN + EDE_LEN;
+/// OPTION-CODE of a cookie (RFC 7873).
+const COOKIE: u16 = 10;
 /// OPTION-CODE of an extended error.
 const EDE: u16 = 15;
-/// INFO-CODE "Not Ready".
-const EDE_NOT_READY: u16 = 14;
+
+/// The OPT of an answer, when it has options.
+pub(super) type LongOpt = ArrayVec<u8, OPT_LEN_MAX>;
+
+/// What else there is to say of an answer: the INFO-CODE of an extended error (RFC 8914 section 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u16)]
+pub(super) enum Extended {
+    /// What would answer isn't there yet.
+    NotReady = 14,
+    /// Not for this client, whoever it is.
+    Prohibited = 18,
+    /// The name is in none of our zones.
+    NotAuthoritative = 20,
+    /// The operation, class or type isn't served.
+    NotSupported = 21,
+}
 
 /// What the OPT of a query says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,23 +48,32 @@ pub(super) struct Opt {
     pub(super) version: u8,
     /// DO: DNSSEC records are welcome (RFC 3225).
     pub(super) dnssec_ok: bool,
+    /// Where in the message the first cookie is.
+    pub(super) cookie: Option<CookieOption>,
 }
 
 impl Opt {
-    /// Reads an OPT record. Options are checked for their length and otherwise ignored.
+    /// Reads an OPT record. Options are checked for their length, and all but the first cookie are ignored (client
+    /// subnets, RFC 7871, among them).
     pub(super) fn parse(record: &RawRecord<'_>) -> Result<Self, Malformed> {
         if !record.root {
             return Err(Malformed);
         }
         let mut options = record.data;
-        while let Some(([_, _, l0, l1], rest)) = options.split_first_chunk() {
-            options = rest.get(usize::from(u16::from_be_bytes([*l0, *l1]))..).ok_or(Malformed)?;
+        let mut cookie = None;
+        while let Some(([c0, c1, l0, l1], rest)) = options.split_first_chunk() {
+            let len = u16::from_be_bytes([*l0, *l1]);
+            // A second one has no meaning (RFC 7873 section 5).
+            if [*c0, *c1] == COOKIE.to_be_bytes() && cookie.is_none() {
+                cookie = Some(CookieOption { at: (record.end - rest.len()) as u16, len });
+            }
+            options = rest.get(usize::from(len)..).ok_or(Malformed)?;
         }
         if !options.is_empty() {
             return Err(Malformed);
         }
         let [_, version, flags, _] = record.ttl;
-        Ok(Self { payload_size: record.class, version, dnssec_ok: flags & 0x80 != 0 })
+        Ok(Self { payload_size: record.class, version, dnssec_ok: flags & 0x80 != 0, cookie })
     }
 
     /// What an answer over UDP may take.
@@ -57,11 +90,29 @@ impl Opt {
         [0, t0, t1, s0, s1, rcode.high(), 0, if self.dnssec_ok { 0x80 } else { 0 }, 0, 0, 0]
     }
 
-    /// The same with the extended error "Not Ready".
-    pub(super) fn answer_not_ready(&self, rcode: Rcode) -> [u8; OPT_LEN + EDE_LEN] {
-        let [root, t0, t1, s0, s1, high, version, f0, f1, ..] = self.answer(rcode);
-        let ([o0, o1], [i0, i1]) = (EDE.to_be_bytes(), EDE_NOT_READY.to_be_bytes());
-        [root, t0, t1, s0, s1, high, version, f0, f1, 0, EDE_LEN as u8, o0, o1, 0, 2, i0, i1]
+    /// The same with options: a cookie, and an extended error.
+    pub(super) fn answer_long(
+        &self,
+        rcode: Rcode,
+        cookie: Option<&[u8; cookie::FULL_LEN]>,
+        extended: Option<Extended>,
+    ) -> LongOpt {
+        let mut opt = LongOpt::new();
+        opt.extend(self.answer(rcode));
+        let mut option = |code: u16, data: &[u8]| {
+            opt.extend(code.to_be_bytes());
+            opt.extend((data.len() as u16).to_be_bytes());
+            opt.extend(data.iter().copied());
+        };
+        if let Some(cookie) = cookie {
+            option(COOKIE, cookie);
+        }
+        if let Some(extended) = extended {
+            option(EDE, &(extended as u16).to_be_bytes());
+        }
+        // RDLENGTH.
+        opt[OPT_LEN - 1] = (opt.len() - OPT_LEN) as u8;
+        opt
     }
 }
 
@@ -75,10 +126,10 @@ mod tests {
 
     #[test]
     fn options_end_with_the_record() {
-        let ok = Opt { payload_size: 4096, version: 0, dnssec_ok: true };
+        let ok = Opt { payload_size: 4096, version: 0, dnssec_ok: true, cookie: None };
         assert_eq!(parse(b"\x00\x00\x29\x10\x00\x00\x00\x80\x00\x00\x00"), Ok(ok));
         assert_eq!(
-            parse(b"\x00\x00\x29\x10\x00\x00\x00\x80\x00\x00\x09\x00\x0a\x00\x01x\xff\xff\x00\x00"),
+            parse(b"\x00\x00\x29\x10\x00\x00\x00\x80\x00\x00\x09\x00\x08\x00\x01x\xff\xff\x00\x00"),
             Ok(ok)
         );
         assert_eq!(parse(b"\x00\x00\x29\x10\x00\x00\x00\x80\x00\x00\x05\x00\x0a\x00\x02x"), Err(Malformed));
@@ -91,8 +142,24 @@ mod tests {
     }
 
     #[test]
+    fn the_first_of_several_cookies_counts() {
+        let opt = parse(b"\0\0\x29\x10\0\0\0\0\0\0\x0f\0\x08\0\x01x\0\x0a\0\x02ab\0\x0a\0\0").unwrap();
+        assert_eq!(opt.cookie, Some(CookieOption { at: 20, len: 2 }));
+    }
+
+    #[test]
     fn sizes_are_clamped() {
-        let max = |payload_size| Opt { payload_size, version: 0, dnssec_ok: false }.payload_max();
+        let max =
+            |payload_size| Opt { payload_size, version: 0, dnssec_ok: false, cookie: None }.payload_max();
         assert_eq!([0, 511, 600, 1232, 1233, 65535].map(max), [512, 512, 600, 1232, 1232, 1232]);
+    }
+
+    #[test]
+    fn the_longest_opt_fits() {
+        let opt = Opt { payload_size: 512, version: 0, dnssec_ok: true, cookie: None };
+        let long = opt.answer_long(Rcode::BadVers, Some(&[7; 24]), Some(Extended::NotReady));
+        assert_eq!(long.len(), OPT_LEN_MAX);
+        assert_eq!(long[..OPT_LEN], [0, 0, 41, 4, 208, 1, 0, 0x80, 0, 0, 34]);
+        assert_eq!(long[39..], [0, 15, 0, 2, 0, 14]);
     }
 }

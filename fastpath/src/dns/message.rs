@@ -18,16 +18,34 @@ impl RecordType {
     pub const A: Self = Self(1);
     /// A server of a zone.
     pub const NS: Self = Self(2);
+    /// The canonical name of an alias.
+    pub const CNAME: Self = Self(5);
     /// Start of authority.
     pub const SOA: Self = Self(6);
     /// Machine and system; carries the answer to ANY (RFC 8482).
     pub const HINFO: Self = Self(13);
+    /// A name for an address.
+    pub const PTR: Self = Self(12);
+    /// A mail exchanger.
+    pub const MX: Self = Self(15);
     /// Text.
     pub const TXT: Self = Self(16);
     /// An IPv6 address (RFC 3596).
     pub const AAAA: Self = Self(28);
+    /// A server of a service (RFC 2782).
+    pub const SRV: Self = Self(33);
+    /// The canonical name of a subtree (RFC 6672).
+    pub const DNAME: Self = Self(39);
     /// EDNS (RFC 6891).
     pub const OPT: Self = Self(41);
+    /// A signature (RFC 4034).
+    pub const RRSIG: Self = Self(46);
+    /// What doesn't exist (RFC 4034).
+    pub const NSEC: Self = Self(47);
+    /// What doesn't exist, hashed (RFC 5155).
+    pub const NSEC3: Self = Self(50);
+    /// How that is hashed (RFC 5155).
+    pub const NSEC3PARAM: Self = Self(51);
     /// Service binding (RFC 9460).
     pub const SVCB: Self = Self(64);
     /// Service binding for HTTP (RFC 9460).
@@ -40,6 +58,8 @@ impl RecordType {
     pub const AXFR: Self = Self(252);
     /// Whatever there is (RFC 8482).
     pub const ANY: Self = Self(255);
+    /// Who may issue certificates (RFC 8659).
+    pub const CAA: Self = Self(257);
 
     /// A or AAAA.
     #[inline]
@@ -51,6 +71,15 @@ impl RecordType {
     #[inline]
     pub fn wakes(self) -> bool {
         matches!(self, Self::A | Self::AAAA | Self::SVCB | Self::HTTPS)
+    }
+
+    /// Whether a name can have records of this type. Not those that only stand in queries or beside answers (RFC 6895
+    /// section 3.1: 0, OPT, and 128 to 255), and not those whose meaning takes more than records: DNAME, and the
+    /// signatures and proofs of a signed zone.
+    pub fn is_data(self) -> bool {
+        let meta = self.0 == 0 || self == Self::OPT || (128..=255).contains(&self.0);
+        let proof = [Self::RRSIG, Self::NSEC, Self::NSEC3, Self::NSEC3PARAM].contains(&self);
+        !meta && !proof && self != Self::DNAME
     }
 
     /// AXFR or IXFR.
@@ -65,15 +94,25 @@ impl fmt::Debug for RecordType {
         let name = match *self {
             Self::A => "A",
             Self::NS => "NS",
+            Self::CNAME => "CNAME",
             Self::SOA => "SOA",
+            Self::PTR => "PTR",
             Self::HINFO => "HINFO",
+            Self::MX => "MX",
             Self::TXT => "TXT",
             Self::AAAA => "AAAA",
+            Self::SRV => "SRV",
+            Self::DNAME => "DNAME",
+            Self::RRSIG => "RRSIG",
+            Self::NSEC => "NSEC",
+            Self::NSEC3 => "NSEC3",
+            Self::NSEC3PARAM => "NSEC3PARAM",
             Self::SVCB => "SVCB",
             Self::HTTPS => "HTTPS",
             Self::AXFR => "AXFR",
             Self::IXFR => "IXFR",
             Self::ANY => "ANY",
+            Self::CAA => "CAA",
             // RFC 3597 section 5.
             Self(number) => return write!(f, "TYPE{number}"),
         };
@@ -88,10 +127,11 @@ impl fmt::Display for RecordType {
 }
 
 /// What an answer says (IANA DNS parameters).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Rcode {
     /// Records, or that there are none of this type.
+    #[default]
     NoError = 0,
     /// The query can't be read.
     FormErr = 1,

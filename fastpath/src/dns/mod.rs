@@ -15,25 +15,36 @@
 //! |---|---|---|
 //! | a name with records, class IN | records, or NODATA | the same, as a resolver would |
 //! | a name without records, or none | NODATA, NXDOMAIN; REFUSED outside our zones | forwarded |
+//! | an alias | its CNAMEs and what they lead to, within our tables | the same, if all of it is ours |
+//! | a name that a wildcard matches (RFC 4592) | its records | forwarded |
 //! | ANY (RFC 8482) | HINFO "RFC8482" | the same |
 //! | AXFR, IXFR | NOTIMP over UDP, REFUSED over TCP | forwarded |
 //! | another class; TSIG; EDNS version above 0 | REFUSED; NOTAUTH; BADVERS | forwarded |
 //! | another opcode | NOTIMP, header alone, no flag | forwarded |
+//! | a cookie of a length that none has | FORMERR | the same as without it |
 //! | no or several questions, malformed, bytes left over | FORMERR, header alone | forwarded |
 //! | a response, fewer than 12 bytes | silence | forwarded |
 //!
+//! Answers are minimal: nothing stands in them that wasn't asked for. OPT answers OPT, with a cookie for a cookie
+//! (RFC 9018) and, where RCODE alone says little, an extended error (RFC 8914). Client subnets (RFC 7871) are ignored.
+//!
 //! Queries for A, AAAA, HTTPS and SVCB of a name that leads to a service name it in the [`Outcome`]: they can wake it.
 
+mod alias;
+mod cookie;
 mod edns;
 mod fetch;
+mod limit;
 mod message;
 mod query;
 mod respond;
 
+pub use cookie::{COOKIE_SECRETS_MAX, CookieKeys, CookieSecret, Cookies};
 pub use edns::UDP_PAYLOAD_MAX;
 pub use fetch::fetch;
+pub use limit::{Admission, Limiter, RateLimit};
 pub use message::{CLASS_IN, HEADER_LEN, Rcode, RecordType};
-pub use respond::{respond, servfail};
+pub use respond::{respond, servfail, truncate};
 
 use crate::tables::Names;
 use crate::tables::services::ServiceId;
@@ -46,6 +57,8 @@ pub struct Context<'a, R: Fn(ServiceId) -> Readiness> {
     pub role: Role,
     /// How it came.
     pub transport: Transport,
+    /// What checks and makes cookies; without it they are ignored, as in transit, where they are the resolver's.
+    pub cookies: Option<Cookies<'a>>,
     /// The state of a service. Asked at most once, and only when its addresses are about to be answered.
     pub readiness: R,
 }
@@ -93,7 +106,7 @@ pub enum Outcome {
 }
 
 /// An answer that was written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
     /// Its length in bytes.
     pub len: usize,
@@ -103,6 +116,10 @@ pub struct Answer {
     pub truncated: bool,
     /// The service that the name leads to, if the query is of a type that can wake it.
     pub service: Option<ServiceId>,
+    /// Whether the client has shown a valid cookie: it is at the address that it writes from.
+    pub proven: bool,
+    /// Length of the OPT record at its end; 0 without one.
+    pub opt_len: u8,
 }
 
 /// Why nothing is answered.

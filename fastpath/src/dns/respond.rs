@@ -1,10 +1,11 @@
 //! Decide, then write.
 
-use super::edns::{OPT_LEN, Opt, UDP_PAYLOAD_MIN};
+use super::cookie::Checked;
+use super::edns::{EDE_LEN, Extended, OPT_LEN, OPTION_HEAD_LEN, Opt, UDP_PAYLOAD_MIN};
 use super::message::{CLASS_IN, HEADER_LEN, Rcode, RecordType, flags};
 use super::query::{Query, Unfit};
-use super::{Answer, Context, Outcome, Readiness, Role, Silence, Transport};
-use crate::tables::names::{Authority, Node, RrSet};
+use super::{Answer, Context, Outcome, Readiness, Role, Silence, Transport, alias, cookie};
+use crate::tables::names::{Authority, Node, RrSet, wire_len};
 use crate::tables::services::ServiceId;
 
 /// What is to become of a query. Borrows from the table, never from the message.
@@ -19,19 +20,24 @@ enum Verdict<'a> {
         recursion_desired: bool,
     },
     Reply(Query, Reply<'a>),
+    /// The name is an alias, or matches a wildcard that is one.
+    Aliased(Query, alias::Start<'a>),
 }
 
 /// An answer with its question.
-struct Reply<'a> {
-    rcode: Rcode,
+pub(super) struct Reply<'a> {
+    pub(super) rcode: Rcode,
     /// Whether it is ours to say so.
-    authoritative: bool,
-    body: Body<'a>,
-    service: Option<ServiceId>,
+    pub(super) authoritative: bool,
+    pub(super) body: Body<'a>,
+    pub(super) service: Option<ServiceId>,
+    /// Why, if more can be said than RCODE does.
+    pub(super) extended: Option<Extended>,
 }
 
 /// What stands between question and OPT.
-enum Body<'a> {
+#[derive(Clone, Copy)]
+pub(super) enum Body<'a> {
     Nothing,
     /// Records of the question's name, with another time to live than they were built with if one is given.
     Set {
@@ -49,7 +55,7 @@ enum Body<'a> {
 /// RDATA of the HINFO that answers ANY.
 const MINIMAL: &[u8] = b"\x07RFC8482\x00";
 /// Where a record's TTL stands, its owner being a pointer.
-const TTL_AT: usize = 6;
+pub(super) const TTL_AT: usize = 6;
 
 /// Answers the query `message[..query_len]` in place; the rest of `message` is room for the answer. Over UDP a room of
 /// [`super::UDP_PAYLOAD_MAX`] is enough for all, over TCP one of 65 535; records that don't fit are left out as a set
@@ -70,12 +76,36 @@ pub fn respond<R: Fn(ServiceId) -> Readiness>(
         Verdict::Header { rcode, recursion_desired } => {
             let kept = flags::OPCODE | if recursion_desired { flags::RD } else { 0 };
             write_header(message, kept, 0, 0, rcode, [0; 4]);
-            Outcome::Answer(Answer { len: HEADER_LEN, rcode, truncated: false, service: None })
+            Outcome::Answer(Answer { len: HEADER_LEN, rcode, ..Answer::default() })
         }
-        Verdict::Reply(query, reply) => {
-            Outcome::Answer(write(message, &query, &reply, context.role, context.transport))
-        }
+        Verdict::Reply(query, reply) => match check_cookie(message, &query, context) {
+            Ok(cookie) => {
+                let body = |room: &mut [u8]| write_body(room, &query, &reply.body);
+                Outcome::Answer(write(message, &query, &reply, cookie, context, body))
+            }
+            Err(refusal) => refuse_cookie(message, &query, refusal, context),
+        },
+        Verdict::Aliased(query, start) => match check_cookie(message, &query, context) {
+            Ok(cookie) => alias::respond(message, &query, start, cookie, context),
+            Err(refusal) => refuse_cookie(message, &query, refusal, context),
+        },
     }
+}
+
+/// Makes a truncated answer (RFC 2181 section 9) of a whole one: the client may ask again over TCP, if it exists.
+/// `None`, and nothing written, if the answer has no question.
+pub fn truncate(message: &mut [u8], answer: &Answer) -> Option<Answer> {
+    let question_end = HEADER_LEN + wire_len(message.get(HEADER_LEN..answer.len)?).ok()? + 4;
+    let opt_at = answer.len.checked_sub(usize::from(answer.opt_len)).filter(|at| *at >= question_end)?;
+    message.get(..answer.len)?;
+    message.copy_within(opt_at..answer.len, question_end);
+    let [_, _, bits, more, ..] = message else { return None };
+    let (set, available) = (*bits & flags::AA | flags::TC, *more & flags::RA);
+    let counts = [1, 0, 0, u16::from(answer.opt_len > 0)];
+    // Records are left out, so nothing is said of the name.
+    write_header(message, flags::RD, set, available, Rcode::NoError, counts);
+    let len = question_end + usize::from(answer.opt_len);
+    Some(Answer { len, rcode: Rcode::NoError, truncated: true, ..*answer })
 }
 
 /// Writes SERVFAIL over a query that was deferred and can't be answered: what would have answered it has failed. With
@@ -88,7 +118,7 @@ pub fn servfail(message: &mut [u8], query_len: usize, role: Role) -> Option<usiz
     let rcode = Rcode::ServFail;
     let mut at = query.end();
     if let Some(opt) = query.opt {
-        let long = opt.answer_not_ready(rcode);
+        let long = opt.answer_long(rcode, None, Some(Extended::NotReady));
         at = put(message, at, &long).or_else(|| put(message, at, &opt.answer(rcode)))?;
     }
     let available = if role == Role::Intercept { flags::RA } else { 0 };
@@ -109,108 +139,229 @@ fn judge<'a, R: Fn(ServiceId) -> Readiness>(message: &[u8], context: &Context<'a
         Err(Unfit::Malformed) => return Verdict::Header { rcode: Rcode::FormErr, recursion_desired: true },
     };
     let refusal = match query {
-        Query { opt: Some(Opt { version: 1.., .. }), .. } => Some(Rcode::BadVers),
-        Query { signed: true, .. } => Some(Rcode::NotAuth),
-        Query { class, .. } if class != CLASS_IN => Some(Rcode::Refused),
+        Query { opt: Some(Opt { version: 1.., .. }), .. } => Some((Rcode::BadVers, None)),
+        Query { signed: true, .. } => Some((Rcode::NotAuth, None)),
+        Query { class, .. } if class != CLASS_IN => Some((Rcode::Refused, Some(Extended::NotSupported))),
         Query { kind, .. } if kind.is_transfer() => Some(match context.transport {
-            Transport::Udp => Rcode::NotImp,
-            Transport::Tcp => Rcode::Refused,
+            Transport::Udp => (Rcode::NotImp, Some(Extended::NotSupported)),
+            Transport::Tcp => (Rcode::Refused, Some(Extended::Prohibited)),
         }),
         _ => None,
     };
-    if let Some(rcode) = refusal {
-        return if ours { refuse(query, rcode) } else { Verdict::NotOurs };
+    if let Some((rcode, extended)) = refusal {
+        return if ours { refuse(query, rcode, extended) } else { Verdict::NotOurs };
     }
     let folded = query.folded(message);
     match context.names.get(folded.as_bytes()) {
-        Some(node) if ours || !node.is_empty_non_terminal() => found(query, node, context),
+        Some(node) if ours || !node.is_empty_non_terminal() => found(query, node, false, context),
         _ if !ours => Verdict::NotOurs,
-        _ => match context.names.zone_around(folded.as_bytes()) {
-            Some(zone) => Verdict::Reply(
-                query,
-                Reply {
-                    rcode: Rcode::NxDomain,
-                    authoritative: true,
-                    body: Body::Negative(zone),
-                    service: None,
-                },
-            ),
-            None => refuse(query, Rcode::Refused),
-        },
+        _ => absent(query, folded.as_bytes(), context),
     }
 }
 
-/// The name exists.
+/// The name doesn't exist, and would be ours if it did.
+fn absent<'a, R: Fn(ServiceId) -> Readiness>(
+    query: Query,
+    folded: &[u8],
+    context: &Context<'a, R>,
+) -> Verdict<'a> {
+    let Some(zone) = context.names.zone_around(folded) else {
+        return refuse(query, Rcode::Refused, Some(Extended::NotAuthoritative));
+    };
+    match context.names.wildcard(zone, folded) {
+        Some(node) => found(query, node, true, context),
+        None => Verdict::Reply(
+            query,
+            Reply {
+                rcode: Rcode::NxDomain,
+                authoritative: true,
+                body: Body::Negative(zone),
+                service: None,
+                extended: None,
+            },
+        ),
+    }
+}
+
+/// The name exists, or a wildcard stands in for it.
 #[inline]
 fn found<'a, R: Fn(ServiceId) -> Readiness>(
     query: Query,
     node: &'a Node,
+    wildcard: bool,
     context: &Context<'a, R>,
 ) -> Verdict<'a> {
-    let Some(zone) = context.names.zone(node) else { return refuse(query, Rcode::Refused) };
+    let Some(zone) = context.names.zone(node) else { return refuse(query, Rcode::Refused, None) };
     let service = node.service().filter(|_| query.kind.wakes());
     let body = match node.set(query.kind) {
-        Some(set) => {
-            // Only addresses have a service here: a bound name has no other of these types.
-            let readiness = service.map(|service| (service, (context.readiness)(service)));
-            let ttl_seconds = match readiness {
-                Some((service, Readiness::Defer)) => return Verdict::Deferred(service),
-                Some((_, Readiness::Cold)) => Some(zone.cold_ttl_seconds()),
-                Some((_, Readiness::Warm)) | None => None,
-            };
-            Body::Set { set, ttl_seconds }
+        Some(set) => match address_ttl(service.filter(|_| query.kind.is_address()), zone, context) {
+            Ok(ttl_seconds) => Body::Set { set, ttl_seconds },
+            Err(service) => return Verdict::Deferred(service),
+        },
+        None if node.is_alias() && query.kind != RecordType::ANY => {
+            return Verdict::Aliased(query, alias::Start { node, wildcard });
         }
-        None if query.kind == RecordType::ANY && !node.is_empty_non_terminal() => {
-            Body::Minimal { ttl_seconds: zone.ttl_seconds() }
-        }
-        None => Body::Negative(zone),
+        None => body_without(query.kind, node, zone),
     };
     let authoritative = context.role == Role::Authoritative;
-    Verdict::Reply(query, Reply { rcode: Rcode::NoError, authoritative, body, service })
+    let rcode = Rcode::NoError;
+    Verdict::Reply(query, Reply { rcode, authoritative, body, service, extended: None })
 }
 
-fn refuse(query: Query, rcode: Rcode) -> Verdict<'static> {
-    Verdict::Reply(query, Reply { rcode, authoritative: false, body: Body::Nothing, service: None })
-}
-
-/// Writes an answer behind the question. Header, question and OPT always fit: the query had them.
+/// The time to live of a service's addresses, where it isn't that of the records.
+///
+/// # Errors
+/// The service, when its queries are to wait for it.
 #[inline]
-fn write(message: &mut [u8], query: &Query, reply: &Reply<'_>, role: Role, transport: Transport) -> Answer {
-    let max = match (transport, query.opt) {
+pub(super) fn address_ttl<R: Fn(ServiceId) -> Readiness>(
+    service: Option<ServiceId>,
+    zone: &Authority,
+    context: &Context<'_, R>,
+) -> Result<Option<u32>, ServiceId> {
+    match service.map(|service| (service, (context.readiness)(service))) {
+        Some((service, Readiness::Defer)) => Err(service),
+        Some((_, Readiness::Cold)) => Ok(Some(zone.cold_ttl_seconds())),
+        Some((_, Readiness::Warm)) | None => Ok(None),
+    }
+}
+
+/// What a name that exists has to say to a type that it has no records of.
+#[inline]
+pub(super) fn body_without<'a>(kind: RecordType, node: &Node, zone: &'a Authority) -> Body<'a> {
+    if kind == RecordType::ANY && !node.is_empty_non_terminal() {
+        Body::Minimal { ttl_seconds: zone.ttl_seconds() }
+    } else {
+        Body::Negative(zone)
+    }
+}
+
+fn refuse(query: Query, rcode: Rcode, extended: Option<Extended>) -> Verdict<'static> {
+    Verdict::Reply(query, Reply::refusal(rcode, extended))
+}
+
+impl Reply<'_> {
+    fn refusal(rcode: Rcode, extended: Option<Extended>) -> Reply<'static> {
+        Reply { rcode, authoritative: false, body: Body::Nothing, service: None, extended }
+    }
+}
+
+/// Checks the client's cookie before the answer overwrites it.
+#[inline]
+fn check_cookie<R: Fn(ServiceId) -> Readiness>(
+    message: &[u8],
+    query: &Query,
+    context: &Context<'_, R>,
+) -> Result<Option<Checked>, Rcode> {
+    match (&context.cookies, query.opt) {
+        (Some(cookies), Some(Opt { cookie: Some(option), .. })) => {
+            option.check(message, cookies).map(Some).map_err(|_| Rcode::FormErr)
+        }
+        _ => Ok(None),
+    }
+}
+
+/// The cookie has no length that a cookie has.
+#[cold]
+fn refuse_cookie<R: Fn(ServiceId) -> Readiness>(
+    message: &mut [u8],
+    query: &Query,
+    rcode: Rcode,
+    context: &Context<'_, R>,
+) -> Outcome {
+    if context.role == Role::Intercept {
+        return Outcome::NotOurs;
+    }
+    let body = |_: &mut [u8]| Some(Written::nothing(query));
+    Outcome::Answer(write(message, query, &Reply::refusal(rcode, None), None, context, body))
+}
+
+/// Writes an answer behind the question: what `write_body` writes, and OPT. Header, question and a plain OPT always fit:
+/// the query had them. No part of a set is ever sent.
+#[inline]
+pub(super) fn write<R: Fn(ServiceId) -> Readiness>(
+    message: &mut [u8],
+    query: &Query,
+    reply: &Reply<'_>,
+    cookie: Option<Checked>,
+    context: &Context<'_, R>,
+    write_body: impl FnOnce(&mut [u8]) -> Option<Written>,
+) -> Answer {
+    let max = match (context.transport, query.opt) {
         (Transport::Tcp, _) => usize::from(u16::MAX),
         (Transport::Udp, Some(opt)) => opt.payload_max(),
         (Transport::Udp, None) => UDP_PAYLOAD_MIN,
     };
-    let opt_len = if query.opt.is_some() { OPT_LEN } else { 0 };
-    let room = max.min(message.len()).saturating_sub(opt_len);
-    let written = message.get_mut(..room).and_then(|room| write_body(room, query, &reply.body));
+    let max = max.min(message.len());
+    let opt_len = match (query.opt, cookie) {
+        (Some(_), None) => OPT_LEN,
+        (Some(_), Some(_)) => OPT_LEN + OPTION_HEAD_LEN + cookie::FULL_LEN,
+        (None, _) => 0,
+    };
+    let written = message.get_mut(..max.saturating_sub(opt_len)).and_then(write_body);
     let truncated = written.is_none();
-    let Written { mut end, answers, authorities } =
-        written.unwrap_or(Written { end: query.end(), answers: 0, authorities: 0 });
+    let Written { end: body_end, answers, authorities } = written.unwrap_or_else(|| Written::nothing(query));
+    let mut end = body_end;
     if let Some(opt) = query.opt {
-        end = put(message, end, &opt.answer(reply.rcode)).unwrap_or(end);
+        end = if cookie.is_none() && reply.extended.is_none() {
+            put(message, end, &opt.answer(reply.rcode))
+        } else {
+            put_long(message, end, max, &opt, reply, cookie)
+        }
+        .unwrap_or(end);
     }
     let mut set = if reply.authoritative { flags::AA } else { 0 };
     set |= if truncated { flags::TC } else { 0 };
-    let available = if role == Role::Intercept { flags::RA } else { 0 };
+    let available = if context.role == Role::Intercept { flags::RA } else { 0 };
     let counts = [1, answers, authorities, u16::from(query.opt.is_some())];
     write_header(message, flags::RD, set, available, reply.rcode, counts);
-    Answer { len: end, rcode: reply.rcode, truncated, service: reply.service }
+    Answer {
+        len: end,
+        rcode: reply.rcode,
+        truncated,
+        service: reply.service,
+        proven: cookie.is_some_and(|cookie| cookie.proven),
+        opt_len: (end - body_end) as u8,
+    }
+}
+
+/// Writes OPT with its options, leaving out what there is no room for: the extended error first.
+#[cold]
+fn put_long(
+    message: &mut [u8],
+    at: usize,
+    max: usize,
+    opt: &Opt,
+    reply: &Reply<'_>,
+    cookie: Option<Checked>,
+) -> Option<usize> {
+    let room = message.get_mut(..max)?;
+    let cookie = cookie.as_ref().map(|cookie| &cookie.answer);
+    let options_len = cookie.map_or(0, |cookie| OPTION_HEAD_LEN + cookie.len());
+    let extended = reply.extended.filter(|_| at + OPT_LEN + options_len + EDE_LEN <= max);
+    put(room, at, &opt.answer_long(reply.rcode, cookie, extended))
+        .or_else(|| put(room, at, &opt.answer(reply.rcode)))
 }
 
 /// Where a body ends and what it has.
-struct Written {
-    end: usize,
-    answers: u16,
-    authorities: u16,
+pub(super) struct Written {
+    pub(super) end: usize,
+    pub(super) answers: u16,
+    pub(super) authorities: u16,
 }
 
-/// Writes the whole body, or says that there is no room for it. No part of a set is ever sent.
+impl Written {
+    #[inline]
+    pub(super) fn nothing(query: &Query) -> Self {
+        Self { end: query.end(), answers: 0, authorities: 0 }
+    }
+}
+
+/// Writes the whole body, or says that there is no room for it.
 #[inline]
 fn write_body(room: &mut [u8], query: &Query, body: &Body<'_>) -> Option<Written> {
     let at = query.end();
     match *body {
-        Body::Nothing => Some(Written { end: at, answers: 0, authorities: 0 }),
+        Body::Nothing => Some(Written::nothing(query)),
         Body::Set { set, ttl_seconds } => {
             let end = write_set(room, at, query, set)?;
             if let Some(ttl_seconds) = ttl_seconds {
@@ -222,10 +373,8 @@ fn write_body(room: &mut [u8], query: &Query, body: &Body<'_>) -> Option<Written
             Some(Written { end, answers: set.count, authorities: 0 })
         }
         Body::Negative(zone) => {
-            let end = put(room, at, zone.negative())?;
-            // The apex is the end of the question's name, whose offset is below 2^14.
-            let apex = (HEADER_LEN + query.name_len).saturating_sub(zone.apex().as_bytes().len());
-            put(room, at, &(0xc000 | apex as u16).to_be_bytes())?;
+            // The apex is the end of the question's name.
+            let end = write_negative(room, at, zone, HEADER_LEN + query.name_len)?;
             Some(Written { end, answers: 0, authorities: 1 })
         }
         Body::Minimal { ttl_seconds } => {
@@ -237,10 +386,25 @@ fn write_body(room: &mut [u8], query: &Query, body: &Body<'_>) -> Option<Written
     }
 }
 
+/// The SOA of a negative answer. `name_end`: where a name of the zone ends in the message, below 2^14.
+#[inline]
+pub(super) fn write_negative(room: &mut [u8], at: usize, zone: &Authority, name_end: usize) -> Option<usize> {
+    let end = put(room, at, zone.negative())?;
+    let apex = name_end.saturating_sub(zone.apex().as_bytes().len());
+    put(room, at, &pointer_to(apex))?;
+    Some(end)
+}
+
+/// A compression pointer (RFC 1035 section 4.1.4).
+#[inline]
+pub(super) fn pointer_to(at: usize) -> [u8; 2] {
+    (0xc000 | at as u16).to_be_bytes()
+}
+
 /// Copies a set. Several addresses start with another one from query to query, so that clients that take the first
 /// spread; records of other types differ in length and stay in their order.
 #[inline]
-fn write_set(room: &mut [u8], at: usize, query: &Query, set: RrSet<'_>) -> Option<usize> {
+pub(super) fn write_set(room: &mut [u8], at: usize, query: &Query, set: RrSet<'_>) -> Option<usize> {
     if set.count < 2 || !query.kind.is_address() {
         return put(room, at, set.wire);
     }
@@ -253,7 +417,7 @@ fn write_set(room: &mut [u8], at: usize, query: &Query, set: RrSet<'_>) -> Optio
 
 /// Copies `bytes` to `at` and returns where they end; `None`, and nothing copied, if there is no room.
 #[inline]
-fn put(to: &mut [u8], at: usize, bytes: &[u8]) -> Option<usize> {
+pub(super) fn put(to: &mut [u8], at: usize, bytes: &[u8]) -> Option<usize> {
     let end = at + bytes.len();
     to.get_mut(at..end)?.copy_from_slice(bytes);
     Some(end)

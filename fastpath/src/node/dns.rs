@@ -9,7 +9,9 @@
 
 use super::{Context, Lanes, Leaving, NodeId, drops, reply};
 use crate::clock::Nanos;
-use crate::dns::{self, Outcome, Readiness, Role, Silence, Transport, UDP_PAYLOAD_MAX};
+use crate::dns::{
+    self, Admission, Answer, Cookies, Outcome, Readiness, Role, Silence, Transport, UDP_PAYLOAD_MAX,
+};
 use crate::driver::{Frame, RxChecksum};
 use crate::event::{Milestone, Trigger};
 use crate::hold::{Held, HoldKey, Parked, Parking};
@@ -33,6 +35,8 @@ drops! {
         NoRoom => "no-room",
         /// Over IPv4 with options, or IPv6 with extension headers.
         IpOptions => "ip-options",
+        /// The source prefix has had its share of answers.
+        RateLimited => "rate-limited",
     }
 }
 
@@ -120,6 +124,7 @@ fn attempt<F: Frame>(packet: &mut Packet<F>, role: Role, cx: &mut Context<'_>) -
     };
     match outcome {
         Outcome::Answer(answer) => {
+            let answer = admit(packet, role, answer, cx).ok_or(Drop::RateLimited)?;
             if let Some(service) = answer.service {
                 let query_type = query_type(&packet.frame.bytes()[message_at..]);
                 asked(packet, service, query_type, cx);
@@ -145,13 +150,45 @@ fn respond<F: Frame>(
     cx: &Context<'_>,
 ) -> Outcome {
     let message_at = usize::from(packet.meta.l4) + udp::HEADER;
+    let client = packet.meta.source;
+    let cookies = cx.tables.policy.cookies.as_ref().filter(|_| role == Role::Authoritative);
     let context = dns::Context {
-        names: &cx.tables.names,
+        names: cx.tables.names_for(packet.meta.interface, client),
         role,
         transport: Transport::Udp,
+        cookies: cookies.map(|keys| Cookies { keys, client, now: cx.now }),
         readiness: |service| readiness(service, waited, cx),
     };
     dns::respond(&mut packet.frame.bytes_mut()[message_at..], query_len, &context)
+}
+
+/// The answer, or what may be sent of it. What a rate limit cuts off wakes nothing. Queries in transit are answered whatever
+/// there is of them: past us they would be, too.
+#[inline]
+fn admit<F: Frame>(
+    packet: &mut Packet<F>,
+    role: Role,
+    answer: Answer,
+    cx: &mut Context<'_>,
+) -> Option<Answer> {
+    match &cx.tables.policy.rate_limit {
+        Some(limit)
+            if role == Role::Authoritative && packet.meta.origin == Origin::Arrival && !answer.proven =>
+        {
+            let (evicted, client) = (&cx.counters.fates.limits_evicted, packet.meta.source);
+            match cx.limiter.admit(limit, cx.workers, client, cx.now, evicted) {
+                Admission::Whole => Some(answer),
+                Admission::Truncated => {
+                    let message_at = usize::from(packet.meta.l4) + udp::HEADER;
+                    let short = dns::truncate(&mut packet.frame.bytes_mut()[message_at..], &answer)?;
+                    cx.counters.fates.responses_slipped.add(1);
+                    Some(Answer { service: None, ..short })
+                }
+                Admission::Withheld => None,
+            }
+        }
+        _ => Some(answer),
+    }
 }
 
 /// What to say of a service's addresses now. `waited`: the query has waited enough.

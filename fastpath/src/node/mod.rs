@@ -34,6 +34,7 @@ pub mod transit;
 
 use crate::clock::Nanos;
 use crate::counters::WorkerCounters;
+use crate::dns::Limiter;
 use crate::driver::{BURST_MAX, Frame, PortId};
 use crate::flow::FlowHasher;
 use crate::hold::{HeldId, Holds};
@@ -223,6 +224,8 @@ pub struct Context<'a> {
     pub fragments: &'a mut fragment::FragmentTable,
     /// How many ICMP errors may be sent.
     pub errors: &'a mut icmp::ErrorLimit,
+    /// What bounds the answers to each source prefix.
+    pub limiter: &'a mut Limiter,
     /// Boxes for what is known of packets.
     pub metas: &'a mut Metas,
     /// The trace that is being taken, if any.

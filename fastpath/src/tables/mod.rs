@@ -14,6 +14,7 @@ pub mod paged;
 pub mod policy;
 pub mod routes;
 pub mod services;
+pub mod views;
 
 use std::sync::Arc;
 
@@ -23,6 +24,9 @@ pub use neighbours::Neighbours;
 pub use policy::{Bounds, NatPorts, Policy};
 pub use routes::{NextHop, Routes};
 pub use services::{ServiceId, Services};
+pub use views::{View, Views};
+
+use crate::addr::Addr;
 
 /// Counts snapshots; grows by one with each that is published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
@@ -41,8 +45,21 @@ pub struct Tables {
     pub neighbours: Neighbours,
     /// Services and their instances.
     pub services: Arc<Services>,
-    /// Zones and names.
+    /// Zones and names, as clients without a view of their own see them.
     pub names: Names,
+    /// Zones and names of those who have one.
+    pub views: Views,
     /// What holds for all traffic.
     pub policy: Policy,
+}
+
+impl Tables {
+    /// The zones and names that a client sees whose query came in by this interface.
+    #[inline]
+    pub fn names_for(&self, interface: InterfaceId, client: Addr) -> &Names {
+        if self.views.is_empty() {
+            return &self.names;
+        }
+        self.views.find(interface, client).unwrap_or(&self.names)
+    }
 }

@@ -4,7 +4,8 @@
 //! Every name of every zone is a [`Node`] in one map, keyed by its folded wire form and a keyed hash; that covers empty
 //! non-terminals, so that a miss means that the name doesn't exist. The records of a node lie ready to be sent.
 //!
-//! Not served, and refused when they are handed in: delegations, wildcards. There is no way to hand in a CNAME.
+//! Wildcards are nodes like others, found by [`Names::wildcard`] once a name is known not to exist. Not served, and refused
+//! when they are handed in: delegations, DNAME, signed zones.
 
 mod name;
 mod node;
@@ -12,8 +13,10 @@ mod record;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Borrow;
 use std::sync::Arc;
 
+use arrayvec::ArrayVec;
 use siphasher::sip::SipHasher13;
 
 pub use name::{LABEL_MAX, NAME_WIRE_MAX, NameError, WireName};
@@ -46,6 +49,8 @@ pub struct Authority {
     apex: WireName,
     ttl_seconds: u32,
     cold_ttl_seconds: u32,
+    /// Whether the zone has a wildcard: without one, names that don't exist need no second look.
+    wildcards: bool,
     negative: Box<[u8]>,
 }
 
@@ -53,12 +58,20 @@ pub struct Authority {
 pub const ZONES_MAX: usize = u16::MAX as usize;
 /// Records of one name and type, in bytes: a TCP message has 65 535, of which header, question and OPT take up to 290.
 pub const RRSET_WIRE_MAX: usize = 65_000;
+/// Types of records that one name can have: counted in a byte.
+pub const SETS_MAX: usize = 255;
+/// CNAMEs that are followed for one answer.
+pub const CHAIN_MAX: usize = 8;
 /// Longest time to live, in seconds (RFC 2181 section 8).
 pub const TTL_SECONDS_MAX: u32 = i32::MAX as u32;
 /// Longest character string of a TXT record, in bytes (RFC 1035 section 3.3).
 const TEXT_MAX: usize = 255;
+/// The first label of a wildcard (RFC 4592 section 2.1.1).
+const WILDCARD: &[u8] = b"\x01*";
+/// Labels of a name, the root among them: each but the root takes two bytes of 255.
+const LABELS_MAX: usize = NAME_WIRE_MAX / 2 + 1;
 /// Length of a record before its data, its owner being a pointer.
-const RR_HEAD_LEN: usize = 12;
+pub(crate) const RR_HEAD_LEN: usize = 12;
 /// The owner of prebuilt records: a pointer to the question's name, which follows the header.
 const OWNER: [u8; 2] = [0xc0, HEADER_LEN as u8];
 
@@ -69,12 +82,12 @@ impl Names {
     ///
     /// # Errors
     /// The first thing wrong with a zone; see [`NamesError`].
-    pub fn build(key: HashKey, zones: &[Zone]) -> Result<Self, NamesError> {
+    pub fn build<Z: Borrow<Zone>>(key: HashKey, zones: &[Z]) -> Result<Self, NamesError> {
         if zones.len() > ZONES_MAX {
             return Err(NamesError::ZonesTooMany);
         }
         // Outer zones first, so that what leads to an inner apex belongs to the outer zone.
-        let mut zones: Vec<&Zone> = zones.iter().collect();
+        let mut zones: Vec<&Zone> = zones.iter().map(Borrow::borrow).collect();
         zones.sort_by_key(|zone| depth(zone.apex.as_bytes()));
         let names: usize = zones.iter().map(|zone| zone.records.len() + zone.bindings.len() + 1).sum();
         let mut table = Self {
@@ -98,6 +111,7 @@ impl Names {
                 table.bind(binding)?;
             }
         }
+        table.check_chains(&zones)?;
         Ok(table)
     }
 
@@ -119,6 +133,9 @@ impl Names {
         let mut builder = self.builder_of(name.as_bytes(), zone as u16);
         if builder.service.is_none() && builder.sets.iter().any(|set| set.kind.is_address()) {
             return Err(NamesError::BoundBesideAddresses(name.clone()));
+        }
+        if builder.is_alias() {
+            return Err(NamesError::CnameBeside(name.clone()));
         }
         builder.sets.retain(|set| !set.kind.is_address());
         builder.service = Some(binding.service);
@@ -178,6 +195,29 @@ impl Names {
         self.zones.get(self.zone_index(folded)?)
     }
 
+    /// The wildcard that answers for a folded name of `zone` that doesn't exist: `*` below the closest name around it that does
+    /// (RFC 4592 section 3.3.1).
+    #[inline]
+    pub fn wildcard(&self, zone: &Authority, folded: &[u8]) -> Option<&Node> {
+        if zone.wildcards { self.find_wildcard(zone, folded) } else { None }
+    }
+
+    #[cold]
+    fn find_wildcard(&self, zone: &Authority, folded: &[u8]) -> Option<&Node> {
+        let around: ArrayVec<&[u8], LABELS_MAX> = name::suffixes(folded)
+            .skip(1)
+            .take_while(|suffix| suffix.len() >= zone.apex.as_bytes().len())
+            .take(LABELS_MAX)
+            .collect();
+        // Within a zone, whatever is around a name that exists exists too: so few look-ups find the first, however many
+        // labels a stranger has thought of.
+        let closest = around.partition_point(|suffix| self.get(suffix).is_none());
+        let mut name = ArrayVec::<u8, NAME_WIRE_MAX>::new();
+        name.try_extend_from_slice(WILDCARD).ok()?;
+        name.try_extend_from_slice(around.get(closest)?).ok()?;
+        self.get(&name)
+    }
+
     /// The zones, outer before inner.
     pub fn zones(&self) -> &[Authority] {
         &self.zones
@@ -234,14 +274,43 @@ impl Names {
             if self.zone_index(owner.as_bytes()) != Some(zone) {
                 return Err(NamesError::OutsideZone(owner.clone()));
             }
-            refuse_wildcard(owner)?;
             let mut builder = self.builder_of(owner.as_bytes(), zone as u16);
             if kind == RecordType::NS && !builder.apex {
                 return Err(NamesError::Delegation(owner.clone()));
             }
+            if !kind.is_data() || kind == RecordType::SOA || builder.sets.len() >= SETS_MAX {
+                return Err(NamesError::Kind(owner.clone(), kind));
+            }
             let data = set.iter().map(|record| (record.ttl_seconds, &record.data)).collect();
             builder.add_set(owner, kind, data)?;
+            if builder.is_alias() && (builder.sets.len() > 1 || builder.sets.iter().any(|set| set.count > 1))
+            {
+                return Err(NamesError::CnameBeside(owner.clone()));
+            }
             self.put(builder);
+        }
+        Ok(())
+    }
+
+    /// Refuses aliases that lead round in a circle, or too far to be followed.
+    fn check_chains(&self, zones: &[&Zone]) -> Result<(), NamesError> {
+        let aliases = zones.iter().flat_map(|zone| &zone.records).filter_map(|record| match &record.data {
+            RecordData::Cname(target) => Some((&record.owner, target)),
+            _ => None,
+        });
+        for (owner, target) in aliases {
+            let mut target = target.as_bytes();
+            let mut steps = 1;
+            let find = |name: &[u8]| {
+                self.get(name).or_else(|| self.wildcard(self.zone_around(name)?, name)).and_then(Node::link)
+            };
+            while let Some((_, next)) = find(target) {
+                target = next;
+                steps += 1;
+                if steps > CHAIN_MAX {
+                    return Err(NamesError::CnameChain(owner.clone()));
+                }
+            }
         }
         Ok(())
     }
@@ -261,6 +330,9 @@ impl Names {
         let hash = self.hash(node.name());
         if self.nodes.insert(hash, node, ()).is_some() {
             return;
+        }
+        if builder.name.starts_with(WILDCARD) && !self.zones[usize::from(builder.zone)].wildcards {
+            Arc::make_mut(&mut self.zones)[usize::from(builder.zone)].wildcards = true;
         }
         let Some(parent) = name::parent(&builder.name) else { return };
         if let Some(zone) = self.zone_index(parent) {
@@ -298,6 +370,7 @@ impl Authority {
             apex: zone.apex.clone(),
             ttl_seconds: zone.ttl_seconds,
             cold_ttl_seconds: zone.cold_ttl_seconds,
+            wildcards: false,
             negative: record(RecordType::SOA, negative_ttl_seconds, &zone.soa.to_wire()).into(),
         })
     }
@@ -364,6 +437,8 @@ impl RecordData {
             Self::Aaaa(_) => RecordType::AAAA,
             Self::Ns(_) => RecordType::NS,
             Self::Txt(_) => RecordType::TXT,
+            Self::Cname(_) => RecordType::CNAME,
+            Self::Other { kind, .. } => *kind,
         }
     }
 
@@ -372,7 +447,8 @@ impl RecordData {
         Some(match self {
             Self::A(addr) => addr.octets().to_vec(),
             Self::Aaaa(addr) => addr.octets().to_vec(),
-            Self::Ns(name) => name.as_bytes().to_vec(),
+            Self::Ns(name) | Self::Cname(name) => name.as_bytes().to_vec(),
+            Self::Other { data, .. } => data.clone(),
             Self::Txt(strings) => {
                 let len: usize = strings.iter().map(|string| string.len() + 1).sum();
                 if strings.is_empty()
@@ -420,7 +496,7 @@ fn depth(wire: &[u8]) -> usize {
 }
 
 fn refuse_wildcard(name: &WireName) -> Result<(), NamesError> {
-    match name.as_bytes().starts_with(b"\x01*") {
+    match name.as_bytes().starts_with(WILDCARD) {
         true => Err(NamesError::Wildcard(name.clone())),
         false => Ok(()),
     }

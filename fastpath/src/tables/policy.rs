@@ -1,5 +1,6 @@
 //! What the configuration says of all traffic.
 
+use crate::dns::{CookieKeys, RateLimit};
 use crate::wake::WakeLimit;
 
 /// Settings that every node may need.
@@ -7,6 +8,10 @@ use crate::wake::WakeLimit;
 pub struct Policy {
     /// Queries on their way to other resolvers are answered when they hit one of our names exactly.
     pub dns_intercept: bool,
+    /// DNS cookies are answered and trusted, with these secrets.
+    pub cookies: Option<CookieKeys>,
+    /// Answers to one source prefix are bounded.
+    pub rate_limit: Option<RateLimit>,
     /// The ports that flows with a translated source are told apart by.
     pub nat_ports: NatPorts,
     /// Key of the hash by which new flows find their instance, the same for all appliances of a site.

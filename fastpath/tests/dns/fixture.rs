@@ -1,8 +1,11 @@
 //! Three zones that have one of everything, and services in every state. Shared by tests and fuzz targets.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::LazyLock;
 
-use millrace_fastpath::dns::{Context, Readiness, Role, Transport};
+use millrace_fastpath::addr::Addr;
+use millrace_fastpath::clock::Nanos;
+use millrace_fastpath::dns::{Context, CookieKeys, Cookies, Readiness, RecordType, Role, Transport};
 use millrace_fastpath::tables::names::{
     HashKey, NameBinding, Names, NamesError, Record, RecordData, Soa, WireName, Zone,
 };
@@ -38,6 +41,14 @@ fn record(owner: &str, ttl_seconds: u32, data: RecordData) -> Record {
     Record { owner: name(owner), ttl_seconds, data }
 }
 
+fn alias(owner: &str, target: &str) -> Record {
+    record(owner, 40, RecordData::Cname(name(target)))
+}
+
+fn other(owner: &str, kind: RecordType, data: &[u8]) -> Record {
+    record(owner, 50, RecordData::Other { kind, data: data.to_vec() })
+}
+
 fn text(strings: &[&[u8]]) -> RecordData {
     RecordData::Txt(strings.iter().map(|string| string.to_vec()).collect())
 }
@@ -71,6 +82,36 @@ pub(crate) fn zones() -> Vec<Zone> {
             ttl_seconds: 30,
             data: RecordData::A([192, 0, 2, 61].into()),
         },
+        alias("alias.fn.example", "ns2.fn.example"),
+        alias("to-hello.fn.example", "hello.fn.example"),
+        alias("to-later.fn.example", "later.fn.example"),
+        alias("to-multi.fn.example", "multi.fn.example"),
+        alias("to-many.fn.example", "many.fn.example"),
+        alias("to-nothing.fn.example", "nothing.fn.example"),
+        alias("to-ent.fn.example", "b.deep.fn.example"),
+        alias("to-inner.fn.example", "www.sub.in.fn.example"),
+        alias("to-foreign.fn.example", "www.example.org"),
+        alias("to-wild.fn.example", "x.y.wild.fn.example"),
+        alias("c1.fn.example", "c2.fn.example"),
+        alias("c2.fn.example", "c3.fn.example"),
+        alias("c3.fn.example", "c4.fn.example"),
+        alias("c4.fn.example", "c5.fn.example"),
+        alias("c5.fn.example", "c6.fn.example"),
+        alias("c6.fn.example", "c7.fn.example"),
+        alias("c7.fn.example", "c8.fn.example"),
+        alias("c8.fn.example", "warm.fn.example"),
+        record("*.wild.fn.example", 35, RecordData::A([192, 0, 2, 70].into())),
+        record("*.wild.fn.example", 35, text(&[b"any"])),
+        record("here.wild.fn.example", 35, text(&[b"not the wildcard's"])),
+        record("under.*.wild.fn.example", 35, RecordData::A([192, 0, 2, 71].into())),
+        record("a.*.entwild.fn.example", 35, RecordData::A([192, 0, 2, 72].into())),
+        alias("*.wildalias.fn.example", "hello.fn.example"),
+        alias("*.wildlater.fn.example", "later.fn.example"),
+        other("hello.fn.example", RecordType::HTTPS, b"\0\x01\0\0\x01\0\x03\x02h2"),
+        other("svc.fn.example", RecordType::SVCB, b"\0\0\x03ns1\x02fn\x07example\0"),
+        other("fn.example", RecordType::MX, b"\0\x0a\x04mail\x02fn\x07example\0"),
+        other("fn.example", RecordType::CAA, b"\0\x05issueca.example"),
+        other("fn.example", RecordType(65_280), b"any bytes \0\xff"),
     ];
     records.extend(many);
     vec![
@@ -137,5 +178,18 @@ pub(crate) fn context(
     role: Role,
     transport: Transport,
 ) -> Context<'_, impl Fn(ServiceId) -> Readiness + use<>> {
-    Context { names, role, transport, readiness }
+    let cookies = match role {
+        Role::Authoritative => Some(Cookies { keys: &COOKIE_KEYS, client: CLIENT, now: NOW }),
+        Role::Intercept => None,
+    };
+    Context { names, role, transport, cookies, readiness }
 }
+
+/// The secrets behind the fixture's cookies: the current one, and the one before.
+pub(crate) const COOKIE_SECRETS: [[u8; 16]; 2] = [[0xc0; 16], [0x01; 16]];
+static COOKIE_KEYS: LazyLock<CookieKeys> =
+    LazyLock::new(|| CookieKeys::new(&COOKIE_SECRETS, 1_700_000_000_000_000_000).expect("there are secrets"));
+/// Who asks.
+pub(crate) const CLIENT: Addr = Addr(0xffff_c000_0201);
+/// When: a second after the keys' offset, in 2023.
+pub(crate) const NOW: Nanos = Nanos(1_000_000_000);

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use millrace_fastpath::dns::{Outcome, Readiness, Role, Silence, Transport, respond, servfail};
+use millrace_fastpath::dns::{
+    Answer, Outcome, Readiness, Role, Silence, Transport, respond, servfail, truncate,
+};
 use millrace_fastpath::tables::services::ServiceId;
 
 use super::query::{Opt, Query};
@@ -33,12 +35,31 @@ const QUERIES: &[(&str, Says, bool)] = &[
     ("a-when-ready", Deferred(7), false),
     ("aaaa", Full(0, 1, 0, Some(1)), true),
     ("aaaa-of-v4", Full(0, 0, 1, Some(3)), true),
+    ("alias", Full(0, 2, 0, None), true),
+    ("alias-any", Full(0, 1, 0, None), true),
+    ("alias-chain", Full(0, 9, 0, Some(2)), true),
+    ("alias-cname", Full(0, 1, 0, None), true),
+    ("alias-foreign", Full(0, 1, 0, None), false),
+    ("alias-inner", Full(0, 2, 0, None), true),
+    ("alias-many", Truncated(None), true),
+    ("alias-nodata", Full(0, 1, 1, None), true),
+    ("alias-nxdomain", Full(3, 1, 1, None), false),
+    ("alias-service", Full(0, 2, 0, Some(1)), true),
+    ("alias-to-wildcard", Full(0, 2, 0, None), false),
+    ("alias-when-ready", Deferred(7), false),
     ("any", Full(0, 1, 0, None), true),
     ("any-nxdomain", Full(3, 0, 1, None), false),
     ("axfr", Full(4, 0, 0, None), false),
     ("binary-label", Full(0, 1, 0, None), true),
+    ("caa", Full(0, 1, 0, None), true),
     ("chaos-version", Full(5, 0, 0, None), false),
     ("class-any", Full(5, 0, 0, None), false),
+    ("cookie-client", Full(0, 1, 0, Some(1)), true),
+    ("cookie-foreign", Full(0, 1, 0, Some(1)), true),
+    ("cookie-length", Full(1, 0, 0, None), true),
+    ("cookie-refused", Full(5, 0, 0, None), false),
+    ("cookie-twice", Full(0, 1, 0, Some(1)), true),
+    ("ecs", Full(0, 1, 0, Some(1)), true),
     ("edns-bad-option", Bare(1), false),
     ("edns-in-answer", Bare(1), false),
     ("edns-in-authority", Bare(1), false),
@@ -51,12 +72,13 @@ const QUERIES: &[(&str, Says, bool)] = &[
     ("ent-any", Full(0, 0, 1, None), false),
     ("foreign", Full(5, 0, 0, None), false),
     ("header-only", Bare(1), false),
-    ("https", Full(0, 0, 1, Some(1)), true),
+    ("https", Full(0, 1, 0, Some(1)), true),
     ("inner-zone", Full(0, 1, 0, None), true),
     ("inner-zone-nxdomain", Full(3, 0, 1, None), false),
     ("iquery", Bare(4), false),
     ("ixfr", Full(4, 0, 0, None), false),
     ("label-64", Bare(1), false),
+    ("mx", Full(0, 1, 0, None), true),
     ("name-256", Bare(1), false),
     ("notify", Bare(4), false),
     ("ns", Full(0, 2, 0, None), true),
@@ -77,7 +99,16 @@ const QUERIES: &[(&str, Says, bool)] = &[
     ("txt-big-1232", Full(0, 1, 0, None), true),
     ("txt-huge-4096", Truncated(None), true),
     ("type-65280", Full(0, 0, 1, None), true),
+    ("type-of-none", Full(0, 0, 1, None), true),
     ("update", Bare(4), false),
+    ("wildcard", Full(0, 1, 0, None), false),
+    ("wildcard-alias", Full(0, 2, 0, None), false),
+    ("wildcard-alias-when-ready", Full(0, 2, 0, None), false),
+    ("wildcard-blocked", Full(3, 0, 1, None), false),
+    ("wildcard-deep", Full(0, 1, 0, None), false),
+    ("wildcard-ent", Full(0, 0, 1, None), false),
+    ("wildcard-itself", Full(0, 1, 0, None), true),
+    ("wildcard-nodata", Full(0, 0, 1, None), false),
 ];
 
 fn corpus() -> BTreeMap<String, Vec<u8>> {
@@ -148,7 +179,7 @@ fn over_tcp_everything_fits_and_transfers_are_refused() {
 fn an_answer_looks_like_this() {
     let names = fixture::names().unwrap();
     let mut query = Query::new(b"\x05HeLLo\x02fn\x07eXample\0", 1);
-    query.opt = Some(Opt { size: 4096, version: 0, flags: 0xffff, options: vec![(10, vec![7; 8])] });
+    query.opt = Some(Opt { size: 4096, version: 0, flags: 0xffff, options: vec![(8, vec![7; 8])] });
     query.flags = [0x07, 0xf5];
     let (_, message) =
         laws::respond_lawfully(&names, &query.to_wire(), 1232, Role::Authoritative, Transport::Udp);
@@ -168,6 +199,88 @@ fn an_answer_looks_like_this() {
     assert_eq!(message, answer);
 }
 
+/// A chain byte by byte: each owner points to where it stands before.
+#[test]
+fn a_chain_looks_like_this() {
+    let names = fixture::names().unwrap();
+    let query = Query::new(b"\x08to-hellO\x02fn\x07example\0", 1).to_wire();
+    let (_, message) = laws::respond_lawfully(&names, &query, 512, Role::Authoritative, Transport::Udp);
+    let answer = b"\x12\x34\x85\x00\x00\x01\x00\x02\x00\x00\x00\x00\
+        \x08to-hellO\x02fn\x07example\x00\x00\x01\x00\x01\
+        \xc0\x0c\x00\x05\x00\x01\x00\x00\x00\x28\x00\x12\x05hello\x02fn\x07example\x00\
+        \xc0\x31\x00\x01\x00\x01\x00\x00\x00\x01\x00\x04\xcb\x00\x71\x0a";
+    assert_eq!(message, answer);
+    // The SOA's owner is the end of the target.
+    let query = Query::new(b"\x0ato-nothing\x02fn\x07example\0", 1).to_wire();
+    let (_, message) = laws::respond_lawfully(&names, &query, 512, Role::Authoritative, Transport::Udp);
+    let soa = message.len() - 64;
+    assert_eq!(message[soa..soa + 12], *b"\xc0\x3b\x00\x06\x00\x01\x00\x00\x00\x05\x00\x34");
+    assert_eq!(message[0x3b..0x3b + 12], *b"\x02fn\x07example\x00");
+}
+
+/// A cookie is answered with ours, a fresh one comes back as it is, and both are what RFC 9018 makes of the secrets.
+#[test]
+fn cookies_are_answered_and_recognised() {
+    let names = fixture::names().unwrap();
+    let ask = |cookie: &[u8], kind| {
+        let mut query = Query::new(b"\x05hello\x02fn\x07example\0", kind).with_size(1232);
+        query.opt.as_mut().unwrap().options.push((10, cookie.to_vec()));
+        let wire = query.to_wire();
+        let (outcome, message) =
+            laws::respond_lawfully(&names, &wire, 1232, Role::Authoritative, Transport::Udp);
+        let Outcome::Answer(answer) = outcome else { panic!("{outcome:?}") };
+        (answer.proven, oracle::options(&message))
+    };
+    let (proven, options) = ask(&[7; 8], 1);
+    assert!(!proven);
+    let [(10, cookie)] = &options[..] else { panic!("{options:?}") };
+    assert!(oracle::is_cookie_of(cookie, fixture::CLIENT, &fixture::COOKIE_SECRETS[0], 1_700_000_001));
+    assert_eq!(ask(cookie, 28), (true, options.clone()));
+    let mut wrong = cookie.clone();
+    wrong[20] ^= 1;
+    assert_eq!(ask(&wrong, 1), (false, options.clone()));
+    // The previous secret's cookies are good too, and are replaced.
+    let old = oracle::cookie_of(&[7; 8], fixture::CLIENT, &fixture::COOKIE_SECRETS[1], 1_700_000_001);
+    assert_eq!(ask(&old, 1), (true, options));
+}
+
+#[test]
+fn refusals_say_why() {
+    let names = fixture::names().unwrap();
+    let reason = |name: &[u8], kind, class, transport| {
+        let query = Query { class, ..Query::new(name, kind).with_size(1232) }.to_wire();
+        let (_, message) = laws::respond_lawfully(&names, &query, 1232, Role::Authoritative, transport);
+        (oracle::read(&message).rcode, oracle::options(&message))
+    };
+    let extended = |code: u8| vec![(15, vec![0, code])];
+    let (ours, foreign) = (b"\x02fn\x07example\0", b"\x07example\0");
+    assert_eq!(reason(foreign, 1, 1, Transport::Udp), (5, extended(20)));
+    assert_eq!(reason(ours, 1, 3, Transport::Udp), (5, extended(21)));
+    assert_eq!(reason(ours, 252, 1, Transport::Udp), (4, extended(21)));
+    assert_eq!(reason(ours, 252, 1, Transport::Tcp), (5, extended(18)));
+    assert_eq!(reason(ours, 6, 1, Transport::Udp), (0, vec![]));
+}
+
+#[test]
+fn a_truncated_answer_keeps_question_and_opt() {
+    let names = fixture::names().unwrap();
+    let mut query = Query::new(b"\x05multi\x02fn\x07example\0", 1).with_size(1232);
+    query.opt.as_mut().unwrap().options.push((10, vec![7; 8]));
+    let wire = query.to_wire();
+    let (outcome, mut message) =
+        laws::respond_lawfully(&names, &wire, 1232, Role::Authoritative, Transport::Udp);
+    let Outcome::Answer(whole) = outcome else { panic!("{outcome:?}") };
+    let options = oracle::options(&message);
+    let short = truncate(&mut message, &whole).unwrap();
+    message.truncate(short.len);
+    assert_eq!((short.len, short.truncated), (12 + 22 + 11 + 28, true));
+    assert_eq!((oracle::options(&message), oracle::read(&message).answers.len()), (options, 0));
+    assert_eq!(message[2..4], [0x87, 0]);
+    // A header alone has nothing to be cut off.
+    let mut bare = b"\x12\x34\x80\x01\0\0\0\0\0\0\0\0".to_vec();
+    assert_eq!(truncate(&mut bare, &Answer { len: 12, ..Answer::default() }), None);
+}
+
 #[test]
 fn times_to_live_follow_the_state_of_the_service() {
     let names = fixture::names().unwrap();
@@ -179,6 +292,7 @@ fn times_to_live_follow_the_state_of_the_service() {
             names: &names,
             role: Role::Authoritative,
             transport: Transport::Udp,
+            cookies: None,
             readiness: |service| {
                 assert_eq!(service, ServiceId(5));
                 readiness

@@ -1,6 +1,6 @@
 //! What holds for any bytes at all. Shared by tests and fuzz targets.
 
-use millrace_fastpath::dns::{Answer, Outcome, Rcode, Role, Silence, Transport, respond, servfail};
+use millrace_fastpath::dns::{Answer, Outcome, Rcode, Role, Silence, Transport, respond, servfail, truncate};
 use millrace_fastpath::tables::Names;
 
 use super::fixture::context;
@@ -24,6 +24,14 @@ pub(crate) fn respond_lawfully(
         Outcome::Answer(answer) => {
             check_answer(query, &message, &answer, role, transport);
             message.truncate(answer.len);
+            let mut short = message.clone();
+            match truncate(&mut short, &answer) {
+                Some(cut) => {
+                    assert!(cut.len <= query.len().max(answer.len), "nothing is amplified");
+                    check_answer(query, &short, &cut, role, transport);
+                }
+                None => assert_eq!((answer.len, &short), (12, &message), "only a header can't be cut"),
+            }
             // No answer to an answer, whichever way it goes.
             let mut echo = message.clone();
             let again = respond(&mut echo, answer.len, &context(names, role, transport));
@@ -36,7 +44,7 @@ pub(crate) fn respond_lawfully(
         Outcome::Deferred(_) => {
             assert_eq!(message, before, "a deferred query is kept as it came");
             let len = servfail(&mut message, query.len(), role).expect("what is deferred is a query");
-            let answer = Answer { len, rcode: Rcode::ServFail, truncated: false, service: None };
+            let answer = Answer { len, rcode: Rcode::ServFail, ..Answer::default() };
             check_answer(query, &message, &answer, role, transport);
             message = before;
         }

@@ -38,28 +38,26 @@ fn ends_with(name: &WireName, suffix: &[Vec<u8>]) -> bool {
     labels(name.as_bytes()).ends_with(suffix)
 }
 
-/// What `zones` say to a query for `name` and `kind`.
-pub(crate) fn expect(zones: &[Zone], name: &[u8], kind: u16, role: Role) -> Expected {
-    let transit = role == Role::Intercept;
-    let asked = labels(name);
-    let folded = [asked.iter().flat_map(|l| [&[l.len() as u8], &l[..]].concat()).collect(), vec![0]].concat();
-    let around = zones
-        .iter()
-        .filter(|zone| asked.ends_with(&labels(zone.apex.as_bytes())))
-        .max_by_key(|zone| zone.apex.as_bytes().len());
-    let Some(zone) = around else {
-        let nothing = Expected::Reply {
-            rcode: 5,
-            authoritative: false,
-            answers: BTreeSet::new(),
-            authorities: BTreeSet::new(),
-            wakes: None,
-        };
-        return if transit { Expected::NotOurs } else { nothing };
-    };
-    let apex = zone.apex.as_bytes().to_vec();
+fn wire(labels: &[Vec<u8>]) -> Vec<u8> {
+    [labels.iter().flat_map(|l| [&[l.len() as u8], &l[..]].concat()).collect(), vec![0]].concat()
+}
+
+/// A record without its owner: type, TTL, data.
+type Data = (u16, u32, Vec<u8>);
+
+/// What one name has, before aliases are followed.
+enum Has<'a> {
+    /// It is in none of the zones.
+    Foreign,
+    /// It doesn't exist in this zone.
+    Nothing(&'a Zone),
+    /// It exists, or a wildcard does in its place.
+    Records { zone: &'a Zone, all: Vec<Data>, wildcard: bool, service: Option<ServiceId> },
+}
+
+fn soa_data(zone: &Zone) -> Vec<u8> {
     let soa = &zone.soa;
-    let soa_data = [
+    [
         soa.primary.as_bytes(),
         soa.contact.as_bytes(),
         &soa.serial.to_be_bytes(),
@@ -68,63 +66,123 @@ pub(crate) fn expect(zones: &[Zone], name: &[u8], kind: u16, role: Role) -> Expe
         &soa.expire_seconds.to_be_bytes(),
         &soa.minimum_ttl_seconds.to_be_bytes(),
     ]
-    .concat();
+    .concat()
+}
 
-    // All that the name has, of any type.
-    let mut all: Vec<(u16, u32, Vec<u8>)> = Vec::new();
+fn zone_of<'a>(zones: &'a [Zone], name: &[Vec<u8>]) -> Option<&'a Zone> {
+    let around = zones.iter().filter(|zone| name.ends_with(&labels(zone.apex.as_bytes())));
+    around.max_by_key(|zone| zone.apex.as_bytes().len())
+}
+
+fn exists(zones: &[Zone], name: &[Vec<u8>]) -> bool {
+    zones.iter().any(|zone| {
+        ends_with(&zone.apex, name)
+            || zone.records.iter().any(|record| ends_with(&record.owner, name))
+            || zone.bindings.iter().any(|binding| ends_with(&binding.name, name))
+    })
+}
+
+fn records_at(zone: &Zone, name: &[Vec<u8>]) -> (Vec<Data>, Option<ServiceId>) {
+    let folded = wire(name);
+    let mut all: Vec<Data> = Vec::new();
     for record in zone.records.iter().filter(|record| record.owner.as_bytes() == folded) {
         let (kind, data) = match &record.data {
             RecordData::A(addr) => (1, addr.octets().to_vec()),
             RecordData::Ns(name) => (2, name.as_bytes().to_vec()),
+            RecordData::Cname(name) => (5, name.as_bytes().to_vec()),
             RecordData::Txt(strings) => {
                 (16, strings.iter().flat_map(|s| [&[s.len() as u8], &s[..]].concat()).collect())
             }
             RecordData::Aaaa(addr) => (28, addr.octets().to_vec()),
+            RecordData::Other { kind, data } => (kind.0, data.clone()),
         };
         all.push((kind, record.ttl_seconds, data));
     }
-    if apex == folded {
-        all.push((6, zone.ttl_seconds, soa_data.clone()));
+    if zone.apex.as_bytes() == folded {
+        all.push((6, zone.ttl_seconds, soa_data(zone)));
     }
     let binding = zone.bindings.iter().find(|binding| binding.name.as_bytes() == folded);
     if let Some(binding) = binding {
-        let ttl = if readiness(binding.service) == Readiness::Cold {
-            zone.cold_ttl_seconds
-        } else {
-            zone.ttl_seconds
-        };
+        let cold = readiness(binding.service) == Readiness::Cold;
+        let ttl = if cold { zone.cold_ttl_seconds } else { zone.ttl_seconds };
         all.extend(binding.v4.iter().map(|addr| (1, ttl, addr.octets().to_vec())));
         all.extend(binding.v6.iter().map(|addr| (28, ttl, addr.octets().to_vec())));
     }
-    let below = zones.iter().any(|zone| {
-        ends_with(&zone.apex, &asked)
-            || zone.records.iter().any(|record| ends_with(&record.owner, &asked))
-            || zone.bindings.iter().any(|binding| ends_with(&binding.name, &asked))
-    });
-    let wakes = binding.filter(|_| [1, 28, 64, 65].contains(&kind)).map(|binding| binding.service);
-    let lowest = all.iter().filter(|(of, _, _)| *of == kind).map(|(_, ttl, _)| *ttl).min();
-    let answers: BTreeSet<Rr> = match kind {
-        255 if !all.is_empty() => [(folded, 13, zone.ttl_seconds, b"\x07RFC8482\x00".to_vec())].into(),
-        _ => all
-            .iter()
-            .filter(|(of, _, _)| *of == kind)
-            .map(|(_, _, data)| (folded.clone(), kind, lowest.unwrap_or(0), data.clone()))
-            .collect(),
-    };
-    if transit && all.is_empty() {
-        return Expected::NotOurs;
+    (all, binding.map(|binding| binding.service))
+}
+
+fn look_up<'a>(zones: &'a [Zone], name: &[Vec<u8>]) -> Has<'a> {
+    let Some(zone) = zone_of(zones, name) else { return Has::Foreign };
+    if exists(zones, name) {
+        let (all, service) = records_at(zone, name);
+        return Has::Records { zone, all, wildcard: false, service };
     }
-    if let Some(service) =
-        wakes.filter(|service| !answers.is_empty() && readiness(*service) == Readiness::Defer)
-    {
-        return Expected::Deferred(service);
+    // RFC 4592 section 3.3.1: the closest encloser, and the asterisk label below it.
+    let encloser = (1..name.len()).map(|skip| &name[skip..]).find(|parent| exists(zones, parent));
+    let source = [&[b"*".to_vec()], encloser.expect("the apex exists")].concat();
+    match exists(zones, &source) {
+        true => Has::Records { zone, all: records_at(zone, &source).0, wildcard: true, service: None },
+        false => Has::Nothing(zone),
     }
-    let negative = (apex, 6, zone.ttl_seconds.min(soa.minimum_ttl_seconds), soa_data);
-    Expected::Reply {
-        rcode: if below { 0 } else { 3 },
-        authoritative: !transit,
-        authorities: if answers.is_empty() { [negative].into() } else { BTreeSet::new() },
+}
+
+/// What `zones` say to a query for `name` and `kind`.
+pub(crate) fn expect(zones: &[Zone], name: &[u8], kind: u16, role: Role) -> Expected {
+    let transit = role == Role::Intercept;
+    let mut asked = labels(name);
+    let mut answers: BTreeSet<Rr> = BTreeSet::new();
+    let mut any_wildcard = false;
+    let reply = |rcode, answers, authorities, wakes| Expected::Reply {
+        rcode,
+        authoritative: !transit && rcode != 5,
         answers,
+        authorities,
         wakes,
+    };
+    let negative = |zone: &Zone| {
+        let ttl = zone.ttl_seconds.min(zone.soa.minimum_ttl_seconds);
+        BTreeSet::from([(zone.apex.as_bytes().to_vec(), 6, ttl, soa_data(zone))])
+    };
+    loop {
+        let (zone, all, wildcard, service) = match look_up(zones, &asked) {
+            Has::Foreign | Has::Nothing(_) if transit => return Expected::NotOurs,
+            Has::Foreign if answers.is_empty() => return reply(5, answers, BTreeSet::new(), None),
+            Has::Foreign => return reply(0, answers, BTreeSet::new(), None),
+            Has::Nothing(zone) => return reply(3, answers, negative(zone), None),
+            Has::Records { zone, all, wildcard, service } => (zone, all, wildcard, service),
+        };
+        any_wildcard |= wildcard;
+        if transit && (any_wildcard || all.is_empty()) {
+            return Expected::NotOurs;
+        }
+        let owner = wire(&asked);
+        let alias = all.iter().find(|(of, ..)| *of == 5).filter(|_| ![5, 255].contains(&kind));
+        if let Some((_, ttl, target)) = alias {
+            answers.insert((owner, 5, *ttl, target.clone()));
+            asked = labels(target);
+            continue;
+        }
+        let wakes = service.filter(|_| [1, 28, 64, 65].contains(&kind));
+        let lowest = all.iter().filter(|(of, _, _)| *of == kind).map(|(_, ttl, _)| *ttl).min();
+        let found: BTreeSet<Rr> = match kind {
+            255 if !all.is_empty() => [(owner, 13, zone.ttl_seconds, b"\x07RFC8482\x00".to_vec())].into(),
+            _ => all
+                .iter()
+                .filter(|(of, _, _)| *of == kind)
+                .map(|(_, _, data)| (owner.clone(), kind, lowest.unwrap_or(0), data.clone()))
+                .collect(),
+        };
+        let addresses = [1, 28].contains(&kind) && !found.is_empty();
+        let defers = wakes.filter(|service| addresses && readiness(*service) == Readiness::Defer);
+        let authorities = if found.is_empty() { negative(zone) } else { BTreeSet::new() };
+        match defers {
+            Some(service) if !any_wildcard => return Expected::Deferred(service),
+            // Nobody waits for what a wildcard leads to: it counts as cold.
+            Some(_) => answers.extend(
+                found.into_iter().map(|(owner, kind, _, data)| (owner, kind, zone.cold_ttl_seconds, data)),
+            ),
+            None => answers.extend(found),
+        }
+        return reply(0, answers, authorities, wakes.filter(|_| !any_wildcard));
     }
 }

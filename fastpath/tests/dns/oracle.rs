@@ -2,11 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use domain::base::Message as DomainMessage;
+use domain::base::opt::{ComposeOptData, Cookie, UnknownOptData};
 use domain::base::rdata::ComposeRecordData;
+use domain::base::{Message as DomainMessage, Serial};
+use domain::dep::octseq::Parser;
 use domain::rdata::AllRecordData;
 use hickory_proto::op::Message as HickoryMessage;
 use hickory_proto::serialize::binary::{BinEncodable, BinEncoder, NameEncoding};
+use millrace_fastpath::addr::Addr;
 
 /// A record: owner (folded, wire form), type, TTL, data.
 pub(crate) type Rr = (Vec<u8>, u16, u32, Vec<u8>);
@@ -32,6 +35,37 @@ pub(crate) fn read(message: &[u8]) -> Reading {
     let reading = read_with_domain(message);
     assert_eq!(reading, read_with_hickory(message));
     reading
+}
+
+/// The options of an answer's OPT, in their order: code and data.
+///
+/// # Panics
+/// When the answer can't be read.
+pub(crate) fn options(message: &[u8]) -> Vec<(u16, Vec<u8>)> {
+    let message = DomainMessage::from_octets(message).unwrap();
+    let Some(opt) = message.opt() else { return Vec::new() };
+    let options = opt.opt().iter::<UnknownOptData<&[u8]>>().map(|option| {
+        let option = option.unwrap();
+        (option.code().to_int(), option.as_slice().to_vec())
+    });
+    options.collect()
+}
+
+fn parse_cookie(data: &[u8]) -> Cookie {
+    Cookie::parse(&mut Parser::from_ref(data)).unwrap()
+}
+
+/// Whether the whole cookie `data` was made for a client with a secret, at a time in seconds.
+pub(crate) fn is_cookie_of(data: &[u8], client: Addr, secret: &[u8; 16], seconds: u32) -> bool {
+    parse_cookie(data).check_server_hash(client.to_ip(), secret, |time| time == Serial(seconds))
+}
+
+/// The whole cookie that another server with this secret would make.
+pub(crate) fn cookie_of(data: &[u8], client: Addr, secret: &[u8; 16], seconds: u32) -> Vec<u8> {
+    let mut cookie = Vec::new();
+    let response = parse_cookie(data).create_response(Serial(seconds), client.to_ip(), secret);
+    response.compose_option(&mut cookie).unwrap();
+    cookie
 }
 
 fn read_with_domain(message: &[u8]) -> Reading {

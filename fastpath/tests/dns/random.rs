@@ -25,6 +25,8 @@ fn pool() -> Vec<Vec<u8>> {
             loop {
                 pool.push(rest.to_vec());
                 pool.push([b"\x02no", rest].concat());
+                pool.push([b"\x01a\x02no", rest].concat());
+                pool.push([b"\x01*", rest].concat());
                 match rest[0] {
                     0 => break,
                     len => rest = &rest[usize::from(len) + 1..],
@@ -48,7 +50,9 @@ fn spell(name: &mut [u8], spelling: u64) {
 
 fn any_opt() -> impl Strategy<Value = Opt> {
     let size = prop_oneof![Just(0_u16), Just(512), Just(600), Just(1232), Just(4096), any::<u16>()];
-    let option = (any::<u16>(), prop::collection::vec(any::<u8>(), 0..20));
+    // All but cookies, which are answered.
+    let code = any::<u16>().prop_filter("no cookie", |code| *code != 10);
+    let option = (code, prop::collection::vec(any::<u8>(), 0..20));
     (size, any::<u16>(), prop::collection::vec(option, 0..3)).prop_map(|(size, flags, options)| Opt {
         size,
         version: 0,
@@ -58,7 +62,7 @@ fn any_opt() -> impl Strategy<Value = Opt> {
 }
 
 fn any_query() -> impl Strategy<Value = Query> {
-    let kinds: Vec<u16> = vec![1, 1, 1, 28, 28, 2, 5, 6, 12, 13, 15, 16, 33, 41, 64, 65, 255, 65280];
+    let kinds: Vec<u16> = vec![1, 1, 1, 28, 28, 2, 5, 6, 12, 13, 15, 16, 33, 41, 64, 65, 255, 257, 65280];
     // Opcode QUERY, and any other bit but QR.
     let flags = (any::<u8>(), any::<u8>()).prop_map(|(a, b)| [a & 0x07, b]);
     (
@@ -111,7 +115,8 @@ proptest! {
                 let records = answers.iter().map(|rr| 12 + rr.3.len()).sum::<usize>()
                     + authorities.iter().map(|rr| 12 + rr.3.len()).sum::<usize>();
                 let opt_len = if query.opt.is_some() { 11 } else { 0 };
-                let whole = 12 + query.name.len() + 4 + records + opt_len;
+                let extended = if rcode == 5 && query.opt.is_some() { 6 } else { 0 };
+                let whole = 12 + query.name.len() + 4 + records + opt_len + extended;
                 let max = match (transport, &query.opt) {
                     (Transport::Tcp, _) => 65_535,
                     (Transport::Udp, None) => 512,

@@ -195,12 +195,15 @@ impl Site {
         let listen: Vec<_> = DNS.iter().map(|address| quoted(address)).collect();
         let _ = writeln!(
             text,
-            "[dns]\nlisten = [{}]\nintercept = true\n\n[[dns.zone]]\nname = \"fn.example.\"\n\
+            "[dns]\nlisten = [{}]\nintercept = true\ncookies = true\n\n[[dns.zone]]\nname = \"fn.example.\"\n\
              soa = {{ primary = \"ns1.fn.example.\", contact = \"ops.fn.example.\", serial = 1, \
              minimum_ttl_seconds = 5 }}\nttl_seconds = 30\ncold_ttl_seconds = 1\nrecords = [\n  \
              {{ name = \"@\", type = \"NS\", data = \"ns1.fn.example.\" }},\n  \
              {{ name = \"ns1\", type = \"A\", data = \"192.0.2.53\" }},\n  \
              {{ name = \"note\", type = \"TXT\", data = \"an edge in a lab\" }},\n  \
+             {{ name = \"alias\", type = \"CNAME\", data = \"ns1\" }},\n  \
+             {{ name = \"*.wild\", type = \"A\", data = \"192.0.2.77\" }},\n  \
+             {{ name = \"note\", type = \"HTTPS\", data = \"1 . alpn=h2\" }},\n  \
              {{ name = \"long\", type = \"TXT\", data = \"{}\" }},\n]\n",
             listen.join(", "),
             // Longer than any answer over UDP: this one has to come over TCP.

@@ -4,6 +4,7 @@
 //! A change touches its own part alone: a placement rebuilds the entry of its service, a neighbour its entry. What
 //! didn't change is shared with the snapshot before.
 
+mod files;
 mod ids;
 mod names;
 mod network;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use millrace_config::model::Config;
 use millrace_fastpath::addr::Addr;
 use millrace_fastpath::counters::WorkerCounters;
+use millrace_fastpath::dns::{CookieKeys, RecordType};
 use millrace_fastpath::tables::interfaces::{InterfaceId, Local, Mac};
 use millrace_fastpath::tables::names::{HashKey, NameError, NamesError};
 use millrace_fastpath::tables::services::{SERVICES_MAX, ServiceId, Services};
@@ -24,7 +26,9 @@ use millrace_orchestrator_api::ServicePlacement;
 use siphasher::sip::SipHasher13;
 use tracing::warn;
 
+pub use files::{Digest, DnsFiles, FileError};
 use ids::{InstanceKey, InstanceSlots};
+pub use names::DnsNames;
 pub use network::INTERFACES_MAX;
 use network::InterfaceIds;
 pub(crate) use network::{floating, is_link_local};
@@ -60,6 +64,20 @@ pub enum BuildError {
         name: String,
         /// Why it can't.
         reason: NameError,
+    },
+    /// A zone with neither a SOA of its own nor a file that has one.
+    #[error("the zone {zone} has no SOA, and neither has its file")]
+    SoaMissing {
+        /// The zone.
+        zone: String,
+    },
+    /// A record whose data aren't those of its type.
+    #[error("{name} has a record of type {kind} whose data aren't of that type")]
+    Data {
+        /// The record's owner.
+        name: String,
+        /// Its type.
+        kind: RecordType,
     },
     /// The zones contradict each other.
     #[error("the zones can't be served: {0}")]
@@ -111,12 +129,17 @@ pub struct TableBuilder {
 }
 
 impl TableBuilder {
-    /// Tables by the configuration alone: nothing placed, and only static neighbours known. `key` is the secret of the
-    /// hash that names are found by.
+    /// Tables by the configuration alone: nothing placed, and only static neighbours known. `files` are those that it
+    /// names, `key` is the secret of the hash that names are found by.
     ///
     /// # Errors
     /// The driver lacks a port, or there is more than the tables can hold.
-    pub fn new(config: &Config, ports: &[PortInfo], key: HashKey) -> Result<Self, BuildError> {
+    pub fn new(
+        config: &Config,
+        ports: &[PortInfo],
+        files: DnsFiles,
+        key: HashKey,
+    ) -> Result<Self, BuildError> {
         let mut builder = Self {
             ports: ports.to_vec(),
             key,
@@ -134,7 +157,7 @@ impl TableBuilder {
             dirty: true,
         };
         let draft = builder.draft(config)?;
-        let names = draft.names(config)?;
+        let names = draft.names(config, files.zones)?;
         for id in builder.reload(config, draft, Some(names)).renewed {
             builder.place(id, None);
         }
@@ -172,6 +195,12 @@ impl TableBuilder {
         for (interface, addr, mac) in &self.statics {
             self.tables.neighbours.insert(*interface, *addr, *mac);
         }
+    }
+
+    /// From here on cookies are made and checked with these secrets; until the next reload.
+    pub fn set_cookies(&mut self, keys: CookieKeys) {
+        self.tables.policy.cookies = Some(keys);
+        self.dirty = true;
     }
 
     /// A neighbour was found, or moved.

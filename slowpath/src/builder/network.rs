@@ -76,6 +76,18 @@ pub(crate) fn interfaces(
     Ok(list)
 }
 
+/// The interfaces of a port among those of `list`: its untagged network and its VLANs.
+pub(crate) fn of_port(
+    config: &Config,
+    list: &[(InterfaceId, Interface)],
+    port: model::PortIndex,
+) -> Vec<InterfaceId> {
+    // The untagged network has the port's name.
+    let name = config.port(port).name.as_str();
+    let id = list.iter().find(|(_, one)| one.vlan.is_none() && one.name == name).map(|(_, one)| one.port);
+    list.iter().filter(|(_, one)| Some(one.port) == id).map(|(id, _)| *id).collect()
+}
+
 /// Connected networks, then the static routes.
 pub(crate) fn routes(
     config: &Config,

@@ -14,17 +14,19 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use millrace_config::model::Config;
+use millrace_config::zonefile::ZoneFile;
 use millrace_fastpath::addr::Addr;
+use millrace_fastpath::dns::RateLimit;
 use millrace_fastpath::shared::Shared;
 use millrace_fastpath::tables::interfaces::{Interface, InterfaceId, Interfaces, Local};
-use millrace_fastpath::tables::names::{HashKey, Names};
+use millrace_fastpath::tables::names::HashKey;
 use millrace_fastpath::tables::services::{Endpoint, SERVICES_MAX, ServiceId, Services};
 use millrace_fastpath::tables::{Bounds, Generation, NatPorts, Policy};
 use tracing::warn;
 
 use super::network::{self, InterfaceIds};
 use super::services::{ServiceSpec, spec};
-use super::{BuildError, InstanceKey, TableBuilder, names};
+use super::{BuildError, DnsNames, InstanceKey, TableBuilder, names};
 
 /// What a configuration asks for, checked against the appliance that is to carry it out.
 #[derive(Debug)]
@@ -37,12 +39,14 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// The names of the configuration that this is the draft of.
+    /// The names of the configuration that this is the draft of. `zones` are its zone files, by the index of their zone.
     ///
     /// # Errors
     /// A name can't be served.
-    pub fn names(&self, config: &Config) -> Result<Names, BuildError> {
-        names::names(config, self.key, &self.services)
+    pub fn names(&self, config: &Config, zones: HashMap<usize, ZoneFile>) -> Result<DnsNames, BuildError> {
+        names::names(config, zones, self.key, &self.services, |port| {
+            network::of_port(config, &self.list, port)
+        })
     }
 }
 
@@ -71,10 +75,19 @@ pub(super) struct Leaving {
 /// The ids of services that nobody means any more, the oldest first.
 pub(super) type FreeIds = VecDeque<ServiceId>;
 
+/// Cookies are left to whoever has their secrets.
 pub(super) fn policy(config: &Config) -> Policy {
+    let dns = config.dns.as_ref().filter(|_| config.roles.dns);
     let (nat, limits) = (config.nat.port_range, config.limits);
     Policy {
-        dns_intercept: config.roles.dns && config.dns.as_ref().is_some_and(|dns| dns.intercept),
+        dns_intercept: dns.is_some_and(|dns| dns.intercept),
+        cookies: None,
+        rate_limit: dns.and_then(|dns| dns.rate_limit).map(|limit| RateLimit {
+            responses_per_second: limit.responses_per_second,
+            prefix_v4: limit.prefix_v4,
+            prefix_v6: limit.prefix_v6,
+            slip: limit.slip,
+        }),
         nat_ports: NatPorts::new(nat.first, nat.last),
         balance_key: super::balance_key(config.site.name.as_str()),
         bounds: Some(Bounds {
@@ -115,15 +128,16 @@ impl TableBuilder {
         config.services.iter().map(id).collect()
     }
 
-    /// Takes the configuration over that `draft` is of. Without `names` those that are out stay; what they lead to must
+    /// Takes the configuration over that `draft` is of, its cookies aside: those are off until their secrets are set. Without `names` those that are out stay; what they lead to must
     /// then be the same.
-    pub fn reload(&mut self, config: &Config, draft: Draft, names: Option<Names>) -> Reloaded {
+    pub fn reload(&mut self, config: &Config, draft: Draft, names: Option<DnsNames>) -> Reloaded {
         let Draft { services, list, interface_ids, .. } = draft;
         let mut reloaded = Reloaded::default();
         self.tables.routes = Arc::new(network::routes(config, &self.ports, &list, &interface_ids));
         self.tables.policy = policy(config);
         if let Some(names) = names {
-            self.tables.names = names;
+            self.tables.names = names.names;
+            self.tables.views = names.views;
         }
         let kept: HashMap<String, ServiceId> = config
             .services

@@ -1,6 +1,7 @@
 //! One service's entry in the tables: its configuration, and where its instances are now.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use millrace_config::model::{self, Config, Target};
 use millrace_fastpath::addr::Addr;
@@ -11,6 +12,9 @@ use millrace_fastpath::tables::services::{
 use millrace_orchestrator_api as api;
 
 use super::ids::{InstanceKey, InstanceSlots};
+
+/// A service that was woken by a query is kept this long for the connection, however short the answer's time to live is.
+const UNUSED_MIN: Duration = Duration::from_secs(10);
 
 /// What the slowpath knows of a service from the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +29,9 @@ pub struct ServiceSpec {
     pub function: Option<String>,
     /// Without traffic for this long it is reported idle, in nanoseconds.
     pub idle_nanos: u64,
+    /// When a query woke it and no flow follows, it is reported idle after this long, in nanoseconds: no sooner than a client
+    /// may still come with the answer, and no later than any other. `None` where flows aren't seen here.
+    pub unused_nanos: Option<u64>,
     /// The longest time a packet of its is held, in nanoseconds.
     pub hold_nanos_max: u64,
     /// Where clients find it.
@@ -53,6 +60,12 @@ pub(crate) fn spec(config: &Config, id: ServiceId, service: &model::Service) -> 
             Target::Backends(_) => None,
         },
         idle_nanos: on_demand.map_or(u64::MAX, |on_demand| nanos(on_demand.idle_reap)),
+        unused_nanos: on_demand.filter(|_| config.roles.balancer).map(|on_demand| {
+            let zones = config.dns.iter().flat_map(|dns| &dns.zones);
+            let around = zones.filter(|zone| service.names.iter().any(|name| name.is_in(&zone.name)));
+            let ttl = around.map(|zone| zone.ttl).max().unwrap_or_default();
+            nanos(on_demand.idle_reap.min((ttl * 2).max(UNUSED_MIN)))
+        }),
         hold_nanos_max,
         endpoints: endpoints.collect(),
         template: Service {
@@ -187,6 +200,6 @@ fn state(state: api::InstanceState) -> Option<InstanceState> {
     }
 }
 
-fn nanos(time: std::time::Duration) -> u64 {
+fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

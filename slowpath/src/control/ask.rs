@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use millrace_config::model::Config;
 use millrace_fastpath::clock::Nanos;
-use millrace_fastpath::tables::{self, Names};
+use millrace_fastpath::dns::CookieSecret;
+use millrace_fastpath::tables;
 use millrace_orchestrator_api::{Generation, LinkState};
 
 use super::reload::Reload;
 use super::{ControlCounters, LinkCounters, Wake};
-use crate::builder::{BuildError, Draft};
+use crate::builder::{BuildError, DnsNames, Draft};
 use crate::host::HostCounters;
 use crate::neighbour;
 
@@ -96,6 +97,7 @@ impl Asker {
 
     /// Has a configuration carried out whose `draft` is the last one asked for; one at a time. `names` are made of the
     /// draft, and not in the loop, for a million take seconds; without them, those that are out must be the configuration's.
+    /// `cookie_secrets` are those that it shares with other servers.
     ///
     /// # Errors
     /// [`ReloadError`]; then nothing has changed.
@@ -103,9 +105,10 @@ impl Asker {
         &self,
         config: &Arc<Config>,
         draft: Draft,
-        names: Option<Names>,
+        names: Option<DnsNames>,
+        cookie_secrets: Vec<CookieSecret>,
     ) -> Result<tables::Generation, ReloadError> {
-        let reload = Box::new(Reload { config: Arc::clone(config), draft, names });
+        let reload = Box::new(Reload { config: Arc::clone(config), draft, names, cookie_secrets });
         self.ask(|to| Ask::Reload(reload, to), RELOAD_MAX).ok_or(ReloadError::NoControl)
     }
 

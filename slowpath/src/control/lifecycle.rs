@@ -36,6 +36,8 @@ pub(super) struct Lifecycle {
     pub(super) readying: Option<Readying>,
     /// When it became ready, or was reported idle to no avail.
     pub(super) busy_since: Nanos,
+    /// The flows that it had had when a query woke it; `None` when something else did.
+    pub(super) asked: Option<u64>,
     /// When it was reported idle.
     pub(super) idle_sent: Option<Nanos>,
     strikes: u32,
@@ -63,7 +65,7 @@ impl Lifecycle {
     /// It serves.
     pub(super) fn ready(&mut self, slot: &ServiceSlot, now: Nanos) {
         slot.set_phase(Phase::Ready);
-        *self = Self { busy_since: now, ..Self::default() };
+        *self = Self { busy_since: now, asked: self.asked, ..Self::default() };
     }
 
     /// Nothing of it serves any more.

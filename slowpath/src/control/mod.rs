@@ -12,6 +12,7 @@
 //! ```
 
 mod ask;
+mod cookies;
 mod frames;
 mod journal;
 mod lifecycle;
@@ -39,11 +40,12 @@ use millrace_fastpath::tables::names::HashKey;
 use millrace_fastpath::tables::services::ServiceId;
 use millrace_orchestrator_api::Link;
 
-use crate::builder::{BuildError, PortInfo, TableBuilder, floating};
+use crate::builder::{BuildError, DnsFiles, PortInfo, TableBuilder, floating};
 use crate::host::HostStack;
 use crate::neighbour::{Machine, Output};
 use ask::Ask;
 pub use ask::{Asker, ReloadError, Status};
+use cookies::CookieRoll;
 pub use journal::{Journal, WAKES_MAX, Wake};
 use lifecycle::Lifecycle;
 pub use lifecycle::{QUARANTINE_NANOS, STRIKES_MAX};
@@ -54,7 +56,7 @@ use parcels::{Kept, Parcels};
 pub use thread::{ControlThread, monotonic};
 
 /// What the control loop can't find in the configuration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// Chosen anew at each start; with the sequence it makes a notice's identity.
     pub boot: u64,
@@ -62,6 +64,8 @@ pub struct Settings {
     pub names_key: HashKey,
     /// The wall clock minus the monotonic clock, in nanoseconds since 1970-01-01 UTC.
     pub unix_offset_nanos: u64,
+    /// The files that the configuration names for DNS.
+    pub dns_files: DnsFiles,
 }
 
 /// What the control loop counted, for the operator.
@@ -71,6 +75,8 @@ pub struct ControlCounters {
     pub wakes_cancelled: u64,
     /// Wakes that came to nothing.
     pub wakes_failed: u64,
+    /// Wakes by a query that no flow followed.
+    pub wakes_unused: u64,
     /// Wakes that led to a ready service.
     pub wakes_ready: u64,
     /// Frames for the host stack or the neighbours that came faster than their limit.
@@ -92,6 +98,7 @@ pub struct Control<L> {
     parcels: Parcels,
     lifecycles: Vec<Lifecycle>,
     journal: Journal,
+    cookies: Option<CookieRoll>,
     settings: Settings,
     site: String,
     ports: Vec<String>,
@@ -124,10 +131,16 @@ impl<L: Link> Control<L> {
         shared: Arc<Shared>,
         link: L,
         host: Box<dyn HostStack>,
-        settings: Settings,
+        mut settings: Settings,
         now: Nanos,
     ) -> Result<Self, BuildError> {
-        let builder = TableBuilder::new(config, ports, settings.names_key)?;
+        // Taken, so that records don't stay in memory beside the tables.
+        let files = std::mem::take(&mut settings.dns_files);
+        let cookies = CookieRoll::start(config, &files.cookie_secrets, settings.unix_offset_nanos, now);
+        let mut builder = TableBuilder::new(config, ports, files, settings.names_key)?;
+        if let Some(cookies) = &cookies {
+            builder.set_cookies(cookies.keys());
+        }
         let neighbours = Machine::new(
             &builder.tables().interfaces,
             floating(config).map(|(addr, _)| addr),
@@ -146,6 +159,7 @@ impl<L: Link> Control<L> {
             orchestrator: Orchestrator::new(link),
             lifecycles: (0..services).map(|_| Lifecycle::default()).collect(),
             journal: Journal::default(),
+            cookies,
             settings,
             site: config.site.name.as_str().to_owned(),
             ports: ports.iter().map(|port| port.name.clone()).collect(),

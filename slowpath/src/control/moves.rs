@@ -94,6 +94,9 @@ impl<L: Link> Control<L> {
     /// What needn't be looked at each turn.
     pub(super) fn scan(&mut self, now: Nanos) {
         self.publisher.collect();
+        if let Some(keys) = self.cookies.as_mut().and_then(|cookies| cookies.roll(now)) {
+            self.builder.set_cookies(keys);
+        }
         let oldest = self.shared.oldest_epoch();
         self.builder.collect(oldest, self.shared.workers.iter().map(|worker| &worker.counters));
         self.collect_services(now);
@@ -116,20 +119,29 @@ impl<L: Link> Control<L> {
         let activity = || self.shared.workers.iter().map(|worker| worker.counters.service(id));
         let flows: u64 = activity().map(|activity| activity.flows.get() + activity.holds.get()).sum();
         let last = Nanos(activity().map(|activity| activity.last_nanos.get()).max().unwrap_or(0));
+        let begun = self.flows_begun(id);
         let spec = &self.builder.specs()[id.index()];
         let lifecycle = &mut self.lifecycles[id.index()];
         let slot = self.shared.slots.get(id);
         match slot.load().0 {
             Phase::Ready => {
-                let quiet_since = last.max(lifecycle.busy_since);
+                // Asked for and never used: further queries are no use either.
+                let unused = spec.unused_nanos.filter(|_| lifecycle.asked == Some(begun));
+                let (quiet_since, patience) = match unused {
+                    Some(patience) => (lifecycle.busy_since, patience),
+                    None => (last.max(lifecycle.busy_since), spec.idle_nanos),
+                };
                 if flows == 0
-                    && now.since(quiet_since) >= spec.idle_nanos
+                    && now.since(quiet_since) >= patience
                     && self.orchestrator.is_in_step()
                     && self.orchestrator.report_idle(&spec.name)
                     && slot.transition(Phase::Ready, Phase::Draining)
                 {
-                    info!(service = spec.name, "idle");
+                    info!(service = spec.name, unused = unused.is_some(), "idle");
                     lifecycle.idle_sent = Some(now);
+                    self.counters.wakes_unused += u64::from(unused.is_some());
+                    // Counted once, also where the orchestrator keeps it.
+                    lifecycle.asked = None;
                 }
             }
             Phase::Draining => {

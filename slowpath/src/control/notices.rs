@@ -60,6 +60,8 @@ impl<L: Link> Control<L> {
         if !self.builder.specs().get(service.index()).is_some_and(ServiceSpec::wakes) {
             return Ok(());
         }
+        let begun = self.flows_begun(service);
+        self.lifecycles[service.index()].asked = matches!(trigger, Trigger::Dns { .. }).then_some(begun);
         let notice = self.notice(service, trigger, at, fields);
         let shared = Arc::clone(&self.shared);
         let slot = shared.slots.get(service);
@@ -92,6 +94,12 @@ impl<L: Link> Control<L> {
                 Err(error)
             }
         }
+    }
+
+    /// Flows that a service has had, over all workers.
+    pub(super) fn flows_begun(&self, service: ServiceId) -> u64 {
+        let workers = self.shared.workers.iter();
+        workers.map(|worker| worker.counters.service(service).flows_begun.get()).sum()
     }
 
     fn notice(

@@ -5,16 +5,17 @@ use std::sync::Arc;
 use millrace_config::model::Config;
 use millrace_fastpath::addr::Addr;
 use millrace_fastpath::clock::Nanos;
+use millrace_fastpath::dns::CookieSecret;
 use millrace_fastpath::slots::Phase;
 use millrace_fastpath::tables::Generation;
-use millrace_fastpath::tables::names::Names;
 use millrace_fastpath::tables::services::ServiceId;
 use millrace_orchestrator_api::Link;
 use tracing::info;
 
 use super::Control;
+use super::cookies::CookieRoll;
 use super::lifecycle::Lifecycle;
-use crate::builder::{Draft, floating};
+use crate::builder::{DnsNames, Draft, floating};
 
 /// A configuration with all that had to be made of it before.
 #[derive(Debug)]
@@ -22,14 +23,21 @@ pub(super) struct Reload {
     pub(super) config: Arc<Config>,
     pub(super) draft: Draft,
     /// `None` where no DNS answer differs.
-    pub(super) names: Option<Names>,
+    pub(super) names: Option<DnsNames>,
+    /// The shared secrets of its DNS cookies.
+    pub(super) cookie_secrets: Vec<CookieSecret>,
 }
 
 impl<L: Link> Control<L> {
     /// Takes the configuration over and publishes it. Gives the generation that has it.
     pub(super) fn reload(&mut self, reload: Reload, now: Nanos) -> Generation {
-        let Reload { config, draft, names } = reload;
+        let Reload { config, draft, names, cookie_secrets } = reload;
         let reloaded = self.builder.reload(&config, draft, names);
+        let offset = self.settings.unix_offset_nanos;
+        self.cookies = CookieRoll::reload(self.cookies.take(), &config, &cookie_secrets, offset, now);
+        if let Some(cookies) = &self.cookies {
+            self.builder.set_cookies(cookies.keys());
+        }
         let count = self.builder.specs().len();
         self.lifecycles.resize_with(count, Lifecycle::default);
         self.wanted_by.resize_with(count, Vec::new);

@@ -37,7 +37,8 @@ impl Bench {
     fn cold(capacity: usize) -> Self {
         let shared = Shared::new(2);
         let (link, orchestrator) = memory_link(capacity);
-        let settings = Settings { boot: 7, names_key: HashKey(1, 2), unix_offset_nanos: 5 };
+        let settings =
+            Settings { boot: 7, names_key: HashKey(1, 2), unix_offset_nanos: 5, ..Settings::default() };
         let config = config();
         let host = Box::new(SmolStack::new(&config, 1));
         let control =
@@ -104,8 +105,12 @@ impl Bench {
         self.down(Down::Delta(Delta { from, to, changes: vec![placement(instances, failure)] }));
     }
 
-    /// What a worker does with the first packet to a cold service.
+    /// What a worker does with the first query for a cold service's name.
     fn first_packet(&mut self, worker: usize) -> Option<WakeId> {
+        self.first_packet_by(worker, Trigger::Dns { query_type: 28 })
+    }
+
+    fn first_packet_by(&mut self, worker: usize, trigger: Trigger) -> Option<WakeId> {
         let wake = self.slot().begin_wake()?;
         let fields = PacketFields {
             interface: WAN,
@@ -117,7 +122,6 @@ impl Bench {
             length: 60,
             flow_label: 0,
         };
-        let trigger = Trigger::Dns { query_type: 28 };
         let event = Event::FirstPacket { service: HELLO, wake, trigger, at: self.now, fields };
         self.shared.workers[worker].queues.events.push(event).unwrap();
         Some(wake)
@@ -157,7 +161,11 @@ impl Bench {
     }
 
     fn ready(&mut self) {
-        self.first_packet(0).expect("it is cold");
+        self.ready_by(Trigger::Syn);
+    }
+
+    fn ready_by(&mut self, trigger: Trigger) {
+        self.first_packet_by(0, trigger).expect("it is cold");
         self.turn();
         self.delta(vec![instance(1, InstanceState::Ready)], None);
         self.turn();
@@ -623,4 +631,42 @@ fn snapshots_are_kept_until_every_worker_has_left_them() {
     bench.take_up();
     bench.turn_at(200);
     assert!(old.upgrade().is_none());
+}
+
+/// Seconds after readiness at which the service is reported idle, and how many wakes were unused by then.
+fn idle_after(trigger: Trigger, mut each_second: impl FnMut(&Bench, u64)) -> (u64, u64) {
+    let mut bench = Bench::new();
+    bench.ready_by(trigger);
+    for second in 1..=400 {
+        each_second(&bench, second);
+        bench.turn_at(1000);
+        if bench.ups().iter().any(|up| matches!(up, Up::Idle(_))) {
+            return (second, bench.control.counters().wakes_unused);
+        }
+    }
+    panic!("never");
+}
+
+#[test]
+fn a_query_that_no_connection_follows_is_a_false_start_and_reaped_sooner() {
+    let query = Trigger::Dns { query_type: 1 };
+    // Twice the zone's time to live, where `idle_reap_seconds` is 120.
+    assert_eq!(idle_after(query, |_, _| {}), (60, 1));
+    assert_eq!(idle_after(Trigger::Syn, |_, _| {}), (120, 0));
+    let counters = |bench: &Bench| bench.shared.workers[1].counters.service(HELLO).last_nanos.get();
+    // More queries are no use.
+    let again = |bench: &Bench, _| {
+        bench.shared.workers[1].counters.service(HELLO).last_nanos.set(bench.now.0);
+        assert!(counters(bench) > 0);
+    };
+    assert_eq!(idle_after(query, again), (60, 1));
+    // One flow is, also one that is over.
+    let used = |bench: &Bench, second| {
+        let activity = bench.shared.workers[1].counters.service(HELLO);
+        if second == 30 {
+            activity.flows_begun.add(1);
+            activity.last_nanos.set(bench.now.0);
+        }
+    };
+    assert_eq!(idle_after(query, used), (149, 0));
 }

@@ -1,16 +1,21 @@
-//! DNS over TCP (RFC 7766): a pool of sockets that listen at port 53, and on each connection queries one after the other.
+//! DNS over TCP (RFC 7766): a pool of sockets that listen at port 53. A client may send its queries without waiting for
+//! answers; one that waits for a function stands aside, and the others overtake it (section 6.2.1.1).
 //!
 //! ```text
 //!  listening ─► established ─► read: length, query ─► respond ─► write ─► read ...
 //!      ▲                              │ name of a cold function: wake it; answer now, or when it is ready
 //!      └──────── closed ◄─────────────┴ end of stream, idle, nonsense, too many of one source
 //! ```
+//!
+//! Everything is bounded: connections, those of one source, queries that wait, bytes in either direction, and the time
+//! between two whole queries. When all sockets are taken, the connection that has been quiet for longest makes room.
 
 use millrace_fastpath::addr::Addr;
 use millrace_fastpath::clock::Nanos;
-use millrace_fastpath::dns::{self, HEADER_LEN, Outcome, Readiness, Role, Transport};
+use millrace_fastpath::dns::{self, Cookies, HEADER_LEN, Outcome, Readiness, Role, Transport};
 use millrace_fastpath::event::{Event, Milestone, PacketFields, Trigger};
 use millrace_fastpath::slots::Phase;
+use millrace_fastpath::tables::interfaces::InterfaceId;
 use millrace_fastpath::tables::services::{DnsAnswer, ServiceId};
 use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
@@ -26,7 +31,9 @@ pub const CONNECTIONS_MAX: usize = 64;
 pub const CONNECTIONS_PER_SOURCE_MAX: usize = 8;
 /// The longest query that is read: more than any question with options needs.
 const QUERY_MAX: usize = 4096;
-/// A connection without a query is ended after this (RFC 7766 §6.2.3 advises seconds).
+/// Queries of one connection that wait for functions; until one is answered, no further one is read.
+pub const WAITING_MAX: usize = 8;
+/// A connection without a whole query is ended after this (RFC 7766 §6.2.3 advises seconds), also one that sends it byte by byte.
 const IDLE_NANOS: u64 = 5_000_000_000;
 /// A peer that says nothing at all for this long is gone; also in handshakes. Longer than [`IDLE_NANOS`], for it ends the
 /// connection less politely.
@@ -34,7 +41,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Sockets that are always left to listen: older handshakes make room.
 const LISTENING_MIN: usize = 8;
 /// How often a query that waits for a function is looked at.
-const DEFERRED_NANOS: u64 = 500_000;
+const WAITING_NANOS: u64 = 500_000;
 /// Wakes by TCP in one second; the first one of each comes by UDP as a rule.
 const WAKES_PER_SECOND: u64 = 20;
 const RECEIVE_BUFFER: usize = QUERY_MAX + 2;
@@ -52,12 +59,12 @@ pub(super) struct Listeners {
 struct Connection {
     handle: SocketHandle,
     state: Stage,
-    /// When it last went a step further.
+    /// When it last went a step further: a whole query came, or some of an answer left.
     active: Nanos,
     input: Vec<u8>,
     output: Vec<u8>,
     written: usize,
-    deferred: Option<Deferred>,
+    waiting: Vec<Waiting>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,10 +76,10 @@ enum Stage {
 }
 
 /// A query that waits for its function.
-#[derive(Clone, Copy, Debug)]
-struct Deferred {
+#[derive(Clone, Debug)]
+struct Waiting {
     service: ServiceId,
-    len: usize,
+    query: Vec<u8>,
     until: Nanos,
 }
 
@@ -119,7 +126,7 @@ impl Listeners {
                 let mut service = Service { now, ends, peers, context, counters, scratch, bucket };
                 connection.step(socket, &mut service);
             }
-            if let Some(at) = connection.due() {
+            if let Some(at) = connection.due(now) {
                 due = Some(due.map_or(at, |due| due.min(at)));
             }
         }
@@ -162,11 +169,17 @@ impl Listeners {
         }
         let count = |stage| self.connections.iter().filter(|one| one.state == stage).count();
         if count(Stage::Listening) < LISTENING_MIN
-            && let Some(oldest) = self
-                .connections
-                .iter_mut()
-                .filter(|one| one.state == Stage::Handshake)
-                .min_by_key(|one| one.active)
+            && let Some(oldest) = {
+                // Of handshakes and connections, the kind that has more than its half; of connections those that owe nothing.
+                let handshakes = count(Stage::Handshake) > CONNECTIONS_MAX / 2;
+                let quiet = |one: &&mut Connection| match one.state {
+                    Stage::Handshake => true,
+                    Stage::Open(..) => one.waiting.is_empty(),
+                    Stage::Listening | Stage::Closing => false,
+                };
+                let all = self.connections.iter_mut().filter(quiet);
+                all.min_by_key(|one| ((one.state == Stage::Handshake) != handshakes, one.active))
+            }
         {
             counters.tcp_aborted += 1;
             oldest.state = Stage::Closing;
@@ -198,6 +211,9 @@ struct Service<'a, 'b> {
     bucket: &'a mut crate::control::Bucket,
 }
 
+/// No interface has this number.
+const NOWHERE: InterfaceId = InterfaceId(u16::MAX);
+
 /// A connection can't go on.
 struct Nonsense;
 
@@ -210,14 +226,14 @@ impl Connection {
             input: Vec::new(),
             output: Vec::new(),
             written: 0,
-            deferred: None,
+            waiting: Vec::new(),
         }
     }
 
-    fn due(&self) -> Option<Nanos> {
-        match (self.state, self.deferred) {
-            (Stage::Open(..), Some(_)) => Some(self.active.plus(DEFERRED_NANOS)),
-            (Stage::Open(..), None) => Some(self.active.plus(IDLE_NANOS)),
+    fn due(&self, now: Nanos) -> Option<Nanos> {
+        match self.state {
+            Stage::Open(..) if self.waiting.is_empty() => Some(self.active.plus(IDLE_NANOS)),
+            Stage::Open(..) => Some(now.plus(WAITING_NANOS)),
             _ => None,
         }
     }
@@ -228,15 +244,16 @@ impl Connection {
             self.state = Stage::Closing;
             return socket.abort();
         }
-        let idle = service.now.since(self.active) >= IDLE_NANOS && self.deferred.is_none();
-        let ended = !socket.may_recv() && self.deferred.is_none() && self.written == self.output.len();
+        let idle = service.now.since(self.active) >= IDLE_NANOS && self.waiting.is_empty();
+        let ended = !socket.may_recv() && self.waiting.is_empty() && self.written == self.output.len();
         if idle || ended {
             self.state = Stage::Closing;
             socket.close();
         }
     }
 
-    /// Writes what is left of the last answer, then reads the next query, as long as there is room and input.
+    /// Writes what is left of the last answer, then answers who has waited, then reads the next query: as long as there is
+    /// room and input. A turn is bounded by the socket's buffers, which nobody fills or empties meanwhile.
     fn exchange(&mut self, socket: &mut Socket<'_>, service: &mut Service<'_, '_>) -> Result<(), Nonsense> {
         loop {
             if self.written < self.output.len() {
@@ -249,15 +266,17 @@ impl Connection {
                     return Ok(());
                 }
             }
-            if let Some(deferred) = self.deferred {
-                self.active = service.now;
-                let ready = service.context.slots.get(deferred.service).load().0 == Phase::Ready;
-                if !ready && service.now < deferred.until {
-                    return Ok(());
-                }
-                self.deferred = None;
-                self.respond(deferred.len, true, service)?;
+            let over = |waiting: &Waiting| {
+                let phase = service.context.slots.get(waiting.service).load().0;
+                phase == Phase::Ready || service.now >= waiting.until
+            };
+            if let Some(at) = self.waiting.iter().position(over) {
+                let waited = self.waiting.remove(at);
+                self.respond(&waited.query, true, service)?;
                 continue;
+            }
+            if self.waiting.len() >= WAITING_MAX {
+                return Ok(());
             }
             while socket.can_recv() && self.input.len() < QUERY_MAX + 2 {
                 let room = QUERY_MAX + 2 - self.input.len();
@@ -269,7 +288,6 @@ impl Connection {
                 if read.map_err(|_| Nonsense)? == 0 {
                     break;
                 }
-                self.active = service.now;
             }
             let Some(head) = self.input.first_chunk::<2>() else { return Ok(()) };
             let len = usize::from(u16::from_be_bytes(*head));
@@ -279,25 +297,32 @@ impl Connection {
             if self.input.len() < 2 + len {
                 return Ok(());
             }
-            self.respond(len, false, service)?;
+            self.active = service.now;
+            let query: Vec<u8> = self.input.drain(..2 + len).skip(2).collect();
+            self.respond(&query, false, service)?;
         }
     }
 
-    /// Answers the query at the front of the input, or puts it off. `waited`: it was put off long enough.
-    fn respond(&mut self, len: usize, waited: bool, service: &mut Service<'_, '_>) -> Result<(), Nonsense> {
+    /// Answers a query, or puts it off. `waited`: it was put off long enough.
+    fn respond(&mut self, query: &[u8], waited: bool, service: &mut Service<'_, '_>) -> Result<(), Nonsense> {
         self.output.clear();
         self.written = 0;
-        service.scratch[..len].copy_from_slice(&self.input[2..2 + len]);
-        let query_type = query_type(&service.scratch[..len]);
+        let len = query.len();
+        service.scratch[..len].copy_from_slice(query);
+        let query_type = query_type(query);
+        let (tables, client) = (service.context.tables, service.ends.remote);
+        // Whoever is forgotten came by no interface that a view has.
+        let interface = service.peers.get(client).map_or(NOWHERE, |peer| peer.interface);
+        let keys = tables.policy.cookies.as_ref();
         let context = dns::Context {
-            names: &service.context.tables.names,
+            names: tables.names_for(interface, client),
             role: Role::Authoritative,
             transport: Transport::Tcp,
+            cookies: keys.map(|keys| Cookies { keys, client, now: service.now }),
             readiness: |id| readiness(id, waited, service.context),
         };
         match dns::respond(service.scratch, len, &context) {
             Outcome::Answer(answer) => {
-                self.input.drain(..2 + len);
                 if let Some(id) = answer.service {
                     service.wake(id, query_type, len);
                     service.milestone(id, Milestone::Answered);
@@ -312,7 +337,8 @@ impl Connection {
                 service.milestone(id, Milestone::Held);
                 let patience =
                     service.context.tables.services.get(id).map_or(0, |entry| entry.hold_nanos_max);
-                self.deferred = Some(Deferred { service: id, len, until: service.now.plus(patience) });
+                let until = service.now.plus(patience);
+                self.waiting.push(Waiting { service: id, query: query.to_vec(), until });
                 Ok(())
             }
             Outcome::NotOurs | Outcome::Silent(_) => Err(Nonsense),

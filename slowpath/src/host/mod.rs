@@ -14,7 +14,7 @@ use millrace_fastpath::slots::Slots;
 use millrace_fastpath::tables::Tables;
 use millrace_fastpath::tables::interfaces::InterfaceId;
 
-pub use dns::{CONNECTIONS_MAX, CONNECTIONS_PER_SOURCE_MAX};
+pub use dns::{CONNECTIONS_MAX, CONNECTIONS_PER_SOURCE_MAX, WAITING_MAX};
 pub use stack::SmolStack;
 
 /// What a stack sees and does when it runs.

@@ -4,6 +4,7 @@ use millrace_fastpath::slots::Slots;
 use millrace_fastpath::tables::Tables;
 use millrace_fastpath::tables::names::HashKey;
 use millrace_fastpath::tables::services::{DnsAnswer, ServiceId};
+use millrace_fastpath::tables::{View, Views};
 use smoltcp::iface::{self, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp;
@@ -14,7 +15,7 @@ use smoltcp::wire::{
 };
 
 use super::*;
-use crate::builder::TableBuilder;
+use crate::builder::{DnsFiles, TableBuilder};
 use crate::testing::{EDGE, PEER_MAC, WAN, WAN_MAC, addr, ms, ports};
 use millrace_config::Config;
 use millrace_fastpath::event::Trigger;
@@ -34,7 +35,10 @@ impl Bench {
     fn new(dns_answer: &str) -> Self {
         let text = EDGE.replace("trigger = [", &format!("dns_answer = \"{dns_answer}\"\ntrigger = ["));
         let config = Config::parse("edge.toml", &text).unwrap_or_else(|report| panic!("{report}"));
-        let tables = TableBuilder::new(&config, &ports(), HashKey(1, 2)).unwrap().tables().clone();
+        let tables = TableBuilder::new(&config, &ports(), DnsFiles::default(), HashKey(1, 2))
+            .unwrap()
+            .tables()
+            .clone();
         let slots = Slots::default();
         Self { stack: SmolStack::new(&config, 7), tables, slots, now: ms(0), events: Vec::new() }
     }
@@ -442,4 +446,90 @@ fn when_ready_is_waited_for_but_not_for_ever() {
         client.talk(&mut bench);
         assert_eq!(answers(&client.received(handle)), [(1, 0, 1)]);
     }
+}
+
+#[test]
+fn queries_overtake_one_that_waits_and_only_so_many_wait() {
+    let (mut bench, mut client) = (Bench::new("when-ready"), Client::new("192.0.2.200"));
+    let handle = client.connect("192.0.2.53", 40_000);
+    client.talk(&mut bench);
+    let waiting =
+        |ids: std::ops::Range<u16>| ids.flat_map(|id| query(id, "hello.fn.example", 1)).collect::<Vec<_>>();
+    client.send(handle, &[waiting(1..3), query(3, "ns1.fn.example", 1)].concat());
+    client.talk(&mut bench);
+    assert_eq!(answers(&client.received(handle)), [(3, 0, 1)], "the others wait");
+    client.send(handle, &[waiting(4..4 + WAITING_MAX as u16), query(99, "ns1.fn.example", 1)].concat());
+    client.talk(&mut bench);
+    assert_eq!(answers(&client.received(handle)), [], "no more is read");
+    bench.slots.get(HELLO).set_phase(Phase::Ready);
+    bench.now = bench.now.plus(1_000_000);
+    client.talk(&mut bench);
+    let mut ids: Vec<u16> = answers(&client.received(handle)).into_iter().map(|(id, ..)| id).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, [1, 2, 4, 5, 6, 7, 8, 9, 10, 11, 99]);
+}
+
+#[test]
+fn a_client_that_sends_drop_by_drop_is_ended() {
+    let (mut bench, mut client) = (Bench::new("immediate"), Client::new("192.0.2.200"));
+    let handle = client.connect("192.0.2.53", 40_000);
+    client.talk(&mut bench);
+    for byte in &query(5, "ns1.fn.example", 1)[..10] {
+        client.send(handle, &[*byte]);
+        client.talk(&mut bench);
+        bench.now = bench.now.plus(600_000_000);
+    }
+    client.talk(&mut bench);
+    assert_eq!(client.socket(handle).state(), tcp::State::CloseWait);
+}
+
+/// A client behind a router, whose prefix is its own.
+fn far_client(n: u8) -> Client {
+    let mut client = Client::new(&format!("10.1.{n}.2"));
+    client.interface.routes_mut().add_default_ipv4_route(format!("10.1.{n}.1").parse().unwrap()).unwrap();
+    client
+}
+
+#[test]
+fn quiet_connections_make_room_for_new_ones() {
+    let mut bench = Bench::new("immediate");
+    let mut quiet: Vec<Client> = (0..20).map(far_client).collect();
+    for client in &mut quiet {
+        for port in 0..CONNECTIONS_PER_SOURCE_MAX as u16 {
+            client.connect("192.0.2.53", 40_000 + port);
+            client.talk(&mut bench);
+        }
+    }
+    let mut client = Client::new("192.0.2.200");
+    let handle = client.connect("192.0.2.53", 40_000);
+    client.talk(&mut bench);
+    client.send(handle, &query(1, "ns1.fn.example", 1));
+    client.talk(&mut bench);
+    assert_eq!(answers(&client.received(handle)), [(1, 0, 1)]);
+    assert!(bench.stack.counters().tcp_aborted >= 160 - CONNECTIONS_MAX as u64);
+}
+
+#[test]
+fn over_tcp_too_there_are_views_and_cookies() {
+    let mut bench = Bench::new("immediate");
+    bench.tables.policy.cookies =
+        millrace_fastpath::dns::CookieKeys::new(&[[7; 16]], 1_700_000_000_000_000_000);
+    let inside = View { prefixes: vec![(addr("10.1.7.0"), 24)], ..View::default() };
+    bench.tables.views = Views::new(vec![inside]);
+    let (mut near, mut far) = (Client::new("192.0.2.200"), far_client(7));
+    let mut with_cookie = query(1, "ns1.fn.example", 1);
+    with_cookie.extend([0, 0, 41, 16, 0, 0, 0, 0, 0, 0, 12, 0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8]);
+    with_cookie[1] += 23;
+    with_cookie[13] = 1;
+    let mut ask = |client: &mut Client| {
+        let handle = client.connect("192.0.2.53", 40_000);
+        client.talk(&mut bench);
+        client.send(handle, &with_cookie);
+        client.talk(&mut bench);
+        client.received(handle)
+    };
+    let (seen, unseen) = (ask(&mut near), ask(&mut far));
+    assert_eq!((answers(&seen), answers(&unseen)), (vec![(1, 0, 1)], vec![(1, 5, 0)]));
+    let cookie = seen.windows(12).find(|bytes| bytes[..4] == [0, 10, 0, 24]).map(|bytes| &bytes[4..]);
+    assert_eq!(cookie, Some(&[1, 2, 3, 4, 5, 6, 7, 8][..]), "the client's own, before the server's");
 }

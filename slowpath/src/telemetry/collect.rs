@@ -14,8 +14,9 @@ use millrace_fastpath::fates::Fates;
 use millrace_fastpath::node::{NodeId, drop_names};
 use millrace_fastpath::queue::{Command, Reply};
 use millrace_fastpath::shared::Shared;
+use millrace_fastpath::tables::Names;
 use millrace_fastpath::tables::interfaces::Mac;
-use millrace_fastpath::tables::names::WireName;
+use millrace_fastpath::tables::names::{Node, WireName};
 use millrace_fastpath::tables::services::{Endpoint, InstanceState, Overflow, Service, ServiceId};
 use millrace_fastpath::trace::TraceBuffer;
 use millrace_orchestrator_api::LinkState;
@@ -131,6 +132,8 @@ impl Sources {
                 flows_evicted: counters.flows_evicted.get(),
                 events_lost: counters.events_lost.get(),
                 wakes_limited: counters.wakes_limited.get(),
+                responses_slipped: counters.responses_slipped.get(),
+                limits_evicted: counters.limits_evicted.get(),
                 fates: *fates,
                 errors_sent: counters.errors_sent.get(),
                 errors_limited: counters.errors_limited.get(),
@@ -168,7 +171,8 @@ impl Sources {
     pub fn services(&self) -> Vec<ServiceRow> {
         let tables = self.shared.tables();
         let mut dns_names: BTreeMap<ServiceId, Vec<String>> = BTreeMap::new();
-        for node in tables.names.iter() {
+        let of_views = tables.views.iter().flat_map(|view| view.names.iter());
+        for node in tables.names.iter().chain(of_views) {
             if let Some(id) = node.service() {
                 dns_names.entry(id).or_default().push(name_text(node.name()));
             }
@@ -182,6 +186,7 @@ impl Sources {
             endpoints.sort();
             let mut names = dns_names.remove(&id).unwrap_or_default();
             names.sort();
+            names.dedup();
             ServiceRow {
                 name: service.name.clone(),
                 phase: phase.name().to_owned(),
@@ -248,18 +253,20 @@ impl Sources {
     /// `show names`
     pub fn names(&self) -> Vec<NameRow> {
         let tables = self.shared.tables();
-        let mut rows: Vec<NameRow> = tables
-            .names
-            .iter()
-            .filter(|node| !node.is_empty_non_terminal())
-            .map(|node| NameRow {
+        let seen = |names: &Names, view: Option<&str>| -> Vec<NameRow> {
+            let nodes = names.iter().filter(|node| !node.is_empty_non_terminal());
+            let row = |node: &Node| NameRow {
                 name: name_text(node.name()),
-                zone: tables.names.zone(node).map(|zone| zone.apex().to_string()).unwrap_or_default(),
+                view: view.map(str::to_owned),
+                zone: names.zone(node).map(|zone| zone.apex().to_string()).unwrap_or_default(),
                 service: node.service().and_then(|id| Some(tables.services.get(id)?.name.clone())),
                 types: node.sets().map(|(kind, _)| format!("{kind:?}")).collect(),
-            })
-            .collect();
-        rows.sort_by(|a, b| (&a.zone, &a.name).cmp(&(&b.zone, &b.name)));
+            };
+            nodes.map(row).collect()
+        };
+        let mut rows = seen(&tables.names, None);
+        rows.extend(tables.views.iter().flat_map(|view| seen(&view.names, Some(&view.name))));
+        rows.sort_by(|a, b| (&a.view, &a.zone, &a.name).cmp(&(&b.view, &b.zone, &b.name)));
         rows
     }
 
@@ -439,6 +446,7 @@ pub(super) fn counters(status: &Status) -> Vec<(&'static str, u64)> {
         ("gaps", links.gaps),
         ("wakes_ready", control.wakes_ready),
         ("wakes_failed", control.wakes_failed),
+        ("wakes_unused", control.wakes_unused),
         ("wakes_cancelled", control.wakes_cancelled),
         ("tables_published", control.published),
         ("punts", control.punts),

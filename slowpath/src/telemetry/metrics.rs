@@ -154,6 +154,12 @@ fn workers(sources: &Sources, page: &mut Page) {
         ("wakes_limited", "Wakes that the limit refused.", |row| row.wakes_limited),
         ("errors_sent", "ICMP errors sent about packets that were refused.", |row| row.errors_sent),
         ("errors_limited", "ICMP errors that the limit left unsent.", |row| row.errors_limited),
+        (
+            "responses_slipped",
+            "Answers sent truncated to a prefix that had its share.",
+            (|row| row.responses_slipped),
+        ),
+        ("limits_evicted", "Prefixes forgotten before their time.", |row| row.limits_evicted),
     ] {
         let samples = rows().map(|row| (vec![label(row.worker)], value(row) as f64));
         page.family(Kind::Counter, &format!("millrace_worker_{name}"), help, samples);

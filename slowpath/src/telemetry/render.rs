@@ -255,10 +255,11 @@ fn flows(rows: &[FlowRow]) -> String {
 }
 
 fn names(rows: &[NameRow]) -> String {
-    let mut table = Table::new(&["NAME", "ZONE", "SERVICE", "TYPES"]);
+    let mut table = Table::new(&["NAME", "VIEW", "ZONE", "SERVICE", "TYPES"]);
     for row in rows {
         table.row(vec![
             row.name.clone(),
+            or_dash(row.view.as_ref()),
             row.zone.clone(),
             or_dash(row.service.as_ref()),
             row.types.join(" "),

@@ -80,6 +80,10 @@ pub struct WorkerRow {
     pub errors_sent: u64,
     /// ICMP errors that the limit left unsent.
     pub errors_limited: u64,
+    /// DNS answers sent truncated to a source prefix that had its share.
+    pub responses_slipped: u64,
+    /// Source prefixes that the limiter of answers forgot before their time, for want of room.
+    pub limits_evicted: u64,
     /// What became of its frames.
     pub fates: Fates,
     /// Frames that no law of fates explains.
@@ -177,6 +181,8 @@ pub struct FlowRow {
 pub struct NameRow {
     /// The name.
     pub name: String,
+    /// The view whose clients see it; `null` where everybody without a view does.
+    pub view: Option<String>,
     /// The zone that it lies in.
     pub zone: String,
     /// The service that it leads to.

@@ -35,7 +35,8 @@ impl Bench {
     fn new() -> Self {
         let shared = Shared::new(1);
         let (link, _) = memory_link(4);
-        let settings = Settings { boot: 1, names_key: HashKey(1, 2), unix_offset_nanos: 0 };
+        let settings =
+            Settings { boot: 1, names_key: HashKey(1, 2), unix_offset_nanos: 0, ..Settings::default() };
         let config = config();
         let host = Box::new(SmolStack::new(&config, 1));
         let control =
@@ -195,7 +196,8 @@ fn a_dead_socket_is_taken_over_a_living_one_is_not() {
     let bench = Bench::new();
     let sources = |shared: &Arc<Shared>| {
         let (link, _) = memory_link(4);
-        let settings = Settings { boot: 1, names_key: HashKey(1, 2), unix_offset_nanos: 0 };
+        let settings =
+            Settings { boot: 1, names_key: HashKey(1, 2), unix_offset_nanos: 0, ..Settings::default() };
         let host = Box::new(SmolStack::new(&config(), 1));
         let fresh = Shared::new(1);
         let control = Control::new(&config(), &ports(), fresh, link, host, settings, monotonic()).unwrap();

@@ -63,6 +63,7 @@ const SET_LEN: usize = 6;
 
 const FLAG_APEX: u8 = 1;
 const FLAG_SERVICE: u8 = 2;
+const FLAG_ALIAS: u8 = 4;
 
 impl Node {
     /// The name, folded, in wire form.
@@ -89,6 +90,12 @@ impl Node {
         (self.byte_at(FLAGS) & FLAG_SERVICE != 0).then(|| ServiceId(self.u16_at(SERVICE)))
     }
 
+    /// Whether the name is an alias: a CNAME is its only record.
+    #[inline]
+    pub fn is_alias(&self) -> bool {
+        self.byte_at(FLAGS) & FLAG_ALIAS != 0
+    }
+
     /// Whether the name has no records and exists because of those below it only (RFC 4592 section 2.2.2).
     #[inline]
     pub fn is_empty_non_terminal(&self) -> bool {
@@ -99,6 +106,12 @@ impl Node {
     #[inline]
     pub fn set(&self, kind: RecordType) -> Option<RrSet<'_>> {
         self.sets().find(|(of, _)| *of == kind).map(|(_, set)| set)
+    }
+
+    /// The CNAME of an alias, and where it leads.
+    pub(crate) fn link(&self) -> Option<(RrSet<'_>, &[u8])> {
+        let set = if self.is_alias() { self.set(RecordType::CNAME)? } else { return None };
+        Some((set, set.wire.get(super::RR_HEAD_LEN..)?))
     }
 
     /// All records, by type.
@@ -164,11 +177,18 @@ impl Node {
 }
 
 impl Builder {
-    /// Writes the node. Sets are limited to [`super::RRSET_WIRE_MAX`] when they are made, and a node has at most one of
-    /// each of five types.
+    /// Whether the name is an alias.
+    pub(super) fn is_alias(&self) -> bool {
+        self.sets.iter().any(|set| set.kind == RecordType::CNAME)
+    }
+
+    /// Writes the node. Sets are limited to [`super::RRSET_WIRE_MAX`] when they are made, and in number to
+    /// [`super::SETS_MAX`].
     pub(super) fn finish(&self) -> Node {
-        let flags =
-            if self.apex { FLAG_APEX } else { 0 } | if self.service.is_some() { FLAG_SERVICE } else { 0 };
+        let flag = |is: bool, flag: u8| if is { flag } else { 0 };
+        let flags = flag(self.apex, FLAG_APEX)
+            | flag(self.service.is_some(), FLAG_SERVICE)
+            | flag(self.is_alias(), FLAG_ALIAS);
         let mut bytes = Vec::with_capacity(NAME + self.name.len() + 64);
         bytes.extend([flags, self.name.len() as u8]);
         bytes.extend(self.zone.to_be_bytes());

@@ -66,6 +66,40 @@ pub enum RecordData {
     Ns(WireName),
     /// Character strings (RFC 1035 section 3.3.14).
     Txt(Vec<Vec<u8>>),
+    /// The name that this one is an alias of: its only record (RFC 1034 section 3.6.2).
+    Cname(WireName),
+    /// Any other type that [`RecordType::is_data`] allows.
+    Other {
+        /// TYPE; none of those above, and not SOA.
+        kind: RecordType,
+        /// RDATA as it is sent, names in it uncompressed.
+        data: Vec<u8>,
+    },
+}
+
+impl RecordData {
+    /// Data of a type as they are sent, names in them uncompressed. `None` if they aren't data of this type, as far as it
+    /// matters here.
+    pub fn from_wire(kind: RecordType, data: &[u8]) -> Option<Self> {
+        let name = |data| WireName::from_wire(data).ok();
+        Some(match kind {
+            RecordType::A => Self::A(<[u8; 4]>::try_from(data).ok()?.into()),
+            RecordType::AAAA => Self::Aaaa(<[u8; 16]>::try_from(data).ok()?.into()),
+            RecordType::NS => Self::Ns(name(data)?),
+            RecordType::CNAME => Self::Cname(name(data)?),
+            RecordType::TXT => {
+                let mut strings = Vec::new();
+                let mut rest = data;
+                while let Some((len, after)) = rest.split_first() {
+                    let (string, after) = after.split_at_checked(usize::from(*len))?;
+                    strings.push(string.to_vec());
+                    rest = after;
+                }
+                Self::Txt(strings)
+            }
+            _ => Self::Other { kind, data: data.to_vec() },
+        })
+    }
 }
 
 /// A name that leads to a service: queries for its addresses are answered by them, and can wake what is behind.
@@ -96,9 +130,19 @@ pub enum NamesError {
     /// NS below the apex: a zone of somebody else's that would have to be referred to.
     #[error("{0} has NS records below its zone's apex: delegations aren't served")]
     Delegation(WireName),
-    /// The first label is `*` (RFC 4592).
-    #[error("{0} is a wildcard: they aren't served")]
+    /// A wildcard (RFC 4592) that is a zone's apex, or is to lead to a service: names that nobody has registered wake
+    /// nothing.
+    #[error("{0} is a wildcard: it can neither be a zone nor lead to a service")]
     Wildcard(WireName),
+    /// A name has a CNAME and something else, be it a second one (RFC 1034 section 3.6.2).
+    #[error("{0} has a CNAME and other records beside it")]
+    CnameBeside(WireName),
+    /// A chain of CNAMEs that has no end, or a far one.
+    #[error("{0} is an alias that leads to no end within {max} steps", max = super::CHAIN_MAX)]
+    CnameChain(WireName),
+    /// A type that no name can have here (see [`RecordType::is_data`]), or one more than [`super::SETS_MAX`].
+    #[error("{0} has a record of type {1:?}, which isn't served")]
+    Kind(WireName, RecordType),
     /// A name has two bindings.
     #[error("{0} leads to two services")]
     BoundTwice(WireName),

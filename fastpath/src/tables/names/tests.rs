@@ -153,7 +153,16 @@ fn what_cannot_be_served_is_refused() {
         build(&[bound(vec![binding("x.in.fn.example", 1)]), zone("in.fn.example")]),
         Some(NamesError::OutsideZone(name("x.in.fn.example")))
     );
-    assert_eq!(build(&[with_record("*.fn.example", a())]), Some(NamesError::Wildcard(name("*.fn.example"))));
+    assert_eq!(build(&[with_record("*.fn.example", a())]), None);
+    assert_eq!(build(&[zone("*.fn.example")]), Some(NamesError::Wildcard(name("*.fn.example"))));
+    assert_eq!(
+        build(&[bound(vec![binding("*.fn.example", 1)])]),
+        Some(NamesError::Wildcard(name("*.fn.example")))
+    );
+    for kind in [0, 6, 39, 41, 46, 50, 251, 255].map(RecordType) {
+        let zone = with_record("a.fn.example", RecordData::Other { kind, data: vec![1] });
+        assert_eq!(build(&[zone]), Some(NamesError::Kind(name("a.fn.example"), kind)));
+    }
     assert_eq!(
         build(&[bound(vec![binding("a.fn.example", 1), binding("A.fn.example", 1)])]),
         Some(NamesError::BoundTwice(name("a.fn.example")))
@@ -175,6 +184,78 @@ fn what_cannot_be_served_is_refused() {
     assert_eq!(build(&[zone_of_many]), Some(NamesError::RrsetTooLong(name("a.fn.example"), RecordType::A)));
     let slow = Zone { ttl_seconds: TTL_SECONDS_MAX + 1, ..zone("fn.example") };
     assert_eq!(build(&[slow]), Some(NamesError::Ttl(name("fn.example"))));
+}
+
+#[test]
+fn an_alias_stands_alone_and_leads_to_an_end() {
+    let cname = |owner: &str, target: &str| Record {
+        owner: name(owner),
+        ttl_seconds: 30,
+        data: RecordData::Cname(name(target)),
+    };
+    let build = |records: Vec<Record>| Names::build(KEY, &[Zone { records, ..zone("fn.example") }]).err();
+    let beside = Some(NamesError::CnameBeside(name("a.fn.example")));
+    let a = Record { data: RecordData::A([192, 0, 2, 1].into()), ..cname("a.fn.example", ".") };
+    assert_eq!(build(vec![cname("a.fn.example", "b.fn.example"), a.clone()]), beside);
+    assert_eq!(build(vec![cname("a.fn.example", "b.test"), cname("a.fn.example", "c.test")]), beside);
+    let at_apex = build(vec![cname("fn.example", "b.test")]);
+    assert_eq!(at_apex, Some(NamesError::CnameBeside(name("fn.example"))));
+    let bound = Zone {
+        records: vec![cname("a.fn.example", "b.test")],
+        bindings: vec![binding("a.fn.example", 1)],
+        ..zone("fn.example")
+    };
+    assert_eq!(Names::build(KEY, &[bound]).err(), beside);
+
+    let endless = |owner: &str| Some(NamesError::CnameChain(name(owner)));
+    assert_eq!(build(vec![cname("a.fn.example", "a.fn.example")]), endless("a.fn.example"));
+    assert_eq!(build(vec![cname("*.fn.example", "b.fn.example")]), endless("*.fn.example"), "b matches");
+    let chain = |len: usize| {
+        (0..len).map(|at| cname(&format!("n{at}.fn.example"), &format!("n{}.fn.example", at + 1))).collect()
+    };
+    assert_eq!(build(chain(CHAIN_MAX)), None);
+    assert_eq!(build(chain(CHAIN_MAX + 1)), endless("n0.fn.example"));
+}
+
+#[test]
+fn a_wildcard_stands_in_for_names_that_its_closest_encloser_lacks() {
+    let a = |owner: &str| with_record(owner, RecordData::A([192, 0, 2, 1].into())).records.remove(0);
+    let records = vec![a("*.w.fn.example"), a("b.here.w.fn.example"), a("x.*.e.fn.example")];
+    let mut names = Names::build(KEY, &[Zone { records, ..zone("fn.example") }]).unwrap();
+    let found = |names: &Names, of: &str| {
+        let of = name(of);
+        let zone = names.zone_around(of.as_bytes()).unwrap().clone();
+        names.wildcard(&zone, of.as_bytes()).map(|node| WireName::from_wire(node.name()).unwrap().to_string())
+    };
+    assert_eq!(found(&names, "q.w.fn.example").as_deref(), Some("*.w.fn.example."));
+    assert_eq!(found(&names, "p.q.r.w.fn.example").as_deref(), Some("*.w.fn.example."));
+    assert_eq!(found(&names, "q.e.fn.example").as_deref(), Some("*.e.fn.example."), "an empty non-terminal");
+    assert_eq!(found(&names, "q.here.w.fn.example"), None);
+    assert_eq!(found(&names, "q.fn.example"), None);
+    let longest = format!("{}w.fn.example", "a.".repeat(120));
+    assert_eq!(found(&names, &longest).as_deref(), Some("*.w.fn.example."));
+    names.bind(&binding("q.w.fn.example", 1)).unwrap();
+    assert_eq!(found(&names, "p.q.w.fn.example"), None, "a name that came to be is closer");
+    names.unbind(&name("q.w.fn.example"));
+    assert_eq!(found(&names, "p.q.w.fn.example").as_deref(), Some("*.w.fn.example."));
+}
+
+#[test]
+fn data_come_back_from_the_wire() {
+    let all = [
+        RecordData::A([192, 0, 2, 1].into()),
+        RecordData::Aaaa("2001:db8::1".parse().unwrap()),
+        RecordData::Ns(name("ns1.fn.example")),
+        RecordData::Cname(name("fn.example")),
+        RecordData::Txt(vec![b"a".to_vec(), vec![], vec![7; 255]]),
+        RecordData::Other { kind: RecordType::MX, data: vec![1, 2, 3] },
+    ];
+    for data in all {
+        assert_eq!(RecordData::from_wire(data.kind(), &data.to_wire().unwrap()), Some(data));
+    }
+    for (kind, data) in [(1, &b"abc"[..]), (28, b"abcd"), (2, b"\x01a"), (5, b"\xc0\x0c"), (16, b"\x02a")] {
+        assert_eq!(RecordData::from_wire(RecordType(kind), data), None);
+    }
 }
 
 #[test]

@@ -119,7 +119,8 @@ impl Site {
         let (net, drivers) = HeapNet::new(&plan);
         let shared = Shared::new(2);
         let (link, orchestrator) = memory_link(16);
-        let settings = Settings { boot: 7, names_key: HashKey(1, 2), unix_offset_nanos: 5 };
+        let settings =
+            Settings { boot: 7, names_key: HashKey(1, 2), unix_offset_nanos: 5, ..Settings::default() };
         let host = Box::new(SmolStack::new(config, 1));
         let control =
             Control::new(config, &ports(), Arc::clone(&shared), link, host, settings, ms(0)).unwrap();
@@ -148,8 +149,13 @@ impl Site {
 
     fn reload(&mut self, config: &Arc<Config>) {
         let draft = self.control.builder.draft(config).unwrap();
-        let names = Some(draft.names(config).unwrap());
-        let reload = super::super::reload::Reload { config: Arc::clone(config), draft, names };
+        let names = Some(draft.names(config, HashMap::new()).unwrap());
+        let reload = super::super::reload::Reload {
+            config: Arc::clone(config),
+            draft,
+            names,
+            cookie_secrets: Vec::new(),
+        };
         self.control.reload(reload, self.now);
         self.turn();
     }

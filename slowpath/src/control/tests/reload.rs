@@ -32,8 +32,13 @@ fn without_hello() -> Arc<Config> {
 impl Bench {
     fn reload(&mut self, config: &Arc<Config>) {
         let draft = self.control.builder.draft(config).unwrap();
-        let names = Some(draft.names(config).unwrap());
-        let reload = super::super::reload::Reload { config: Arc::clone(config), draft, names };
+        let names = Some(draft.names(config, HashMap::new()).unwrap());
+        let reload = super::super::reload::Reload {
+            config: Arc::clone(config),
+            draft,
+            names,
+            cookie_secrets: Vec::new(),
+        };
         self.control.reload(reload, self.now);
         if self.follow {
             self.take_up();

@@ -1,0 +1,165 @@
+//! The files that the configuration names for DNS: zones, and the secrets of cookies.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+
+use millrace_config::model::{Config, Cookies, SecretRef, cookie_secrets};
+use millrace_config::zonefile::{ZoneFile, ZoneFileError};
+use millrace_fastpath::dns::CookieSecret;
+use siphasher::sip::SipHasher13;
+
+/// What those files say.
+#[derive(Clone, Debug, Default)]
+pub struct DnsFiles {
+    /// Zone files, by the index of their zone in the configuration.
+    pub zones: HashMap<usize, ZoneFile>,
+    /// The shared secrets of cookies, the one that makes them first; none where the appliance has its own.
+    pub cookie_secrets: Vec<CookieSecret>,
+    /// Of each file's text, by the name that the configuration has for it.
+    pub digests: BTreeMap<PathBuf, Digest>,
+}
+
+/// What is kept of a file's text, to tell whether it is another one: a file may have a million records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Digest(u64);
+
+impl Digest {
+    fn of(text: &[u8]) -> Self {
+        Self(SipHasher13::new().hash(text))
+    }
+}
+
+/// Why a file can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// The system doesn't give it.
+    #[error("{} can't be read: {reason}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        reason: std::io::Error,
+    },
+    /// It isn't a zone file that can be taken.
+    #[error("{}, {reason}", path.display())]
+    Zone {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: ZoneFileError,
+    },
+    /// It has no secrets, or something else.
+    #[error("{} isn't one to three lines of 32 hexadecimal digits", path.display())]
+    Secrets {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl DnsFiles {
+    /// Reads what the configuration names. Relative paths begin at `folder`, that of the configuration file.
+    ///
+    /// # Errors
+    /// The first file that can't be had.
+    pub fn read(config: &Config, folder: &Path) -> Result<Self, FileError> {
+        let mut files = Self::default();
+        let Some(dns) = config.dns.as_ref().filter(|_| config.roles.dns) else { return Ok(files) };
+        let digests = &mut files.digests;
+        let mut read = |name: &Path| {
+            let path = folder.join(name);
+            match std::fs::read(&path) {
+                Ok(bytes) => {
+                    digests.insert(name.to_owned(), Digest::of(&bytes));
+                    Ok((path, bytes))
+                }
+                Err(reason) => Err(FileError::Unreadable { path, reason }),
+            }
+        };
+        for (index, zone) in dns.zones.iter().enumerate() {
+            let Some(file) = &zone.file else { continue };
+            let (path, text) = read(file)?;
+            let ttl_seconds = u32::try_from(zone.ttl.as_secs()).unwrap_or(u32::MAX);
+            let parsed = ZoneFile::parse(&text, &zone.name, ttl_seconds);
+            files.zones.insert(index, parsed.map_err(|reason| FileError::Zone { path, reason })?);
+        }
+        if let Some(Cookies::Shared(SecretRef::File(file))) = &dns.cookies {
+            let (path, text) = read(file)?;
+            let secrets = std::str::from_utf8(&text).ok().and_then(cookie_secrets);
+            files.cookie_secrets = secrets.ok_or(FileError::Secrets { path })?;
+        }
+        Ok(files)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millrace_fastpath::tables::names::HashKey;
+
+    use super::*;
+    use crate::builder::{BuildError, TableBuilder};
+    use crate::testing::{EDGE, ports};
+
+    /// The test's configuration with its zone in a file that has this text, read from a folder.
+    fn read(text: &str, change: impl Fn(&str) -> String) -> (Config, Result<DnsFiles, FileError>) {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("z.zone"), text).unwrap();
+        std::fs::write(folder.path().join("c.secret"), "e5e973e5a6b2a43f48e7dc849e37bfcf\n").unwrap();
+        let (before, rest) = EDGE.split_once("soa = ").unwrap();
+        let (_, after) = rest.split_once('\n').unwrap();
+        let config = Config::parse("t", &change(&format!("{before}file = \"z.zone\"\n{after}"))).unwrap();
+        let files = DnsFiles::read(&config, folder.path());
+        (config, files)
+    }
+
+    const ZONE: &str = "@ SOA ns1 ops 9 3600 600 604800 5\nwww 60 A 192.0.2.80\n*.w CNAME hello\n";
+
+    #[test]
+    fn a_zone_is_served_from_file_and_configuration_together() {
+        let (config, files) = read(ZONE, str::to_owned);
+        let builder = TableBuilder::new(&config, &ports(), files.unwrap(), HashKey(1, 2)).unwrap();
+        let names = &builder.tables().names;
+        let get = |name: &[u8]| names.get(name);
+        assert!(get(b"\x03www\x02fn\x07example\0").is_some() && get(b"\x03ns1\x02fn\x07example\0").is_some());
+        assert_eq!(get(b"\x05hello\x02fn\x07example\0").unwrap().service(), builder.find("hello"));
+        assert!(get(b"\x01*\x01w\x02fn\x07example\0").unwrap().is_alias());
+        let serial = &names.zones()[0].negative()[12 + 16 + 16..][..4];
+        assert_eq!(serial, [0, 0, 0, 9], "the file's SOA");
+    }
+
+    #[test]
+    fn the_configurations_soa_goes_before_the_files() {
+        let soa = "soa = { primary = \"ns1.fn.example.\", contact = \"ops.fn.example.\", serial = 77 }\nfile";
+        let (config, files) = read(ZONE, |text| text.replacen("file", soa, 1));
+        let builder = TableBuilder::new(&config, &ports(), files.unwrap(), HashKey(1, 2)).unwrap();
+        assert_eq!(builder.tables().names.zones()[0].negative()[12 + 16 + 16..][..4], [0, 0, 0, 77]);
+    }
+
+    #[test]
+    fn what_a_file_lacks_or_has_too_much_is_told() {
+        let build = |text: &str| {
+            let (config, files) = read(text, str::to_owned);
+            TableBuilder::new(&config, &ports(), files.unwrap(), HashKey(1, 2)).map(|_| ()).unwrap_err()
+        };
+        assert_eq!(build("www A 192.0.2.80\n"), BuildError::SoaMissing { zone: "fn.example.".into() });
+        let message = |text: &str| build(&format!("{ZONE}{text}")).to_string();
+        assert!(message("sub NS ns.sub\n").contains("delegations"));
+        assert!(message("www.example.org. A 192.0.2.1\n").contains("outside"));
+        assert!(message("hello A 192.0.2.1\n").contains("has addresses of its own"));
+        assert!(message("d DNAME example.org.\n").contains("DNAME"));
+        assert!(message("x A \\# 3 010203\n").contains("aren't of that type"));
+        let error = read("www A 192.0.2\n", str::to_owned).1.unwrap_err().to_string();
+        assert!(error.contains("z.zone, line 1: "), "{error}");
+        let error = read(ZONE, |text| text.replace("z.zone", "y.zone")).1.unwrap_err().to_string();
+        assert!(error.contains("y.zone can't be read: "), "{error}");
+    }
+
+    #[test]
+    fn shared_secrets_are_read() {
+        let with = |file: &str| {
+            let keys = format!("[dns]\ncookies = true\ncookie_secrets = \"file:{file}\"");
+            read(ZONE, |text| text.replacen("[dns]", &keys, 1)).1
+        };
+        assert_eq!(with("c.secret").unwrap().cookie_secrets.len(), 1);
+        assert!(matches!(with("z.zone"), Err(FileError::Secrets { .. })));
+    }
+}
