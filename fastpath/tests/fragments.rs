@@ -233,6 +233,9 @@ fn options_are_read_over_and_kept() {
     bench.check_laws();
 }
 
+/// Types and bytes of extension headers.
+type Extensions<'a> = &'a [(u8, &'a [u8])];
+
 /// Padding of hop-by-hop and destination options, an ended routing header, an authentication header of 24 bytes, and a
 /// fragment header around a whole packet (RFC 6946); each but for its first byte.
 const PADDING: &[u8] = &[0, 1, 4, 0, 0, 0, 0];
@@ -243,7 +246,7 @@ const ATOMIC: &[u8] = &[0, 0, 0, 1, 2, 3, 4];
 #[test]
 fn extension_headers_are_read_over_and_kept() {
     let mut bench = fixed_bench(2);
-    let chains: [&[(u8, &[u8])]; 6] = [
+    let chains: [Extensions<'_>; 6] = [
         &[(0, PADDING)],
         &[(60, PADDING)],
         &[(43, ROUTING_ENDED)],
@@ -283,9 +286,7 @@ fn extension_headers_that_lead_nowhere_have_names_and_pass_in_transit() {
     let to_us = |extensions: &[(u8, &[u8])]| with_extensions(&syn(CLIENT6, VIP6, 5), extensions);
     let mut source_route = ROUTING_ENDED.to_vec();
     source_route[2] = 1;
-    /// Extension headers: kind and body.
-    type Chain<'a> = &'a [(u8, &'a [u8])];
-    let cases: [(&str, Chain<'_>); 5] = [
+    let cases: [(&str, Extensions<'_>); 5] = [
         ("extension-limit", &padding),
         ("extension-limit", &[(60, &long)]),
         ("source-route", &[(43, &source_route)]),
@@ -310,7 +311,7 @@ fn extension_headers_that_lead_nowhere_have_names_and_pass_in_transit() {
 #[test]
 fn cut_headers_have_names() {
     let mut bench = fixed_bench(1);
-    let chain: &[(u8, &[u8])] = &[(0, PADDING), (43, ROUTING_ENDED), (51, AUTHENTICATION)];
+    let chain: Extensions<'_> = &[(0, PADDING), (43, ROUTING_ENDED), (51, AUTHENTICATION)];
     let whole = with_extensions(&syn(CLIENT6, VIP6, 5), chain);
     let l4 = 54 + 8 + 24 + 24;
     for len in 54..l4 + 20 {

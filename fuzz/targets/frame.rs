@@ -36,7 +36,10 @@ fuzz_target!(|frame: &[u8]| {
                 assert!(end <= ip_end, "and IP says that it is there");
                 let at = usize::from(meta.l4);
                 if let Some(quote) = Quote::parse(frame, at, meta.network == Network::V4) {
-                    assert!(at + 8 + 20 <= quote.l4 && quote.l4 + 8 <= frame.len(), "what is quoted is there");
+                    assert!(
+                        at + 8 + 20 <= quote.l4 && quote.l4 + 8 <= frame.len(),
+                        "what is quoted is there"
+                    );
                     assert!(quote.checksum_at(frame).is_none_or(|at| at + 2 <= frame.len()));
                 }
             }

@@ -66,7 +66,9 @@ fn take_step<'a>(step: u8, rest: &'a [u8], bench: &mut Bench) -> &'a [u8] {
             let phases = [Phase::Cold, Phase::Waking, Phase::Draining, Phase::Quarantined, Phase::Bypass];
             bench.set_phase(1 + u16::from(argument) % 3, phases[usize::from(argument >> 4) % phases.len()]);
         }
-        15 => bench.net.limit_transmit(port(step), if argument < 128 { usize::from(argument) } else { usize::MAX }),
+        15 => bench
+            .net
+            .limit_transmit(port(step), if argument < 128 { usize::from(argument) } else { usize::MAX }),
         _ => return deliver(step, rest, bench),
     }
     check_sent(bench);

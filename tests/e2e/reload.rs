@@ -1,14 +1,19 @@
 //! Reload under traffic: what the file says now is in force, what runs goes on, and a wrong file changes nothing.
 
 use millrace_hw_tests::edge::client::{curl, dig};
-use millrace_hw_tests::edge::{Appliance, DNS, Service, Shape, Site};
+use millrace_hw_tests::edge::{Appliance, DNS, Function, Service, Shape, Site};
 use millrace_hw_tests::lab::{Look, wait_until};
 
 use crate::world::{SOON, World, functions, hello};
 
+/// The example functions, with time for a slow download.
+fn slow_functions() -> Vec<Function> {
+    functions().into_iter().map(|function| function.set("deadline_ms", "30000")).collect()
+}
+
 /// Writes another file in place of the appliance's own.
 fn rewrite(world: &World, services: Vec<Service>) {
-    let site = Site { driver: world.appliance.driver(), ..Site::new(functions(), services) };
+    let site = Site { driver: world.appliance.driver(), ..Site::new(slow_functions(), services) };
     Appliance::configure(&world.edge, &site, "edge.toml").unwrap();
 }
 
@@ -16,7 +21,7 @@ fn rewrite(world: &World, services: Vec<Service>) {
 #[test]
 fn a_download_goes_on_while_its_service_is_taken_away() {
     let echo = || Service::new("echo", 1, "echo");
-    let world = World::build(Shape::TwoPort, Site::new(functions(), vec![echo()]));
+    let world = World::build(Shape::TwoPort, Site::new(slow_functions(), vec![echo()]));
     let text: String = (0..131_072).map(|line| format!("{line:07}\n")).collect();
     let (sent, back) =
         (world.edge.lab().write("sent", &text).unwrap(), world.edge.lab().folder().join("back"));
@@ -51,7 +56,7 @@ fn a_download_goes_on_while_its_service_is_taken_away() {
 /// By signal and by command: the reason is told, and the old file stays in force.
 #[test]
 fn a_wrong_file_changes_nothing_and_is_told() {
-    let world = World::new(vec![hello("hello", 0)]);
+    let world = World::build(Shape::TwoPort, Site::new(slow_functions(), vec![hello("hello", 0)]));
     let before = world.appliance.show("services").unwrap();
     world.edge.lab().write("edge.toml", "schema_version = 1\n[site]\nname = \"edge lab\"\n").unwrap();
     world.appliance.process().hang_up();
@@ -71,7 +76,8 @@ fn a_wrong_file_changes_nothing_and_is_told() {
     assert!(refused.contains("exit status: 1"), "{refused}");
 
     // Right in itself, but nothing that can change while it runs.
-    let frames = Site { driver: world.appliance.driver(), ..Site::new(functions(), vec![hello("hello", 0)]) };
+    let frames =
+        Site { driver: world.appliance.driver(), ..Site::new(slow_functions(), vec![hello("hello", 0)]) };
     Appliance::configure(&world.edge, &frames.limit("flows_per_worker", 2048), "edge.toml").unwrap();
     let refused = world.appliance.ask("reload --dry-run").unwrap_err().to_string();
     assert!(refused.contains("exit status: 1"), "{refused}");

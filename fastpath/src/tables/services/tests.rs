@@ -62,6 +62,7 @@ proptest! {
                 Some(hosts) => {
                     services.insert(ServiceId(id), Arc::new(service(hosts.iter().copied())), &[vip(id)]);
                     let old = model[usize::from(id)].take().unwrap_or_default();
+                    left.retain(|host| old.contains(host) || !hosts.contains(host));
                     left.extend(old.difference(hosts));
                 }
                 None => services.remove(ServiceId(id)),
