@@ -18,10 +18,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use domain::base::iana::{Class, Rtype};
-use domain::base::name::{Name, ToName};
-use domain::base::rdata::ComposeRecordData;
-use domain::dep::octseq::octets::OctetsFrom;
-use domain::rdata::ZoneRecordData;
+use domain::base::name::{Name, ParsedName, ToName};
+use domain::base::rdata::{ComposeRecordData, ParseAnyRecordData};
+use domain::dep::octseq::{Parser, octets::OctetsFrom};
+use domain::rdata::{AllRecordData, ZoneRecordData};
 use domain::zonefile::inplace::{Entry, ScannedRecord, Zonefile};
 use thiserror::Error;
 
@@ -145,6 +145,9 @@ fn scan(text: &[u8], origin: &DnsName, ttl_seconds: u32) -> Result<ZoneFile, Zon
             if wire(record.owner()) != origin.to_wire().into() {
                 return Err(wrong(line(&scanner), format!("the SOA isn't that of `{origin}`")));
             }
+            if [soa.mname(), soa.rname()].iter().any(|name| !is_name(&wire(name))) {
+                return Err(wrong(line(&scanner), "the SOA has a name with an empty label".into()));
+            }
             let soa = ZoneSoa {
                 primary: wire(soa.mname()),
                 contact: wire(soa.rname()),
@@ -164,7 +167,10 @@ fn scan(text: &[u8], origin: &DnsName, ttl_seconds: u32) -> Result<ZoneFile, Zon
             }
             let record = self::record(&record);
             file.records.push(record.map_err(|kind| {
-                wrong(line(&scanner), format!("a record's data of type {kind} can't be written"))
+                wrong(
+                    line(&scanner),
+                    format!("a record of type {kind} has a name or data that can't be sent"),
+                )
             })?);
         }
     }
@@ -174,11 +180,12 @@ fn record(record: &ScannedRecord) -> Result<ZoneRecord, Rtype> {
     let mut data = Vec::new();
     // Writing to memory can't fail; composing can be refused by data that are too long.
     record.data().compose_rdata(&mut data).map_err(|_| record.rtype())?;
-    if data.len() > usize::from(u16::MAX) {
+    let owner = wire(record.owner());
+    if data.len() > usize::from(u16::MAX) || !is_name(&owner) || !is_data(record.rtype(), &data) {
         return Err(record.rtype());
     }
     Ok(ZoneRecord {
-        owner: wire(record.owner()),
+        owner,
         ttl_seconds: record.ttl().as_secs(),
         type_number: record.rtype().to_int(),
         data: data.into(),
@@ -194,6 +201,21 @@ fn wire(name: &impl ToName) -> Box<[u8]> {
         Err(never) => match never {},
     }
     wire.into()
+}
+
+/// Whether the bytes are exactly one name: the scanner takes two dots in a row for an empty label, which is the root's.
+fn is_name(wire: &[u8]) -> bool {
+    Name::from_slice(wire).is_ok()
+}
+
+/// Whether data, as composed from the scanner's or given as RFC 3597 allows, are those of their type to the last byte.
+fn is_data(kind: Rtype, data: &[u8]) -> bool {
+    let mut parser = Parser::from_ref(data);
+    let Ok(parsed) = AllRecordData::<&[u8], ParsedName<&[u8]>>::parse_any_rdata(kind, &mut parser) else {
+        return false;
+    };
+    let mut again = Vec::with_capacity(data.len());
+    parser.remaining() == 0 && parsed.compose_rdata(&mut again).is_ok() && again == data
 }
 
 fn wrong(line: usize, problem: String) -> ZoneFileError {
