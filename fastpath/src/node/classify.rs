@@ -9,7 +9,7 @@
 //! ```
 //!
 //! What goes to `service` goes to the worker that owns the flow. Packets without ports of their own, ICMP errors and
-//! fragments, are told apart off the common path: [`super::quote`], [`super::fragment`].
+//! fragments, are told apart off the common path: `quote` and `fragment`.
 
 use super::icmp::Error;
 use super::{Context, Lanes, NodeId, drops, fragment, quote};
