@@ -89,9 +89,13 @@ impl ZoneFile {
         if text.len() > ZONE_FILE_BYTES_MAX {
             return Err(wrong(1, format!("a zone file has {ZONE_FILE_BYTES_MAX} bytes at most")));
         }
-        // The scanner asserts what it expects of its own state; a file that proves it wrong is a wrong file.
-        catch_unwind(AssertUnwindSafe(|| scan(text, origin, ttl_seconds)))
-            .unwrap_or_else(|_| Err(wrong(1, "the file can't be read".into())))
+        // The scanner panics on some unfinished entries, an open parenthesis at the end among them: wrong files too.
+        catch_unwind(AssertUnwindSafe(|| scan(text, origin, ttl_seconds))).unwrap_or_else(|_| {
+            Err(wrong(
+                1,
+                "the file can't be read; look for a parenthesis or quote that is never closed".into(),
+            ))
+        })
     }
 }
 

@@ -77,6 +77,8 @@ fn a_wrong_file_is_told_its_line() {
     assert!(told("a SOA x y 1 2 3 4 5").problem.contains("SOA"));
     assert!(told("@ SOA x y 1 2 3 4 5\n@ SOA x y 1 2 3 4 5").problem.contains("one SOA"));
     assert!(parse("@ TXT \"unterminated").is_err());
+    let open = told("%*'%Aere.w TXT tJ SVb%CN(Aere.w TXT tJ SV");
+    assert!(open.problem.contains("parenthesis"), "{open}");
     for unsendable in
         ["a..b A 192.0.2.1", "a CNAME b..c", "a MX 1 b..c", "a A \\# 3 010203", "a MX \\# 6 00010161c002"]
     {
