@@ -10,8 +10,7 @@ set -eu
 cd "$(dirname "$0")"
 runs=${1:-200000}
 [ $# -eq 0 ] || shift
-# `zone` and `worker` are run by name: the first has a finding open, the second builds whole workers for each input.
-targets=${*:-"dns frame config"}
+targets=${*:-"dns zone frame worker config"}
 triple=x86_64-unknown-linux-gnu
 # With a target triple given, build scripts and macros are built apart.
 export RUSTC_WRAPPER="$PWD/cover.sh"

@@ -107,11 +107,13 @@ impl Bench {
         self.shared.slots.get(ServiceId(id)).set_phase(phase);
     }
 
-    /// Publishes a ready instance for the service and says so.
+    /// Publishes a ready instance for the service, once, and says so.
     pub fn make_ready(&mut self, id: u16) {
         let mut service = (**self.tables.services.get(ServiceId(id)).unwrap()).clone();
-        service.instances.push(instance(1, InstanceState::Ready));
-        self.set_service(id, service);
+        if service.instances.iter().all(|instance| instance.id != 1) {
+            service.instances.push(instance(1, InstanceState::Ready));
+            self.set_service(id, service);
+        }
         self.set_phase(id, Phase::Ready);
     }
 
