@@ -4,7 +4,7 @@ mod common;
 
 use common::frames::*;
 use common::*;
-use millrace_fastpath::flow::table::{NEW_SECONDS, ONE_WAY_SECONDS};
+use millrace_fastpath::flow::entry::{NEW_SECONDS, ONE_WAY_SECONDS};
 use millrace_fastpath::node::NodeId;
 use millrace_fastpath::queue::Punt;
 use millrace_fastpath::tables::InterfaceId;

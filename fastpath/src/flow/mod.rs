@@ -1,7 +1,9 @@
 //! Flows: whose they are, and where their packets go.
 
+pub mod entry;
 pub mod key;
 pub mod table;
 
+pub use entry::{Direction, Flow, FlowState, Opening};
 pub use key::FlowHasher;
-pub use table::{Direction, Flow, FlowState, FlowTable, Opening};
+pub use table::FlowTable;

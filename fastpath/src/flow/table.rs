@@ -11,154 +11,17 @@
 //! client's side; where the source is translated, a second one, by the appliance's side. When both buckets are full the
 //! entry least recently used makes room. Expiry is a slow sweep over the flows.
 
+use super::entry::{Direction, Flow, Opening};
 use crate::addr::Addr;
 use crate::clock::Nanos;
 use crate::driver::Frame;
-use crate::tables::services::{Forwarding, INSTANCES_MAX, InstanceSlotId, ServiceId};
-use crate::wire::{TCP, UDP, tcp};
+use crate::tables::services::{InstanceSlotId, ServiceId};
 
 const WAYS: usize = 8;
 /// Marks an index entry as the appliance's side of a flow.
 const NAT_SIDE: u32 = 1 << 31;
 /// Flows one worker can be given; positions have to leave a bit for the side.
 pub const FLOWS_MAX: usize = 1 << 26;
-
-/// Seconds without a packet after which a flow is forgotten: a SYN that was never answered,
-pub const NEW_SECONDS: u16 = 10;
-/// an established TCP connection (idle ones are kept alive by their ends within this, or they are gone),
-pub const ESTABLISHED_SECONDS: u16 = 3600;
-/// one of which only the client's side comes by (the instance's end of it isn't seen; IPVS gives as much),
-pub const ONE_WAY_SECONDS: u16 = 900;
-/// one that one side has closed (RFC 5382 §5 asks for four minutes in such a state),
-pub const HALF_CLOSED_SECONDS: u16 = 240;
-/// one that was closed (RFC 9293 asks two segment lifetimes of the ends; the middle has only to see the last ACK),
-pub const CLOSING_SECONDS: u16 = 10;
-/// and a UDP conversation (RFC 4787 §4.3 asks for two minutes at least).
-pub const UDP_SECONDS: u16 = 120;
-
-/// How far a flow is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-#[repr(u8)]
-pub enum FlowState {
-    /// Only the client has been heard, opening a connection or sending a datagram.
-    #[default]
-    New,
-    /// Only the client has been heard, in the middle of a connection that isn't known.
-    Joined,
-    /// Both sides have been heard.
-    Established,
-    /// The client has sent its FIN; the instance may go on (RFC 9293 §3.6).
-    ClientDone,
-    /// The instance has sent its FIN; the client may go on.
-    InstanceDone,
-    /// Both have sent their FIN, or one a RST.
-    Closing,
-}
-
-impl FlowState {
-    /// The name that operators see.
-    pub fn name(self) -> &'static str {
-        match self {
-            FlowState::New => "new",
-            FlowState::Joined => "joined",
-            FlowState::Established => "established",
-            FlowState::ClientDone | FlowState::InstanceDone => "half-closed",
-            FlowState::Closing => "closing",
-        }
-    }
-}
-
-/// A flow; one cache line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C, align(64))]
-pub struct Flow {
-    /// The client's address.
-    pub client: Addr,
-    /// The service's address.
-    pub vip: Addr,
-    /// The instance's address.
-    pub instance: Addr,
-    /// The client's port.
-    pub client_port: u16,
-    /// The service's port.
-    pub vip_port: u16,
-    /// The instance's port.
-    pub instance_port: u16,
-    /// The appliance's port towards the instance; 0 where the client's address is kept.
-    pub nat_port: u16,
-    /// The service.
-    pub service: ServiceId,
-    last_seconds: u16,
-    /// The instance's slot, for counting, and below it [`PROTOCOL`], [`STATE`], [`FORWARDING`] and [`SPLICED`].
-    packed: u32,
-}
-
-/// Of `Flow::packed`: which protocol, 0 for a place without a flow.
-const PROTOCOL: u32 = 0b11;
-/// Of `Flow::packed`: [`FlowState`].
-const STATE: u32 = 0b111 << STATE_AT;
-const STATE_AT: u32 = 2;
-/// Of `Flow::packed`: [`Forwarding`].
-const FORWARDING: u32 = 0b11 << FORWARDING_AT;
-const FORWARDING_AT: u32 = 5;
-/// Of `Flow::packed`: its packets need more than other addresses.
-const SPLICED: u32 = 1 << 7;
-/// Where the slot begins.
-const SLOT_AT: u32 = 8;
-
-const _: () = assert!(size_of::<Flow>() == 64);
-const _: () = assert!(INSTANCES_MAX <= 1 << (u32::BITS - SLOT_AT), "a slot fits beside the rest");
-
-/// A transport protocol in two bits; services have no others.
-#[inline(always)]
-fn code(protocol: u8) -> u32 {
-    match protocol {
-        TCP => 1,
-        UDP => 2,
-        _ => 3,
-    }
-}
-
-/// Which way a packet of a flow goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
-    /// Client to instance.
-    Forward,
-    /// Instance to client.
-    Return,
-}
-
-/// What a new flow is made of.
-#[derive(Clone, Copy, Debug)]
-pub struct Opening {
-    /// Transport protocol.
-    pub protocol: u8,
-    /// Client address and port.
-    pub client: (Addr, u16),
-    /// Service address and port.
-    pub vip: (Addr, u16),
-    /// Instance address and port.
-    pub instance: (Addr, u16),
-    /// Appliance address and port, and their hash, where the source is translated.
-    pub nat: Option<(Addr, u16, u64)>,
-    /// The service.
-    pub service: ServiceId,
-    /// The instance's slot.
-    pub instance_slot: InstanceSlotId,
-    /// How packets get to it.
-    pub forwarding: Forwarding,
-    /// [`FlowState::New`], or [`FlowState::Joined`].
-    pub state: FlowState,
-}
-
-/// What a packet tells of whether the instance takes connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Handshake {
-    /// It has answered the first packet of a flow.
-    Answered,
-    /// It has refused it, with a RST.
-    Refused,
-}
 
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C, align(64))]
@@ -200,8 +63,6 @@ pub struct Gone {
     pub service: ServiceId,
     /// Its instance.
     pub instance_slot: InstanceSlotId,
-    /// A connection was asked for, and nothing came back from the instance in all the time that it had.
-    pub unanswered: bool,
 }
 
 /// The flows of one worker.
@@ -227,7 +88,7 @@ impl FlowTable {
         let buckets = (flows * 4 / WAYS).next_power_of_two().max(2);
         Self {
             buckets: vec![Bucket::default(); buckets].into_boxed_slice(),
-            flows: vec![EMPTY; flows].into_boxed_slice(),
+            flows: vec![Flow::NONE; flows].into_boxed_slice(),
             nat_addrs: vec![Addr::default(); flows].into_boxed_slice(),
             hashes: vec![[0; 2]; flows].into_boxed_slice(),
             free: Vec::with_capacity(flows),
@@ -321,7 +182,7 @@ impl FlowTable {
     ) -> Option<(u32, Direction)> {
         let position = entry & !NAT_SIDE;
         let flow = &self.flows[position as usize];
-        if flow.packed & PROTOCOL != code(protocol) {
+        if !flow.is_of(protocol) {
             return None;
         }
         let client = (flow.client, flow.client_port);
@@ -351,54 +212,10 @@ impl FlowTable {
         self.nat_addrs[position as usize]
     }
 
-    /// Notes that a packet of the flow went by, and what it tells of the instance.
+    /// A flow by its position, to note what went by.
     #[inline]
-    pub fn touch(
-        &mut self,
-        position: u32,
-        direction: Direction,
-        tcp_flags: u8,
-        now: Nanos,
-    ) -> Option<Handshake> {
-        let flow = &mut self.flows[position as usize];
-        flow.seen(now);
-        if flow.packed & PROTOCOL == code(TCP) && tcp_flags & (tcp::FIN | tcp::RST) != 0 {
-            return flow.end(direction, tcp_flags & tcp::RST != 0);
-        }
-        if direction == Direction::Return && flow.packed & STATE <= (FlowState::Joined as u32) << STATE_AT {
-            let answered = flow.state() == FlowState::New;
-            flow.set_state(FlowState::Established);
-            return answered.then_some(Handshake::Answered);
-        }
-        None
-    }
-
-    /// The same for a flow whose instance answers past us: the client's packets alone tell how far it is.
-    pub fn touch_one_way(&mut self, position: u32, tcp_flags: u8, now: Nanos) {
-        let flow = &mut self.flows[position as usize];
-        flow.seen(now);
-        if flow.packed & PROTOCOL != code(TCP) {
-            return;
-        }
-        if tcp_flags & (tcp::FIN | tcp::RST) != 0 {
-            flow.end(Direction::Forward, tcp_flags & tcp::RST != 0);
-        } else if flow.state() == FlowState::New && tcp_flags & tcp::SYN == 0 {
-            // The client has something to acknowledge, or to send.
-            flow.set_state(FlowState::Established);
-        }
-    }
-
-    /// Marks a flow as spliced: its packets need more than other addresses. The SYN that opens it towards the instance is still
-    /// to come, whatever the client has said already.
-    pub fn set_spliced(&mut self, position: u32) {
-        let flow = &mut self.flows[position as usize];
-        flow.set_state(FlowState::New);
-        flow.packed |= SPLICED;
-    }
-
-    /// Whether a SYN on this flow begins a new connection rather than repeating the old one's.
-    pub fn is_closing(&self, position: u32) -> bool {
-        !matches!(self.flows[position as usize].state(), FlowState::New | FlowState::Established)
+    pub fn get_mut(&mut self, position: u32) -> &mut Flow {
+        &mut self.flows[position as usize]
     }
 
     /// Adds a flow and returns its position. Flows that have to leave for it are told to `on_gone`: at most one for its
@@ -406,21 +223,7 @@ impl FlowTable {
     pub fn insert(&mut self, hash: u64, opening: &Opening, now: Nanos, mut on_gone: impl FnMut(Gone)) -> u32 {
         let position = self.place(hash, now, &mut on_gone);
         self.in_use += 1;
-        self.flows[position as usize] = Flow {
-            client: opening.client.0,
-            vip: opening.vip.0,
-            instance: opening.instance.0,
-            client_port: opening.client.1,
-            vip_port: opening.vip.1,
-            instance_port: opening.instance.1,
-            nat_port: opening.nat.map_or(0, |(_, port, _)| port),
-            service: opening.service,
-            last_seconds: seconds(now),
-            packed: code(opening.protocol)
-                | (opening.state as u32) << STATE_AT
-                | (opening.forwarding as u32) << FORWARDING_AT
-                | opening.instance_slot.0 << SLOT_AT,
-        };
+        self.flows[position as usize] = Flow::new(opening, now);
         self.hashes[position as usize] = [hash, 0];
         self.link(hash, position, now, &mut on_gone);
         if let Some((addr, _, nat_hash)) = opening.nat {
@@ -462,9 +265,8 @@ impl FlowTable {
             let position = self.sweep_at as u32;
             self.sweep_at += 1;
             let flow = &self.flows[position as usize];
-            if flow.is_some() && age(flow, now) >= timeout(flow) {
-                let unanswered = flow.is_unanswered();
-                on_gone(Gone { unanswered, ..self.remove(position) });
+            if flow.is_some() && flow.has_expired(now) {
+                on_gone(self.remove(position));
             }
         }
     }
@@ -521,7 +323,7 @@ impl FlowTable {
                 if bucket.tags[way] == 0 || except == Some(position) {
                     continue;
                 }
-                let age = age(&self.flows[position as usize], now);
+                let age = self.flows[position as usize].age(now);
                 if best.is_none_or(|(oldest, _)| age > oldest) {
                     best = Some((age, position));
                 }
@@ -537,10 +339,9 @@ impl FlowTable {
         if flow.nat_port != 0 {
             self.clear(nat_hash, position | NAT_SIDE);
         }
-        self.flows[position as usize].packed = 0;
+        self.flows[position as usize] = Flow::NONE;
         self.in_use -= 1;
-        // One that leaves before its time was given no chance.
-        Gone { service: flow.service, instance_slot: flow.instance_slot(), unanswered: false }
+        Gone { service: flow.service, instance_slot: flow.instance_slot() }
     }
 
     fn clear(&mut self, hash: u64, entry: u32) {
@@ -556,132 +357,11 @@ impl FlowTable {
     }
 }
 
-const EMPTY: Flow = Flow {
-    client: Addr(0),
-    vip: Addr(0),
-    instance: Addr(0),
-    client_port: 0,
-    vip_port: 0,
-    instance_port: 0,
-    nat_port: 0,
-    service: ServiceId(0),
-    last_seconds: 0,
-    packed: 0,
-};
-
-impl Flow {
-    /// Transport protocol number.
-    #[inline]
-    pub fn protocol(&self) -> u8 {
-        if self.packed & PROTOCOL == code(TCP) { TCP } else { UDP }
-    }
-
-    /// Whether it is [spliced](crate::splice).
-    #[inline]
-    pub fn is_spliced(&self) -> bool {
-        self.packed & SPLICED != 0
-    }
-
-    /// How far it is.
-    pub fn state(&self) -> FlowState {
-        const STATES: [FlowState; 6] = [
-            FlowState::New,
-            FlowState::Joined,
-            FlowState::Established,
-            FlowState::ClientDone,
-            FlowState::InstanceDone,
-            FlowState::Closing,
-        ];
-        STATES.get(((self.packed & STATE) >> STATE_AT) as usize).copied().unwrap_or_default()
-    }
-
-    /// How its packets get to the instance.
-    #[inline]
-    pub fn forwarding(&self) -> Forwarding {
-        match (self.packed & FORWARDING) >> FORWARDING_AT {
-            0 => Forwarding::Nat,
-            1 => Forwarding::L2,
-            2 => Forwarding::Ipip,
-            _ => Forwarding::Gue,
-        }
-    }
-
-    /// The instance's slot, for counting.
-    pub fn instance_slot(&self) -> InstanceSlotId {
-        InstanceSlotId(self.packed >> SLOT_AT)
-    }
-
-    /// Seconds since its last packet.
-    pub fn idle_seconds(&self, now: Nanos) -> u32 {
-        u32::from(age(self, now))
-    }
-
-    fn is_some(&self) -> bool {
-        self.packed & PROTOCOL != 0
-    }
-
-    /// A connection was asked for, and the instance has said nothing; of one that answers past us nobody can tell.
-    fn is_unanswered(&self) -> bool {
-        self.protocol() == TCP && self.state() == FlowState::New && self.forwarding().is_two_way()
-    }
-
-    fn set_state(&mut self, state: FlowState) {
-        self.packed = self.packed & !STATE | (state as u32) << STATE_AT;
-    }
-
-    #[inline(always)]
-    fn seen(&mut self, now: Nanos) {
-        let now = seconds(now);
-        if self.last_seconds != now {
-            // Once a second and not with each packet: a line that isn't written needn't be written back to memory.
-            self.last_seconds = now;
-        }
-    }
-
-    /// A FIN or a RST went by.
-    fn end(&mut self, direction: Direction, reset: bool) -> Option<Handshake> {
-        let state = self.state();
-        self.set_state(match (state, direction) {
-            _ if reset => FlowState::Closing,
-            (FlowState::Closing, _)
-            | (FlowState::InstanceDone, Direction::Forward)
-            | (FlowState::ClientDone, Direction::Return) => FlowState::Closing,
-            (_, Direction::Forward) => FlowState::ClientDone,
-            (_, Direction::Return) => FlowState::InstanceDone,
-        });
-        let refused = reset && direction == Direction::Return && state == FlowState::New;
-        refused.then_some(Handshake::Refused)
-    }
-}
-
 /// Sixteen bits of the hash that an empty way can't have.
 #[inline]
 fn tag(hash: u64) -> u16 {
     // Bits that the bucket's position doesn't use, for any table that fits in memory.
     ((hash >> 48) as u16).max(1)
-}
-
-/// Seconds, wrapping after 18 hours; ages stay far below that.
-#[inline]
-fn seconds(now: Nanos) -> u16 {
-    (now.0 / 1_000_000_000) as u16
-}
-
-fn age(flow: &Flow, now: Nanos) -> u16 {
-    seconds(now).wrapping_sub(flow.last_seconds)
-}
-
-fn timeout(flow: &Flow) -> u16 {
-    if flow.protocol() != TCP {
-        return UDP_SECONDS;
-    }
-    match flow.state() {
-        FlowState::New | FlowState::Joined => NEW_SECONDS,
-        FlowState::Established if !flow.forwarding().is_two_way() => ONE_WAY_SECONDS,
-        FlowState::Established => ESTABLISHED_SECONDS,
-        FlowState::ClientDone | FlowState::InstanceDone => HALF_CLOSED_SECONDS,
-        FlowState::Closing => CLOSING_SECONDS,
-    }
 }
 
 #[cfg(test)]

@@ -157,7 +157,7 @@ impl ServiceNode {
     ) -> Result<Next, Drop> {
         match self.find(packet, candidate) {
             Some((position, Direction::Return)) => {
-                self.flows.touch(position, Direction::Return, packet.meta.tcp_flags, cx.now);
+                self.flows.get_mut(position).touch(Direction::Return, packet.meta.tcp_flags, cx.now);
                 if self.flows.get(position).is_spliced()
                     && let Some(next) = self.splice_return(position, packet, cx)?
                 {
@@ -196,10 +196,10 @@ impl ServiceNode {
             if !meta.is_syn() || self.may_continue(position, cx) {
                 note_activity(self.flows.get(position).service, cx);
                 if !self.flows.get(position).forwarding().is_two_way() {
-                    self.flows.touch_one_way(position, meta.tcp_flags, cx.now);
+                    self.flows.get_mut(position).touch_one_way(meta.tcp_flags, cx.now);
                     return self.carry(position, packet, cx);
                 }
-                self.flows.touch(position, Direction::Forward, meta.tcp_flags, cx.now);
+                self.flows.get_mut(position).touch(Direction::Forward, meta.tcp_flags, cx.now);
                 if self.flows.get(position).is_spliced()
                     && let Some(next) = self.splice_forward(position, packet, cx)?
                 {
@@ -223,7 +223,7 @@ impl ServiceNode {
             service.port_of(instance, flow.vip_port) == flow.instance_port
                 && instance.addresses.contains(&Some(flow.instance))
         };
-        !self.flows.is_closing(position) && service.instances.iter().any(serves)
+        !self.flows.get(position).is_closing() && service.instances.iter().any(serves)
     }
 
     /// A packet of no known flow.

@@ -85,7 +85,7 @@ impl ServiceNode {
     pub(super) fn connect(&mut self, held: HeldId, cx: &mut Context<'_>) {
         match self.begin_splice(held, cx) {
             Some((position, accepted)) => {
-                self.flows.set_spliced(position);
+                self.flows.get_mut(position).set_spliced();
                 self.splices.begin(position, held, accepted, cx.now);
             }
             None => self.splices.fail(held),

@@ -80,26 +80,11 @@ fn member(at: usize, instance: &Instance) -> Member {
 mod tests {
     use super::*;
     use crate::addr::Addr;
-    use crate::tables::services::{
-        DnsAnswer, Forwarding, Handling, InstanceSlotId, Overflow, SourceAddress, Verify,
-    };
+    use crate::tables::services::tests::service_of;
+    use crate::tables::services::{Forwarding, InstanceSlotId};
 
     fn service(instances: &[Instance]) -> Service {
-        Service {
-            name: "hello".into(),
-            wakes: true,
-            trigger_dns: false,
-            trigger_syn: true,
-            handling: Handling::Hold,
-            verify: Verify::None,
-            dns_answer: DnsAnswer::Immediate,
-            forwarding: Forwarding::Nat,
-            source: SourceAddress::Keep,
-            hold_packets_max: 0,
-            hold_nanos_max: 0,
-            overflow: Overflow::Drop,
-            instances: instances.to_vec(),
-        }
+        service_of(instances.to_vec())
     }
 
     fn instance(host: u8, state: InstanceState, fixed: bool, v6: bool) -> Instance {

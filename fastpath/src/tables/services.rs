@@ -522,4 +522,4 @@ fn place(id: ServiceId) -> (usize, usize) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -21,6 +21,13 @@ use crate::testing::{LAN, LAN_MAC, PEER_MAC, WAN, addr, config, ms, ports};
 const HELLO: ServiceId = ServiceId(0);
 const NODE: &str = "198.51.100.21";
 
+/// What a reload to `config` carries, as the thread that read the files has drawn it up.
+fn drafted<L: Link>(control: &Control<L>, config: &Arc<Config>) -> super::reload::Reload {
+    let draft = control.builder.draft(config).unwrap();
+    let names = Some(draft.names(config, HashMap::new()).unwrap());
+    super::reload::Reload { config: Arc::clone(config), draft, names, cookie_secrets: Vec::new() }
+}
+
 /// The control loop between workers that the test plays, and an orchestrator that the test plays.
 struct Bench {
     control: Control<MemoryLink>,

@@ -4,8 +4,13 @@ use std::collections::HashMap;
 
 use proptest::prelude::*;
 
+use super::super::entry::{
+    CLOSING_SECONDS, ESTABLISHED_SECONDS, FlowState, HALF_CLOSED_SECONDS, NEW_SECONDS,
+};
 use super::super::key::FlowHasher;
 use super::*;
+use crate::tables::services::Forwarding;
+use crate::wire::{TCP, tcp};
 
 fn opening(client: u16, nat: Option<u16>, hasher: &FlowHasher) -> Opening {
     let own = Addr::v4([198, 51, 100, 1]);
@@ -59,12 +64,12 @@ fn flows_leave_by_age_and_state_and_not_before() {
         table.insert(hasher.hash(open.client.0, open.client.1, TCP), &open, at(0), |_| {})
     };
     let (_new, established, closing) = (add(&mut table, 1), add(&mut table, 2), add(&mut table, 3));
-    table.touch(established, Direction::Return, tcp::ACK, at(0));
-    table.touch(closing, Direction::Return, tcp::ACK, at(0));
-    table.touch(closing, Direction::Return, tcp::FIN, at(3));
-    table.touch(closing, Direction::Forward, tcp::FIN, at(5));
+    table.get_mut(established).touch(Direction::Return, tcp::ACK, at(0));
+    table.get_mut(closing).touch(Direction::Return, tcp::ACK, at(0));
+    table.get_mut(closing).touch(Direction::Return, tcp::FIN, at(3));
+    table.get_mut(closing).touch(Direction::Forward, tcp::FIN, at(5));
     let half = add(&mut table, 4);
-    table.touch(half, Direction::Forward, tcp::FIN, at(5));
+    table.get_mut(half).touch(Direction::Forward, tcp::FIN, at(5));
     let mut left = Vec::new();
     for second in 5..u64::from(ESTABLISHED_SECONDS) + 2 {
         table.sweep(16, at(second), |gone| left.push((second, gone.service.0)));

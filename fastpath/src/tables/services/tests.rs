@@ -21,6 +21,11 @@ fn service(hosts: impl IntoIterator<Item = u16>) -> Service {
         slot: InstanceSlotId(u32::from(host)),
         fixed: false,
     };
+    service_of(hosts.into_iter().map(instance).collect())
+}
+
+/// A service that differs from others by its instances alone.
+pub(in crate::tables) fn service_of(instances: Vec<Instance>) -> Service {
     Service {
         name: "hello".into(),
         wakes: true,
@@ -34,7 +39,7 @@ fn service(hosts: impl IntoIterator<Item = u16>) -> Service {
         hold_packets_max: 0,
         hold_nanos_max: 0,
         overflow: Overflow::Drop,
-        instances: hosts.into_iter().map(instance).collect(),
+        instances,
     }
 }
 

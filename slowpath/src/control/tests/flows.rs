@@ -148,14 +148,7 @@ impl Site {
     }
 
     fn reload(&mut self, config: &Arc<Config>) {
-        let draft = self.control.builder.draft(config).unwrap();
-        let names = Some(draft.names(config, HashMap::new()).unwrap());
-        let reload = super::super::reload::Reload {
-            config: Arc::clone(config),
-            draft,
-            names,
-            cookie_secrets: Vec::new(),
-        };
+        let reload = drafted(&self.control, config);
         self.control.reload(reload, self.now);
         self.turn();
     }

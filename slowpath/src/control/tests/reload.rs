@@ -31,14 +31,7 @@ fn without_hello() -> Arc<Config> {
 
 impl Bench {
     fn reload(&mut self, config: &Arc<Config>) {
-        let draft = self.control.builder.draft(config).unwrap();
-        let names = Some(draft.names(config, HashMap::new()).unwrap());
-        let reload = super::super::reload::Reload {
-            config: Arc::clone(config),
-            draft,
-            names,
-            cookie_secrets: Vec::new(),
-        };
+        let reload = drafted(&self.control, config);
         self.control.reload(reload, self.now);
         if self.follow {
             self.take_up();
