@@ -5,6 +5,7 @@
 //! instead of blaming the wrong key.
 
 mod dns;
+mod health;
 mod network;
 mod service;
 mod system;

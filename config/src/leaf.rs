@@ -16,6 +16,7 @@ use crate::report::{Code, Diagnostic};
 use crate::value::ValueError;
 use crate::value::address::{InterfaceAddress, MacAddr, Prefix, address, host};
 use crate::value::cpus::CpuSet;
+use crate::value::http::{HttpPath, StatusRange};
 use crate::value::name::{DnsName, Name};
 use crate::value::port::{PortRange, ServicePort, socket};
 use crate::value::reference::{Device, Endpoint, SecretRef};
@@ -91,6 +92,8 @@ text!(
 text!(MacAddr, str::parse, "MacAddr", "The Ethernet address of one station.", "02:00:00:00:00:07");
 text!(ServicePort, str::parse, "ServicePort", "Protocol and port: `tcp/80`, `udp/443`.", "tcp/80");
 text!(PortRange, str::parse, "PortRange", "First and last port.", "16384-65535");
+text!(HttpPath, str::parse, "HttpPath", "The path of a request over HTTP.", "/healthz");
+text!(StatusRange, str::parse, "StatusRange", "First and last status code of HTTP, or one.", "200-399");
 text!(CpuSet, cpus, "CpuSet", "CPUs as the kernel lists them.", "2-5,18-21");
 text!(Device, str::parse, "Device", "A PCI address, or a vdev of DPDK.", "net_af_xdp0,iface=wan");
 text!(

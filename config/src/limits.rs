@@ -72,6 +72,30 @@ pub const HOLD_DEADLINE_MS_MAX: i64 = 3000;
 pub const HOLD_PACKETS_MAX: i64 = 65_536;
 /// Longest time without traffic before the last instance may go, in seconds: a day.
 pub const IDLE_REAP_SECONDS_MAX: i64 = 86_400;
+/// Shortest time between two probes of a backend, in milliseconds: a backend down is known in a third of a second.
+pub const HEALTH_INTERVAL_MS_MIN: i64 = 100;
+/// Longest time between two probes, in milliseconds: an hour.
+pub const HEALTH_INTERVAL_MS_MAX: i64 = 3_600_000;
+/// Shortest time that a probe is given, in milliseconds: a round trip across a continent.
+pub const HEALTH_TIMEOUT_MS_MIN: i64 = 10;
+/// Longest time that a probe is given, in milliseconds: clients have long given up.
+pub const HEALTH_TIMEOUT_MS_MAX: i64 = 60_000;
+/// How long a probe is given where the file doesn't say, in milliseconds, if it isn't more than the interval.
+pub const HEALTH_TIMEOUT_MS_DEFAULT: u64 = 1000;
+/// Probes in a row that change what a backend is taken for.
+pub const HEALTH_PROBES_MAX: i64 = 100;
+/// Handshakes in a row that put an instance out.
+pub const HANDSHAKES_MAX: i64 = 10_000;
+/// Longest time that they are looked at, in milliseconds.
+pub const HANDSHAKE_WINDOW_MS_MAX: i64 = 600_000;
+/// Longest time that an instance is put out for at first, in milliseconds: an hour.
+pub const EJECT_MS_MAX: i64 = 3_600_000;
+/// Longest path that a probe asks for, in bytes: its request fits one segment.
+pub const HTTP_PATH_BYTES_MAX: usize = 255;
+/// The lowest port that probes leave by: those below are servers'.
+pub const PROBE_PORT_FIRST: u16 = 1024;
+/// Ports that probes need in a row: more than there are probes at a time, so that one isn't used again at once.
+pub const PROBE_PORTS_MIN: u16 = 512;
 /// Flows of one worker: 2 GiB of table at 128 bytes each.
 pub const FLOWS_PER_WORKER_MAX: i64 = 1 << 24;
 /// Packets that one worker holds: 128 MiB of slab at 2 KiB each.

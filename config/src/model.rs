@@ -8,17 +8,20 @@
 //! CPUs there are (see [`crate::plan`]).
 
 mod dns;
+mod health;
 mod network;
 mod service;
 mod system;
 
 pub use dns::*;
+pub use health::*;
 pub use network::*;
 pub use service::*;
 pub use system::*;
 
 pub use crate::value::address::{InterfaceAddress, MacAddr, Prefix};
 pub use crate::value::cpus::{CpuId, CpuSet};
+pub use crate::value::http::{HttpPath, StatusRange};
 pub use crate::value::name::{DnsName, Name};
 pub use crate::value::port::{PortRange, Protocol, ServicePort};
 pub use crate::value::reference::{Device, Endpoint, SecretRef};

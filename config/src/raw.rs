@@ -7,9 +7,9 @@ use crate::grammar::{choice, table};
 use crate::leaf::{Count, FilePath, HostAddr, Int, List, SchemaVersion, Socket};
 use crate::limits::*;
 use crate::model::{
-    CpuSet, Device, DnsAnswer, DnsName, Endpoint, FirstPacket, Forwarding, Hugepages, InterfaceAddress,
-    Lifecycle, LogLevel, MacAddr, Name, NodeKind, Overflow, Placement, PortRange, Prefix, SecretRef,
-    ServicePort, Sibling, SourceMode, Trigger, Verify,
+    CpuSet, Device, DnsAnswer, DnsName, Endpoint, FirstPacket, Forwarding, HealthKind, HttpPath, Hugepages,
+    InterfaceAddress, Lifecycle, LogLevel, MacAddr, Name, NodeKind, Overflow, Placement, PortRange, Prefix,
+    SecretRef, ServicePort, Sibling, SourceMode, StatusRange, Trigger, Verify,
 };
 
 table! {
@@ -360,10 +360,49 @@ table! {
         default verify_before_wake: Verify = "none",
         /// Without traffic for this long, the last instance may go.
         default idle_reap_seconds: Int<1, IDLE_REAP_SECONDS_MAX> = 120,
+        /// How backends and instances are checked. Without it: not at all.
+        optional health: Health,
     }
-    later {
-        /// How backends are probed.
-        "health",
+}
+
+table! {
+    /// How backends and instances are checked. One that is down gets no new flows; those that it has go on.
+    struct Health {
+        /// How each is probed, by its own address. Without it: not at all.
+        optional kind: HealthKind,
+        /// What is asked for (http). Without it: "/".
+        optional path: HttpPath,
+        /// Which status codes are good (http). Without it: "200-399".
+        optional status: StatusRange,
+        /// The port that is probed. Without it: the instance's own, or the service's first TCP port.
+        optional port: Int<1, 65535>,
+        /// From one probe to the next.
+        default interval_ms: Int<HEALTH_INTERVAL_MS_MIN, HEALTH_INTERVAL_MS_MAX> = 1000,
+        /// How long a probe may take. Without it: as long as the interval, and a second at most.
+        optional timeout_ms: Int<HEALTH_TIMEOUT_MS_MIN, HEALTH_TIMEOUT_MS_MAX>,
+        /// Probes in a row that must fail before it is down.
+        default down_after: Int<1, HEALTH_PROBES_MAX> = 3,
+        /// Probes in a row that must succeed before it is up again.
+        default up_after: Int<1, HEALTH_PROBES_MAX> = 2,
+        /// Leaves those out whose handshakes with clients fail. Without it: nobody.
+        optional passive: Passive,
+        /// What happens to new flows while no backend is up: "upstream", "rst" or "drop". Without it: "drop". Beside a
+        /// function `hold.overflow` says so.
+        optional overflow: Overflow,
+    }
+}
+
+table! {
+    /// When handshakes that fail put an instance out: its port refuses, it can't be reached, or it says nothing.
+    struct Passive {
+        /// Handshakes in a row that must fail.
+        default failures: Int<1, HANDSHAKES_MAX> = 5,
+        /// For so long none may have succeeded; and failures that are further apart don't count together.
+        default window_ms: Int<100, HANDSHAKE_WINDOW_MS_MAX> = 5000,
+        /// How long it is left out; the second time twice as long, up to ten times.
+        default eject_ms: Int<100, EJECT_MS_MAX> = 30_000,
+        /// Share of the instances that may be left out at a time. The last one never is.
+        default share_percent: Int<1, 100> = 50,
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub(crate) mod address;
 pub(crate) mod cpus;
+pub(crate) mod http;
 pub(crate) mod name;
 pub(crate) mod port;
 pub(crate) mod reference;

@@ -82,6 +82,7 @@ name = "web"
 address = ["203.0.113.20"]
 ports = ["tcp/80"]
 backends = [{ address = "198.51.100.7", weight = 2, drain = false }]
+health = { kind = "http", path = "/up", status = "200-299", port = 8080, interval_ms = 1000, timeout_ms = 500, down_after = 3, up_after = 2, overflow = "drop", passive = { failures = 5, window_ms = 5000, eject_ms = 30000, share_percent = 50 } }
 
 [limits]
 flows_per_worker = 262144
@@ -357,7 +358,7 @@ const CASES: &[(&str, &str, &str, &str)] = &[
         "Service.name",
         "name = \"web\"",
         "name = \"site\"",
-        "- service web: names []; address [203.0.113.20]; ports [tcp/80]; forwarding nat; source keep; backends [198.51.100.7 weight 2]",
+        "- service web: names []; address [203.0.113.20]; ports [tcp/80]; forwarding nat; source keep; backends [198.51.100.7 weight 2]; health.kind http; health.path /up; health.status 200-299; health.port 8080; health.interval_ms 1000; health.timeout_ms 500; health.down_after 3; health.up_after 2; health.passive.failures 5; health.passive.window_ms 5000; health.passive.eject_ms 30000; health.passive.share_percent 50; health.overflow drop",
     ),
     (
         "Service.names",
@@ -445,6 +446,61 @@ const CASES: &[(&str, &str, &str, &str)] = &[
         "drain = false",
         "drain = true",
         "~ service web: backends [198.51.100.7 weight 2] -> [198.51.100.7 weight 2 drain]",
+    ),
+    (
+        "Service.health",
+        "health = { kind = \"http\", path = \"/up\", status = \"200-299\", port = 8080, interval_ms = 1000, timeout_ms = 500, down_after = 3, up_after = 2, overflow = \"drop\", passive = { failures = 5, window_ms = 5000, eject_ms = 30000, share_percent = 50 } }",
+        "",
+        "~ service web: health.down_after 3 -> none; health.interval_ms 1000 -> none; health.kind http -> none; health.overflow drop -> none; health.passive.eject_ms 30000 -> none; health.passive.failures 5 -> none; health.passive.share_percent 50 -> none; health.passive.window_ms 5000 -> none; health.path /up -> none; health.port 8080 -> none; health.status 200-299 -> none; health.timeout_ms 500 -> none; health.up_after 2 -> none",
+    ),
+    (
+        "Health.kind",
+        "kind = \"http\", path = \"/up\", status = \"200-299\"",
+        "kind = \"tcp\"",
+        "~ service web: health.kind http -> tcp; health.path /up -> none; health.status 200-299 -> none",
+    ),
+    ("Health.path", "/up", "/down", "~ service web: health.path /up -> /down"),
+    ("Health.status", "200-299", "204", "~ service web: health.status 200-299 -> 204-204"),
+    ("Health.port", "port = 8080, ", "", "~ service web: health.port 8080 -> none"),
+    (
+        "Health.interval_ms",
+        "interval_ms = 1000",
+        "interval_ms = 2000",
+        "~ service web: health.interval_ms 1000 -> 2000",
+    ),
+    ("Health.timeout_ms", "timeout_ms = 500, ", "", "~ service web: health.timeout_ms 500 -> 1000"),
+    ("Health.down_after", "down_after = 3", "down_after = 4", "~ service web: health.down_after 3 -> 4"),
+    ("Health.up_after", "up_after = 2", "up_after = 1", "~ service web: health.up_after 2 -> 1"),
+    (
+        "Health.overflow",
+        "up_after = 2, overflow = \"drop\"",
+        "up_after = 2, overflow = \"rst\"",
+        "~ service web: health.overflow drop -> rst",
+    ),
+    (
+        "Health.passive",
+        ", passive = { failures = 5, window_ms = 5000, eject_ms = 30000, share_percent = 50 }",
+        "",
+        "~ service web: health.passive.eject_ms 30000 -> none; health.passive.failures 5 -> none; health.passive.share_percent 50 -> none; health.passive.window_ms 5000 -> none",
+    ),
+    ("Passive.failures", "failures = 5", "failures = 6", "~ service web: health.passive.failures 5 -> 6"),
+    (
+        "Passive.window_ms",
+        "window_ms = 5000",
+        "window_ms = 4000",
+        "~ service web: health.passive.window_ms 5000 -> 4000",
+    ),
+    (
+        "Passive.eject_ms",
+        "eject_ms = 30000",
+        "eject_ms = 20000",
+        "~ service web: health.passive.eject_ms 30000 -> 20000",
+    ),
+    (
+        "Passive.share_percent",
+        "share_percent = 50",
+        "share_percent = 40",
+        "~ service web: health.passive.share_percent 50 -> 40",
     ),
     (
         "Limits.flows_per_worker",

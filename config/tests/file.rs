@@ -95,7 +95,6 @@ fn the_example_is_accepted_less_what_is_not_built() {
     let expected = [
         "`function.lifecycle = \"reuse\"` isn't built yet",
         "`function.objective` isn't built yet",
-        "`service.health` isn't built yet",
         "`bier` isn't built yet",
         "`hub` isn't built yet",
     ];
@@ -106,7 +105,7 @@ fn the_example_is_accepted_less_what_is_not_built() {
 fn the_example_without_those_keys_has_the_values_it_says() {
     let (before, bier) = EXAMPLE.split_once("[bier]").unwrap();
     let (_, after) = bier.split_once("[orchestrator]").unwrap();
-    let built = |line: &&str| !["lifecycle", "objective", "health"].iter().any(|key| line.starts_with(key));
+    let built = |line: &&str| !["lifecycle", "objective"].iter().any(|key| line.starts_with(key));
     let text = format!("{before}[orchestrator]{after}");
     let text: Vec<_> = text.lines().filter(built).collect();
     let config = Config::parse("edge.toml", &text.join("\n")).unwrap_or_else(|report| panic!("{report}"));
@@ -314,7 +313,63 @@ fn one_mistake_is_one_error() {
         ("address = \"198.51.100.8\"", "address = \"2001:db8::8\"", Conflict, "\"203.0.113.20\""),
         ("address = \"198.51.100.8\"", "address = \"198.51.100.8\", weight = 0", OutOfRange, "0"),
         ("name = \"web\"", "name = \"web\"\nfirst_packet = \"hold\"", Conflict, "\"hold\""),
-        ("name = \"web\"", "name = \"web\"\nhealth = {}", NotBuilt, "health"),
+        ("name = \"web\"", "name = \"web\"\nhealth = {}", Conflict, "{}"),
+        ("name = \"web\"", "name = \"web\"\nhealth = { kind = \"icmp\" }", BadValue, "\"icmp\""),
+        (
+            "name = \"web\"",
+            "name = \"web\"\nhealth = { kind = \"tcp\", path = \"/up\" }",
+            Conflict,
+            "\"/up\"",
+        ),
+        ("name = \"web\"", "name = \"web\"\nhealth = { kind = \"http\", path = \"up\" }", BadValue, "\"up\""),
+        (
+            "name = \"web\"",
+            "name = \"web\"\nhealth = { kind = \"http\", status = \"2xx\" }",
+            BadValue,
+            "\"2xx\"",
+        ),
+        ("name = \"web\"", "name = \"web\"\nhealth = { kind = \"tcp\", interval_ms = 99 }", OutOfRange, "99"),
+        (
+            "name = \"web\"",
+            "name = \"web\"\nhealth = { kind = \"tcp\", timeout_ms = 1001 }",
+            Conflict,
+            "1001",
+        ),
+        ("name = \"web\"", "name = \"web\"\nhealth = { kind = \"tcp\", down_after = 0 }", OutOfRange, "0"),
+        ("name = \"web\"", "name = \"web\"\nhealth = { kind = \"tcp\", port = 0 }", OutOfRange, "0"),
+        ("name = \"web\"", "name = \"web\"\nhealth = { passive = {}, up_after = 3 }", Conflict, "3"),
+        ("name = \"web\"", "name = \"web\"\nhealth = { passive = { failures = 0 } }", OutOfRange, "0"),
+        (
+            "name = \"web\"",
+            "name = \"web\"\nhealth = { passive = { share_percent = 101 } }",
+            OutOfRange,
+            "101",
+        ),
+        (
+            "name = \"web\"",
+            "name = \"web\"\nforwarding = \"gue\"\nhealth = { passive = { failures = 9 } }",
+            Conflict,
+            "{ failures = 9 }",
+        ),
+        (
+            "name = \"web\"",
+            "name = \"web\"\nhealth = { kind = \"tcp\", overflow = \"fallback\" }",
+            Conflict,
+            "\"fallback\"",
+        ),
+        (
+            "function = \"hello\"",
+            "function = \"hello\"\nhealth = { kind = \"tcp\", overflow = \"rst\" }",
+            Conflict,
+            "\"rst\"",
+        ),
+        ("ports = [\"tcp/80\"]", "ports = [\"udp/80\"]\nhealth = { kind = \"tcp\" }", Conflict, "\"tcp\""),
+        (
+            "backends = [{ address = \"198.51.100.8\" }]\n",
+            "backends = [{ address = \"198.51.100.8\" }]\nhealth = { kind = \"tcp\" }\n[nat]\nport_range = \"1100-65500\"\n",
+            Conflict,
+            "\"1100-65500\"",
+        ),
         ("cpus = \"1-2\"", "cpus = \"0-2\"", Duplicate, "\"0-2\""),
         ("cpus = \"1-2\"", "cpus = \"2-1\"", BadValue, "\"2-1\""),
         ("cpus = \"1-2\"", "cpus = \"1-2\", count = 2", Conflict, "{ cpus = \"1-2\", count = 2 }"),

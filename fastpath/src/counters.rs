@@ -136,6 +136,20 @@ pub struct ServiceActivity {
     pub flows_begun: Counter,
 }
 
+/// What became of TCP handshakes with one instance, as far as one worker has seen it (see `crate::node::handshake`).
+#[derive(Debug, Default)]
+#[repr(align(32))]
+pub struct Handshakes {
+    /// SYNs of new flows sent on.
+    pub begun: Counter,
+    /// Those that the instance accepted.
+    pub answered: Counter,
+    /// Those that it refused, or that couldn't reach it.
+    pub refused: Counter,
+    /// Those that it said nothing to.
+    pub unanswered: Counter,
+}
+
 /// All counters of one worker.
 #[derive(Debug)]
 pub struct WorkerCounters {
@@ -147,6 +161,8 @@ pub struct WorkerCounters {
     pub services: Box<[ServiceActivity]>,
     /// Flows now, by instance slot.
     pub instance_flows: Box<[Counter]>,
+    /// By instance slot.
+    pub handshakes: Box<[Handshakes]>,
 }
 
 impl Default for WorkerCounters {
@@ -156,6 +172,7 @@ impl Default for WorkerCounters {
             fates: FateCounters::default(),
             services: (0..SERVICES_MAX).map(|_| ServiceActivity::default()).collect(),
             instance_flows: (0..INSTANCES_MAX).map(|_| Counter::default()).collect(),
+            handshakes: (0..INSTANCES_MAX).map(|_| Handshakes::default()).collect(),
         }
     }
 }

@@ -8,7 +8,7 @@
 //!            first packet (one worker wins)          instance published
 //!   Cold ─────────────────────────────► Waking ───────────────────────► Ready ──► Draining ──► Cold
 //!    ▲  event queue full, or wake failed  │  ▲                             │
-//!    └────────────────────────────────────┘  └── first packet ── Quarantined / Bypass (slowpath only)
+//!    └────────────────────────────────────┘  └── first packet ── Quarantined / Bypass / Down (slowpath only)
 //! ```
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,6 +31,8 @@ pub enum Phase {
     Quarantined = 4,
     /// The orchestrator is gone: first packets take the overflow action.
     Bypass = 5,
+    /// What there is fails its checks: first packets take the overflow action.
+    Down = 6,
 }
 
 impl Phase {
@@ -43,7 +45,14 @@ impl Phase {
             Phase::Draining => "draining",
             Phase::Quarantined => "quarantined",
             Phase::Bypass => "bypass",
+            Phase::Down => "down",
         }
+    }
+
+    /// Whether first packets take the overflow action, and nothing is to be woken for them.
+    #[inline]
+    pub fn refuses(self) -> bool {
+        matches!(self, Phase::Quarantined | Phase::Bypass | Phase::Down)
     }
 
     fn from_bits(bits: u64) -> Self {
@@ -53,6 +62,7 @@ impl Phase {
             3 => Phase::Draining,
             4 => Phase::Quarantined,
             5 => Phase::Bypass,
+            6 => Phase::Down,
             _ => Phase::Cold,
         }
     }

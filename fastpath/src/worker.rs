@@ -355,7 +355,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
             return;
         }
         self.swept = now;
-        self.service.sweep(SWEEP_MAX, now, &self.shared.workers[self.index].counters);
+        self.service.sweep(SWEEP_MAX, now, &self.tables, &self.shared.workers[self.index].counters);
     }
 
     /// Runs what `fill` puts into the lanes through the nodes, and empties every box into its port. `received` is the

@@ -63,7 +63,7 @@ fn take_step<'a>(step: u8, rest: &'a [u8], bench: &mut Bench) -> &'a [u8] {
         12 => bench.advance_ms(u64::from(argument) * 16),
         13 => bench.make_ready(u16::from(argument) % 5),
         14 => {
-            let phases = [Phase::Cold, Phase::Waking, Phase::Draining, Phase::Quarantined, Phase::Bypass];
+            let phases = [Phase::Cold, Phase::Waking, Phase::Draining, Phase::Quarantined, Phase::Bypass, Phase::Down];
             bench.set_phase(1 + u16::from(argument) % 3, phases[usize::from(argument >> 4) % phases.len()]);
         }
         15 => bench

@@ -10,7 +10,8 @@
 //!
 //! - [`builder`]: configuration, placement and neighbours become the tables that workers read.
 //! - [`neighbour`]: ARP and neighbour discovery, without I/O and without a clock.
-//! - [`host`]: what the appliance itself answers.
+//! - [`host`]: what the appliance itself answers, and asks.
+//! - [`health`]: which backends and instances can be used.
 //! - [`control`]: the loop, one turn at a time.
 //! - [`reload`]: the file is read again and carried out.
 //! - [`telemetry`]: what operators see.
@@ -20,6 +21,7 @@
 
 pub mod builder;
 pub mod control;
+pub mod health;
 pub mod host;
 pub mod neighbour;
 pub mod reload;

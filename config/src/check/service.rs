@@ -172,6 +172,7 @@ impl Checker {
             None => self.fixed(at).map(Target::Backends),
         };
         self.forwarding(file, raw);
+        let health = self.health(file, at);
         Some(Service {
             name: raw.name.as_ref()?.value.clone(),
             names: items(&raw.names).iter().map(|at| at.value.clone()).collect(),
@@ -180,6 +181,7 @@ impl Checker {
             forwarding: raw.forwarding.as_ref()?.value,
             source: raw.source.as_ref()?.value,
             target: target?,
+            health: health?,
         })
     }
 

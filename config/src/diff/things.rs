@@ -212,7 +212,7 @@ fn function_of(function: &Function, each: &mut dyn FnMut(What, String, Thing)) {
 }
 
 fn service_of(config: &Config, service: &Service) -> Thing {
-    let Service { name: _, names, address, ports, forwarding, source, target } = service;
+    let Service { name: _, names, address, ports, forwarding, source, target, health } = service;
     let mut thing = live([
         ("names", list(names)),
         ("address", list(address)),
@@ -252,10 +252,45 @@ fn service_of(config: &Config, service: &Service) -> Thing {
     let backend = |Backend { address, weight, drain }: &Backend| {
         format!("{address} weight {weight}{}", if *drain { " drain" } else { "" })
     };
-    match backends.is_empty() {
-        true => thing,
-        false => thing.and([("backends", list(&backends.iter().map(backend).collect::<Vec<_>>()))]),
+    if !backends.is_empty() {
+        thing = thing.and([("backends", list(&backends.iter().map(backend).collect::<Vec<_>>()))]);
     }
+    match health {
+        Some(health) => health_of(health, service.on_demand().is_none(), thing),
+        None => thing,
+    }
+}
+
+fn health_of(health: &Health, fixed: bool, mut thing: Thing) -> Thing {
+    let Health { check, passive, overflow } = health;
+    if let Some(Check { kind, port, interval, timeout, down_after, up_after }) = check {
+        thing = match kind {
+            CheckKind::Tcp => thing.and([("health.kind", "tcp".to_owned())]),
+            CheckKind::Http { path, status } => thing.and([
+                ("health.kind", "http".to_owned()),
+                ("health.path", text(path)),
+                ("health.status", text(status)),
+            ]),
+        };
+        if let Some(port) = port {
+            thing = thing.and([("health.port", text(port))]);
+        }
+        thing = thing.and([
+            ("health.interval_ms", text(interval.as_millis())),
+            ("health.timeout_ms", text(timeout.as_millis())),
+            ("health.down_after", text(down_after)),
+            ("health.up_after", text(up_after)),
+        ]);
+    }
+    if let Some(Passive { failures, window, eject, share_percent }) = passive {
+        thing = thing.and([
+            ("health.passive.failures", text(failures)),
+            ("health.passive.window_ms", text(window.as_millis())),
+            ("health.passive.eject_ms", text(eject.as_millis())),
+            ("health.passive.share_percent", text(share_percent)),
+        ]);
+    }
+    if fixed { thing.and([("health.overflow", text(overflow))]) } else { thing }
 }
 
 fn limits_of(limits: Limits) -> Thing {

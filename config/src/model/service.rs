@@ -5,7 +5,7 @@ use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{DnsName, Name, ServicePort};
+use super::{DnsName, Health, Name, ServicePort};
 use crate::grammar::choice;
 
 /// Counts the functions in the order of the file.
@@ -57,6 +57,8 @@ pub struct Service {
     pub source: SourceMode,
     /// What is behind it.
     pub target: Target,
+    /// How that is checked, if it is.
+    pub health: Option<Health>,
 }
 
 /// What is behind a service.

@@ -71,7 +71,8 @@ pub struct Flow {
     /// The service.
     pub service: ServiceId,
     last_seconds: u16,
-    /// The instance's slot, for counting, and below it [`PROTOCOL`], [`STATE`], [`FORWARDING`] and [`SPLICED`].
+    /// The instance's slot, for counting, and below it [`PROTOCOL`], [`STATE`], [`FORWARDING`] and [`SPLICED`], above it
+    /// [`TOLD`].
     packed: u32,
 }
 
@@ -87,9 +88,11 @@ const FORWARDING_AT: u32 = 5;
 const SPLICED: u32 = 1 << 7;
 /// Where the slot begins.
 const SLOT_AT: u32 = 8;
+/// Of `Flow::packed`: somebody on the way has said that the instance can't be reached.
+const TOLD: u32 = 1 << 31;
 
 const _: () = assert!(size_of::<Flow>() == 64);
-const _: () = assert!(INSTANCES_MAX <= 1 << (u32::BITS - SLOT_AT), "a slot fits beside the rest");
+const _: () = assert!(INSTANCES_MAX <= (TOLD >> SLOT_AT) as usize, "a slot fits beside the rest");
 
 /// A transport protocol in two bits; services have no others.
 #[inline(always)]
@@ -99,6 +102,15 @@ fn code(protocol: u8) -> u32 {
         UDP => 2,
         _ => 3,
     }
+}
+
+/// What an instance said to the SYN of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It accepts.
+    Accepted,
+    /// It doesn't.
+    Refused,
 }
 
 /// Which way a packet of a flow goes.
@@ -166,17 +178,22 @@ impl Flow {
         }
     }
 
-    /// Notes that a packet of it went by.
+    /// Notes that a packet of it went by. Gives what the instance says to the flow's SYN, if this is its first word.
     #[inline(always)]
-    pub fn touch(&mut self, direction: Direction, tcp_flags: u8, now: Nanos) {
+    pub fn touch(&mut self, direction: Direction, tcp_flags: u8, now: Nanos) -> Option<Answer> {
         self.seen(now);
         if self.is_of(TCP) && tcp_flags & (tcp::FIN | tcp::RST) != 0 {
-            self.end(direction, tcp_flags & tcp::RST != 0);
-        } else if direction == Direction::Return
-            && self.packed & STATE <= (FlowState::Joined as u32) << STATE_AT
-        {
-            self.set_state(FlowState::Established);
+            let first = direction == Direction::Return && self.state() == FlowState::New;
+            let reset = tcp_flags & tcp::RST != 0;
+            self.end(direction, reset);
+            return first.then_some(if reset { Answer::Refused } else { Answer::Accepted });
         }
+        if direction == Direction::Return && self.packed & STATE <= (FlowState::Joined as u32) << STATE_AT {
+            let first = self.is_of(TCP) && self.state() == FlowState::New;
+            self.set_state(FlowState::Established);
+            return first.then_some(Answer::Accepted);
+        }
+        None
     }
 
     /// The same for a flow whose instance answers past us: the client's packets alone tell how far it is.
@@ -198,6 +215,21 @@ impl Flow {
     pub fn set_spliced(&mut self) {
         self.set_state(FlowState::New);
         self.packed |= SPLICED;
+    }
+
+    /// Whether the instance has still to answer its SYN, and the answer comes by here.
+    pub fn is_shaking_hands(&self) -> bool {
+        self.is_of(TCP) && self.state() == FlowState::New && self.forwarding().is_two_way() && !self.is_told()
+    }
+
+    /// Notes that the instance was said to be out of reach.
+    pub fn set_told(&mut self) {
+        self.packed |= TOLD;
+    }
+
+    /// Whether it was.
+    pub fn is_told(&self) -> bool {
+        self.packed & TOLD != 0
     }
 
     /// Whether a SYN on it begins a new connection rather than repeating the old one's.
@@ -249,7 +281,7 @@ impl Flow {
 
     /// The instance's slot, for counting.
     pub fn instance_slot(&self) -> InstanceSlotId {
-        InstanceSlotId(self.packed >> SLOT_AT)
+        InstanceSlotId((self.packed & !TOLD) >> SLOT_AT)
     }
 
     /// Seconds since its last packet.

@@ -256,8 +256,9 @@ impl FlowTable {
         gone
     }
 
-    /// Looks at the next `budget` flows and removes those that have been silent for too long.
-    pub fn sweep(&mut self, budget: usize, now: Nanos, mut on_gone: impl FnMut(Gone)) {
+    /// Looks at the next `budget` flows and removes those that have been silent for too long. `on_gone` is given each as
+    /// it was.
+    pub fn sweep(&mut self, budget: usize, now: Nanos, mut on_gone: impl FnMut(Flow, Gone)) {
         for _ in 0..budget.min(self.used_max) {
             if self.sweep_at >= self.used_max {
                 self.sweep_at = 0;
@@ -266,7 +267,8 @@ impl FlowTable {
             self.sweep_at += 1;
             let flow = &self.flows[position as usize];
             if flow.is_some() && flow.has_expired(now) {
-                on_gone(self.remove(position));
+                let flow = *flow;
+                on_gone(flow, self.remove(position));
             }
         }
     }

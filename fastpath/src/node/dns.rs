@@ -194,10 +194,9 @@ fn admit<F: Frame>(
 /// What to say of a service's addresses now. `waited`: the query has waited enough.
 fn readiness(service: ServiceId, waited: bool, cx: &Context<'_>) -> Readiness {
     let Some(entry) = cx.tables.services.get(service) else { return Readiness::Cold };
-    if !entry.wakes {
-        return Readiness::Warm;
-    }
     match cx.slots.get(service).load().0 {
+        Phase::Down if !entry.wakes => Readiness::Cold,
+        _ if !entry.wakes => Readiness::Warm,
         Phase::Ready => Readiness::Warm,
         Phase::Cold | Phase::Waking | Phase::Draining
             if entry.dns_answer == DnsAnswer::WhenReady && entry.trigger_dns && !waited =>

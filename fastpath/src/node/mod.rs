@@ -22,6 +22,7 @@ pub mod classify;
 pub mod dns;
 mod encapsulate;
 pub mod fragment;
+pub(crate) mod handshake;
 pub mod host;
 pub mod icmp;
 pub mod output;

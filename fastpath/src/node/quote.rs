@@ -8,7 +8,7 @@
 //!
 //! A quote is short: eight bytes of the transport header are enough. The ends in it tell the flow as those of a packet do.
 
-use super::Context;
+use super::{Context, handshake};
 use crate::addr::Addr;
 use crate::driver::Frame;
 use crate::flow::key::owner;
@@ -91,11 +91,16 @@ pub(super) fn original_ends(
 }
 
 /// Translates an error for the sender of the packet that it quotes; false, and not a byte changed, when no flow has it.
-pub(super) fn translate<F: Frame>(packet: &mut Packet<F>, flows: &FlowTable, cx: &Context<'_>) -> bool {
+pub(super) fn translate<F: Frame>(packet: &mut Packet<F>, flows: &mut FlowTable, cx: &Context<'_>) -> bool {
     let Some(quote) = parse(&packet.meta, packet.frame.bytes()) else { return false };
     let quoted = (quote.source, quote.destination);
     let found = original_ends(flows, cx.hasher, quote.protocol, quoted);
     let Some((position, direction, original)) = found else { return false };
+    if direction == Direction::Forward {
+        let at = usize::from(packet.meta.l4);
+        let [kind, code] = [0, 1].map(|byte| packet.frame.bytes()[at + byte]);
+        handshake::error(flows, position, (packet.meta.protocol, kind, code), packet, cx);
+    }
     let meta = &mut packet.meta;
     // An error of the other end itself comes from where its packets are seen to come from; a router between keeps its name.
     let source = match direction {

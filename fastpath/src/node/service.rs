@@ -17,7 +17,7 @@ use super::encapsulate::{self, encapsulate};
 use super::icmp::Error;
 use super::splice::refuse;
 pub(crate) use super::splice::{answers, falls_back, into_syn};
-use super::{Context, Lanes, Leaving, NodeId, drops, rewrite::rewrite};
+use super::{Context, Lanes, Leaving, NodeId, drops, handshake, rewrite::rewrite};
 use crate::addr::Addr;
 use crate::clock::Nanos;
 use crate::counters::WorkerCounters;
@@ -29,6 +29,7 @@ use crate::hold::{HANDSHAKE, Held, HoldKey, Parked, Parking, Refusal};
 use crate::packet::{Meta, Origin, Packet};
 use crate::slots::{Phase, ServiceSlot};
 use crate::splice::table::Splices;
+use crate::tables::Tables;
 use crate::tables::balance::Pool;
 use crate::tables::services::{
     Entry, Handling, INSTANCES_MAX, Instance, Overflow, Service, ServiceId, SourceAddress, Verify,
@@ -143,8 +144,11 @@ impl ServiceNode {
     }
 
     /// Forgets flows that have been silent for too long, looking at `budget` of them.
-    pub fn sweep(&mut self, budget: usize, now: Nanos, counters: &WorkerCounters) {
-        self.flows.sweep(budget, now, |gone| forget(gone, counters));
+    pub fn sweep(&mut self, budget: usize, now: Nanos, tables: &Tables, counters: &WorkerCounters) {
+        self.flows.sweep(budget, now, |flow, gone| {
+            handshake::expired(&flow, tables, counters);
+            forget(gone, counters);
+        });
         counters.fates.flows.set(self.flows.len() as u64);
     }
 
@@ -157,7 +161,10 @@ impl ServiceNode {
     ) -> Result<Next, Drop> {
         match self.find(packet, candidate) {
             Some((position, Direction::Return)) => {
-                self.flows.get_mut(position).touch(Direction::Return, packet.meta.tcp_flags, cx.now);
+                let flags = packet.meta.tcp_flags;
+                if let Some(answer) = self.flows.get_mut(position).touch(Direction::Return, flags, cx.now) {
+                    handshake::heard(self.flows.get(position), answer, packet, cx);
+                }
                 if self.flows.get(position).is_spliced()
                     && let Some(next) = self.splice_return(position, packet, cx)?
                 {
@@ -219,9 +226,12 @@ impl ServiceNode {
     fn may_continue(&self, position: u32, cx: &Context<'_>) -> bool {
         let flow = self.flows.get(position);
         let Some(service) = cx.tables.services.get(flow.service) else { return false };
+        // One that is down may go on with whom it has answered; who still waits for that finds another.
+        let unanswered = flow.state() == FlowState::New;
         let serves = |instance: &Instance| {
             service.port_of(instance, flow.vip_port) == flow.instance_port
                 && instance.addresses.contains(&Some(flow.instance))
+                && !(unanswered && instance.is_down_at(flow.instance))
         };
         !self.flows.get(position).is_closing() && service.instances.iter().any(serves)
     }
@@ -257,10 +267,10 @@ impl ServiceNode {
             return Err(Drop::NoFlow);
         }
         if !service.wakes {
-            return Err(Drop::NoInstance);
+            return self.overflow(packet, &service, Drop::NoInstance, cx);
         }
         if !service.trigger_syn && phase == Phase::Cold
-            || matches!(phase, Phase::Quarantined | Phase::Bypass)
+            || phase.refuses()
             || packet.meta.origin == Origin::Hold
             || phase == Phase::Ready && !has_family(&service, packet.meta.destination.is_v4())
         {
@@ -330,6 +340,9 @@ impl ServiceNode {
         activity.flows_begun.add(1);
         activity.last_nanos.set(cx.now.0);
         cx.counters.instance_flows[instance.slot.index() % INSTANCES_MAX].add(1);
+        if meta.is_syn() && service.forwarding.is_two_way() {
+            handshake::begun(instance.slot, cx.counters);
+        }
         cx.counters.fates.flows.set(self.flows.len() as u64);
         Ok(position)
     }
@@ -450,9 +463,10 @@ pub(super) fn admits(service: &Service, slot: &ServiceSlot) -> Option<Pool> {
     }
 }
 
-/// Whether any instance has an address of the packet's family; without one, waiting leads nowhere.
+/// Whether any instance has an address of the packet's family that isn't down; without one, waiting leads nowhere.
 fn has_family(service: &Service, v4: bool) -> bool {
-    service.instances.iter().any(|instance| !instance.fixed && instance.addresses[usize::from(!v4)].is_some())
+    let family = usize::from(!v4);
+    service.instances.iter().any(|instance| !instance.fixed && instance.address_up(family).is_some())
 }
 
 /// Whether a held first packet could be passed on now, or what is held for an instance.

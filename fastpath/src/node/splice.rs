@@ -11,7 +11,7 @@
 //! ```
 
 use super::service::{Drop, Next, ServiceNode, admits, choose, forget, hold_key, park};
-use super::{Context, reply};
+use super::{Context, handshake, reply};
 use crate::counters::WorkerCounters;
 use crate::driver::Frame;
 use crate::event::Trigger;
@@ -66,7 +66,7 @@ impl ServiceNode {
             return Err(Drop::NoFlow);
         }
         let phase = cx.slots.get(meta.service).load().0;
-        if meta.origin != Origin::Arrival || matches!(phase, Phase::Quarantined | Phase::Bypass) {
+        if meta.origin != Origin::Arrival || phase.refuses() {
             return refuse(packet).map(Some);
         }
         if service.trigger_syn {
@@ -86,6 +86,7 @@ impl ServiceNode {
         match self.begin_splice(held, cx) {
             Some((position, accepted)) => {
                 self.flows.get_mut(position).set_spliced();
+                handshake::begun(self.flows.get(position).instance_slot(), cx.counters);
                 self.splices.begin(position, held, accepted, cx.now);
             }
             None => self.splices.fail(held),

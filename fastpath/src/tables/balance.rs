@@ -97,6 +97,7 @@ mod tests {
             port: 0,
             weight: 1,
             state,
+            down: [false; 2],
             slot: InstanceSlotId(u32::from(host)),
             fixed,
         }
@@ -137,6 +138,33 @@ mod tests {
             assert_eq!(balance.choose(Pool::Fixed, false, 0), Some(0));
         }
         assert_eq!(Balance::new(&service(&instances)).choose(Pool::Fixed, false, 0), None);
+    }
+
+    #[test]
+    fn who_is_down_at_an_address_takes_nothing_new_there() {
+        let mut instances = [1, 2, 3].map(|host| instance(host, InstanceState::Ready, true, true));
+        let reached = |instances: &[Instance], forwarding, v4| {
+            let balance = Balance::new(&Service { forwarding, ..service(instances) });
+            let mut found: Vec<usize> = (0..2000u64)
+                .filter_map(|n| balance.choose(Pool::Fixed, v4, n * (u64::from(u32::MAX) / 2000)))
+                .collect();
+            found.sort_unstable();
+            found.dedup();
+            found
+        };
+        instances[0].down = [true, false];
+        instances[1].down = [true, true];
+        assert_eq!(reached(&instances, Forwarding::Nat, true), [2]);
+        assert_eq!(reached(&instances, Forwarding::Nat, false), [0, 2]);
+        // What is carried whole goes by the other family's address.
+        assert_eq!(reached(&instances, Forwarding::Ipip, true), [0, 2]);
+        assert_eq!(
+            service(&instances).address_of(&instances[0], true),
+            None,
+            "translation keeps the family of a packet"
+        );
+        instances[2].down = [true, true];
+        assert!(reached(&instances, Forwarding::Nat, true).is_empty());
     }
 
     #[test]

@@ -185,6 +185,8 @@ pub struct Instance {
     pub weight: u16,
     /// Whether it takes new flows.
     pub state: InstanceState,
+    /// Whether checks have found that it can't be used at its address, by family: then it takes nothing new there.
+    pub down: [bool; 2],
     /// Its slot, for counters.
     pub slot: InstanceSlotId,
     /// True for a configured backend, false for a placed instance.
@@ -196,6 +198,22 @@ impl Instance {
     #[inline]
     pub fn port_for(&self, port: u16) -> u16 {
         if self.port == 0 { port } else { self.port }
+    }
+
+    /// Its address of a family (0 for IPv4, 1 for IPv6), if checks haven't found that it can't be used.
+    #[inline]
+    pub fn address_up(&self, family: usize) -> Option<Addr> {
+        self.addresses[family].filter(|_| !self.down[family])
+    }
+
+    /// Whether it can't be used at any address.
+    pub fn is_down(&self) -> bool {
+        (0..2).all(|family| self.address_up(family).is_none())
+    }
+
+    /// Whether it can't be used at this one.
+    pub fn is_down_at(&self, addr: Addr) -> bool {
+        self.down[usize::from(!addr.is_v4())]
     }
 }
 
@@ -231,11 +249,11 @@ pub struct Service {
 }
 
 impl Service {
-    /// The address at which `instance` takes packets of a family. Translation keeps the family; a packet that is carried
+    /// The address at which `instance` takes new flows of a family. Translation keeps the family; a packet that is carried
     /// to its instance whole can be carried by the other one.
     #[inline]
     pub fn address_of(&self, instance: &Instance, v4: bool) -> Option<Addr> {
-        let [own, other] = [usize::from(!v4), usize::from(v4)].map(|family| instance.addresses[family]);
+        let [own, other] = [usize::from(!v4), usize::from(v4)].map(|family| instance.address_up(family));
         if self.forwarding.is_two_way() { own } else { own.or(other) }
     }
 

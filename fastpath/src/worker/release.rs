@@ -168,7 +168,9 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         let handshake = waiting.held == Held::Handshake;
         if self.can_go(service, id, waiting) && !(handshake && ending) {
             let takes = |instance: &&Instance| {
-                instance.fixed != service.wakes && instance.state != InstanceState::Draining
+                instance.fixed != service.wakes
+                    && instance.state != InstanceState::Draining
+                    && !instance.is_down()
             };
             let takers = service.instances.iter().filter(takes).count().max(1) as u32;
             let share = (RELEASE_PER_MS * takers).div_ceil(self.shared.workers.len() as u32);

@@ -10,7 +10,7 @@ use crate::clock::{Clock, Nanos};
 use crate::driver::{BURST_MAX, Driver, Frame};
 use crate::event::Milestone;
 use crate::hold::HeldId;
-use crate::node::{port_of, service};
+use crate::node::{handshake, port_of, service};
 use crate::packet::{Meta, NOT_TRACED, Packet};
 use crate::splice::connect::{Accepted, Turn};
 use crate::splice::table::Stage;
@@ -111,6 +111,9 @@ impl<D: Driver, C: Clock> Worker<D, C> {
                     Turn::Wait => Due::Nothing,
                     Turn::Send => Due::Syn(connect.accepted),
                     Turn::GiveUp => {
+                        if !lost {
+                            handshake::expired(self.service.flows.get(position), &self.tables, counters);
+                        }
                         self.service.end_opening(Some(position), held, counters);
                         *self.service.splices.stage(held) = Stage::Failed { position: None };
                         Due::Exit(Exit::Expired)

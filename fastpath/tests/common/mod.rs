@@ -264,6 +264,7 @@ pub fn instance(id: u64, state: InstanceState) -> Instance {
         port: 8080,
         weight: 1,
         state,
+        down: [false; 2],
         slot: InstanceSlotId(id as u32),
         fixed: id == 0,
     }

@@ -143,6 +143,7 @@ fn crowded(id: u16, weight: u16) -> (Service, Endpoint) {
         weight: if n == 0 { weight } else { 1 },
         state: InstanceState::Ready,
         slot: InstanceSlotId(u32::from(id) * SHARE + n),
+        down: [false; 2],
         fixed: false,
     };
     let endpoint = Endpoint { addr: Addr::v4([172, 20, high, low]), port: 80, protocol: 6 };

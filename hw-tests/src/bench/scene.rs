@@ -98,6 +98,7 @@ pub fn service(cold: bool) -> Service {
         weight: 1,
         state: InstanceState::Ready,
         slot: InstanceSlotId(0),
+        down: [false; 2],
         fixed: true,
     };
     Service {

@@ -45,10 +45,10 @@ impl InstanceSlots {
     }
 
     /// Gives the slot of `key` up. `published` is the newest generation that workers may have seen it in.
-    pub(crate) fn release(&mut self, key: InstanceKey, published: Generation) {
-        if let Some(slot) = self.given.remove(&key) {
-            self.retired.push_back((published, slot));
-        }
+    pub(crate) fn release(&mut self, key: InstanceKey, published: Generation) -> Option<InstanceSlotId> {
+        let slot = self.given.remove(&key)?;
+        self.retired.push_back((published, slot));
+        Some(slot)
     }
 
     /// Frees what was released before `oldest`, the oldest generation that a worker still works by, and that no flow

@@ -20,7 +20,7 @@ use millrace_fastpath::counters::WorkerCounters;
 use millrace_fastpath::dns::{CookieKeys, RecordType};
 use millrace_fastpath::tables::interfaces::{InterfaceId, Local, Mac};
 use millrace_fastpath::tables::names::{HashKey, NameError, NamesError};
-use millrace_fastpath::tables::services::{SERVICES_MAX, ServiceId, Services};
+use millrace_fastpath::tables::services::{Instance, InstanceSlotId, SERVICES_MAX, ServiceId, Services};
 use millrace_fastpath::tables::{Generation, Tables};
 use millrace_orchestrator_api::ServicePlacement;
 use siphasher::sip::SipHasher13;
@@ -119,6 +119,8 @@ pub struct TableBuilder {
     leaving: Vec<Leaving>,
     slots: InstanceSlots,
     placed: Vec<Vec<u64>>,
+    /// Instances that checks have found down, by family.
+    down: HashMap<InstanceSlotId, [bool; 2]>,
     interface_ids: InterfaceIds,
     /// Our addresses by the configuration.
     locals: Vec<(Addr, Local)>,
@@ -149,6 +151,7 @@ impl TableBuilder {
             leaving: Vec::new(),
             slots: InstanceSlots::default(),
             placed: Vec::new(),
+            down: HashMap::new(),
             interface_ids: InterfaceIds::default(),
             locals: Vec::new(),
             statics: Vec::new(),
@@ -167,20 +170,54 @@ impl TableBuilder {
     /// Rebuilds one service's entry for where its instances are now.
     pub fn place(&mut self, id: ServiceId, placement: Option<&ServicePlacement>) {
         let Some(spec) = self.specs.get(id.index()) else { return };
-        let (service, left_out) = spec.build(placement, &mut self.slots);
+        let (mut service, left_out) = spec.build(placement, &mut self.slots);
+        for instance in &mut service.instances {
+            instance.down = self.down.get(&instance.slot).copied().unwrap_or_default();
+        }
+        let service = Arc::new(service);
         if left_out > 0 {
             warn!(service = spec.name, left_out, "no slot is left for some instances; they get no flows");
         }
         let now: Vec<u64> = service.instances.iter().filter(|one| !one.fixed).map(|one| one.id).collect();
-        for gone in self.placed[id.index()].iter().filter(|old| !now.contains(old)) {
-            self.slots.release(InstanceKey::Placed(id, *gone), self.published);
+        for gone in std::mem::replace(&mut self.placed[id.index()], now.clone()) {
+            if !now.contains(&gone) {
+                self.release(InstanceKey::Placed(id, gone));
+            }
         }
-        self.placed[id.index()] = now;
         if self.tables.services.get(id) == Some(&service) {
             return;
         }
-        Arc::<Services>::make_mut(&mut self.tables.services).insert(id, service, &spec.endpoints);
+        let endpoints = &self.specs[id.index()].endpoints;
+        Arc::<Services>::make_mut(&mut self.tables.services).insert(id, service, endpoints);
         self.dirty = true;
+    }
+
+    /// Says which instances of a service are down, by family; `down` is asked for each. Whether that is news.
+    pub fn mark(&mut self, id: ServiceId, down: impl Fn(&Instance) -> [bool; 2]) -> bool {
+        let Some(known) = self.tables.services.get(id) else { return false };
+        let marked: Vec<[bool; 2]> = known.instances.iter().map(down).collect();
+        if known.instances.iter().zip(&marked).all(|(instance, down)| instance.down == *down) {
+            return false;
+        }
+        let mut service = (**known).clone();
+        for (instance, down) in service.instances.iter_mut().zip(marked) {
+            instance.down = down;
+            match down {
+                [false, false] => self.down.remove(&instance.slot),
+                _ => self.down.insert(instance.slot, down),
+            };
+        }
+        let endpoints = &self.specs[id.index()].endpoints;
+        Arc::<Services>::make_mut(&mut self.tables.services).insert(id, Arc::new(service), endpoints);
+        self.dirty = true;
+        true
+    }
+
+    /// Gives up an instance's slot: whoever has it next begins anew.
+    fn release(&mut self, key: InstanceKey) {
+        if let Some(slot) = self.slots.release(key, self.published) {
+            self.down.remove(&slot);
+        }
     }
 
     /// Static neighbours, in the tables and for whoever asks for them.

@@ -197,7 +197,7 @@ impl TableBuilder {
         let gone: Vec<InstanceKey> =
             self.specs[id.index()].fixed_keys().filter(|key| !keys.contains(key)).collect();
         for key in gone {
-            self.slots.release(key, self.published);
+            self.release(key);
         }
         self.specs[id.index()] = next;
         if !lost.is_empty() {
@@ -211,7 +211,7 @@ impl TableBuilder {
         let (endpoints, retired) = (spec.endpoints.clone(), spec.retired());
         let placed = std::mem::take(&mut self.placed[id.index()]);
         for key in fixed.into_iter().chain(placed.into_iter().map(|one| InstanceKey::Placed(id, one))) {
-            self.slots.release(key, self.published);
+            self.release(key);
         }
         self.specs[id.index()] = retired;
         let answers = Arc::<Services>::make_mut(&mut self.tables.services).retire(id);

@@ -1,6 +1,6 @@
 //! One service's entry in the tables: its configuration, and where its instances are now.
 
-use std::sync::Arc;
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 use millrace_config::model::{self, Config, Target};
@@ -36,6 +36,8 @@ pub struct ServiceSpec {
     pub hold_nanos_max: u64,
     /// Where clients find it.
     pub endpoints: Vec<Endpoint>,
+    /// How what is behind it is checked, if it is.
+    pub health: Option<model::Health>,
     template: Service,
 }
 
@@ -50,6 +52,7 @@ pub(crate) fn spec(config: &Config, id: ServiceId, service: &model::Service) -> 
             protocol: port.protocol.number(),
         })
     });
+    let all_down = service.health.as_ref().map(|health| health.overflow);
     let hold_nanos_max = hold.map_or(0, |hold| nanos(hold.deadline));
     ServiceSpec {
         id,
@@ -68,6 +71,7 @@ pub(crate) fn spec(config: &Config, id: ServiceId, service: &model::Service) -> 
         }),
         hold_nanos_max,
         endpoints: endpoints.collect(),
+        health: service.health.clone().filter(|_| config.roles.balancer),
         template: Service {
             name: service.name.as_str().to_owned(),
             wakes: on_demand.is_some(),
@@ -99,7 +103,7 @@ pub(crate) fn spec(config: &Config, id: ServiceId, service: &model::Service) -> 
             },
             hold_packets_max: hold.map_or(0, |hold| hold.packets),
             hold_nanos_max,
-            overflow: match hold.map(|hold| hold.overflow) {
+            overflow: match hold.map(|hold| hold.overflow).or(all_down) {
                 Some(model::Overflow::Upstream) => Overflow::Upstream,
                 Some(model::Overflow::Fallback) => Overflow::Fallback,
                 Some(model::Overflow::Rst) => Overflow::Rst,
@@ -118,6 +122,7 @@ fn backends(service: &model::Service) -> Vec<Instance> {
         port: 0,
         weight: backend.weight.get(),
         state: if backend.drain { InstanceState::Draining } else { InstanceState::Ready },
+        down: [false; 2],
         slot: Default::default(),
         fixed: true,
     };
@@ -136,9 +141,18 @@ impl ServiceSpec {
             dns_names: Vec::new(),
             function: None,
             endpoints: Vec::new(),
+            health: None,
             template: Service { wakes: false, instances: Vec::new(), ..self.template.clone() },
             ..self.clone()
         }
+    }
+
+    /// The port at which an instance is probed; `None` where there is none.
+    pub(crate) fn probed_port(&self, instance: &Instance) -> Option<u16> {
+        let asked = self.health.as_ref()?.check.as_ref()?.port.map(NonZeroU16::get);
+        let tcp = |endpoint: &&Endpoint| endpoint.protocol == model::Protocol::Tcp.number();
+        let own = Some(instance.port).filter(|port| *port != 0);
+        asked.or(own).or_else(|| Some(self.endpoints.iter().find(tcp)?.port))
     }
 
     /// The slots that its fixed backends have.
@@ -151,7 +165,7 @@ impl ServiceSpec {
         &self,
         placement: Option<&api::ServicePlacement>,
         slots: &mut InstanceSlots,
-    ) -> (Arc<Service>, usize) {
+    ) -> (Service, usize) {
         let mut service = self.template.clone();
         let mut left_out = 0;
         service.instances.clear();
@@ -173,11 +187,12 @@ impl ServiceSpec {
                 port: placed.port,
                 weight: u16::try_from(placed.weight).unwrap_or(u16::MAX),
                 state,
+                down: [false; 2],
                 slot,
                 fixed: false,
             });
         }
-        (Arc::new(service), left_out)
+        (service, left_out)
     }
 }
 

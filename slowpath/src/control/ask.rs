@@ -11,7 +11,7 @@ use millrace_fastpath::tables;
 use millrace_orchestrator_api::{Generation, LinkState};
 
 use super::reload::Reload;
-use super::{ControlCounters, LinkCounters, Wake};
+use super::{ControlCounters, HealthCounters, InstanceHealth, LinkCounters, Wake};
 use crate::builder::{BuildError, DnsNames, Draft};
 use crate::host::HostCounters;
 use crate::neighbour;
@@ -35,6 +35,8 @@ pub struct Status {
     pub neighbours_parked: usize,
     /// What the host stack counted.
     pub host: HostCounters,
+    /// What was counted of probes.
+    pub health: HealthCounters,
     /// Frames that found no room on their way to the workers.
     pub injects_refused: u64,
 }
@@ -45,6 +47,7 @@ pub(super) enum Ask {
     Status(SyncSender<Status>),
     Neighbours(SyncSender<(Nanos, Vec<neighbour::Row>)>),
     Wakes(SyncSender<Vec<Wake>>),
+    Health(SyncSender<(Nanos, Vec<InstanceHealth>)>),
     Draft(Arc<Config>, SyncSender<Result<Draft, BuildError>>),
     Reload(Box<Reload>, SyncSender<tables::Generation>),
 }
@@ -84,6 +87,11 @@ impl Asker {
     /// The latest wakes, oldest first.
     pub fn wakes(&self) -> Option<Vec<Wake>> {
         self.ask(Ask::Wakes, ANSWER_MAX)
+    }
+
+    /// The health of every instance that is checked, and what time it is.
+    pub fn health(&self) -> Option<(Nanos, Vec<InstanceHealth>)> {
+        self.ask(Ask::Health, ANSWER_MAX)
     }
 
     /// Whether the appliance could carry a configuration out as it runs.

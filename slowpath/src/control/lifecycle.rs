@@ -68,14 +68,25 @@ impl Lifecycle {
         *self = Self { busy_since: now, asked: self.asked, ..Self::default() };
     }
 
+    /// What there is of it fails its checks. Whether that is news.
+    pub(super) fn down(&mut self, slot: &ServiceSlot) -> bool {
+        self.readying = None;
+        self.idle_sent = None;
+        let news = slot.load().0 != Phase::Down;
+        if news {
+            slot.set_phase(Phase::Down);
+        }
+        news
+    }
+
     /// Nothing of it serves any more.
     pub(super) fn gone(&mut self, slot: &ServiceSlot) {
         self.readying = None;
         self.idle_sent = None;
         // The instances that drain keep their flows; a new one has to find another instance.
-        if !slot.transition(Phase::Ready, Phase::Cold) {
-            slot.transition(Phase::Draining, Phase::Cold);
-        }
+        let _ = [Phase::Ready, Phase::Draining, Phase::Down]
+            .iter()
+            .any(|phase| slot.transition(*phase, Phase::Cold));
     }
 
     /// Ends a quarantine that has lasted long enough. One more failure begins the next.

@@ -6,7 +6,7 @@
 //!  events ─► notices handed to the link, and only then marked in the slots
 //!  link   ─► placements into the builder, instances' neighbours asked for
 //!  punts  ─► ARP and ND ─► neighbours into the builder, frames that waited sent
-//!         └► host stack
+//!         └► host stack ─► probes of backends and instances
 //!  publish ─► slots to Ready ─► Applied
 //!  now and then: idle services, quarantines, deadlines, retired snapshots
 //! ```
@@ -14,6 +14,7 @@
 mod ask;
 mod cookies;
 mod frames;
+mod health;
 mod journal;
 mod lifecycle;
 mod moves;
@@ -46,6 +47,7 @@ use crate::neighbour::{Machine, Output};
 use ask::Ask;
 pub use ask::{Asker, ReloadError, Status};
 use cookies::CookieRoll;
+pub use health::{AddressHealth, HandshakeHealth, HealthCounters, InstanceHealth};
 pub use journal::{Journal, WAKES_MAX, Wake};
 use lifecycle::Lifecycle;
 pub use lifecycle::{QUARANTINE_NANOS, STRIKES_MAX};
@@ -94,6 +96,7 @@ pub struct Control<L> {
     builder: TableBuilder,
     neighbours: Machine<Kept>,
     host: Box<dyn HostStack>,
+    health: health::Health,
     orchestrator: Orchestrator<L>,
     parcels: Parcels,
     lifecycles: Vec<Lifecycle>,
@@ -156,6 +159,7 @@ impl<L: Link> Control<L> {
             builder,
             neighbours,
             host,
+            health: health::Health::default(),
             orchestrator: Orchestrator::new(link),
             lifecycles: (0..services).map(|_| Lifecycle::default()).collect(),
             journal: Journal::default(),
@@ -185,6 +189,7 @@ impl<L: Link> Control<L> {
         control.want_routes(config, now);
         for id in 0..services {
             control.want_instances(ServiceId(id as u16), now);
+            control.check_instances(ServiceId(id as u16), now);
         }
         control.carry_out();
         control.publish();
@@ -197,7 +202,8 @@ impl<L: Link> Control<L> {
         busy |= self.drain_events(now);
         busy |= self.receive_placements(now);
         busy |= self.receive_punts(now);
-        busy |= self.run_host(now);
+        let heard = self.run_host(now);
+        busy |= heard | self.run_checks(now, heard);
         if self.neighbours.next_due().is_some_and(|due| due <= now) {
             self.neighbours.poll(now, &mut self.outputs);
             busy = true;
@@ -247,6 +253,7 @@ impl<L: Link> Control<L> {
                     neighbours_len: self.neighbours.len(),
                     neighbours_parked: self.neighbours.parked(),
                     host: self.host.counters(),
+                    health: self.health.counters,
                     injects_refused: self.parcels.refused,
                 });
             }
@@ -255,6 +262,9 @@ impl<L: Link> Control<L> {
             }
             Ok(Ask::Wakes(to)) => {
                 let _ = to.try_send(self.journal.iter().cloned().collect());
+            }
+            Ok(Ask::Health(to)) => {
+                let _ = to.try_send((now, self.healths()));
             }
             Ok(Ask::Draft(config, to)) => {
                 let _ = to.try_send(self.builder.draft(&config));

@@ -100,6 +100,7 @@ impl<L: Link> Control<L> {
         let oldest = self.shared.oldest_epoch();
         self.builder.collect(oldest, self.shared.workers.iter().map(|worker| &worker.counters));
         self.collect_services(now);
+        self.watch_handshakes(now);
         let shared = Arc::clone(&self.shared);
         for id in self.on_demand() {
             let slot = shared.slots.get(id);

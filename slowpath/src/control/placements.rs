@@ -5,6 +5,7 @@ use std::sync::Arc;
 use millrace_fastpath::addr::Addr;
 use millrace_fastpath::clock::Nanos;
 use millrace_fastpath::slots::{Phase, WakeId};
+use millrace_fastpath::tables::balance::Pool;
 use millrace_fastpath::tables::interfaces::InterfaceId;
 use millrace_fastpath::tables::services::ServiceId;
 use millrace_orchestrator_api::{InstanceState, Link, LinkState, ServicePlacement};
@@ -59,7 +60,9 @@ impl<L: Link> Control<L> {
         let placement = self.orchestrator.view().service(&spec.name).cloned();
         self.builder.place(id, placement.as_ref());
         self.want_instances(id, now);
-        let serves = placement.as_ref().is_some_and(serves);
+        self.check_instances(id, now);
+        let placed = placement.as_ref().is_some_and(serves);
+        let serves = placed && self.is_any_up(id, Pool::Ready);
         let shared = Arc::clone(&self.shared);
         let slot = shared.slots.get(id);
         let phase = slot.load().0;
@@ -69,6 +72,13 @@ impl<L: Link> Control<L> {
             if phase != Phase::Ready && lifecycle.readying.is_none() && lifecycle.idle_sent.is_none() {
                 lifecycle.readying = Some(Readying { since: now, generation: None, published: now });
                 self.set_moving(id);
+            }
+            return;
+        }
+        if placed {
+            // To the orchestrator it serves; to us it doesn't.
+            if lifecycle.down(slot) {
+                warn!(service = self.builder.specs()[id.index()].name, "all instances are down");
             }
             return;
         }

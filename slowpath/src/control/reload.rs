@@ -43,6 +43,7 @@ impl<L: Link> Control<L> {
         self.wanted_by.resize_with(count, Vec::new);
         for id in &reloaded.retired {
             self.lifecycles[id.index()] = Lifecycle::default();
+            self.check_instances(*id, now);
         }
         for id in &reloaded.renewed {
             self.renew(*id);
@@ -62,6 +63,7 @@ impl<L: Link> Control<L> {
                 self.place(*id, now);
             } else {
                 self.builder.place(*id, None);
+                self.check_instances(*id, now);
             }
         }
         self.builder.linger();

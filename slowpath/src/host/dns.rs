@@ -386,10 +386,9 @@ impl Service<'_, '_> {
 /// The same rule as in the workers' responder.
 fn readiness(id: ServiceId, waited: bool, context: &HostContext<'_>) -> Readiness {
     let Some(entry) = context.tables.services.get(id) else { return Readiness::Cold };
-    if !entry.wakes {
-        return Readiness::Warm;
-    }
     match context.slots.get(id).load().0 {
+        Phase::Down if !entry.wakes => Readiness::Cold,
+        _ if !entry.wakes => Readiness::Warm,
         Phase::Ready => Readiness::Warm,
         Phase::Cold | Phase::Waking | Phase::Draining
             if entry.dns_answer == DnsAnswer::WhenReady && entry.trigger_dns && !waited =>

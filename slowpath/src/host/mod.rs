@@ -1,8 +1,10 @@
-//! What the appliance itself answers: ICMP echo for all our addresses, and DNS over TCP.
+//! What the appliance itself answers: ICMP echo for all our addresses, and DNS over TCP. And the connections that it opens
+//! itself, to ask whether somebody else answers.
 //!
 //! The control loop knows [`HostStack`] alone, so that a tap device to the kernel can take the place of [`SmolStack`].
 //! Frames are untagged Ethernet frames; ARP and neighbour discovery aren't its business.
 
+mod dial;
 mod dns;
 mod peers;
 mod stack;
@@ -14,6 +16,7 @@ use millrace_fastpath::slots::Slots;
 use millrace_fastpath::tables::Tables;
 use millrace_fastpath::tables::interfaces::InterfaceId;
 
+pub use dial::{DIALS_MAX, Dial, DialId, Dialled, HEARD_MAX};
 pub use dns::{CONNECTIONS_MAX, CONNECTIONS_PER_SOURCE_MAX, WAITING_MAX};
 pub use stack::SmolStack;
 
@@ -48,6 +51,8 @@ pub struct HostCounters {
     pub tcp_aborted: u64,
     /// Queries answered over TCP.
     pub tcp_queries: u64,
+    /// Connections that we opened, or tried to.
+    pub dials: u64,
 }
 
 /// A stack for the packets that are for the appliance itself.
@@ -56,6 +61,12 @@ pub trait HostStack: Send {
     fn receive(&mut self, now: Nanos, interface: InterfaceId, frame: &[u8]);
     /// Runs what is due.
     fn poll(&mut self, now: Nanos, context: &mut HostContext<'_>);
+    /// Opens a TCP connection to somebody else; `None` when as many as there may be are open.
+    fn dial(&mut self, now: Nanos, dial: &Dial<'_>) -> Option<DialId>;
+    /// How far it is.
+    fn dialled(&self, id: DialId) -> Dialled<'_>;
+    /// Ends it, at whatever point. Each that was opened must be ended, and isn't asked for afterwards.
+    fn hang_up(&mut self, now: Nanos, id: DialId);
     /// When [`HostStack::poll`] has something to do next.
     fn next_due(&self) -> Option<Nanos>;
     /// What was counted so far.

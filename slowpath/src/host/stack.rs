@@ -1,7 +1,8 @@
 //! [`SmolStack`]: one `smoltcp` interface without link layer for all our addresses.
 //!
 //! Ethernet headers come off here and go on again by the way that the peer's frames came. What enters the stack is chosen
-//! first: echo requests to us, and TCP/53 where DNS listens. Nothing else is answered, so no stranger can make it speak.
+//! first: echo requests to us, TCP/53 where DNS listens, and what belongs to a connection of ours. Nothing else is
+//! answered, so no stranger can make it speak.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -15,6 +16,7 @@ use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
 
+use super::dial::{Dial, DialId, Dialled, Dials};
 use super::dns::Listeners;
 use super::peers::Peers;
 use super::{HostContext, HostCounters, HostStack};
@@ -34,6 +36,7 @@ pub struct SmolStack {
     sockets: SocketSet<'static>,
     wire: Wire,
     listeners: Listeners,
+    dials: Dials,
     peers: Peers,
     dns: HashSet<Addr>,
     due: Option<Nanos>,
@@ -49,11 +52,12 @@ impl SmolStack {
         let mut sockets = SocketSet::new(Vec::new());
         let listeners = Listeners::new(&mut sockets, !dns.is_empty());
         let counters = HostCounters::default();
-        Self { interface, seed, sockets, wire, listeners, peers: Peers::default(), dns, due: None, counters }
+        let (dials, peers) = (Dials::new(config.nat.port_range), Peers::default());
+        Self { interface, seed, sockets, wire, listeners, dials, peers, dns, due: None, counters }
     }
 
-    /// Whether the stack answers this packet; then, who sent it.
-    fn admit(&self, frame: &[u8]) -> Option<Addr> {
+    /// Whether the stack wants this packet; then, for what.
+    fn admit(&self, frame: &[u8]) -> Option<Admitted> {
         let ip = frame.get(ETHERNET..)?;
         let (protocol, source, destination, l4) = match frame.get(12..14)? {
             [0x08, 0x00] => {
@@ -75,10 +79,16 @@ impl SmolStack {
         let wanted = match protocol {
             ICMP => l4.first() == Some(&8),
             ICMPV6 => l4.first() == Some(&128),
-            TCP => l4.get(2..4) == Some(&[0, 53]) && self.dns.contains(&destination),
+            TCP if l4.get(2..4) == Some(&[0, 53]) => self.dns.contains(&destination),
+            TCP => {
+                let ports = l4.first_chunk::<4>()?;
+                let port = |at: usize| u16::from_be_bytes([ports[at], ports[at + 1]]);
+                let expected = self.dials.expects((source, port(0)), (destination, port(2)));
+                return expected.then_some(Admitted::Dialled);
+            }
             _ => false,
         };
-        wanted.then_some(source)
+        wanted.then_some(Admitted::Asked(source))
     }
 
     /// Puts the Ethernet headers on what the stack sent.
@@ -91,7 +101,9 @@ impl SmolStack {
             } else {
                 Addr::v6(std::array::from_fn(|at| ip[24 + at]))
             };
-            let known = self.peers.get(to).map(|peer| (peer.interface, peer.mac, peer.ours));
+            // Whoever asked is answered by the way that it came. Whom we ask ourselves is asked as workers would send to it.
+            let peer = if is_dialled(ip, &self.dials) { None } else { self.peers.get(to) };
+            let known = peer.map(|peer| (peer.interface, peer.mac, peer.ours));
             let Some((interface, mac, ours)) = known.or_else(|| way_to(to, context.tables)) else {
                 self.counters.unreachable += 1;
                 continue;
@@ -103,6 +115,22 @@ impl SmolStack {
             context.frames.push((interface, frame));
         }
     }
+}
+
+/// What a packet is to the stack.
+enum Admitted {
+    /// Somebody asks.
+    Asked(Addr),
+    /// Whom we asked says something.
+    Dialled,
+}
+
+/// Whether a packet that the stack has made belongs to a connection of ours.
+fn is_dialled(ip: &[u8], dials: &Dials) -> bool {
+    // The stack makes no options and no extension headers.
+    let (protocol, l4) = if ip[0] >> 4 == 4 { (ip[9], 20) } else { (ip[6], 40) };
+    protocol == TCP
+        && ip.get(l4..l4 + 2).is_some_and(|port| dials.has_port(u16::from_be_bytes([port[0], port[1]])))
 }
 
 fn mtu(config: &Config) -> usize {
@@ -146,7 +174,7 @@ fn way_to(addr: Addr, tables: &Tables) -> Option<(InterfaceId, Mac, Mac)> {
 impl HostStack for SmolStack {
     fn receive(&mut self, now: Nanos, interface: InterfaceId, frame: &[u8]) {
         self.counters.received += 1;
-        let Some(source) = self.admit(frame) else {
+        let Some(admitted) = self.admit(frame) else {
             self.counters.unwanted += 1;
             return;
         };
@@ -154,8 +182,10 @@ impl HostStack for SmolStack {
             self.counters.overflowed += 1;
             return;
         }
-        let mac = |range: std::ops::Range<usize>| Mac::try_from(&frame[range]).unwrap_or_default();
-        self.peers.seen(source, interface, mac(6..12), mac(0..6), now);
+        if let Admitted::Asked(source) = admitted {
+            let mac = |range: std::ops::Range<usize>| Mac::try_from(&frame[range]).unwrap_or_default();
+            self.peers.seen(source, interface, mac(6..12), mac(0..6), now);
+        }
         self.wire.waiting.push_back(frame[ETHERNET..].to_vec());
         self.due = Some(now);
     }
@@ -164,13 +194,31 @@ impl HostStack for SmolStack {
         let time = instant(now);
         self.interface.poll(time, &mut self.wire, &mut self.sockets);
         let dns_due = self.listeners.poll(now, &mut self.sockets, &self.peers, &mut self.counters, context);
+        self.dials.poll(&mut self.sockets);
         self.interface.poll(time, &mut self.wire, &mut self.sockets);
         self.deliver(context);
+        self.dials.collect(&mut self.sockets);
         let stack_due = self
             .interface
             .poll_at(time, &self.sockets)
             .map(|at| Nanos(u64::try_from(at.total_micros()).unwrap_or(0) * 1000).max(now.plus(PAUSE_NANOS)));
         self.due = [dns_due, stack_due].into_iter().flatten().min();
+    }
+
+    fn dial(&mut self, now: Nanos, dial: &Dial<'_>) -> Option<DialId> {
+        let id = self.dials.dial(dial, &mut self.sockets, self.interface.context())?;
+        self.counters.dials += 1;
+        self.due = Some(now);
+        Some(id)
+    }
+
+    fn dialled(&self, id: DialId) -> Dialled<'_> {
+        self.dials.get(id)
+    }
+
+    fn hang_up(&mut self, now: Nanos, id: DialId) {
+        self.dials.hang_up(id, &mut self.sockets);
+        self.due = Some(now);
     }
 
     fn next_due(&self) -> Option<Nanos> {

@@ -1,6 +1,6 @@
 //! From what the threads share to the rows that operators see.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,12 +17,14 @@ use millrace_fastpath::shared::Shared;
 use millrace_fastpath::tables::Names;
 use millrace_fastpath::tables::interfaces::Mac;
 use millrace_fastpath::tables::names::{Node, WireName};
-use millrace_fastpath::tables::services::{Endpoint, InstanceState, Overflow, Service, ServiceId};
+use millrace_fastpath::tables::services::{
+    Endpoint, Instance, InstanceSlotId, InstanceState, Overflow, Service, ServiceId,
+};
 use millrace_fastpath::trace::TraceBuffer;
 use millrace_orchestrator_api::LinkState;
 
 use super::rows::*;
-use crate::control::{Asker, Status, monotonic};
+use crate::control::{AddressHealth, Asker, InstanceHealth, Status, monotonic};
 use crate::reload::{ReloadReport, Reloader};
 
 /// Where rows come from.
@@ -178,7 +180,9 @@ impl Sources {
             }
         }
         let now = monotonic();
+        let healths = self.healths();
         let row = |(id, service): (ServiceId, &Arc<Service>)| {
+            let panics = service.instances.first().and_then(|one| healths.get(&(id, one.slot)));
             let activity = || self.shared.workers.iter().map(move |worker| worker.counters.service(id));
             let (phase, wake) = self.shared.slots.get(id).load();
             let last = activity().map(|activity| activity.last_nanos.get()).max().filter(|last| *last > 0);
@@ -193,18 +197,46 @@ impl Sources {
                 wake: wake.0,
                 dns_names: names,
                 endpoints,
-                instances: self.instances(service),
+                instances: self.instances(id, service, now, &healths),
                 flows: activity().map(|activity| activity.flows.get()).sum(),
                 flows_begun: activity().map(|activity| activity.flows_begun.get()).sum(),
                 held: activity().map(|activity| activity.holds.get()).sum(),
                 idle_seconds: last.map(|last| seconds(now.since(Nanos(last)))),
+                panics: panics.map_or(0, |health| health.panics),
             }
         };
         tables.services.iter().map(row).collect()
     }
 
-    fn instances(&self, service: &Service) -> Vec<InstanceRow> {
-        let row = |instance: &millrace_fastpath::tables::services::Instance| InstanceRow {
+    /// What the control loop knows; nothing when it has ended.
+    fn healths(&self) -> HashMap<(ServiceId, InstanceSlotId), InstanceHealth> {
+        let (_, healths) = self.asker.health().unwrap_or_default();
+        healths.into_iter().map(|health| ((health.service, health.slot), health)).collect()
+    }
+
+    fn instances(
+        &self,
+        id: ServiceId,
+        service: &Service,
+        now: Nanos,
+        healths: &HashMap<(ServiceId, InstanceSlotId), InstanceHealth>,
+    ) -> Vec<InstanceRow> {
+        let health = |instance: &Instance| healths.get(&(id, instance.slot));
+        let row = |instance: &Instance| InstanceRow {
+            health: health_text(health(instance)).to_owned(),
+            checks: health(instance)
+                .iter()
+                .flat_map(|one| &one.checks)
+                .map(|one| check_row(one, now))
+                .collect(),
+            handshakes: health(instance).and_then(|one| one.handshakes).map(|one| HandshakeRow {
+                begun: one.counted.begun,
+                answered: one.counted.answered,
+                refused: one.counted.refused,
+                unanswered: one.counted.unanswered,
+                ejections: one.ejections,
+                ejected_seconds: one.ejected_until.map(|until| seconds(until.since(now))),
+            }),
             id: instance.id,
             addresses: instance.addresses.iter().flatten().map(ToString::to_string).collect(),
             port: instance.port,
@@ -435,7 +467,7 @@ impl Sources {
 
 /// The counters of the control loop, by name.
 pub(super) fn counters(status: &Status) -> Vec<(&'static str, u64)> {
-    let Status { control, links, neighbours, host, .. } = status;
+    let Status { control, links, neighbours, host, health, .. } = status;
     vec![
         ("notices", links.notices),
         ("notices_refused_full", links.refused_full),
@@ -466,7 +498,38 @@ pub(super) fn counters(status: &Status) -> Vec<(&'static str, u64)> {
         ("tcp_connections", host.tcp_connections),
         ("tcp_aborted", host.tcp_aborted),
         ("tcp_queries", host.tcp_queries),
+        ("tcp_dials", host.dials),
+        ("probes", health.probes),
+        ("probes_failed", health.failures),
+        ("probes_inconclusive", health.inconclusive),
+        ("probes_put_off", health.put_off),
+        ("addresses_unprobed", health.unprobed),
     ]
+}
+
+fn health_text(health: Option<&InstanceHealth>) -> &'static str {
+    let Some(health) = health else { return "unchecked" };
+    if health.handshakes.is_some_and(|handshakes| handshakes.ejected_until.is_some()) {
+        return "ejected";
+    }
+    match health.checks.iter().filter(|check| !check.up).count() {
+        0 if health.checks.is_empty() && health.handshakes.is_none() => "unchecked",
+        0 => "up",
+        down if down == health.checks.len() => "down",
+        _ => "partly",
+    }
+}
+
+fn check_row(check: &AddressHealth, now: Nanos) -> CheckRow {
+    CheckRow {
+        address: check.end.0.to_string(),
+        port: check.end.1,
+        state: if check.up { "up" } else { "down" }.to_owned(),
+        seconds: seconds(now.since(check.since)),
+        probes: check.probes,
+        failures: check.failures,
+        error: check.error.map(|error| error.to_string()),
+    }
 }
 
 fn ratio(of: u64, whole: u64) -> f64 {

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use serde_json::Value;
 
 use super::collect::{Sources, counters};
+use super::rows::{CheckRow, HandshakeRow, ServiceRow};
 use millrace_orchestrator_api::LinkState;
 
 /// How metrics are written.
@@ -204,7 +205,7 @@ fn services(sources: &Sources, page: &mut Page) {
     });
     page.family(Kind::Gauge, "millrace_service_phase", "1 for the phase that the service is in.", phases);
     for (name, help, value) in [
-        ("flows", "Flows of the service.", (|row| row.flows) as fn(&super::rows::ServiceRow) -> u64),
+        ("flows", "Flows of the service.", (|row| row.flows) as fn(&ServiceRow) -> u64),
         ("held_packets", "Packets held for the service.", |row| row.held),
         ("instances", "Instances and backends of the service.", |row| row.instances.len() as u64),
     ] {
@@ -212,11 +213,70 @@ fn services(sources: &Sources, page: &mut Page) {
         page.family(Kind::Gauge, &format!("millrace_service_{name}"), help, samples);
     }
     for (name, help, value) in [
-        ("flows_begun", "Flows begun.", (|row| row.flows_begun) as fn(&super::rows::ServiceRow) -> u64),
+        ("flows_begun", "Flows begun.", (|row| row.flows_begun) as fn(&ServiceRow) -> u64),
         ("wakes", "Wakes begun.", |row| row.wake),
     ] {
         let samples = services.iter().map(|row| (vec![label(&row.name)], value(row) as f64));
         page.family(Kind::Counter, &format!("millrace_service_{name}"), help, samples);
+    }
+    health(&services, page);
+}
+
+fn health(services: &[ServiceRow], page: &mut Page) {
+    let panics = services.iter().map(|row| (vec![("service", row.name.clone())], row.panics as f64));
+    page.family(
+        Kind::Counter,
+        "millrace_service_panics",
+        "Times that handshakes failed everywhere, so that all instances were used.",
+        panics,
+    );
+    let checks: Vec<(Labels<'_>, &CheckRow)> = services
+        .iter()
+        .flat_map(|row| row.instances.iter().flat_map(|instance| &instance.checks).map(move |one| (row, one)))
+        .map(|(row, check)| {
+            let address = ("address", check.address.clone());
+            (vec![("service", row.name.clone()), address, ("port", check.port.to_string())], check)
+        })
+        .collect();
+    let up = checks.iter().map(|(labels, check)| (labels.clone(), f64::from(u8::from(check.state == "up"))));
+    page.family(Kind::Gauge, "millrace_check_up", "Whether the probed address is up.", up);
+    for (name, help, value) in [
+        ("probes", "Probes of the address.", (|check| check.probes) as fn(&CheckRow) -> u64),
+        ("failures", "Probes of it that failed.", |check| check.failures),
+    ] {
+        let samples = checks.iter().map(|(labels, check)| (labels.clone(), value(check) as f64));
+        page.family(Kind::Counter, &format!("millrace_check_{name}"), help, samples);
+    }
+    let watched: Vec<(Labels<'_>, &HandshakeRow)> = services
+        .iter()
+        .flat_map(|row| row.instances.iter().map(move |instance| (row, instance)))
+        .filter_map(|(row, instance)| {
+            let addresses = ("instance", instance.addresses.join(" "));
+            Some((vec![("service", row.name.clone()), addresses], instance.handshakes.as_ref()?))
+        })
+        .collect();
+    let ejected = watched
+        .iter()
+        .map(|(labels, one)| (labels.clone(), f64::from(u8::from(one.ejected_seconds.is_some()))));
+    page.family(
+        Kind::Gauge,
+        "millrace_instance_ejected",
+        "Whether the instance is left out because its handshakes fail.",
+        ejected,
+    );
+    for (name, help, value) in [
+        (
+            "handshakes_begun",
+            "Handshakes of clients with the instance.",
+            (|one| one.begun) as fn(&HandshakeRow) -> u64,
+        ),
+        ("handshakes_answered", "Handshakes that the instance accepted.", |one| one.answered),
+        ("handshakes_refused", "Handshakes that it refused, or that couldn't reach it.", |one| one.refused),
+        ("handshakes_unanswered", "Handshakes that nothing came back to.", |one| one.unanswered),
+        ("ejections", "Times that the instance was left out.", |one| one.ejections),
+    ] {
+        let samples = watched.iter().map(|(labels, one)| (labels.clone(), value(one) as f64));
+        page.family(Kind::Counter, &format!("millrace_instance_{name}"), help, samples);
     }
 }
 
@@ -267,4 +327,4 @@ fn reloads(sources: &Sources, page: &mut Page) {
     }
 }
 
-const PHASES: [&str; 6] = ["cold", "waking", "ready", "draining", "quarantined", "bypass"];
+const PHASES: [&str; 7] = ["cold", "waking", "ready", "draining", "quarantined", "bypass", "down"];

@@ -201,7 +201,20 @@ fn nodes(rows: &[NodeRow]) -> String {
 fn services(rows: &[ServiceRow]) -> String {
     let mut table =
         Table::new(&["SERVICE", "PHASE", "WAKES", "FLOWS", "BEGUN", "HELD", "IDLE S", "ENDPOINTS", "NAMES"]);
-    let mut instances = Table::new(&["SERVICE", "INSTANCE", "STATE", "ADDRESS", "PORT", "WEIGHT", "FLOWS"]);
+    let mut instances =
+        Table::new(&["SERVICE", "INSTANCE", "STATE", "HEALTH", "ADDRESS", "PORT", "WEIGHT", "FLOWS"]);
+    let mut checks =
+        Table::new(&["SERVICE", "PROBED", "PORT", "STATE", "SINCE S", "PROBES", "FAILED", "LAST ERROR"]);
+    let mut handshakes = Table::new(&[
+        "SERVICE",
+        "INSTANCE",
+        "HANDSHAKES",
+        "ANSWERED",
+        "REFUSED",
+        "UNANSWERED",
+        "EJECTIONS",
+        "EJECTED FOR S",
+    ]);
     for row in rows {
         table.row(vec![
             row.name.clone(),
@@ -219,17 +232,44 @@ fn services(rows: &[ServiceRow]) -> String {
                 row.name.clone(),
                 if instance.fixed { "backend".to_owned() } else { instance.id.to_string() },
                 instance.state.clone(),
+                instance.health.clone(),
                 instance.addresses.join(", "),
                 if instance.port == 0 { "as asked".to_owned() } else { instance.port.to_string() },
                 instance.weight.to_string(),
                 instance.flows.to_string(),
             ]);
+            for check in &instance.checks {
+                checks.row(vec![
+                    row.name.clone(),
+                    check.address.clone(),
+                    check.port.to_string(),
+                    check.state.clone(),
+                    format!("{:.1}", check.seconds),
+                    check.probes.to_string(),
+                    check.failures.to_string(),
+                    or_dash(check.error.as_ref()),
+                ]);
+            }
+            if let Some(seen) = &instance.handshakes {
+                handshakes.row(vec![
+                    row.name.clone(),
+                    instance.addresses.join(", "),
+                    seen.begun.to_string(),
+                    seen.answered.to_string(),
+                    seen.refused.to_string(),
+                    seen.unanswered.to_string(),
+                    seen.ejections.to_string(),
+                    seen.ejected_seconds.map_or_else(|| "-".to_owned(), |seconds| format!("{seconds:.1}")),
+                ]);
+            }
         }
     }
     let mut text = table.text();
-    if instances.0.len() > 1 {
-        text.push('\n');
-        text += &instances.text();
+    for more in [instances, checks, handshakes] {
+        if more.0.len() > 1 {
+            text.push('\n');
+            text += &more.text();
+        }
     }
     text
 }

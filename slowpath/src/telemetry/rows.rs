@@ -114,7 +114,7 @@ pub struct NodeRow {
 pub struct ServiceRow {
     /// Its name in the configuration.
     pub name: String,
-    /// `cold`, `waking`, `ready`, `draining`, `quarantined` or `bypass`.
+    /// `cold`, `waking`, `ready`, `draining`, `quarantined`, `bypass` or `down`.
     pub phase: String,
     /// The number of its latest wake; 0 before the first.
     pub wake: u64,
@@ -132,6 +132,8 @@ pub struct ServiceRow {
     pub held: u64,
     /// Seconds since the last packet or query; `null` before the first.
     pub idle_seconds: Option<f64>,
+    /// How often handshakes failed everywhere, so that all instances were used.
+    pub panics: u64,
 }
 
 /// An instance of a service, or a fixed backend.
@@ -151,6 +153,48 @@ pub struct InstanceRow {
     pub fixed: bool,
     /// Flows now.
     pub flows: u64,
+    /// `up`; `down` at all its addresses, or `partly` so; `ejected` because clients' handshakes fail; `unchecked`.
+    pub health: String,
+    /// Its addresses that are probed.
+    pub checks: Vec<CheckRow>,
+    /// What became of clients' handshakes; `null` where they aren't watched.
+    pub handshakes: Option<HandshakeRow>,
+}
+
+/// An address that is probed.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CheckRow {
+    /// The address.
+    pub address: String,
+    /// The port.
+    pub port: u16,
+    /// `up` or `down`.
+    pub state: String,
+    /// Seconds since it came into this state, or is probed.
+    pub seconds: f64,
+    /// Probes so far.
+    pub probes: u64,
+    /// Those that failed.
+    pub failures: u64,
+    /// Why the last one that failed did; `null` before the first.
+    pub error: Option<String>,
+}
+
+/// Clients' TCP handshakes with an instance.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct HandshakeRow {
+    /// Begun.
+    pub begun: u64,
+    /// Accepted by the instance.
+    pub answered: u64,
+    /// Refused by it, or it couldn't be reached.
+    pub refused: u64,
+    /// Those that nothing came back to.
+    pub unanswered: u64,
+    /// How often the instance was left out.
+    pub ejections: u64,
+    /// Seconds until it is used again; `null` while it is used.
+    pub ejected_seconds: Option<f64>,
 }
 
 /// `show flows`: a flow.

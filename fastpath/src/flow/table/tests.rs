@@ -72,7 +72,7 @@ fn flows_leave_by_age_and_state_and_not_before() {
     table.get_mut(half).touch(Direction::Forward, tcp::FIN, at(5));
     let mut left = Vec::new();
     for second in 5..u64::from(ESTABLISHED_SECONDS) + 2 {
-        table.sweep(16, at(second), |gone| left.push((second, gone.service.0)));
+        table.sweep(16, at(second), |_, gone| left.push((second, gone.service.0)));
     }
     let expected = vec![
         (u64::from(NEW_SECONDS), 1),

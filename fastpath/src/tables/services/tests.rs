@@ -19,6 +19,7 @@ fn service(hosts: impl IntoIterator<Item = u16>) -> Service {
         weight: 1,
         state: InstanceState::Ready,
         slot: InstanceSlotId(u32::from(host)),
+        down: [false; 2],
         fixed: false,
     };
     service_of(hosts.into_iter().map(instance).collect())

@@ -1,0 +1,90 @@
+//! What became of TCP handshakes with instances, counted by instance: what the slowpath leaves an instance out for, or
+//! doesn't.
+//!
+//! ```text
+//!   SYN sent on ─┬─ SYN-ACK came back ─────────────────► answered, whatever the client does about it
+//!                ├─ RST, or ICMP unreachable ──────────► refused, if it comes from where the instance is
+//!                ├─ silence until the flow expires ────► unanswered, if the answer had to come by here
+//!                └─ the client gave up, the flow made room for another ─► nothing
+//! ```
+//!
+//! Only what the instance does counts: a client chooses its own address, and can say anything about itself. All of it is
+//! beside the way of a packet of an established flow.
+
+use super::Context;
+use crate::addr::Addr;
+use crate::counters::{Counter, Handshakes, WorkerCounters};
+use crate::driver::Frame;
+use crate::flow::entry::Answer;
+use crate::flow::{Flow, FlowTable};
+use crate::packet::Packet;
+use crate::tables::Tables;
+use crate::tables::services::{INSTANCES_MAX, InstanceSlotId};
+use crate::wire::{ICMP, ICMPV6, ethernet};
+
+/// The SYN of a new flow is on its way to the instance.
+pub(super) fn begun(slot: InstanceSlotId, counters: &WorkerCounters) {
+    of(slot, counters).begun.add(1);
+}
+
+/// The instance has said something for the first time.
+#[cold]
+#[inline(never)]
+pub(super) fn heard<F: Frame>(flow: &Flow, answer: Answer, packet: &Packet<F>, cx: &Context<'_>) {
+    let handshakes = of(flow.instance_slot(), cx.counters);
+    match answer {
+        Answer::Accepted => handshakes.answered.add(1),
+        Answer::Refused if !flow.is_told() => refused(&handshakes.refused, flow.instance, packet, cx),
+        Answer::Refused => {}
+    }
+}
+
+/// An error quotes a packet to the instance of the flow at `position`: `kind` and `code` say which.
+pub(super) fn error<F: Frame>(
+    flows: &mut FlowTable,
+    position: u32,
+    (protocol, kind, code): (u8, u8, u8),
+    packet: &Packet<F>,
+    cx: &Context<'_>,
+) {
+    // Not that a packet is too big (RFC 1191): whoever isn't there doesn't mind.
+    let unreachable = matches!((protocol, kind), (ICMP, 3) if code != 4) || (protocol, kind) == (ICMPV6, 1);
+    let flow = flows.get_mut(position);
+    // Each SYN that a client repeats may have one.
+    if unreachable && flow.is_shaking_hands() && comes_from(flow.instance, packet, cx) {
+        flow.set_told();
+        of(flow.instance_slot(), cx.counters).refused.add(1);
+    }
+}
+
+/// A flow has been silent for as long as it may.
+pub(crate) fn expired(flow: &Flow, tables: &Tables, counters: &WorkerCounters) {
+    if flow.is_shaking_hands() && must_answer_here(flow, tables) {
+        of(flow.instance_slot(), counters).unanswered.add(1);
+    }
+}
+
+fn refused<F: Frame>(counter: &Counter, instance: Addr, packet: &Packet<F>, cx: &Context<'_>) {
+    if comes_from(instance, packet, cx) {
+        counter.add(1);
+    }
+}
+
+/// Whether a packet comes from the station that packets to the instance are sent to. One with a forged source, from
+/// elsewhere, doesn't.
+fn comes_from<F: Frame>(instance: Addr, packet: &Packet<F>, cx: &Context<'_>) -> bool {
+    let Some(hop) = cx.tables.routes.lookup(instance) else { return false };
+    let station = cx.tables.neighbours.get(hop.interface, hop.via.unwrap_or(instance));
+    packet.meta.interface == hop.interface && station == Some(ethernet::source(packet.frame.bytes()))
+}
+
+/// Whether the instance can't have answered past us: a client that says it lives beside the instance may never have been
+/// there to ask, and whoever is gets its answer directly.
+fn must_answer_here(flow: &Flow, tables: &Tables) -> bool {
+    let interface = |addr| tables.routes.lookup(addr).map(|hop| hop.interface);
+    flow.nat_port != 0 || interface(flow.client) != interface(flow.instance)
+}
+
+fn of(slot: InstanceSlotId, counters: &WorkerCounters) -> &Handshakes {
+    &counters.handshakes[slot.index() % INSTANCES_MAX]
+}
