@@ -1,4 +1,5 @@
 mod flows;
+mod health;
 mod reload;
 
 use std::sync::Arc;

@@ -28,7 +28,7 @@ const RST: u8 = 4;
 
 /// The workers' clock, in nanoseconds.
 #[derive(Clone)]
-struct Manual(Arc<AtomicU64>);
+pub(super) struct Manual(pub(super) Arc<AtomicU64>);
 
 impl Clock for Manual {
     fn now(&self) -> Nanos {
