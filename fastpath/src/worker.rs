@@ -262,7 +262,8 @@ impl<D: Driver, C: Clock> Worker<D, C> {
 
     fn poll_injects(&mut self) -> usize {
         let shared = self.shared.clone();
-        let queues = &shared.workers[self.index].queues;
+        let own = &shared.workers[self.index];
+        let queues = &own.queues;
         if queues.injects.is_empty() {
             return 0;
         }
@@ -272,13 +273,19 @@ impl<D: Driver, C: Clock> Worker<D, C> {
             let Some(parcel) = queues.injects.pop() else { break };
             let port = crate::node::port_of(&self.tables, parcel.interface).unwrap_or_default();
             // Without a buffer the frame is lost before it was injected; who sent it repeats it, as on a wire.
-            if let Some(mut frame) = self.driver.allocate(port) {
+            let frame = self.driver.allocate(port).and_then(|mut frame| {
                 if copy_into(&mut frame, parcel.bytes()) {
+                    return Some(frame);
+                }
+                self.driver.free(frame);
+                None
+            });
+            match frame {
+                Some(frame) => {
                     interfaces[frames.len()] = parcel.interface;
                     frames.push(frame);
-                } else {
-                    self.driver.free(frame);
                 }
+                None => own.counters.fates.injects_lost.add(1),
             }
             // Parcels go round between queues that have room for all of them.
             let _ = queues.injects_empty.push(parcel);
