@@ -1,5 +1,6 @@
 mod flows;
 mod reload;
+mod stopped;
 
 use std::sync::Arc;
 
