@@ -28,7 +28,7 @@ use crossbeam_queue::ArrayQueue;
 use crate::clock::{Clock, Nanos};
 use crate::counters::FlowRow;
 use crate::dns::Limiter;
-use crate::driver::{BURST_MAX, Burst, Driver, Frame, PortId};
+use crate::driver::{BURST_MAX, Burst, Driver, Frame, PORTS_MAX, PortId};
 use crate::fates::Fates;
 use crate::flow::{FlowHasher, FlowTable};
 use crate::hold::Holds;
@@ -141,7 +141,6 @@ impl<D: Driver, C: Clock> Worker<D, C> {
     ) -> Self {
         let tables = shared.tables();
         shared.set_epoch(index, tables.generation);
-        let ports = driver.ports();
         let waker = Waker::new(limits.wakes, shared.clone(), index);
         let hasher = FlowHasher::new(flow_keys);
         let flows = FlowTable::new(limits.flows);
@@ -168,7 +167,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
             lanes: Lanes::default(),
             scratch: Vec::with_capacity(BURST_MAX),
             scratch_out: Vec::with_capacity(BURST_MAX),
-            outboxes: (0..ports).map(|_| Outbox::default()).collect(),
+            outboxes: (0..PORTS_MAX).map(|_| Outbox::default()).collect(),
             swept: Nanos::default(),
         }
     }
@@ -214,6 +213,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
     fn refresh(&mut self) {
         if self.shared.is_newer(self.tables.generation) {
             self.tables = self.shared.tables();
+            self.driver.renew();
             self.shared.set_epoch(self.index, self.tables.generation);
             if let Some(bounds) = self.tables.policy.bounds {
                 let workers = self.shared.workers.len();
@@ -422,6 +422,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         }
         let frames = lanes.output.len();
         if frames > 0 {
+            let outboxes = &mut outboxes[..driver.ports()];
             output::process(scratch_out, outboxes, cx, lanes);
             for (port, outbox) in outboxes.iter_mut().enumerate() {
                 transmit(driver, PortId(port as u16), outbox, cx);
