@@ -184,7 +184,13 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         }
         let (phase, wake) = slot.load();
         let untold = !waiting.asked || !slot.is_handed(wake);
-        if handshake && phase == Phase::Cold && !untold {
+        let over = match phase {
+            Phase::Cold => !untold,
+            // Nor will there be another one.
+            Phase::Quarantined | Phase::Bypass => true,
+            Phase::Waking | Phase::Ready | Phase::Draining => false,
+        };
+        if handshake && over {
             // The wake has failed; the client, whom we accepted, hears of it now.
             return Some(Exit::Expired);
         }
