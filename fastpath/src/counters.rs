@@ -134,6 +134,10 @@ pub struct ServiceActivity {
     pub holds: Counter,
     /// Flows begun.
     pub flows_begun: Counter,
+    /// Flows whose handshake was completed; of UDP, those that were answered.
+    pub flows_established: Counter,
+    /// Triples that the trigger `flow` took for new.
+    pub arrivals: Counter,
 }
 
 /// All counters of one worker.
@@ -189,7 +193,7 @@ pub struct FlowRow {
     pub instance: (Addr, u16),
     /// The appliance's address and port towards the instance, where the source is translated.
     pub nat: Option<(Addr, u16)>,
-    /// `new`, `established` or `closing`.
+    /// `new`, `joined`, `answered`, `established`, `half-closed` or `closing`.
     pub state: &'static str,
     /// Seconds since the last packet.
     pub idle_seconds: u32,

@@ -36,7 +36,13 @@ static WORLD: LazyLock<Mutex<(Bench, Tables)>> = LazyLock::new(|| {
     bench.set_service(0, Service { source: SourceAddress::Appliance, ..fixed_service() });
     bench.set_service(1, cold_service());
     bench.set_service(2, Service { overflow: Overflow::Rst, hold_packets_max: 2, ..cold_service() });
-    let forward = Service { handling: Handling::Forward, overflow: Overflow::Upstream, ..cold_service() };
+    // All services share their addresses here: any packet to them wakes this one.
+    let forward = Service {
+        handling: Handling::Forward,
+        overflow: Overflow::Upstream,
+        trigger_flow: true,
+        ..cold_service()
+    };
     bench.set_service(3, forward);
     bench.set_service(4, fixed_service());
     let tables = bench.tables.clone();

@@ -7,6 +7,8 @@ use crate::wire::{TCP, UDP, tcp};
 
 /// Seconds without a packet after which a flow is forgotten: a SYN that was never answered,
 pub const NEW_SECONDS: u16 = 10;
+/// one whose SYN was answered and whose client was silent then (SYN-ACKs are repeated after 1, 2, 4, 8 and 16 seconds),
+pub const ANSWERED_SECONDS: u16 = 30;
 /// an established TCP connection (idle ones are kept alive by their ends within this, or they are gone),
 pub const ESTABLISHED_SECONDS: u16 = 3600;
 /// one of which only the client's side comes by (the instance's end of it isn't seen; IPVS gives as much),
@@ -27,7 +29,9 @@ pub enum FlowState {
     New,
     /// Only the client has been heard, in the middle of a connection that isn't known.
     Joined,
-    /// Both sides have been heard.
+    /// The instance has answered a SYN; the client has yet to show that it heard.
+    Answered,
+    /// Both sides have been heard, and of a TCP handshake all three parts.
     Established,
     /// The client has sent its FIN; the instance may go on (RFC 9293 §3.6).
     ClientDone,
@@ -43,6 +47,7 @@ impl FlowState {
         match self {
             FlowState::New => "new",
             FlowState::Joined => "joined",
+            FlowState::Answered => "answered",
             FlowState::Established => "established",
             FlowState::ClientDone | FlowState::InstanceDone => "half-closed",
             FlowState::Closing => "closing",
@@ -166,31 +171,44 @@ impl Flow {
         }
     }
 
-    /// Notes that a packet of it went by.
+    /// Notes that a packet of it went by; whether that made it established.
     #[inline(always)]
-    pub fn touch(&mut self, direction: Direction, tcp_flags: u8, now: Nanos) {
+    pub fn touch(&mut self, direction: Direction, tcp_flags: u8, now: Nanos) -> bool {
         self.seen(now);
         if self.is_of(TCP) && tcp_flags & (tcp::FIN | tcp::RST) != 0 {
             self.end(direction, tcp_flags & tcp::RST != 0);
-        } else if direction == Direction::Return
-            && self.packed & STATE <= (FlowState::Joined as u32) << STATE_AT
-        {
-            self.set_state(FlowState::Established);
+            return false;
         }
+        self.packed & STATE <= (FlowState::Answered as u32) << STATE_AT && self.advance(direction, tcp_flags)
+    }
+
+    /// A packet of a flow that isn't established yet.
+    #[inline(never)]
+    fn advance(&mut self, direction: Direction, tcp_flags: u8) -> bool {
+        let next = match (self.state(), direction) {
+            (FlowState::New, Direction::Return) if self.is_of(TCP) => FlowState::Answered,
+            (FlowState::New | FlowState::Joined, Direction::Return) => FlowState::Established,
+            (FlowState::Answered, Direction::Forward) if tcp_flags & tcp::SYN == 0 => FlowState::Established,
+            _ => return false,
+        };
+        self.set_state(next);
+        next == FlowState::Established
     }
 
     /// The same for a flow whose instance answers past us: the client's packets alone tell how far it is.
-    pub fn touch_one_way(&mut self, tcp_flags: u8, now: Nanos) {
+    pub fn touch_one_way(&mut self, tcp_flags: u8, now: Nanos) -> bool {
         self.seen(now);
         if !self.is_of(TCP) {
-            return;
+            return false;
         }
         if tcp_flags & (tcp::FIN | tcp::RST) != 0 {
             self.end(Direction::Forward, tcp_flags & tcp::RST != 0);
         } else if self.state() == FlowState::New && tcp_flags & tcp::SYN == 0 {
             // The client has something to acknowledge, or to send.
             self.set_state(FlowState::Established);
+            return true;
         }
+        false
     }
 
     /// Marks it as spliced: its packets need more than other addresses. The SYN that opens it towards the instance is still
@@ -202,7 +220,7 @@ impl Flow {
 
     /// Whether a SYN on it begins a new connection rather than repeating the old one's.
     pub fn is_closing(&self) -> bool {
-        !matches!(self.state(), FlowState::New | FlowState::Established)
+        !matches!(self.state(), FlowState::New | FlowState::Answered | FlowState::Established)
     }
 
     /// Whether its transport protocol is this one.
@@ -225,9 +243,10 @@ impl Flow {
 
     /// How far it is.
     pub fn state(&self) -> FlowState {
-        const STATES: [FlowState; 6] = [
+        const STATES: [FlowState; 7] = [
             FlowState::New,
             FlowState::Joined,
+            FlowState::Answered,
             FlowState::Established,
             FlowState::ClientDone,
             FlowState::InstanceDone,
@@ -295,6 +314,7 @@ impl Flow {
     pub(super) fn has_expired(&self, now: Nanos) -> bool {
         let allowed = match (self.protocol(), self.state()) {
             (TCP, FlowState::New | FlowState::Joined) => NEW_SECONDS,
+            (TCP, FlowState::Answered) => ANSWERED_SECONDS,
             (TCP, FlowState::Established) if !self.forwarding().is_two_way() => ONE_WAY_SECONDS,
             (TCP, FlowState::Established) => ESTABLISHED_SECONDS,
             (TCP, FlowState::ClientDone | FlowState::InstanceDone) => HALF_CLOSED_SECONDS,

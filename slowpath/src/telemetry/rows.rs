@@ -128,6 +128,17 @@ pub struct ServiceRow {
     pub flows: u64,
     /// Flows begun.
     pub flows_begun: u64,
+    /// Flows whose handshake was completed; of UDP, those that were answered.
+    pub flows_established: u64,
+    /// Triples of source, destination and protocol that the trigger `flow` took for new.
+    pub arrivals: u64,
+    /// Wakes in a row that led to nothing; see `escalation`.
+    pub strikes: u32,
+    /// What those ask of the next first packet beyond the configuration: 0 nothing, 1 a repetition, 2 an answer to a
+    /// cookie where the service can send one.
+    pub escalation: u8,
+    /// What a first packet has to prove now: `none`, `second-syn` or `cookie`.
+    pub asks: String,
     /// Packets held now.
     pub held: u64,
     /// Seconds since the last packet or query; `null` before the first.
@@ -170,7 +181,7 @@ pub struct FlowRow {
     pub instance: String,
     /// The appliance's address and port towards the instance, where the source is translated.
     pub nat: Option<String>,
-    /// `new`, `established` or `closing`.
+    /// `new`, `joined`, `answered`, `established`, `half-closed` or `closing`.
     pub state: String,
     /// Seconds since the last packet.
     pub idle_seconds: u32,
@@ -232,7 +243,7 @@ pub struct WakeRow {
     pub service: String,
     /// Its number among the service's.
     pub wake: u64,
-    /// `dns` or `syn`.
+    /// `dns`, `syn` or `flow`.
     pub trigger: Option<String>,
     /// Who sent the first packet.
     pub client: Option<String>,

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::super::entry::{
-    CLOSING_SECONDS, ESTABLISHED_SECONDS, FlowState, HALF_CLOSED_SECONDS, NEW_SECONDS,
+    ANSWERED_SECONDS, CLOSING_SECONDS, ESTABLISHED_SECONDS, FlowState, HALF_CLOSED_SECONDS, NEW_SECONDS,
 };
 use super::super::key::FlowHasher;
 use super::*;
@@ -64,8 +64,15 @@ fn flows_leave_by_age_and_state_and_not_before() {
         table.insert(hasher.hash(open.client.0, open.client.1, TCP), &open, at(0), |_| {})
     };
     let (_new, established, closing) = (add(&mut table, 1), add(&mut table, 2), add(&mut table, 3));
-    table.get_mut(established).touch(Direction::Return, tcp::ACK, at(0));
-    table.get_mut(closing).touch(Direction::Return, tcp::ACK, at(0));
+    let answered = add(&mut table, 5);
+    for position in [established, closing, answered] {
+        assert!(!table.get_mut(position).touch(Direction::Return, tcp::SYN | tcp::ACK, at(0)));
+    }
+    for position in [established, closing] {
+        assert!(!table.get_mut(position).touch(Direction::Forward, tcp::SYN, at(0)), "the SYN once more");
+        assert!(table.get_mut(position).touch(Direction::Forward, tcp::ACK, at(0)));
+        assert!(!table.get_mut(position).touch(Direction::Forward, tcp::ACK, at(0)), "told once");
+    }
     table.get_mut(closing).touch(Direction::Return, tcp::FIN, at(3));
     table.get_mut(closing).touch(Direction::Forward, tcp::FIN, at(5));
     let half = add(&mut table, 4);
@@ -77,6 +84,7 @@ fn flows_leave_by_age_and_state_and_not_before() {
     let expected = vec![
         (u64::from(NEW_SECONDS), 1),
         (5 + u64::from(CLOSING_SECONDS), 0),
+        (u64::from(ANSWERED_SECONDS), 2),
         (5 + u64::from(HALF_CLOSED_SECONDS), 1),
         (u64::from(ESTABLISHED_SECONDS), 2),
     ];
