@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::addr::Addr;
+use crate::hold::REFUSALS;
 use crate::node::{DROPS_PER_NODE_MAX, NODES, NodeId};
 use crate::tables::services::{INSTANCES_MAX, SERVICES_MAX, ServiceId};
 
@@ -113,6 +114,14 @@ pub struct FateCounters {
     pub flows: Counter,
     /// Flows evicted for want of room.
     pub flows_evicted: Counter,
+    /// Flows refused for want of room: all that could have made some were established.
+    pub flows_refused: Counter,
+    /// Fragmented packets forgotten before their time, for want of room.
+    pub fragments_evicted: Counter,
+    /// Packets that couldn't be held, by [`crate::hold::Refusal`], whatever became of them instead.
+    pub holds_refused: [Counter; REFUSALS],
+    /// Frames of the slowpath's that found no buffer.
+    pub injects_lost: Counter,
     /// Answers sent truncated to a prefix that had its share.
     pub responses_slipped: Counter,
     /// Prefixes forgotten by the limiter of responses before their time, for want of room.
@@ -134,10 +143,12 @@ pub struct ServiceActivity {
     pub holds: Counter,
     /// Flows begun.
     pub flows_begun: Counter,
-    /// Flows whose handshake was completed; of UDP, those that were answered.
+    /// Flows whose client went on after it was answered: of TCP, whose handshake was completed.
     pub flows_established: Counter,
     /// Triples that the trigger `flow` took for new.
     pub arrivals: Counter,
+    /// Packets that took the overflow action, whichever it is.
+    pub overflowed: Counter,
 }
 
 /// All counters of one worker.

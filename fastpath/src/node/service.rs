@@ -51,6 +51,8 @@ drops! {
         NoInstance => "no-instance",
         /// It belongs to no flow, opens none, and nothing runs that it could be for.
         NoFlow => "no-flow",
+        /// The flow table has no room: all flows that could make some are established.
+        FlowTableFull => "flow-table-full",
         /// Every port towards the instance that was tried is taken, or there is no address to translate to.
         NatExhausted => "nat-exhausted",
         /// The service's overflow action is `drop`.
@@ -292,11 +294,16 @@ impl ServiceNode {
         instance: &Instance,
         cx: &mut Context<'_>,
     ) -> Result<Next, Drop> {
-        let position = self.begin(&packet.meta, service, instance, cx)?;
-        if !service.forwarding.is_two_way() {
-            return self.carry(position, packet, cx);
+        match self.begin(&packet.meta, service, instance, cx) {
+            Ok(position) if service.forwarding.is_two_way() => self.translate(position, packet),
+            Ok(position) => return self.carry(position, packet, cx),
+            Err(Drop::FlowTableFull) if !service.forwarding.is_two_way() => {
+                // The next packet comes here again, and the hash leads it to the same instance.
+                let to = service.address_of(instance, packet.meta.destination.is_v4());
+                encapsulate(packet, service.forwarding, to.ok_or(Drop::NoInstance)?, cx)?;
+            }
+            Err(reason) => return Err(reason),
         }
-        self.translate(position, packet);
         Ok(Next::Transit)
     }
 
@@ -328,10 +335,14 @@ impl ServiceNode {
             forwarding: service.forwarding,
             state: if joins { FlowState::Joined } else { FlowState::New },
         };
-        let position = self.flows.insert(meta.flow_hash, &opening, cx.now, |gone| {
+        let inserted = self.flows.insert(meta.flow_hash, &opening, cx.now, |gone| {
             cx.counters.fates.flows_evicted.add(1);
             forget(gone, cx.counters);
         });
+        let Some(position) = inserted else {
+            cx.counters.fates.flows_refused.add(1);
+            return Err(Drop::FlowTableFull);
+        };
         let activity = cx.counters.service(meta.service);
         activity.flows.add(1);
         activity.flows_begun.add(1);
@@ -389,6 +400,7 @@ impl ServiceNode {
         reason: Drop,
         cx: &mut Context<'_>,
     ) -> Result<Next, Drop> {
+        cx.counters.service(packet.meta.service).overflowed.add(1);
         if service.handling == Handling::Splice && packet.meta.protocol == TCP && !packet.meta.is_syn() {
             return refuse(packet);
         }
@@ -446,7 +458,7 @@ pub(super) fn choose<'a>(
 
 /// Which of the service's instances may be given new flows now, if any: among them those that are only bound, when the
 /// serving node is to queue what comes for them.
-pub(super) fn admits(service: &Service, slot: &ServiceSlot) -> Option<Pool> {
+pub(crate) fn admits(service: &Service, slot: &ServiceSlot) -> Option<Pool> {
     match slot.load() {
         _ if !service.wakes => Some(Pool::Fixed),
         (Phase::Ready | Phase::Draining, _) => Some(Pool::Ready),
@@ -489,9 +501,21 @@ pub(super) fn park<F: Frame>(
         asked: cx.slots.get(meta.service).load().0 != Phase::Cold,
         service_max: hold_share(service, cx),
     };
-    let parked = if packet.frame.segments() > 1 { Err(Refusal::TooLong) } else { cx.holds.park(&parking) }?;
-    cx.waker.milestone(meta.service, Milestone::Held, cx.now);
-    Ok(parked)
+    let parked = if packet.frame.segments() > 1 { Err(Refusal::TooLong) } else { cx.holds.park(&parking) };
+    note_parked(parked, meta.service, cx)
+}
+
+/// Counts that a packet couldn't be held, or tells that the first one is.
+pub(super) fn note_parked(
+    parked: Result<Parked, Refusal>,
+    service: ServiceId,
+    cx: &mut Context<'_>,
+) -> Result<Parked, Refusal> {
+    match parked {
+        Ok(_) => cx.waker.milestone(service, Milestone::Held, cx.now),
+        Err(refusal) => cx.counters.fates.holds_refused[refusal as usize].add(1),
+    }
+    parked
 }
 
 /// Whether a packet says again what is held of its flow. The configuration asks that of SYNs only; after wakes that led to
@@ -583,7 +607,7 @@ fn note_activity(service: ServiceId, cx: &Context<'_>) {
     }
 }
 
-/// A flow has been answered, and of TCP the answer been heard.
+/// A flow's client has gone on after it was answered.
 #[inline(never)]
 fn note_established(service: ServiceId, cx: &Context<'_>) {
     cx.counters.service(service).flows_established.add(1);

@@ -77,7 +77,10 @@ impl ServiceNode {
         match park(packet, Held::Handshake, service, cx) {
             Ok(parked) => Ok(Some(Next::Hold(parked))),
             // The client has been accepted: it has to be told.
-            Err(_) => refuse(packet).map(Some),
+            Err(_) => {
+                cx.counters.service(packet.meta.service).overflowed.add(1);
+                refuse(packet).map(Some)
+            }
         }
     }
 

@@ -269,6 +269,12 @@ impl Entry {
         self.balance.has(pool, v4)
     }
 
+    /// How many instances' worth of new flows the pool takes; see [`Balance::breadth`].
+    #[inline]
+    pub fn breadth(&self, pool: Pool, v4: bool) -> u32 {
+        self.balance.breadth(pool, v4)
+    }
+
     /// Where answers of its instances come from.
     fn answers(&self) -> Vec<Endpoint> {
         if !self.forwarding.is_two_way() {

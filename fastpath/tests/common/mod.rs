@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use millrace_fastpath::addr::Addr;
 use millrace_fastpath::clock::{Clock, Nanos};
+use millrace_fastpath::counters::{Counter, WorkerCounters};
 use millrace_fastpath::driver::PortId;
 use millrace_fastpath::event::Event;
 use millrace_fastpath::fates::Fates;
@@ -130,7 +131,16 @@ impl Bench {
     }
 
     pub fn advance_ms(&self, ms: u64) {
-        self.clock.0.fetch_add(ms * 1_000_000, Ordering::Relaxed);
+        self.advance_us(ms * 1000);
+    }
+
+    pub fn advance_us(&self, us: u64) {
+        self.clock.0.fetch_add(us * 1000, Ordering::Relaxed);
+    }
+
+    /// The sum of one counter over all workers.
+    pub fn sum(&self, counter: impl Fn(&WorkerCounters) -> &Counter) -> u64 {
+        self.shared.workers.iter().map(|worker| counter(&worker.counters).get()).sum()
     }
 
     pub fn deliver(&self, port: PortId, frame: &[u8]) {

@@ -107,7 +107,6 @@ pub struct Control<L> {
     cookies: Option<CookieRoll>,
     settings: Settings,
     site: String,
-    ports: Vec<String>,
     /// Next hops that instances and routes need, by how many need them.
     wanted: HashMap<(InterfaceId, Addr), usize>,
     wanted_by: Vec<Vec<(InterfaceId, Addr)>>,
@@ -168,7 +167,6 @@ impl<L: Link> Control<L> {
             cookies,
             settings,
             site: config.site.name.as_str().to_owned(),
-            ports: ports.iter().map(|port| port.name.clone()).collect(),
             wanted: HashMap::new(),
             wanted_by: vec![Vec::new(); services],
             wanted_by_routes: Vec::new(),
@@ -262,8 +260,12 @@ impl<L: Link> Control<L> {
             Ok(Ask::Wakes(to)) => {
                 let _ = to.try_send(self.journal.iter().cloned().collect());
             }
-            Ok(Ask::Draft(config, to)) => {
-                let _ = to.try_send(self.builder.draft(&config));
+            Ok(Ask::Draft(config, ports, to)) => {
+                let draft = match ports {
+                    Some(ports) => self.builder.draft_on(&config, ports),
+                    None => self.builder.draft(&config),
+                };
+                let _ = to.try_send(draft);
             }
             Ok(Ask::Reload(reload, to)) => {
                 let _ = to.try_send(self.reload(*reload, now));

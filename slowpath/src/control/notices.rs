@@ -145,7 +145,7 @@ impl<L: Link> Control<L> {
     ) -> api::FirstPacket {
         let spec = &self.builder.specs()[service.index()];
         let interface = self.builder.tables().interfaces.get(fields.interface);
-        let port = interface.and_then(|interface| self.ports.get(interface.port.index()));
+        let port = interface.and_then(|interface| self.builder.port_name(interface.port));
         let (trigger, kind) = match trigger {
             Trigger::Dns { query_type } => (api::Trigger::Dns, Some(query_type)),
             Trigger::Syn => (api::Trigger::Syn, None),
@@ -158,7 +158,7 @@ impl<L: Link> Control<L> {
             service: spec.name.clone(),
             trigger,
             time_unix_ns: at.0.saturating_add(self.settings.unix_offset_nanos),
-            ingress_port: port.cloned().unwrap_or_default(),
+            ingress_port: port.unwrap_or_default().to_owned(),
             vlan: interface.and_then(|interface| interface.vlan),
             source_mac: api::MacAddress(fields.source_mac),
             destination_mac: api::MacAddress(fields.destination_mac),

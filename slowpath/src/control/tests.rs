@@ -1,5 +1,6 @@
 mod flows;
 mod reload;
+mod stopped;
 mod strikes;
 
 use std::sync::Arc;

@@ -11,6 +11,7 @@ use millrace_fastpath::addr::Addr;
 use millrace_fastpath::clock::Nanos;
 use millrace_fastpath::event::Trigger;
 use millrace_fastpath::fates::Fates;
+use millrace_fastpath::hold::Refusal;
 use millrace_fastpath::node::{NodeId, drop_names};
 use millrace_fastpath::queue::{Command, Reply};
 use millrace_fastpath::shared::Shared;
@@ -131,6 +132,14 @@ impl Sources {
                 generation: self.shared.epoch(at).map(|generation| generation.0),
                 flows: counters.flows.get(),
                 flows_evicted: counters.flows_evicted.get(),
+                flows_refused: counters.flows_refused.get(),
+                fragments_evicted: counters.fragments_evicted.get(),
+                holds_refused: Refusal::NAMES
+                    .iter()
+                    .zip(&counters.holds_refused)
+                    .map(|(reason, count)| ((*reason).to_owned(), count.get()))
+                    .collect(),
+                injects_lost: counters.injects_lost.get(),
                 events_lost: counters.events_lost.get(),
                 wakes_limited: counters.wakes_limited.get(),
                 responses_slipped: counters.responses_slipped.get(),
@@ -208,6 +217,7 @@ impl Sources {
                     Verify::Cookie => "cookie",
                 }
                 .to_owned(),
+                overflowed: activity().map(|activity| activity.overflowed.get()).sum(),
                 held: activity().map(|activity| activity.holds.get()).sum(),
                 idle_seconds: last.map(|last| seconds(now.since(Nanos(last)))),
             }

@@ -72,6 +72,14 @@ pub struct WorkerRow {
     pub flows: u64,
     /// Flows that had to make room for others.
     pub flows_evicted: u64,
+    /// Flows that found no room, because all that could have made some were established.
+    pub flows_refused: u64,
+    /// Fragmented packets that were forgotten before their time, for want of room.
+    pub fragments_evicted: u64,
+    /// Packets that couldn't be held, by reason, whatever became of them instead.
+    pub holds_refused: BTreeMap<String, u64>,
+    /// Frames of the control thread's that found no buffer.
+    pub injects_lost: u64,
     /// Messages to the control thread that found the queue full.
     pub events_lost: u64,
     /// Wakes that the limit refused.
@@ -128,7 +136,7 @@ pub struct ServiceRow {
     pub flows: u64,
     /// Flows begun.
     pub flows_begun: u64,
-    /// Flows whose handshake was completed; of UDP, those that were answered.
+    /// Flows whose client went on after it was answered: of TCP, whose handshake was completed.
     pub flows_established: u64,
     /// Triples of source, destination and protocol that the trigger `flow` took for new.
     pub arrivals: u64,
@@ -139,6 +147,8 @@ pub struct ServiceRow {
     pub escalation: u8,
     /// What a first packet has to prove now: `none`, `second-syn` or `cookie`.
     pub asks: String,
+    /// Packets that took the overflow action, whichever it is.
+    pub overflowed: u64,
     /// Packets held now.
     pub held: u64,
     /// Seconds since the last packet or query; `null` before the first.
