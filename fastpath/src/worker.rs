@@ -385,6 +385,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
             hasher: &self.hasher,
             holds: &mut self.holds,
             waker: &mut self.waker,
+            triples: &shared.triples,
             fragments: &mut self.fragments,
             errors: &mut self.errors,
             limiter: &mut self.limiter,

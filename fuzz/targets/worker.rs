@@ -54,11 +54,14 @@ static SERVICES: LazyLock<Vec<Service>> = LazyLock::new(|| {
     let to = |forwarding| Service { forwarding, ..fixed_service() };
     let spliced = Service { handling: Handling::Splice, ..cold_service() };
     let fallback = Service { overflow: Overflow::Fallback, ..cold_service() };
+    let forward =
+        Service { handling: Handling::Forward, overflow: Overflow::Upstream, ..cold_service() };
     vec![
         Service { source: SourceAddress::Appliance, ..fixed_service() },
         cold_service(),
         Service { overflow: Overflow::Rst, hold_packets_max: 2, ..cold_service() },
-        Service { handling: Handling::Forward, overflow: Overflow::Upstream, ..cold_service() },
+        // All services share their addresses here: any packet to them wakes this one.
+        Service { trigger_flow: true, ..forward },
         fixed_service(),
         spliced.clone(),
         Service { verify: Verify::Cookie, source: SourceAddress::Appliance, ..spliced },

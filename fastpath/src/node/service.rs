@@ -27,12 +27,13 @@ use crate::flow::table::{Candidate, Gone};
 use crate::flow::{Direction, FlowHasher, FlowState, FlowTable, Opening};
 use crate::hold::{HANDSHAKE, Held, HoldKey, Parked, Parking, Refusal};
 use crate::packet::{Meta, Origin, Packet};
-use crate::slots::{Phase, ServiceSlot};
+use crate::slots::{Escalation, Phase, ServiceSlot};
 use crate::splice::table::Splices;
 use crate::tables::balance::Pool;
 use crate::tables::services::{
     Entry, Handling, INSTANCES_MAX, Instance, Overflow, Service, ServiceId, SourceAddress, Verify,
 };
+use crate::wake::proof;
 use crate::wire::{TCP, UDP, tcp};
 
 /// Ports tried for a flow with a translated source before it is given up: with a part of the range half used,
@@ -159,7 +160,9 @@ impl ServiceNode {
     ) -> Result<Next, Drop> {
         match self.find(packet, candidate) {
             Some((position, Direction::Return)) => {
-                self.flows.get_mut(position).touch(Direction::Return, packet.meta.tcp_flags, cx.now);
+                if self.flows.get_mut(position).touch(Direction::Return, packet.meta.tcp_flags, cx.now) {
+                    note_established(self.flows.get(position).service, cx);
+                }
                 if self.flows.get(position).is_spliced()
                     && let Some(next) = self.splice_return(position, packet, cx)?
                 {
@@ -198,10 +201,14 @@ impl ServiceNode {
             if !meta.is_syn() || self.may_continue(position, cx) {
                 note_activity(self.flows.get(position).service, cx);
                 if !self.flows.get(position).forwarding().is_two_way() {
-                    self.flows.get_mut(position).touch_one_way(meta.tcp_flags, cx.now);
+                    if self.flows.get_mut(position).touch_one_way(meta.tcp_flags, cx.now) {
+                        note_established(self.flows.get(position).service, cx);
+                    }
                     return self.carry(position, packet, cx);
                 }
-                self.flows.get_mut(position).touch(Direction::Forward, meta.tcp_flags, cx.now);
+                if self.flows.get_mut(position).touch(Direction::Forward, meta.tcp_flags, cx.now) {
+                    note_established(self.flows.get(position).service, cx);
+                }
                 if self.flows.get(position).is_spliced()
                     && let Some(next) = self.splice_forward(position, packet, cx)?
                 {
@@ -261,7 +268,7 @@ impl ServiceNode {
         if !service.wakes {
             return Err(Drop::NoInstance);
         }
-        if !service.trigger_syn && phase == Phase::Cold
+        if !(service.trigger_syn || service.trigger_flow) && phase == Phase::Cold
             || matches!(phase, Phase::Quarantined | Phase::Bypass)
             || packet.meta.origin == Origin::Hold
             || phase == Phase::Ready && !has_family(&service, packet.meta.destination.is_v4())
@@ -269,7 +276,7 @@ impl ServiceNode {
             return self.overflow(packet, &service, Drop::Overflow, cx);
         }
         note_activity(packet.meta.service, cx);
-        if service.trigger_syn && (service.verify != Verify::SecondSyn || is_repeated(packet, cx)) {
+        if service.trigger_syn && (proof(&service, slot) == Verify::None || is_repeated(packet, slot, cx)) {
             let fields = packet.meta.fields(packet.frame.bytes());
             cx.waker.wake(packet.meta.service, Trigger::Syn, fields, cx.now);
         }
@@ -487,7 +494,7 @@ pub(super) fn park<F: Frame>(
     let parking = Parking {
         key: hold_key(meta, held),
         held,
-        trigger: Trigger::Syn,
+        trigger: if service.trigger_flow { Trigger::Flow } else { Trigger::Syn },
         meta,
         bytes: packet.frame.bytes(),
         deadline: Nanos(cx.now.0 + service.hold_nanos_max),
@@ -511,18 +518,21 @@ pub(super) fn note_parked(
     parked
 }
 
-/// Whether a packet says again what is held of its flow; only SYNs are asked for that.
-fn is_repeated<F: Frame>(packet: &Packet<F>, cx: &Context<'_>) -> bool {
+/// Whether a packet says again what is held of its flow. The configuration asks that of SYNs only; after wakes that led to
+/// nothing, of other packets, too.
+fn is_repeated<F: Frame>(packet: &Packet<F>, slot: &ServiceSlot, cx: &Context<'_>) -> bool {
     fn sequence<'a>(meta: &Meta, bytes: &'a [u8]) -> Option<&'a [u8]> {
         let at = usize::from(meta.l4) + tcp::SEQUENCE;
         bytes.get(at..at + 4)
     }
     let meta = &packet.meta;
-    meta.protocol != TCP
-        || cx.holds.find(&hold_key(meta, Held::FirstPacket)).is_some_and(|held| {
-            let (waiting, bytes) = cx.holds.get(held);
-            sequence(&waiting.meta, bytes) == sequence(meta, packet.frame.bytes())
-        })
+    if meta.protocol != TCP && slot.escalation() == Escalation::None {
+        return true;
+    }
+    cx.holds.find(&hold_key(meta, Held::FirstPacket)).is_some_and(|held| {
+        let (waiting, bytes) = cx.holds.get(held);
+        meta.protocol != TCP || sequence(&waiting.meta, bytes) == sequence(meta, packet.frame.bytes())
+    })
 }
 
 pub(super) fn hold_key(meta: &Meta, held: Held) -> HoldKey {
@@ -595,6 +605,12 @@ fn note_activity(service: ServiceId, cx: &Context<'_>) {
     if cx.now.0.wrapping_sub(last.get()) > ACTIVITY_NANOS {
         last.set(cx.now.0);
     }
+}
+
+/// A flow's client has gone on after it was answered.
+#[inline(never)]
+fn note_established(service: ServiceId, cx: &Context<'_>) {
+    cx.counters.service(service).flows_established.add(1);
 }
 
 pub(super) fn forget(gone: Gone, counters: &WorkerCounters) {

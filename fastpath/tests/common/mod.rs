@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of this bench")]
 
 pub mod frames;
+pub mod zone;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -99,8 +100,10 @@ impl Bench {
         self.publisher.publish(self.tables.clone());
     }
 
-    /// Sets a service at `203.0.113.10:80` and `[2001:db8:f::10]:80` over TCP, and UDP port 443.
+    /// Sets a service at `203.0.113.10:80` and `[2001:db8:f::10]:80` over TCP, and UDP port 443. Any packet to these addresses
+    /// wakes it if it says so; they should be its alone then.
     pub fn set_service(&mut self, id: u16, service: Service) {
+        let flow = service.trigger_flow.then_some(ServiceId(id));
         let mut services = (*self.tables.services).clone();
         let endpoints: Vec<Endpoint> =
             [("203.0.113.10", 80, 6), ("2001:db8:f::10", 80, 6), ("203.0.113.10", 443, 17)]
@@ -108,6 +111,15 @@ impl Bench {
                 .to_vec();
         services.insert(ServiceId(id), Arc::new(service), &endpoints);
         self.tables.services = Arc::new(services);
+        if flow.is_some() {
+            let interfaces = &self.tables.interfaces;
+            let list = interfaces.iter().map(|(id, interface)| (id, interface.clone()));
+            let locals = interfaces.locals().map(|(addr, local)| match local.service {
+                true => (addr, Local { flow, ..local }),
+                false => (addr, local),
+            });
+            self.tables.interfaces = Arc::new(Interfaces::with_ids(list, locals));
+        }
         self.publish();
     }
 
@@ -293,6 +305,7 @@ pub fn cold_service() -> Service {
         wakes: true,
         trigger_dns: true,
         trigger_syn: true,
+        trigger_flow: false,
         handling: Handling::Hold,
         verify: Verify::None,
         dns_answer: DnsAnswer::Immediate,

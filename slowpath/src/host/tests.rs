@@ -421,7 +421,7 @@ fn a_cold_functions_name_wakes_it_once_and_is_answered_at_once() {
             Event::FirstPacket { service, wake, trigger, fields, .. } => {
                 Some((*service, *wake, *trigger, fields))
             }
-            Event::Milestone { .. } => None,
+            Event::Arrival { .. } | Event::Milestone { .. } => None,
         })
         .collect();
     let [(service, wake, trigger, fields)] = wakes[..] else { panic!("{wakes:?}") };
