@@ -54,8 +54,7 @@ static SERVICES: LazyLock<Vec<Service>> = LazyLock::new(|| {
     let to = |forwarding| Service { forwarding, ..fixed_service() };
     let spliced = Service { handling: Handling::Splice, ..cold_service() };
     let fallback = Service { overflow: Overflow::Fallback, ..cold_service() };
-    let forward =
-        Service { handling: Handling::Forward, overflow: Overflow::Upstream, ..cold_service() };
+    let forward = Service { handling: Handling::Forward, overflow: Overflow::Upstream, ..cold_service() };
     vec![
         Service { source: SourceAddress::Appliance, ..fixed_service() },
         cold_service(),
