@@ -7,6 +7,7 @@
 
 mod dns;
 mod faults;
+mod health;
 mod host;
 mod nat;
 mod orchestrator;

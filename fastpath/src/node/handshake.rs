@@ -13,29 +13,31 @@
 
 use super::Context;
 use crate::addr::Addr;
-use crate::counters::{Counter, Handshakes, WorkerCounters};
+use crate::counters::{Handshakes, WorkerCounters};
 use crate::driver::Frame;
-use crate::flow::entry::Answer;
-use crate::flow::{Flow, FlowTable};
+use crate::flow::{Flow, FlowState, FlowTable};
 use crate::packet::Packet;
 use crate::tables::Tables;
 use crate::tables::services::{INSTANCES_MAX, InstanceSlotId};
-use crate::wire::{ICMP, ICMPV6, ethernet};
+use crate::wire::{ICMP, ICMPV6, TCP, ethernet, tcp};
 
 /// The SYN of a new flow is on its way to the instance.
 pub(super) fn begun(slot: InstanceSlotId, counters: &WorkerCounters) {
     of(slot, counters).begun.add(1);
 }
 
-/// The instance has said something for the first time.
+/// The instance has said something, on a flow that isn't established: perhaps for the first time.
 #[cold]
 #[inline(never)]
-pub(super) fn heard<F: Frame>(flow: &Flow, answer: Answer, packet: &Packet<F>, cx: &Context<'_>) {
+pub(super) fn heard<F: Frame>(flow: &Flow, packet: &Packet<F>, cx: &Context<'_>) {
+    if packet.meta.protocol != TCP || flow.state() != FlowState::New {
+        return;
+    }
     let handshakes = of(flow.instance_slot(), cx.counters);
-    match answer {
-        Answer::Accepted => handshakes.answered.add(1),
-        Answer::Refused if !flow.is_told() => refused(&handshakes.refused, flow.instance, packet, cx),
-        Answer::Refused => {}
+    if packet.meta.tcp_flags & tcp::RST == 0 {
+        handshakes.answered.add(1);
+    } else if !flow.is_told() && comes_from(flow.instance, packet, cx) {
+        handshakes.refused.add(1);
     }
 }
 
@@ -61,12 +63,6 @@ pub(super) fn error<F: Frame>(
 pub(crate) fn expired(flow: &Flow, tables: &Tables, counters: &WorkerCounters) {
     if flow.is_shaking_hands() && must_answer_here(flow, tables) {
         of(flow.instance_slot(), counters).unanswered.add(1);
-    }
-}
-
-fn refused<F: Frame>(counter: &Counter, instance: Addr, packet: &Packet<F>, cx: &Context<'_>) {
-    if comes_from(instance, packet, cx) {
-        counter.add(1);
     }
 }
 

@@ -88,7 +88,7 @@ impl SmolStack {
             }
             _ => false,
         };
-        wanted.then_some(Admitted::Asked(source))
+        (wanted && is_station(source)).then_some(Admitted::Asked(source))
     }
 
     /// Puts the Ethernet headers on what the stack sent.
@@ -131,6 +131,13 @@ fn is_dialled(ip: &[u8], dials: &Dials) -> bool {
     let (protocol, l4) = if ip[0] >> 4 == 4 { (ip[9], 20) } else { (ip[6], 40) };
     protocol == TCP
         && ip.get(l4..l4 + 2).is_some_and(|port| dials.has_port(u16::from_be_bytes([port[0], port[1]])))
+}
+
+/// Whether somebody may be there: an answer to anything else has nowhere to go (RFC 1122 section 3.2.1.3, RFC 4291 section
+/// 2.5.2), and the stack asserts that none is sent.
+fn is_station(source: Addr) -> bool {
+    let source = source.to_ip();
+    !source.is_unspecified() && !source.is_multicast()
 }
 
 fn mtu(config: &Config) -> usize {
