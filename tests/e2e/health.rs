@@ -48,7 +48,8 @@ fn signal(process: &Process, signal: &str) {
 
 #[test]
 fn a_server_that_hangs_gets_nothing_new_and_keeps_what_it_has() {
-    let backends = r#"[{ address = "198.51.100.21" }, { address = "198.51.100.22" }, { address = "2001:db8:1::21" }]"#;
+    let backends =
+        r#"[{ address = "198.51.100.21" }, { address = "198.51.100.22" }, { address = "2001:db8:1::21" }]"#;
     let health = r#"{ kind = "http", path = "/page.txt", interval_ms = 250, timeout_ms = 200, down_after = 2, up_after = 2 }"#;
     let web = Service::of_backends("web", 0, backends).set("health", health);
     let world = World::without_node(Shape::TwoPort, Site::new(functions(), vec![web]));
@@ -64,9 +65,8 @@ fn a_server_that_hangs_gets_nothing_new_and_keeps_what_it_has() {
     let download = world.edge.client.spawn("curl", get.arg("http://web.fn.example/long.txt")).unwrap();
     let hanging = wait_until("the download to be a flow", SOON, || {
         // Those of servers that hang are few; the first that is there is the download's.
-        let at = |address: &&str| {
-            instance(&world, address).is_some_and(|one| one["flows"].as_u64() > Some(0))
-        };
+        let at =
+            |address: &&str| instance(&world, address).is_some_and(|one| one["flows"].as_u64() > Some(0));
         match BACKENDS.iter().position(|address| at(&address)) {
             Some(at) => Look::Done(at),
             None => Look::NotYet("no flow".to_owned()),
