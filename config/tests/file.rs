@@ -315,7 +315,6 @@ fn one_mistake_is_one_error() {
         ("address = \"198.51.100.8\"", "address = \"198.51.100.8\", weight = 0", OutOfRange, "0"),
         ("name = \"web\"", "name = \"web\"\nfirst_packet = \"hold\"", Conflict, "\"hold\""),
         ("name = \"web\"", "name = \"web\"\nhealth = {}", NotBuilt, "health"),
-        ("cpus = \"1-2\"", "cpus = \"0-2\"", Duplicate, "\"0-2\""),
         ("cpus = \"1-2\"", "cpus = \"2-1\"", BadValue, "\"2-1\""),
         ("cpus = \"1-2\"", "cpus = \"1-2\", count = 2", Conflict, "{ cpus = \"1-2\", count = 2 }"),
         ("cpus = \"1-2\" }", "count = 0 }", OutOfRange, "0"),
