@@ -94,6 +94,8 @@ pub(super) enum Next {
     Hold(Parked),
     /// It was for us, and has been heard.
     Consumed,
+    /// It can't go on; its sender is told, where it may be, and else it is this drop.
+    Refused(Error, Drop),
 }
 
 /// The service node of one worker.
@@ -338,8 +340,8 @@ impl ServiceNode {
     #[inline(never)]
     fn carry<F: Frame>(&self, position: u32, packet: &mut Packet<F>, cx: &Context<'_>) -> Result<Next, Drop> {
         let flow = self.flows.get(position);
-        encapsulate(packet, flow.forwarding(), flow.instance, cx)?;
-        Ok(Next::Transit)
+        encapsulate(packet, flow.forwarding(), flow.instance, cx)
+            .map_or_else(not_carried, |()| Ok(Next::Transit))
     }
 
     /// An address and port of the appliance towards `instance` that no other flow to it uses.
@@ -409,18 +411,16 @@ impl From<Refusal> for Drop {
     }
 }
 
-impl From<encapsulate::Refusal> for Drop {
-    /// The one place where a packet that is too long for its tunnel ends; the refusal knows how long it may be.
-    fn from(refusal: encapsulate::Refusal) -> Self {
-        use encapsulate::Refusal;
-        match refusal {
-            Refusal::NoRoute => Drop::NoRoute,
-            Refusal::NotOnLink => Drop::NotOnLink,
-            Refusal::NoSource => Drop::NoTunnelSource,
-            Refusal::TtlExpired => Drop::TtlExpired,
-            Refusal::TooBig(_) => Drop::TooBig,
-            Refusal::NoHeadroom => Drop::NoHeadroom,
-        }
+/// What becomes of a packet that can't be sent to its instance whole: its sender is told what a router tells it.
+fn not_carried(refusal: encapsulate::Refusal) -> Result<Next, Drop> {
+    use encapsulate::Refusal;
+    match refusal {
+        Refusal::NoRoute => Ok(Next::Refused(Error::NoRoute, Drop::NoRoute)),
+        Refusal::TtlExpired => Ok(Next::Refused(Error::TimeExceeded, Drop::TtlExpired)),
+        Refusal::TooBig(room) => Ok(Next::Refused(Error::TooBig(room), Drop::TooBig)),
+        Refusal::NotOnLink => Err(Drop::NotOnLink),
+        Refusal::NoSource => Err(Drop::NoTunnelSource),
+        Refusal::NoHeadroom => Err(Drop::NoHeadroom),
     }
 }
 
@@ -560,6 +560,9 @@ fn finish<F: Frame>(next: Result<Next, Drop>, packet: Packet<F>, cx: &mut Contex
         Err(Drop::NoFlow) if packet.meta.protocol == UDP => {
             let drop = (NodeId::Service, Drop::NoFlow as usize, Drop::NoFlow.name());
             cx.refuse(Error::NoPort, drop, packet, lanes);
+        }
+        Ok(Next::Refused(error, reason)) => {
+            cx.refuse(error, (NodeId::Service, reason as usize, reason.name()), packet, lanes);
         }
         Err(reason) => cx.drop(NodeId::Service, reason as usize, reason.name(), packet, lanes),
     }
