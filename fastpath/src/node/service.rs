@@ -42,6 +42,9 @@ const NAT_PROBES_MAX: usize = 64;
 /// How often a service's last activity is noted at most, in nanoseconds; idleness is counted in seconds.
 const ACTIVITY_NANOS: u64 = 100_000_000;
 
+/// How long a client may take to repeat what it opened with, in nanoseconds: a second (RFC 6298 §2.1), and timers are coarse.
+const REPEAT_NANOS: u64 = 1_200_000_000;
+
 drops! {
     /// Why a packet to or from a service goes no further.
     pub enum Drop {
@@ -491,14 +494,19 @@ pub(super) fn park<F: Frame>(
     cx: &mut Context<'_>,
 ) -> Result<Parked, Refusal> {
     let meta = &packet.meta;
+    let slot = cx.slots.get(meta.service);
+    let asked = slot.load().0 != Phase::Cold;
+    // Who has to say it again first is held until then, and from then on as long as everybody.
+    let again = held == Held::FirstPacket && !asked && proof(service, slot) == Verify::SecondSyn;
+    let hold_nanos = service.hold_nanos_max + if again { REPEAT_NANOS } else { 0 };
     let parking = Parking {
         key: hold_key(meta, held),
         held,
         trigger: if service.trigger_flow { Trigger::Flow } else { Trigger::Syn },
         meta,
         bytes: packet.frame.bytes(),
-        deadline: Nanos(cx.now.0 + service.hold_nanos_max),
-        asked: cx.slots.get(meta.service).load().0 != Phase::Cold,
+        deadline: Nanos(cx.now.0 + hold_nanos),
+        asked,
         service_max: hold_share(service, cx),
     };
     let parked = if packet.frame.segments() > 1 { Err(Refusal::TooLong) } else { cx.holds.park(&parking) };
