@@ -246,6 +246,7 @@ impl<L: Link> Control<L> {
                     neighbours_parked: self.neighbours.parked(),
                     host: self.host.counters(),
                     injects_refused: self.parcels.refused,
+                    answers_forgotten: self.builder.tables().services.forgotten(),
                 });
             }
             Ok(Ask::Neighbours(to)) => {
