@@ -339,6 +339,7 @@ fn start_workers(
         holds: config.limits.holds_per_worker as usize,
         holds_per_prefix: bounds.prefix_share(drivers.len()),
         wakes: bounds.wake_share(drivers.len()),
+        ..WorkerLimits::default()
     };
     let rings: Arc<Rings<DpdkFrame>> = Rings::new(drivers.len());
     let flow_keys = [random(), random()];
@@ -347,14 +348,15 @@ fn start_workers(
     for (index, (driver, core)) in drivers.into_iter().zip(&cores.workers).enumerate() {
         let (shared, rings, stop, eal) =
             (Arc::clone(shared), Arc::clone(&rings), Arc::clone(&workers.stop), eal.clone());
-        let (limits, clock, cpu) = (limits.clone(), clock, core.cpu.0 as usize);
+        let (limits, clock, cpu, shared_core) = (limits.clone(), clock, core.cpu.0 as usize, core.shared);
         let body = move || {
             let _alarm = Alarm(index);
             if let Err(error) = pin(cpu) {
                 warn!(worker = index, %error, "runs wherever the system puts it");
             }
-            // The core should be the worker's alone. Where it isn't, a worker that waits for its turn is late for everybody.
-            if let Err(error) = rustix::process::setpriority_process(None, WORKER_NICE) {
+            // The core should be the worker's alone. Where it isn't, a worker that waits for its turn is late for everybody;
+            // but where it is the controller's too, that one needs turns of its own.
+            if !shared_core && let Err(error) = rustix::process::setpriority_process(None, WORKER_NICE) {
                 warn!(worker = index, %error, "shares its core with whatever else runs there");
             }
             // Without it the thread has no cache of the pools: slower, not wrong.

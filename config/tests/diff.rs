@@ -389,7 +389,12 @@ const CASES: &[(&str, &str, &str, &str)] = &[
         "source = \"appliance\"",
         "~ service hello: source keep -> appliance",
     ),
-    ("Service.trigger", "[\"dns\", \"syn\"]", "[\"syn\"]", "~ service hello: trigger [dns, syn] -> [syn]"),
+    (
+        "Service.trigger",
+        "[\"dns\", \"syn\"]",
+        "[\"syn\", \"flow\"]",
+        "~ service hello: trigger [dns, syn] -> [syn, flow]",
+    ),
     (
         "Service.first_packet",
         "first_packet = \"hold\"",

@@ -143,6 +143,10 @@ pub struct ServiceActivity {
     pub holds: Counter,
     /// Flows begun.
     pub flows_begun: Counter,
+    /// Flows whose client went on after it was answered: of TCP, whose handshake was completed.
+    pub flows_established: Counter,
+    /// Triples that the trigger `flow` took for new.
+    pub arrivals: Counter,
     /// Packets that took the overflow action, whichever it is.
     pub overflowed: Counter,
 }

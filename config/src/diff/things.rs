@@ -230,8 +230,8 @@ fn service_of(config: &Config, service: &Service) -> Thing {
                 idle_reap,
                 fallback,
             } = on_demand;
-            let triggers = [(Trigger::Dns, trigger.dns), (Trigger::Syn, trigger.syn)];
-            let triggers = triggers.iter().filter(|(_, on)| *on).map(|(trigger, _)| *trigger);
+            let triggers = [Trigger::Dns, Trigger::Syn, Trigger::Flow];
+            let triggers = triggers.into_iter().filter(|which| trigger.contains(*which));
             thing = thing.and([
                 ("function", text(&config.function(*function).name)),
                 ("trigger", list(&triggers.collect::<Vec<_>>())),

@@ -183,29 +183,32 @@ impl Flow {
         }
     }
 
-    /// Notes that a packet of it went by.
+    /// Notes that a packet of it went by; whether that made it established.
     #[inline(always)]
-    pub fn touch(&mut self, direction: Direction, tcp_flags: u8, now: Nanos) {
+    pub fn touch(&mut self, direction: Direction, tcp_flags: u8, now: Nanos) -> bool {
         self.seen(now);
         if self.is_of(TCP) && tcp_flags & (tcp::FIN | tcp::RST) != 0 {
             self.end(direction, tcp_flags & tcp::RST != 0);
-        } else if self.packed & STATE < (FlowState::Established as u32) << STATE_AT {
-            self.proceed(direction, tcp_flags);
+            return false;
         }
+        self.packed & STATE < (FlowState::Established as u32) << STATE_AT
+            && self.proceed(direction, tcp_flags)
     }
 
     /// The same for a flow whose instance answers past us: the client's packets alone tell how far it is.
-    pub fn touch_one_way(&mut self, tcp_flags: u8, now: Nanos) {
+    pub fn touch_one_way(&mut self, tcp_flags: u8, now: Nanos) -> bool {
         self.seen(now);
         if !self.is_of(TCP) {
-            return;
+            return false;
         }
         if tcp_flags & (tcp::FIN | tcp::RST) != 0 {
             self.end(Direction::Forward, tcp_flags & tcp::RST != 0);
         } else if self.state() == FlowState::New && tcp_flags & tcp::SYN == 0 {
             // The client has something to acknowledge, or to send.
             self.set_state(FlowState::Established);
+            return true;
         }
+        false
     }
 
     /// Marks it as spliced: its packets need more than other addresses. The SYN that opens it towards the instance is still
@@ -306,18 +309,18 @@ impl Flow {
         }
     }
 
-    /// A packet went by before both sides were known to be there.
+    /// A packet went by before both sides were known to be there; whether they are now.
     #[inline]
-    fn proceed(&mut self, direction: Direction, tcp_flags: u8) {
-        match (self.state(), direction) {
-            (FlowState::New, Direction::Return) => self.set_state(FlowState::Answered),
+    fn proceed(&mut self, direction: Direction, tcp_flags: u8) -> bool {
+        let next = match (self.state(), direction) {
+            (FlowState::New, Direction::Return) => FlowState::Answered,
             // To what it doesn't know an instance answers with a RST, so it knows this client.
-            (FlowState::Joined, Direction::Return) => self.set_state(FlowState::Established),
-            (FlowState::Answered, Direction::Forward) if tcp_flags & tcp::SYN == 0 => {
-                self.set_state(FlowState::Established);
-            }
-            _ => {}
-        }
+            (FlowState::Joined, Direction::Return) => FlowState::Established,
+            (FlowState::Answered, Direction::Forward) if tcp_flags & tcp::SYN == 0 => FlowState::Established,
+            _ => return false,
+        };
+        self.set_state(next);
+        next == FlowState::Established
     }
 
     /// A FIN or a RST went by.

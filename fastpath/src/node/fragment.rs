@@ -202,7 +202,8 @@ pub(super) fn follow<F: Frame>(packet: &mut Packet<F>, flows: &mut FlowTable, no
     let Some((position, direction)) = flows.find(meta.flow_hash, meta.protocol, source, destination) else {
         return false;
     };
-    flows.get_mut(position).touch(direction, 0, now);
+    // Its first fragment has told how far the flow is.
+    let _ = flows.get_mut(position).touch(direction, 0, now);
     let flow = flows.get(position);
     let (source, destination) = match direction {
         Direction::Forward if flow.nat_port == 0 => (flow.client, flow.instance),

@@ -210,6 +210,8 @@ pub struct Service {
     pub trigger_dns: bool,
     /// A TCP SYN (or a first UDP datagram) to its address wakes it.
     pub trigger_syn: bool,
+    /// Any packet to its address wakes it; see [`crate::node::triple`].
+    pub trigger_flow: bool,
     /// What happens to first packets.
     pub handling: Handling,
     /// What they must prove to wake it.
@@ -536,4 +538,4 @@ fn place(id: ServiceId) -> (usize, usize) {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;

@@ -14,7 +14,7 @@ use crate::event::{Milestone, Trigger};
 use crate::hold::{Held, HeldId, Line, Waiting};
 use crate::node::{port_of, service};
 use crate::packet::{Meta, NOT_TRACED, Origin, Packet};
-use crate::slots::Phase;
+use crate::slots::{Escalation, Phase};
 use crate::tables::balance::Pool;
 use crate::tables::services::{Entry, SERVICES_MAX, ServiceId, Verify};
 use crate::wake::Wake;
@@ -183,13 +183,23 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         }
         let (phase, wake) = slot.load();
         let untold = !waiting.asked || !slot.is_handed(wake);
-        if handshake && phase == Phase::Cold && !untold {
+        let over = match phase {
+            Phase::Cold => !untold,
+            // Nor will there be another one.
+            Phase::Quarantined | Phase::Bypass => true,
+            Phase::Waking | Phase::Ready | Phase::Draining => false,
+        };
+        if handshake && over {
             // The wake has failed; the client, whom we accepted, hears of it now.
             return Some(Exit::Expired);
         }
         // Whoever has to ask twice does so itself.
-        let by_packet = service.trigger_syn && (handshake || service.verify != Verify::SecondSyn);
-        let may_wake = waiting.trigger != Trigger::Syn || by_packet;
+        let once = slot.escalation() == Escalation::None && service.verify != Verify::SecondSyn;
+        let may_wake = match waiting.trigger {
+            Trigger::Dns { .. } => true,
+            Trigger::Syn => service.trigger_syn && (handshake || once),
+            Trigger::Flow => service.trigger_flow && (handshake || once),
+        };
         if phase == Phase::Cold
             && untold
             && may_wake

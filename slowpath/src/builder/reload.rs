@@ -182,7 +182,7 @@ impl TableBuilder {
         self.by_name = kept;
         self.set_statics(config, &interface_ids);
         self.interface_ids = interface_ids;
-        self.locals = network::locals(config, &list);
+        self.locals = network::locals(config, &list, &services);
         self.set_interfaces(list);
         self.dirty = true;
         reloaded

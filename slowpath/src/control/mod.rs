@@ -22,6 +22,7 @@ mod orchestrator;
 mod parcels;
 mod placements;
 mod reload;
+mod strikes;
 mod thread;
 
 use std::collections::HashMap;
@@ -48,11 +49,12 @@ pub use ask::{Asker, ReloadError, Status};
 use cookies::CookieRoll;
 pub use journal::{Journal, WAKES_MAX, Wake};
 use lifecycle::Lifecycle;
-pub use lifecycle::{QUARANTINE_NANOS, STRIKES_MAX};
+pub use lifecycle::QUARANTINE_NANOS;
 pub use orchestrator::LinkCounters;
 use orchestrator::Orchestrator;
 pub(crate) use parcels::Bucket;
 use parcels::{Kept, Parcels};
+pub use strikes::STRIKES_MAX;
 pub use thread::{ControlThread, monotonic};
 
 /// What the control loop can't find in the configuration.
@@ -77,6 +79,10 @@ pub struct ControlCounters {
     pub wakes_failed: u64,
     /// Wakes by a query that no flow followed.
     pub wakes_unused: u64,
+    /// Wakes by a packet that readied an instance to which nobody completed a handshake.
+    pub wakes_unproductive: u64,
+    /// Notices of new triples for services that had an instance already.
+    pub arrivals: u64,
     /// Wakes that led to a ready service.
     pub wakes_ready: u64,
     /// Frames for the host stack or the neighbours that came faster than their limit.

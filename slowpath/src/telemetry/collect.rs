@@ -18,8 +18,9 @@ use millrace_fastpath::shared::Shared;
 use millrace_fastpath::tables::Names;
 use millrace_fastpath::tables::interfaces::Mac;
 use millrace_fastpath::tables::names::{Node, WireName};
-use millrace_fastpath::tables::services::{Endpoint, InstanceState, Overflow, Service, ServiceId};
+use millrace_fastpath::tables::services::{Endpoint, InstanceState, Overflow, Service, ServiceId, Verify};
 use millrace_fastpath::trace::TraceBuffer;
+use millrace_fastpath::wake::proof;
 use millrace_orchestrator_api::LinkState;
 
 use super::rows::*;
@@ -189,7 +190,8 @@ impl Sources {
         let now = monotonic();
         let row = |(id, service): (ServiceId, &Arc<Service>)| {
             let activity = || self.shared.workers.iter().map(move |worker| worker.counters.service(id));
-            let (phase, wake) = self.shared.slots.get(id).load();
+            let slot = self.shared.slots.get(id);
+            let (phase, wake) = slot.load();
             let last = activity().map(|activity| activity.last_nanos.get()).max().filter(|last| *last > 0);
             let mut endpoints: Vec<String> = tables.services.endpoints(id).map(endpoint_text).collect();
             endpoints.sort();
@@ -205,6 +207,16 @@ impl Sources {
                 instances: self.instances(service),
                 flows: activity().map(|activity| activity.flows.get()).sum(),
                 flows_begun: activity().map(|activity| activity.flows_begun.get()).sum(),
+                flows_established: activity().map(|activity| activity.flows_established.get()).sum(),
+                arrivals: activity().map(|activity| activity.arrivals.get()).sum(),
+                strikes: slot.strikes(),
+                escalation: slot.escalation() as u8,
+                asks: match proof(service, slot) {
+                    Verify::None => "none",
+                    Verify::SecondSyn => "second-syn",
+                    Verify::Cookie => "cookie",
+                }
+                .to_owned(),
                 overflowed: activity().map(|activity| activity.overflowed.get()).sum(),
                 held: activity().map(|activity| activity.holds.get()).sum(),
                 idle_seconds: last.map(|last| seconds(now.since(Nanos(last)))),
@@ -341,6 +353,7 @@ impl Sources {
             trigger: wake.trigger.map(|trigger| match trigger {
                 Trigger::Dns { .. } => "dns".to_owned(),
                 Trigger::Syn => "syn".to_owned(),
+                Trigger::Flow => "flow".to_owned(),
             }),
             client: wake.client.map(|client| client.to_string()),
             sequence: wake.sequence,
@@ -457,6 +470,8 @@ pub(super) fn counters(status: &Status) -> Vec<(&'static str, u64)> {
         ("wakes_ready", control.wakes_ready),
         ("wakes_failed", control.wakes_failed),
         ("wakes_unused", control.wakes_unused),
+        ("wakes_unproductive", control.wakes_unproductive),
+        ("arrivals", control.arrivals),
         ("wakes_cancelled", control.wakes_cancelled),
         ("tables_published", control.published),
         ("punts", control.punts),

@@ -225,12 +225,20 @@ fn services(sources: &Sources, page: &mut Page) {
         ("flows", "Flows of the service.", (|row| row.flows) as fn(&super::rows::ServiceRow) -> u64),
         ("held_packets", "Packets held for the service.", |row| row.held),
         ("instances", "Instances and backends of the service.", |row| row.instances.len() as u64),
+        ("strikes", "Wakes in a row that led to nothing.", |row| u64::from(row.strikes)),
+        (
+            "escalation",
+            "What strikes ask of the next first packet: 0 nothing, 1 a repetition, 2 a cookie's answer.",
+            |row| u64::from(row.escalation),
+        ),
     ] {
         let samples = services.iter().map(|row| (vec![label(&row.name)], value(row) as f64));
         page.family(Kind::Gauge, &format!("millrace_service_{name}"), help, samples);
     }
     for (name, help, value) in [
         ("flows_begun", "Flows begun.", (|row| row.flows_begun) as fn(&super::rows::ServiceRow) -> u64),
+        ("flows_established", "Flows whose handshake was completed.", |row| row.flows_established),
+        ("arrivals", "Triples that the trigger flow took for new.", |row| row.arrivals),
         ("wakes", "Wakes begun.", |row| row.wake),
         ("overflowed", "Packets that took the overflow action.", |row| row.overflowed),
     ] {

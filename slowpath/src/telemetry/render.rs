@@ -227,14 +227,27 @@ fn nodes(rows: &[NodeRow]) -> String {
 }
 
 fn services(rows: &[ServiceRow]) -> String {
-    let mut table =
-        Table::new(&["SERVICE", "PHASE", "WAKES", "FLOWS", "BEGUN", "HELD", "IDLE S", "ENDPOINTS", "NAMES"]);
+    let mut table = Table::new(&[
+        "SERVICE",
+        "PHASE",
+        "WAKES",
+        "STRIKES",
+        "ASKS",
+        "FLOWS",
+        "BEGUN",
+        "HELD",
+        "IDLE S",
+        "ENDPOINTS",
+        "NAMES",
+    ]);
     let mut instances = Table::new(&["SERVICE", "INSTANCE", "STATE", "ADDRESS", "PORT", "WEIGHT", "FLOWS"]);
     for row in rows {
         table.row(vec![
             row.name.clone(),
             row.phase.clone(),
             row.wake.to_string(),
+            row.strikes.to_string(),
+            row.asks.clone(),
             row.flows.to_string(),
             row.flows_begun.to_string(),
             row.held.to_string(),

@@ -136,6 +136,17 @@ pub struct ServiceRow {
     pub flows: u64,
     /// Flows begun.
     pub flows_begun: u64,
+    /// Flows whose client went on after it was answered: of TCP, whose handshake was completed.
+    pub flows_established: u64,
+    /// Triples of source, destination and protocol that the trigger `flow` took for new.
+    pub arrivals: u64,
+    /// Wakes in a row that led to nothing; see `escalation`.
+    pub strikes: u32,
+    /// What those ask of the next first packet beyond the configuration: 0 nothing, 1 a repetition, 2 an answer to a
+    /// cookie where the service can send one.
+    pub escalation: u8,
+    /// What a first packet has to prove now: `none`, `second-syn` or `cookie`.
+    pub asks: String,
     /// Packets that took the overflow action, whichever it is.
     pub overflowed: u64,
     /// Packets held now.
@@ -242,7 +253,7 @@ pub struct WakeRow {
     pub service: String,
     /// Its number among the service's.
     pub wake: u64,
-    /// `dns` or `syn`.
+    /// `dns`, `syn` or `flow`.
     pub trigger: Option<String>,
     /// Who sent the first packet.
     pub client: Option<String>,

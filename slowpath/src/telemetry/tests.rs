@@ -10,6 +10,7 @@ use std::thread;
 use millrace_fastpath::node::{NodeId, drop_names, transit};
 use millrace_fastpath::queue::{Command, Reply};
 use millrace_fastpath::shared::Shared;
+use millrace_fastpath::slots::Escalation;
 use millrace_fastpath::tables::names::HashKey;
 use millrace_fastpath::tables::services::ServiceId;
 use millrace_fastpath::trace::TraceLine;
@@ -143,6 +144,17 @@ fn every_topic_is_answered_and_can_be_read() {
     assert_eq!(services[0].endpoints, ["tcp 203.0.113.10:80", "tcp [2001:db8:f::10]:80"]);
     assert_eq!(services[0].dns_names, ["hello.fn.example.", "hi.fn.example."]);
     assert_eq!(services[1].instances.len(), 2);
+    assert_eq!((services[0].strikes, services[0].escalation, services[0].asks.as_str()), (0, 0, "none"));
+    bench.shared.slots.get(ServiceId(1)).set_strikes(2, Escalation::Cookie);
+    let services: Vec<ServiceRow> = serde_json::from_value(bench.show(Topic::Services)).unwrap();
+    let web = &services[1];
+    assert_eq!((web.strikes, web.escalation, web.asks.as_str()), (2, 2, "second-syn"), "it sends no cookies");
+    let (_, metrics) = bench.http("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+    for line in
+        ["millrace_service_strikes{service=\"web\"} 2", "millrace_service_escalation{service=\"web\"} 2"]
+    {
+        assert!(metrics.lines().any(|one| one == line), "{line}");
+    }
     let names: Vec<NameRow> = serde_json::from_value(bench.show(Topic::Names)).unwrap();
     let hello = names.iter().find(|row| row.name == "hello.fn.example.").unwrap();
     assert_eq!((hello.service.as_deref(), hello.zone.as_str()), (Some("hello"), "fn.example."));

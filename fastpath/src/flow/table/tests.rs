@@ -29,9 +29,11 @@ fn opening(client: u16, nat: Option<u16>, hasher: &FlowHasher) -> Opening {
 
 /// Its client is answered, and goes on.
 fn establish(flow: &mut Flow, now: Nanos) {
-    flow.touch(Direction::Return, tcp::SYN | tcp::ACK, now);
+    assert!(!flow.touch(Direction::Return, tcp::SYN | tcp::ACK, now));
+    assert!(!flow.touch(Direction::Forward, tcp::SYN, now), "the SYN once more");
     assert_eq!(flow.state(), FlowState::Answered);
-    flow.touch(Direction::Forward, tcp::ACK, now);
+    assert!(flow.touch(Direction::Forward, tcp::ACK, now));
+    assert!(!flow.touch(Direction::Forward, tcp::ACK, now), "told once");
     assert_eq!(flow.state(), FlowState::Established);
 }
 
