@@ -339,6 +339,7 @@ fn start_workers(
         holds: config.limits.holds_per_worker as usize,
         holds_per_prefix: bounds.prefix_share(drivers.len()),
         wakes: bounds.wake_share(drivers.len()),
+        ..WorkerLimits::default()
     };
     let rings: Arc<Rings<DpdkFrame>> = Rings::new(drivers.len());
     let flow_keys = [random(), random()];

@@ -27,7 +27,7 @@ use crossbeam_queue::ArrayQueue;
 
 use crate::clock::{Clock, Nanos};
 use crate::counters::FlowRow;
-use crate::dns::Limiter;
+use crate::dns::{Limiter, PREFIXES};
 use crate::driver::{BURST_MAX, Burst, Driver, Frame, PORTS_MAX, PortId};
 use crate::fates::Fates;
 use crate::flow::{FlowHasher, FlowTable};
@@ -69,6 +69,8 @@ pub struct WorkerLimits {
     pub holds_per_prefix: u32,
     /// Wakes.
     pub wakes: WakeLimit,
+    /// Source prefixes that the limiter of DNS responses tells apart.
+    pub prefixes: usize,
 }
 
 impl Default for WorkerLimits {
@@ -78,6 +80,7 @@ impl Default for WorkerLimits {
             holds: 8192,
             holds_per_prefix: 32,
             wakes: WakeLimit { per_second: 20.0, burst: 50.0 },
+            prefixes: PREFIXES,
         }
     }
 }
@@ -157,7 +160,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
             service: ServiceNode { flows, splices },
             holds,
             waker,
-            limiter: Limiter::new(flow_keys),
+            limiter: Limiter::new(flow_keys, limits.prefixes),
             pacer: Pacer::default(),
             fragments: FragmentTable::default(),
             errors: ErrorLimit::default(),

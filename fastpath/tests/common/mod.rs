@@ -15,7 +15,7 @@ use millrace_fastpath::counters::{Counter, WorkerCounters};
 use millrace_fastpath::driver::PortId;
 use millrace_fastpath::event::Event;
 use millrace_fastpath::fates::Fates;
-use millrace_fastpath::heap::{HeapDriver, HeapNet, HeapPlan};
+use millrace_fastpath::heap::{HeapDriver, HeapFrame, HeapNet, HeapPlan};
 use millrace_fastpath::node::NodeId;
 use millrace_fastpath::shared::{Publisher, Shared};
 use millrace_fastpath::slots::Phase;
@@ -56,6 +56,7 @@ pub struct Bench {
     pub workers: Vec<Worker<HeapDriver, ManualClock>>,
     pub tables: Tables,
     pub frames: usize,
+    rings: Arc<Rings<HeapFrame>>,
     clock: ManualClock,
 }
 
@@ -70,22 +71,28 @@ impl Bench {
     pub fn with_limits(workers: usize, limits: &WorkerLimits) -> Self {
         let frames = 2048;
         let plan = HeapPlan { ports: 2, workers, frames, rx_queue: 1024, tx_queue: 2048 };
-        let (net, drivers) = HeapNet::new(&plan);
+        let (net, _) = HeapNet::new(&plan);
         let shared = Shared::new(workers);
+        let publisher = Publisher::new(shared.clone());
         let rings = Rings::new(workers);
         let clock = ManualClock::default();
-        clock.0.store(1_000_000_000, Ordering::Relaxed);
-        let workers = drivers
-            .into_iter()
-            .enumerate()
-            .map(|(index, driver)| {
-                Worker::new(index, driver, clock.clone(), shared.clone(), rings.clone(), [7, 11], limits)
-            })
-            .collect();
-        let publisher = Publisher::new(shared.clone());
-        let mut bench = Self { net, shared, publisher, workers, tables: tables(), frames, clock };
-        bench.publish();
+        let mut bench =
+            Self { net, shared, publisher, workers: Vec::new(), tables: tables(), frames, rings, clock };
+        bench.start(limits);
         bench
+    }
+
+    /// Begins with `self.tables` and workers that know nothing, at the time when every bench begins. What costs most to make
+    /// stays: frames, rings, counters.
+    pub fn start(&mut self, limits: &WorkerLimits) {
+        self.workers.clear();
+        self.clock.0.store(1_000_000_000, Ordering::Relaxed);
+        self.publish();
+        let worker = |(index, driver)| {
+            let (clock, shared, rings) = (self.clock.clone(), self.shared.clone(), self.rings.clone());
+            Worker::new(index, driver, clock, shared, rings, [7, 11], limits)
+        };
+        self.workers = self.net.drivers().into_iter().enumerate().map(worker).collect();
     }
 
     /// Publishes `self.tables` as they stand.
