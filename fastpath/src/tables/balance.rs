@@ -99,6 +99,7 @@ mod tests {
             state,
             slot: InstanceSlotId(u32::from(host)),
             fixed,
+            server_id: None,
         }
     }
 

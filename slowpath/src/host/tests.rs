@@ -15,7 +15,7 @@ use smoltcp::wire::{
 };
 
 use super::*;
-use crate::builder::{DnsFiles, TableBuilder};
+use crate::builder::{TableFiles, TableBuilder};
 use crate::testing::{EDGE, PEER_MAC, WAN, WAN_MAC, addr, ms, ports};
 use millrace_config::Config;
 use millrace_fastpath::event::Trigger;
@@ -35,7 +35,7 @@ impl Bench {
     fn new(dns_answer: &str) -> Self {
         let text = EDGE.replace("trigger = [", &format!("dns_answer = \"{dns_answer}\"\ntrigger = ["));
         let config = Config::parse("edge.toml", &text).unwrap_or_else(|report| panic!("{report}"));
-        let tables = TableBuilder::new(&config, &ports(), DnsFiles::default(), HashKey(1, 2))
+        let tables = TableBuilder::new(&config, &ports(), TableFiles::default(), HashKey(1, 2))
             .unwrap()
             .tables()
             .clone();

@@ -129,6 +129,7 @@ impl Sources {
                 idle_share: ratio(idle, polls),
                 generation: self.shared.epoch(at).map(|generation| generation.0),
                 flows: counters.flows.get(),
+                flows_by_id: counters.flows_by_id.get(),
                 flows_evicted: counters.flows_evicted.get(),
                 events_lost: counters.events_lost.get(),
                 wakes_limited: counters.wakes_limited.get(),

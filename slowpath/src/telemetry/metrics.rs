@@ -150,6 +150,7 @@ fn workers(sources: &Sources, page: &mut Page) {
             "Flows that had to make room.",
             (|row| row.flows_evicted) as fn(&super::rows::WorkerRow) -> u64,
         ),
+        ("flows_by_id", "Flows begun by what a QUIC connection id says.", |row| row.flows_by_id),
         ("events_lost", "Messages to the control thread that found the queue full.", |row| row.events_lost),
         ("wakes_limited", "Wakes that the limit refused.", |row| row.wakes_limited),
         ("errors_sent", "ICMP errors sent about packets that were refused.", |row| row.errors_sent),
