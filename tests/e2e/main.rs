@@ -11,6 +11,7 @@ mod host;
 mod nat;
 mod orchestrator;
 mod overflow;
+mod quic;
 mod reload;
 mod show;
 mod transit;
