@@ -10,7 +10,7 @@ set -eu
 cd "$(dirname "$0")"
 runs=${1:-200000}
 [ $# -eq 0 ] || shift
-targets=${*:-"dns zone frame worker config"}
+targets=${*:-"dns zone frame quic worker config"}
 triple=x86_64-unknown-linux-gnu
 # With a target triple given, build scripts and macros are built apart.
 export RUSTC_WRAPPER="$PWD/cover.sh"

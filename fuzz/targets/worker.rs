@@ -18,12 +18,13 @@ use millrace_fastpath::tables::Tables;
 use millrace_fastpath::tables::services::*;
 use millrace_fastpath::wire::ethernet::{self, Tags};
 use millrace_fastpath::wire::ipv4;
+use millrace_fastpath::wire::quic_lb::{Layout, ServerId};
 use millrace_fastpath::worker::WorkerLimits;
 
 #[path = "../../fastpath/tests/common/mod.rs"]
 mod common;
 
-use common::{Bench, HOST_MAC, LAN, LAN_MAC, WAN, WAN_MAC, cold_service, fixed_service};
+use common::{Bench, HOST_MAC, LAN, LAN_MAC, WAN, WAN_MAC, cold_service, fixed_service, instance};
 
 const WORKERS: usize = 3;
 const FLOWS: usize = 64;
@@ -38,7 +39,9 @@ static WORLD: LazyLock<Mutex<(Bench, Tables)>> = LazyLock::new(|| {
     bench.set_service(2, Service { overflow: Overflow::Rst, hold_packets_max: 2, ..cold_service() });
     let forward = Service { handling: Handling::Forward, overflow: Overflow::Upstream, ..cold_service() };
     bench.set_service(3, forward);
-    bench.set_service(4, fixed_service());
+    let layout = Layout::new(1, 2, 5, None).expect("a layout of the draft's");
+    let backend = Instance { server_id: ServerId::new(&[1, 2]), ..instance(0, InstanceState::Ready) };
+    bench.set_service(4, Service { quic: vec![layout], instances: vec![backend], ..fixed_service() });
     let tables = bench.tables.clone();
     Mutex::new((bench, tables))
 });
