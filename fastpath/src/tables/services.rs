@@ -214,6 +214,8 @@ pub struct Service {
     pub trigger_dns: bool,
     /// A TCP SYN (or a first UDP datagram) to its address wakes it.
     pub trigger_syn: bool,
+    /// Any packet to its address wakes it; see [`crate::node::triple`].
+    pub trigger_flow: bool,
     /// What happens to first packets.
     pub handling: Handling,
     /// What they must prove to wake it.
@@ -279,6 +281,12 @@ impl Entry {
     #[inline]
     pub fn server_ids(&self) -> Option<&ServerIds> {
         self.server_ids.as_deref()
+    }
+
+    /// How many instances' worth of new flows the pool takes; see [`Balance::breadth`].
+    #[inline]
+    pub fn breadth(&self, pool: Pool, v4: bool) -> u32 {
+        self.balance.breadth(pool, v4)
     }
 
     /// Where answers of its instances come from.
@@ -537,4 +545,4 @@ fn place(id: ServiceId) -> (usize, usize) {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;
