@@ -22,6 +22,7 @@ use millrace_fastpath::trace::TraceBuffer;
 use millrace_fastpath::wake::WakeLimit;
 use millrace_fastpath::wire::ethernet::{self, Tags};
 use millrace_fastpath::wire::ipv4;
+use millrace_fastpath::wire::quic_lb::{Layout, ServerId};
 use millrace_fastpath::worker::WorkerLimits;
 
 #[path = "../../fastpath/tests/common/mod.rs"]
@@ -55,13 +56,15 @@ static SERVICES: LazyLock<Vec<Service>> = LazyLock::new(|| {
     let spliced = Service { handling: Handling::Splice, ..cold_service() };
     let fallback = Service { overflow: Overflow::Fallback, ..cold_service() };
     let forward = Service { handling: Handling::Forward, overflow: Overflow::Upstream, ..cold_service() };
+    let layout = Layout::new(1, 2, 5, None).expect("a layout of the draft's");
+    let backend = Instance { server_id: ServerId::new(&[1, 2]), ..instance(0, InstanceState::Ready) };
     vec![
         Service { source: SourceAddress::Appliance, ..fixed_service() },
         cold_service(),
         Service { overflow: Overflow::Rst, hold_packets_max: 2, ..cold_service() },
         // All services share their addresses here: any packet to them wakes this one.
         Service { trigger_flow: true, ..forward },
-        fixed_service(),
+        Service { quic: vec![layout], instances: vec![backend], ..fixed_service() },
         spliced.clone(),
         Service { verify: Verify::Cookie, source: SourceAddress::Appliance, ..spliced },
         Service { verify: Verify::SecondSyn, dns_answer: DnsAnswer::WhenReady, ..cold_service() },

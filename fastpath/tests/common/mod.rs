@@ -296,6 +296,7 @@ pub fn instance(id: u64, state: InstanceState) -> Instance {
         state,
         slot: InstanceSlotId(id as u32),
         fixed: id == 0,
+        server_id: None,
     }
 }
 
@@ -315,6 +316,7 @@ pub fn cold_service() -> Service {
         hold_packets_max: 512,
         hold_nanos_max: 900_000_000,
         overflow: Overflow::Drop,
+        quic: Vec::new(),
         instances: Vec::new(),
     }
 }

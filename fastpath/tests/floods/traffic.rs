@@ -109,6 +109,7 @@ pub(crate) fn listening(port: u16, weight: u16, state: InstanceState) -> Instanc
         state,
         slot: InstanceSlotId(u32::from(port)),
         fixed: false,
+        server_id: None,
     }
 }
 

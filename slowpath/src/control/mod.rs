@@ -41,7 +41,7 @@ use millrace_fastpath::tables::names::HashKey;
 use millrace_fastpath::tables::services::ServiceId;
 use millrace_orchestrator_api::Link;
 
-use crate::builder::{BuildError, DnsFiles, PortInfo, TableBuilder, floating};
+use crate::builder::{BuildError, PortInfo, TableBuilder, TableFiles, floating};
 use crate::host::HostStack;
 use crate::neighbour::{Machine, Output};
 use ask::Ask;
@@ -67,7 +67,7 @@ pub struct Settings {
     /// The wall clock minus the monotonic clock, in nanoseconds since 1970-01-01 UTC.
     pub unix_offset_nanos: u64,
     /// The files that the configuration names for DNS.
-    pub dns_files: DnsFiles,
+    pub table_files: TableFiles,
 }
 
 /// What the control loop counted, for the operator.
@@ -141,7 +141,7 @@ impl<L: Link> Control<L> {
         now: Nanos,
     ) -> Result<Self, BuildError> {
         // Taken, so that records don't stay in memory beside the tables.
-        let files = std::mem::take(&mut settings.dns_files);
+        let files = std::mem::take(&mut settings.table_files);
         let cookies = CookieRoll::start(config, &files.cookie_secrets, settings.unix_offset_nanos, now);
         let mut builder = TableBuilder::new(config, ports, files, settings.names_key)?;
         if let Some(cookies) = &cookies {

@@ -131,6 +131,7 @@ impl Sources {
                 idle_share: ratio(idle, polls),
                 generation: self.shared.epoch(at).map(|generation| generation.0),
                 flows: counters.flows.get(),
+                flows_by_id: counters.flows_by_id.get(),
                 flows_evicted: counters.flows_evicted.get(),
                 flows_refused: counters.flows_refused.get(),
                 fragments_evicted: counters.fragments_evicted.get(),

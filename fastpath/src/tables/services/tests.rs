@@ -20,6 +20,7 @@ fn service(hosts: impl IntoIterator<Item = u16>) -> Service {
         state: InstanceState::Ready,
         slot: InstanceSlotId(u32::from(host)),
         fixed: false,
+        server_id: None,
     };
     service_of(hosts.into_iter().map(instance).collect())
 }
@@ -40,6 +41,7 @@ pub(crate) fn service_of(instances: Vec<Instance>) -> Service {
         hold_packets_max: 0,
         hold_nanos_max: 0,
         overflow: Overflow::Drop,
+        quic: Vec::new(),
         instances,
     }
 }
