@@ -12,6 +12,7 @@ mod host;
 mod nat;
 mod orchestrator;
 mod overflow;
+mod quic;
 mod reload;
 mod roles;
 mod show;

@@ -54,7 +54,11 @@ impl World {
 
     /// Any world, with nobody to run its functions.
     pub(crate) fn without_node(shape: Shape, site: Site) -> Self {
-        let mut edge = Edge::new(shape).unwrap();
+        Self::in_edge(Edge::new(shape).unwrap(), site)
+    }
+
+    /// A world in a location that has been prepared, with nobody to run its functions.
+    pub(crate) fn in_edge(mut edge: Edge, site: Site) -> Self {
         edge.watch().unwrap();
         let appliance = Appliance::start(&edge, Path::new(BINARY), &site).unwrap();
         World { appliance, node: None, edge, site }

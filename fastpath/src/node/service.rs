@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!   known flow ───────────────────────────────► translate or encapsulate ─► transit
+//!   QUIC, by an id of an instance's making ───► remember, translate or encapsulate ─► transit
 //!   opens a flow ─┬─ an instance serves ──────► choose, remember, translate or encapsulate ─► transit
 //!                 ├─ cold ─► wake once ─┬─────► hold
 //!                 ├─ waking ────────────┘
@@ -17,7 +18,7 @@ use super::encapsulate::{self, encapsulate};
 use super::icmp::Error;
 use super::splice::refuse;
 pub(crate) use super::splice::{answers, falls_back, into_syn};
-use super::{Context, Lanes, Leaving, NodeId, drops, rewrite::rewrite};
+use super::{Context, Lanes, Leaving, NodeId, drops, quic, rewrite::rewrite};
 use crate::addr::Addr;
 use crate::clock::Nanos;
 use crate::counters::WorkerCounters;
@@ -54,6 +55,10 @@ drops! {
         NoInstance => "no-instance",
         /// It belongs to no flow, opens none, and nothing runs that it could be for.
         NoFlow => "no-flow",
+        /// Cut within the QUIC header, to a service whose connection ids are known.
+        QuicCut => "quic-cut",
+        /// Of a QUIC connection that nobody here has, while nothing runs that could say so.
+        QuicStray => "quic-stray",
         /// The flow table has no room: all flows that could make some are established.
         FlowTableFull => "flow-table-full",
         /// Every port towards the instance that was tried is taken, or there is no address to translate to.
@@ -245,7 +250,7 @@ impl ServiceNode {
     fn open<F: Frame>(&mut self, packet: &mut Packet<F>, cx: &mut Context<'_>) -> Result<Next, Drop> {
         // The reference count goes up once per new flow, so that the table can be read beside the rest of the context.
         let service = cx.tables.services.entry(packet.meta.service).ok_or(Drop::NoService)?.clone();
-        let opens = packet.meta.protocol != TCP || packet.meta.is_syn();
+        let mut opens = packet.meta.protocol != TCP || packet.meta.is_syn();
         if packet.meta.origin == Origin::Own {
             // The flow that it was made for has gone.
             return Err(Drop::NoFlow);
@@ -260,6 +265,14 @@ impl ServiceNode {
             // It ends something that isn't here; a flow for it would only take somebody's place.
             return Err(Drop::NoFlow);
         }
+        if packet.meta.protocol == UDP && service.server_ids().is_some() {
+            let asked = quic::ask(&service, packet).ok_or(Drop::QuicCut)?;
+            if let Some(instance) = asked.instance {
+                cx.counters.fates.flows_by_id.add(1);
+                return self.begin_with(packet, &service, instance, cx);
+            }
+            opens = asked.begins;
+        }
         let slot = cx.slots.get(packet.meta.service);
         let phase = slot.load().0;
         if let Some(pool) = admits(&service, slot)
@@ -268,7 +281,7 @@ impl ServiceNode {
             return self.begin_with(packet, &service, instance, cx);
         }
         if !opens {
-            return Err(Drop::NoFlow);
+            return Err(if packet.meta.protocol == TCP { Drop::NoFlow } else { Drop::QuicStray });
         }
         if !service.wakes {
             return Err(Drop::NoInstance);
@@ -300,16 +313,19 @@ impl ServiceNode {
         cx: &mut Context<'_>,
     ) -> Result<Next, Drop> {
         match self.begin(&packet.meta, service, instance, cx) {
-            Ok(position) if service.forwarding.is_two_way() => self.translate(position, packet),
-            Ok(position) => return self.carry(position, packet, cx),
+            Ok(position) if service.forwarding.is_two_way() => {
+                self.translate(position, packet);
+                Ok(Next::Transit)
+            }
+            Ok(position) => self.carry(position, packet, cx),
             Err(Drop::FlowTableFull) if !service.forwarding.is_two_way() => {
                 // The next packet comes here again, and the hash leads it to the same instance.
                 let to = service.address_of(instance, packet.meta.destination.is_v4());
-                encapsulate(packet, service.forwarding, to.ok_or(Drop::NoInstance)?, cx)?;
+                encapsulate(packet, service.forwarding, to.ok_or(Drop::NoInstance)?, cx)
+                    .map_or_else(not_carried, |()| Ok(Next::Transit))
             }
-            Err(reason) => return Err(reason),
+            Err(reason) => Err(reason),
         }
-        Ok(Next::Transit)
     }
 
     /// Begins the flow of a packet, to `instance`; its position.

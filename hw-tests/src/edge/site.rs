@@ -56,7 +56,7 @@ impl Function {
     }
 }
 
-/// A service; it listens on TCP port 80.
+/// A service; it listens on TCP port 80, unless `ports` says otherwise.
 #[derive(Debug, Clone)]
 pub struct Service {
     /// Its name; its DNS name is the same below `fn.example.`
@@ -90,6 +90,7 @@ impl Service {
             v6: format!("2001:db8:f::{:x}", number + 1),
             keys: Vec::new(),
         }
+        .set("ports", "[\"tcp/80\"]")
     }
 
     /// Sets a key to a TOML value.
@@ -283,7 +284,7 @@ impl Site {
         for service in &self.services {
             let _ = writeln!(
                 text,
-                "[[service]]\nname = {}\nnames = [{}]\naddress = [{}, {}]\nports = [\"tcp/80\"]",
+                "[[service]]\nname = {}\nnames = [{}]\naddress = [{}, {}]",
                 quoted(&service.name),
                 quoted(&service.dns_name()),
                 quoted(&service.v4),
