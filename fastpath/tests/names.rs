@@ -5,7 +5,7 @@ mod common;
 use std::str::FromStr;
 
 use common::frames::*;
-use common::zone::{names, wire};
+use common::zone::names;
 use common::*;
 use hickory_proto::op::Edns;
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};

@@ -15,7 +15,7 @@ use millrace_fastpath::event::Event;
 use millrace_fastpath::heap::{HeapDriver, HeapFrame};
 use millrace_fastpath::packet::Meta;
 use millrace_fastpath::queue::{Command, PARCELS_MAX, Punt};
-use millrace_fastpath::slots::{Phase, WakeId};
+use millrace_fastpath::slots::{Escalation, Phase, WakeId};
 use millrace_fastpath::tables::services::*;
 use millrace_fastpath::tables::{InterfaceId, Names, NatPorts, Tables, View, Views};
 use millrace_fastpath::trace::TraceBuffer;
@@ -99,6 +99,7 @@ fuzz_target!(|input: &[u8]| {
     bench.tables = tables.clone();
     for id in 0..SERVICES.len() as u16 {
         bench.set_phase(id, Phase::Cold);
+        bench.shared.slots.get(ServiceId(id)).set_strikes(0, Escalation::None);
     }
     bench.start(&LIMITS);
     let mut run = Run { bench, other, wakes: Vec::new(), passed_ms: 0, taken: Vec::new() };
@@ -128,7 +129,7 @@ impl Run<'_> {
     /// | below `c0` | a frame: bit 0 its port, 1 to 3 its queue, 4 an answer for who asked for a neighbour, 5 no turn yet, 6 as it is |
     /// | `c_` | time passes |
     /// | `d_` | the tables change |
-    /// | `e_` | a service's phase changes |
+    /// | `e_` | a service's phase changes, and how many strikes it has |
     /// | `f_` | ports, pools, the slowpath |
     fn take_step<'a>(&mut self, step: u8, rest: &'a [u8]) -> &'a [u8] {
         let (argument, after) = rest.split_first().map_or((0, rest), |(first, after)| (*first, after));
@@ -139,6 +140,10 @@ impl Run<'_> {
             14 => {
                 let phases = [Phase::Cold, Phase::Waking, Phase::Draining, Phase::Quarantined, Phase::Bypass];
                 self.bench.set_phase(id, phases[usize::from(argument >> 4) % phases.len()]);
+                let strikes = u32::from(step & 3);
+                let levels = [Escalation::None, Escalation::SecondPacket, Escalation::Cookie];
+                let level = levels[(strikes as usize).min(levels.len() - 1)];
+                self.bench.shared.slots.get(ServiceId(id)).set_strikes(strikes, level);
             }
             15 => match step & 15 {
                 0 | 1 => self.bench.net.limit_transmit(port(step), limit(argument)),

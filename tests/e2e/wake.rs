@@ -72,6 +72,27 @@ fn any_packet_wakes_and_the_page_is_warm() {
     assert!(fates.get("punted") >= 1 && fates.get("released") >= 1, "{fates:?}");
 }
 
+/// A wake that nobody's connection follows is a strike, and the next first packet has to be repeated; a connection clears it.
+#[test]
+fn a_ping_that_nobody_follows_is_a_strike_until_somebody_comes() {
+    let world = World::new(vec![hello("any", 0).set("trigger", "[\"flow\"]")]);
+    let shown = |strikes: u64, asks: &str| {
+        wait_until(&format!("{strikes} strikes, and {asks} to be asked for"), SOON, || {
+            let row = world.appliance.row("services", "any").unwrap();
+            row["strikes"] == strikes && row["asks"] == asks
+        })
+        .unwrap();
+    };
+    world.edge.client.run("ping -n -c 1 -W 5 198.18.0.1").unwrap();
+    world.appliance.wait_for_service("any", "ready", SOON).unwrap();
+    shown(1, "second-syn");
+    assert!(world.appliance.ask("show wakes").unwrap().contains("nobody completed a handshake"));
+    assert_eq!(curl(&world.edge.client, "", "http://198.18.0.1/").unwrap().status, 200);
+    shown(0, "none");
+    assert_eq!(wakes(&world, "any"), 1);
+    world.conclude();
+}
+
 #[test]
 fn an_answer_can_wait_for_the_instance() {
     let world = World::new(vec![hello("cold", 0).set("dns_answer", "\"when-ready\"")]);

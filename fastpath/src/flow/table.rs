@@ -288,7 +288,7 @@ impl FlowTable {
         let mut lowest: Option<(Standing, u32)> = None;
         for _ in 0..SEARCH_MAX {
             self.search_at = self.search_at.wrapping_add(SEARCH_STEP);
-            let position = (u128::from(self.search_at) * self.flows.len() as u128 >> 64) as u32;
+            let position = ((u128::from(self.search_at) * self.flows.len() as u128) >> 64) as u32;
             let standing = self.flows[position as usize].standing(now);
             if standing < lowest.map_or(spared, |(lowest, _)| lowest) {
                 lowest = Some((standing, position));

@@ -313,16 +313,19 @@ impl ServiceNode {
         cx: &mut Context<'_>,
     ) -> Result<Next, Drop> {
         match self.begin(&packet.meta, service, instance, cx) {
-            Ok(position) if service.forwarding.is_two_way() => self.translate(position, packet),
-            Ok(position) => return self.carry(position, packet, cx),
+            Ok(position) if service.forwarding.is_two_way() => {
+                self.translate(position, packet);
+                Ok(Next::Transit)
+            }
+            Ok(position) => self.carry(position, packet, cx),
             Err(Drop::FlowTableFull) if !service.forwarding.is_two_way() => {
                 // The next packet comes here again, and the hash leads it to the same instance.
                 let to = service.address_of(instance, packet.meta.destination.is_v4());
-                encapsulate(packet, service.forwarding, to.ok_or(Drop::NoInstance)?, cx)?;
+                encapsulate(packet, service.forwarding, to.ok_or(Drop::NoInstance)?, cx)
+                    .map_or_else(not_carried, |()| Ok(Next::Transit))
             }
-            Err(reason) => return Err(reason),
+            Err(reason) => Err(reason),
         }
-        Ok(Next::Transit)
     }
 
     /// Begins the flow of a packet, to `instance`; its position.

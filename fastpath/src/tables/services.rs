@@ -337,6 +337,8 @@ pub struct Services {
     returns: PagedMap<Endpoint, u32>,
     /// Endpoints whose instances have left, oldest first.
     departed: VecDeque<Endpoint>,
+    /// How many of those were forgotten because more left after them.
+    forgotten: u64,
     /// Of the addresses in `endpoints`. What has left stays noted until the filter is made anew.
     addressed: AddrFilter,
     /// Of the addresses in `returns`.
@@ -448,6 +450,7 @@ impl Services {
         if self.departed.len() > DEPARTED_MAX
             && let Some(oldest) = self.departed.pop_front()
         {
+            self.forgotten += 1;
             self.forget(&oldest);
         }
     }
@@ -484,6 +487,11 @@ impl Services {
     /// Forgets what a retired service's instances answered.
     pub fn forget_answers(&mut self, answers: &[Endpoint]) {
         answers.iter().for_each(|endpoint| self.forget(endpoint));
+    }
+
+    /// Endpoints of instances that have left and whose answers aren't expected any more, because many left after them.
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten
     }
 
     /// Makes the filter of addressed endpoints anew where it is too small for what it has been told.

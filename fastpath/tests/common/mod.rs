@@ -86,6 +86,7 @@ impl Bench {
     /// stays: frames, rings, counters.
     pub fn start(&mut self, limits: &WorkerLimits) {
         self.workers.clear();
+        self.shared.triples.clear();
         self.clock.0.store(1_000_000_000, Ordering::Relaxed);
         self.publish();
         let worker = |(index, driver)| {

@@ -1,9 +1,10 @@
 //! Segments made and read by the hundred thousand: IPv4 and TCP without options, by offsets. What they are is what
 //! `smoltcp` makes of the same ends, and a test says so.
 
+use std::sync::Arc;
+
 use millrace_fastpath::driver::PortId;
 use millrace_fastpath::tables::services::*;
-use std::sync::Arc;
 
 use crate::common::*;
 

@@ -478,6 +478,7 @@ pub(super) fn counters(status: &Status) -> Vec<(&'static str, u64)> {
         ("punts", control.punts),
         ("punts_limited", control.punts_limited),
         ("injects_refused", status.injects_refused),
+        ("answers_forgotten", status.answers_forgotten),
         ("neighbour_malformed", neighbours.malformed),
         ("neighbour_answered", neighbours.answered),
         ("neighbour_asked", neighbours.asked),
