@@ -26,7 +26,7 @@ use crate::tables::services::ServiceId;
 /// Where a chain begins.
 pub(super) struct Start<'a> {
     /// A name with a CNAME.
-    pub(super) node: &'a Node,
+    pub(super) node: Node<'a>,
     /// Whether it is a wildcard.
     pub(super) wildcard: bool,
 }
