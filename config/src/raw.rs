@@ -348,7 +348,8 @@ table! {
         default forwarding: Forwarding = "nat",
         /// Whose address an instance sees.
         default source: SourceMode = "keep",
-        /// What wakes the function. Without it: "dns" if there are `names`, and "syn" if there is a TCP port.
+        /// What wakes the function. Without it: "dns" if there are `names`, and "syn" if there is a TCP port. With "flow" the
+        /// service's addresses must be its alone.
         optional trigger: List<Trigger, 1, 3>,
         /// What happens to the first packet while the function isn't ready.
         default first_packet: FirstPacket = "hold",

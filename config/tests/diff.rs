@@ -152,7 +152,7 @@ const CASES: &[(&str, &str, &str, &str)] = &[
         "Port.name",
         "name = \"wan\"",
         "name = \"out\"",
-        "! port out: mtu_bytes 1500; addresses [192.0.2.1/24, 2001:db8::1/64]; device net_ring0 (added; needs a restart)",
+        "+ port out: mtu_bytes 1500; addresses [192.0.2.1/24, 2001:db8::1/64]; device net_ring0",
     ),
     ("Port.device", "net_ring0", "net_ring7", "! port wan: device net_ring0 -> net_ring7 (needs a restart)"),
     ("Port.mtu_bytes", "mtu_bytes = 1500", "mtu_bytes = 1400", "~ port wan: mtu_bytes 1500 -> 1400"),
@@ -389,7 +389,12 @@ const CASES: &[(&str, &str, &str, &str)] = &[
         "source = \"appliance\"",
         "~ service hello: source keep -> appliance",
     ),
-    ("Service.trigger", "[\"dns\", \"syn\"]", "[\"syn\"]", "~ service hello: trigger [dns, syn] -> [syn]"),
+    (
+        "Service.trigger",
+        "[\"dns\", \"syn\"]",
+        "[\"syn\", \"flow\"]",
+        "~ service hello: trigger [dns, syn] -> [syn, flow]",
+    ),
     (
         "Service.first_packet",
         "first_packet = \"hold\"",

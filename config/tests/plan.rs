@@ -205,6 +205,8 @@ fn a_text_that_is_no_topology_is_refused() {
         "/sys/devices/system/cpu/online:".into(),
         format!("{online}{}", siblings(0, "1")),
         format!("{online}{}{}", siblings(0, "0-1"), siblings(1, "1")),
+        // The first says nothing, and is a core by itself.
+        format!("{online}{}", siblings(1, "0-1")),
         format!("{online}/proc/self/status:Cpus_allowed_list:\t5"),
     ] {
         assert_eq!(wrong(&text), Code::BadTopology, "{text}");

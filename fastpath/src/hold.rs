@@ -10,7 +10,7 @@
 //!  by prefix    /24 or /56 ─► entries              one neighbourhood can't take all the room
 //! ```
 
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hash, Hasher};
 
 use hashbrown::hash_map::Entry as MapEntry;
 use hashbrown::{DefaultHashBuilder, HashMap};
@@ -63,7 +63,7 @@ impl Line {
 }
 
 /// Tells first packets apart: two of the same key are one, repeated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HoldKey {
     /// For whom.
     pub service: ServiceId,
@@ -76,6 +76,19 @@ pub struct HoldKey {
     /// The id of a DNS query, for a resolver sends several from one port; [`HANDSHAKE`] for what completes a handshake, for
     /// it may come while its SYN is held again; 0 for everything else.
     pub query_id: u16,
+}
+
+impl Hash for HoldKey {
+    /// Three words instead of seven.
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let ports = u128::from(self.source.1) | u128::from(self.destination.1) << 16;
+        let rest =
+            u128::from(self.service.0) | u128::from(self.query_id) << 16 | u128::from(self.protocol) << 32;
+        state.write_u128(self.source.0.0);
+        state.write_u128(self.destination.0.0);
+        state.write_u128(ports | rest << 32);
+    }
 }
 
 /// In the place of a query's id: this is the acknowledgement of a spliced handshake.
@@ -127,6 +140,7 @@ pub struct Parking<'a> {
 
 /// Why a packet can't be held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
 pub enum Refusal {
     /// The service's share of this worker is used up.
     ServiceFull,
@@ -136,6 +150,14 @@ pub enum Refusal {
     WorkerFull,
     /// It is longer than any place.
     TooLong,
+}
+
+/// How many reasons there are.
+pub const REFUSALS: usize = Refusal::TooLong as usize + 1;
+
+impl Refusal {
+    /// The names that operators see, in the order of the counters.
+    pub const NAMES: [&'static str; REFUSALS] = ["service-full", "prefix-full", "worker-full", "too-long"];
 }
 
 /// What became of a packet to hold.

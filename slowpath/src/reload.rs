@@ -1,9 +1,9 @@
 //! Reload: the file is read again, compared with what runs, and carried out as a whole or not at all.
 //!
 //! ```text
-//!  file ─► Config ─► Diff ─► zone files ─► draft ─► names ─► orchestrator ─► control loop ─► one snapshot for all workers
-//!          wrong?    needs a     wrong?      the appliance                  \______________________________________/
-//!                    restart?                can't do it?                     from here on nothing can be refused
+//!  file ─► Config ─► Diff ─► zone files ─► ports ─► draft ─► names ─► orchestrator ─► control loop ─► one snapshot for all workers
+//!          wrong?    needs a     wrong?     opened   the appliance             \______________________________________/
+//!                    restart?                 ?      can't do it?                from here on nothing can be refused
 //! ```
 //!
 //! Zone files and the secrets of cookies are read each time; that one of them says something else is a difference too. The
@@ -20,16 +20,35 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tracing::{info, warn};
 
-use crate::builder::{Digest, DnsFiles, FileError};
+use crate::builder::{Digest, DnsFiles, FileError, PortInfo};
 use crate::control::{Asker, ReloadError};
 
 /// What the orchestrator makes of a configuration: what carries it out, or why it can't be.
 pub type Prepare = dyn Fn(&Config) -> Result<Box<dyn FnOnce() + Send>, String> + Send + Sync;
 
+/// The driver's ports, for configurations that have others.
+pub trait PortSet: Send + Sync {
+    /// Opens the ports that `config` has and the appliance hasn't; with `dry_run` it only says which ids they would have.
+    /// Nobody uses them before they are handed over, and dropping the change closes them again.
+    ///
+    /// # Errors
+    /// Why one of them can't be had; then none is open.
+    fn prepare(&self, config: &Config, dry_run: bool) -> Result<Box<dyn PortChange>, String>;
+}
+
+/// Ports that come and go.
+pub trait PortChange {
+    /// All ports by their ids; those that go have no name.
+    fn ports(&self) -> Vec<PortInfo>;
+    /// Tells the workers, who take it over with the next tables.
+    fn hand_over(self: Box<Self>) -> Box<dyn FnOnce()>;
+}
+
 /// Reads the appliance's file again when it is told to.
 pub struct Reloader {
     file: PathBuf,
     asker: Asker,
+    ports: Box<dyn PortSet>,
     orchestrator: Box<Prepare>,
     /// Held for the whole of a reload.
     running: Mutex<Running>,
@@ -124,19 +143,21 @@ impl From<FileError> for Refusal {
 }
 
 impl Reloader {
-    /// A reloader of `file`, from which `running` was read; `digests` are of the files that it names. `orchestrator` is
-    /// told of each configuration that is carried out.
+    /// A reloader of `file`, from which `running` was read; `digests` are of the files that it names. `ports` are the
+    /// driver's; `orchestrator` is told of each configuration that is carried out.
     pub fn new(
         file: &Path,
         running: Config,
         digests: BTreeMap<PathBuf, Digest>,
         asker: Asker,
+        ports: Box<dyn PortSet>,
         orchestrator: Box<Prepare>,
     ) -> Self {
         let status = Status { loaded_unix_seconds: now_seconds(), ..Status::default() };
         Self {
             file: file.to_owned(),
             asker,
+            ports,
             orchestrator,
             running: Mutex::new(Running { config: Arc::new(running), digests }),
             status: Mutex::new(status),
@@ -199,7 +220,11 @@ impl Reloader {
             report.outcome = Outcome::Unchanged;
             return Ok(running.clone());
         }
-        let draft = self.asker.draft(&next)?;
+        let ports = match diff.touches_ports() {
+            true => Some(self.ports.prepare(&next, dry_run).map_err(Refusal::Impossible)?),
+            false => None,
+        };
+        let draft = self.asker.draft(&next, ports.as_ref().map(|change| change.ports()))?;
         let tell_orchestrator = (self.orchestrator)(&next).map_err(Refusal::Impossible)?;
         let names = match diff.touches_names() {
             true => Some(draft.names(&next, zones).map_err(ReloadError::from)?),
@@ -211,7 +236,11 @@ impl Reloader {
         }
         // The orchestrator first: a service may be woken as soon as workers know it.
         tell_orchestrator();
+        let close = ports.map(PortChange::hand_over);
         report.generation = Some(self.asker.reload(&next, draft, names, cookie_secrets)?.0);
+        if let Some(close) = close {
+            close();
+        }
         report.outcome = Outcome::Applied;
         Ok(Running { config: next, digests })
     }
@@ -278,8 +307,47 @@ mod tests {
     struct Bench {
         folder: tempfile::TempDir,
         shared: Arc<Shared>,
+        devices: Devices,
         reloader: Reloader,
         _control: ControlThread,
+    }
+
+    /// The driver's side: what was handed over. A port that is called `broken` can't be opened.
+    #[derive(Clone)]
+    struct Devices(Arc<Mutex<Vec<PortInfo>>>);
+
+    struct Replace(Devices, Vec<PortInfo>);
+
+    impl PortSet for Devices {
+        fn prepare(&self, config: &Config, _dry_run: bool) -> Result<Box<dyn PortChange>, String> {
+            let mut next = self.0.lock().unwrap().clone();
+            for info in &mut next {
+                if !config.ports.iter().any(|port| port.name.as_str() == info.name) {
+                    info.name.clear();
+                }
+            }
+            for port in &config.ports {
+                let name = port.name.to_string();
+                if name == "broken" {
+                    return Err("no such device".to_owned());
+                }
+                if !next.iter().any(|info| info.name == name) {
+                    next.push(PortInfo { name, mac: [2, 0, 0, 0, 0, 9], mtu_bytes: port.mtu_bytes });
+                }
+            }
+            Ok(Box::new(Replace(self.clone(), next)))
+        }
+    }
+
+    impl PortChange for Replace {
+        fn ports(&self) -> Vec<PortInfo> {
+            self.1.clone()
+        }
+
+        fn hand_over(self: Box<Self>) -> Box<dyn FnOnce()> {
+            *self.0.0.lock().unwrap() = self.1;
+            Box::new(|| ())
+        }
     }
 
     const ZONE: &str = "@ SOA ns1 ops 9 3600 600 604800 5\nwww 60 A 192.0.2.80\n";
@@ -311,8 +379,10 @@ mod tests {
             let control = control.unwrap();
             let asker = control.asker();
             let file = folder.path().join("edge.toml");
-            let reloader = Reloader::new(&file, config, digests, asker, Box::new(|_| Ok(Box::new(|| ()))));
-            Self { folder, shared, reloader, _control: ControlThread::start(control).unwrap() }
+            let devices = Devices(Arc::new(Mutex::new(ports())));
+            let tell: Box<Prepare> = Box::new(|_| Ok(Box::new(|| ())));
+            let reloader = Reloader::new(&file, config, digests, asker, Box::new(devices.clone()), tell);
+            Self { folder, shared, devices, reloader, _control: ControlThread::start(control).unwrap() }
         }
 
         fn write(&self, name: &str, text: &str) {
@@ -371,6 +441,55 @@ mod tests {
         bench.write("edge.toml", EDGE);
         assert_eq!(bench.reloader.reload(false).outcome, Outcome::Applied);
         assert_eq!((policy().cookies, policy().rate_limit), (None, None));
+    }
+
+    #[test]
+    fn ports_come_and_go_with_the_rest_or_not_at_all() {
+        let bench = Bench::new();
+        let with = |name: &str, more: &str| {
+            let port = format!(
+                "[[port]]\nname = \"{name}\"\ndevice = \"net_ring7\"\naddresses = [\"10.77.0.1/24\"]\n"
+            );
+            bench.write("edge.toml", &format!("{}\n{port}\n{more}", edge()));
+        };
+        let place = |name: &str| {
+            let interfaces = bench.shared.tables().interfaces.clone();
+            interfaces.iter().find(|(_, one)| one.name == name).map(|(_, one)| one.port.index())
+        };
+        let handed_over = || bench.devices.0.lock().unwrap().len();
+        with("third", "");
+        let told = bench.reloader.reload(true);
+        assert_eq!(
+            (told.outcome, place("third"), handed_over()),
+            (Outcome::Possible, None, 2),
+            "{}",
+            told.reason
+        );
+        let told = bench.reloader.reload(false);
+        assert_eq!(
+            (told.outcome, place("third"), handed_over()),
+            (Outcome::Applied, Some(2), 3),
+            "{}",
+            told.reason
+        );
+
+        with("broken", "");
+        let told = bench.reloader.reload(false);
+        assert_eq!((told.outcome, told.reason.as_str()), (Outcome::Refused, "no such device"));
+        // The port can be had, what goes with it can't be done.
+        with("fourth", "[[dns.zone]]\nname = \"x.example.\"\n");
+        assert_eq!(bench.reloader.reload(false).outcome, Outcome::Refused);
+        assert_eq!((place("third"), place("fourth"), handed_over()), (Some(2), None, 3));
+
+        bench.write("edge.toml", &edge());
+        assert_eq!((bench.reloader.reload(false).outcome, place("third")), (Outcome::Applied, None));
+        with("third", "");
+        let told = bench.reloader.reload(false);
+        assert_eq!(
+            (told.outcome, place("third")),
+            (Outcome::Applied, Some(3)),
+            "an id isn't given out again"
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use millrace_hw_tests::demo::burst;
 use millrace_hw_tests::edge::client::{curl, dig};
 use millrace_hw_tests::edge::{self, DNS};
+use millrace_hw_tests::lab::command;
 
 use crate::world::{SOON, World, hello};
 
@@ -39,6 +40,36 @@ fn a_syn_alone_wakes_and_is_held() {
     assert_eq!(wakes(&world, "cold"), 1);
     let fates = world.conclude();
     assert!(fates.get("held") >= 1 && fates.get("released") >= 1, "{fates:?}");
+}
+
+/// By its Ethernet and IP headers alone: a ping, and a datagram to a port that nobody has, wake; the page that is asked for
+/// afterwards comes from a warm instance. What opens a connection wakes as well, and is held.
+#[test]
+fn any_packet_wakes_and_the_page_is_warm() {
+    let flow = |name: &str, number| hello(name, number).set("trigger", "[\"flow\"]");
+    let world = World::new(vec![flow("any4", 0), flow("any6", 1), flow("direct", 2)]);
+    let client = &world.edge.client;
+    // The name is answered and wakes nothing.
+    dig(client, &format!("@{} any4.fn.example. A", DNS[0])).unwrap();
+    assert_eq!(world.appliance.row("services", "any4").unwrap()["phase"], "cold");
+    client.run("ping -n -c 1 -W 5 198.18.0.1").unwrap();
+    command::succeed(client.command("bash").args(["-c", "echo rubbish > /dev/udp/2001:db8:f::2/4711"]))
+        .unwrap();
+    for (service, url) in [("any4", "http://198.18.0.1/"), ("any6", "http://[2001:db8:f::2]/")] {
+        world.appliance.wait_for_service(service, "ready", SOON).unwrap();
+        let times = curl(client, "", url).unwrap();
+        assert_eq!((times.status, times.body.contains("hello from")), (200, true), "{times:?}");
+        let row = world.appliance.row("services", service).unwrap();
+        assert_eq!((row["wake"].as_u64(), row["held"].as_u64()), (Some(1), Some(0)), "{row}");
+    }
+    assert_eq!(curl(client, "-4", "http://direct.fn.example/").unwrap().status, 200);
+    assert_eq!(client.kernel_counter("TcpExtTCPSynRetrans").unwrap(), 0, "the SYN was not held");
+    let told: Vec<edge::Wake> = world.appliance.wakes().unwrap();
+    let mut told: Vec<_> = told.iter().map(|wake| (wake.service.as_str(), wake.trigger.as_str())).collect();
+    told.sort_unstable();
+    assert_eq!(told, [("any4", "flow"), ("any6", "flow"), ("direct", "flow")]);
+    let fates = world.conclude();
+    assert!(fates.get("punted") >= 1 && fates.get("released") >= 1, "{fates:?}");
 }
 
 #[test]

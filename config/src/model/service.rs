@@ -73,7 +73,7 @@ pub enum Target {
 pub struct OnDemand {
     /// The function.
     pub function: FunctionIndex,
-    /// What wakes it; at least one of the two.
+    /// What wakes it; at least one of the three.
     pub trigger: Triggers,
     /// What happens to the first packet.
     pub first_packet: FirstPacket,
@@ -97,6 +97,9 @@ pub struct Triggers {
     pub dns: bool,
     /// [`Trigger::Syn`] is among them.
     pub syn: bool,
+    /// [`Trigger::Flow`] is among them. Then the service's addresses are nobody else's, and the client proves nothing that
+    /// stands behind an IP header.
+    pub flow: bool,
 }
 
 /// Bounds of what is held for one service.
@@ -173,7 +176,8 @@ choice! {
         "dns" => Dns,
         /// A TCP SYN to one of its addresses and ports.
         "syn" => Syn,
-        later "flow",
+        /// Any packet to one of its addresses, whatever follows its IP header.
+        "flow" => Flow,
     }
 }
 
@@ -249,6 +253,7 @@ impl Triggers {
         match trigger {
             Trigger::Dns => self.dns,
             Trigger::Syn => self.syn,
+            Trigger::Flow => self.flow,
         }
     }
 }

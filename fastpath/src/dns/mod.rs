@@ -42,7 +42,7 @@ mod respond;
 pub use cookie::{COOKIE_SECRETS_MAX, CookieKeys, CookieSecret, Cookies};
 pub use edns::UDP_PAYLOAD_MAX;
 pub use fetch::Asked;
-pub use limit::{Admission, Limiter, RateLimit};
+pub use limit::{Admission, Limiter, PREFIXES, RateLimit};
 pub use message::{CLASS_IN, HEADER_LEN, Rcode, RecordType};
 pub use respond::{respond, respond_asked, servfail, truncate};
 

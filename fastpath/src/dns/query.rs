@@ -35,10 +35,16 @@ pub(super) enum Unfit {
 }
 
 impl Query {
+    /// Nothing has been read.
+    pub(super) const NOTHING: Self =
+        Self { id: 0, name_len: 0, kind: RecordType(0), class: 0, opt: None, signed: false };
+
     /// Reads a whole message. What it accepts has one question with an uncompressed name, no record in the answer
     /// section, at most one OPT, and no byte left over. `name_len` is the length of its name, if that is known.
-    #[inline(always)] // fields go from registers to where they stay
-    pub(super) fn parse(message: &[u8], name_len: Option<usize>) -> Result<Self, Unfit> {
+    ///
+    /// It is read in place: to be moved right after it was written piece by piece, it would have to wait for the pieces.
+    #[inline(always)]
+    pub(super) fn read(&mut self, message: &[u8], name_len: Option<usize>) -> Result<(), Unfit> {
         let header: &[u8; HEADER_LEN] = message.first_chunk().ok_or(Unfit::Short)?;
         let [i0, i1, bits, _, q0, q1, counts @ ..] = *header;
         if bits & flags::QR != 0 {
@@ -58,16 +64,12 @@ impl Query {
         let question: &[u8; 4] =
             message.get(HEADER_LEN + name_len..).and_then(<[u8]>::first_chunk).ok_or(Malformed)?;
         let [k0, k1, c0, c1] = *question;
-        let mut query = Self {
-            id: u16::from_be_bytes([i0, i1]),
-            name_len,
-            kind: RecordType(u16::from_be_bytes([k0, k1])),
-            class: u16::from_be_bytes([c0, c1]),
-            opt: None,
-            signed: false,
-        };
-        let end = if counts == [0; 6] { query.end() } else { query.parse_records(message, counts)? };
-        if end == message.len() { Ok(query) } else { Err(Unfit::Malformed) }
+        self.id = u16::from_be_bytes([i0, i1]);
+        self.name_len = name_len;
+        self.kind = RecordType(u16::from_be_bytes([k0, k1]));
+        self.class = u16::from_be_bytes([c0, c1]);
+        let end = if counts == [0; 6] { self.end() } else { self.parse_records(message, counts)? };
+        if end == message.len() { Ok(()) } else { Err(Unfit::Malformed) }
     }
 
     /// Reads what follows the question; the counts say how much, and never more than the bytes hold.

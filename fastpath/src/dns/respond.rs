@@ -73,23 +73,23 @@ pub fn respond_asked<R: Fn(ServiceId) -> Readiness>(
     context: &Context<'_, R>,
 ) -> Outcome {
     let Some(bytes) = message.get(..query_len) else { return Outcome::Silent(Silence::Short) };
-    // It stays where it is read to: moving it right after it was written piece by piece would wait for the pieces.
-    let query = match Query::parse(bytes, asked.name_len()) {
-        Ok(query) => query,
-        Err(unfit) => return reject(message, unfit, context.role),
-    };
-    match judge(bytes, &query, asked, context) {
+    let mut query = Query::NOTHING;
+    if let Err(unfit) = query.read(bytes, asked.name_len()) {
+        return reject(message, unfit, context.role);
+    }
+    // Nor is what was decided moved.
+    match &judge(bytes, &query, asked, context) {
         Verdict::NotOurs => Outcome::NotOurs,
-        Verdict::Deferred(service) => Outcome::Deferred(service),
+        Verdict::Deferred(service) => Outcome::Deferred(*service),
         Verdict::Reply(reply) => match check_cookie(message, &query, context) {
             Ok(cookie) => {
                 let body = |room: &mut [u8]| write_body(room, &query, &reply.body);
-                Outcome::Answer(write(message, &query, &reply, cookie, context, body))
+                Outcome::Answer(write(message, &query, reply, cookie, context, body))
             }
             Err(refusal) => refuse_cookie(message, &query, refusal, context),
         },
         Verdict::Aliased(start) => match check_cookie(message, &query, context) {
-            Ok(cookie) => alias::respond(message, &query, start, cookie, context),
+            Ok(cookie) => alias::respond(message, &query, *start, cookie, context),
             Err(refusal) => refuse_cookie(message, &query, refusal, context),
         },
     }
@@ -135,7 +135,8 @@ pub fn truncate(message: &mut [u8], answer: &Answer) -> Option<Answer> {
 ///
 /// Resolvers remember it for a second or more (RFC 9520), so it isn't for services that merely take long.
 pub fn servfail(message: &mut [u8], query_len: usize, role: Role) -> Option<usize> {
-    let query = Query::parse(message.get(..query_len)?, None).ok()?;
+    let mut query = Query::NOTHING;
+    query.read(message.get(..query_len)?, None).ok()?;
     let rcode = Rcode::ServFail;
     let mut at = query.end();
     if let Some(opt) = query.opt {

@@ -35,8 +35,24 @@ impl FlowHasher {
             let side = u64::from(addr.0 as u32) | u64::from(port) << 32 | u64::from(protocol) << 48;
             return self.sip.finish(side, 7);
         }
+        self.hash_shared(addr, port, protocol)
+    }
+
+    /// The same in the long form for both families: what the appliances of a site choose instances by, and must go on
+    /// agreeing on from version to version.
+    #[inline(always)]
+    pub fn hash_shared(&self, addr: Addr, port: u16, protocol: u8) -> u64 {
         let rest = u64::from(port) | u64::from(protocol) << 16;
         self.sip.word(addr.0 as u64).word((addr.0 >> 64) as u64).finish(rest, 19)
+    }
+
+    /// The hash of what the trigger `flow` tells packets apart by. Its input is as long as no other's.
+    pub fn hash_triple(&self, source: Addr, destination: Addr, protocol: u8) -> u64 {
+        let mut bytes = [0; 33];
+        bytes[..16].copy_from_slice(&source.0.to_le_bytes());
+        bytes[16..32].copy_from_slice(&destination.0.to_le_bytes());
+        bytes[32] = protocol;
+        self.hasher.hash(&bytes)
     }
 
     /// The hash by which the fragments of one packet meet at one worker. Its input is longer than that of a flow's, so

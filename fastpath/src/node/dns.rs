@@ -277,9 +277,8 @@ fn hold<F: Frame>(
         asked: cx.slots.get(service).load().0 != Phase::Cold,
         service_max: super::service::hold_share(entry, cx),
     };
-    let parked = cx.holds.park(&parking).ok()?;
-    cx.waker.milestone(service, Milestone::Held, cx.now);
-    Some(parked)
+    let parked = cx.holds.park(&parking);
+    super::service::note_parked(parked, service, cx).ok()
 }
 
 /// The QTYPE of a message whose question the responder has accepted (RFC 1035 §4.1.2).

@@ -31,6 +31,7 @@ mod rewrite;
 pub mod service;
 mod splice;
 pub mod transit;
+pub mod triple;
 
 use crate::clock::Nanos;
 use crate::counters::WorkerCounters;
@@ -44,6 +45,7 @@ use crate::slots::Slots;
 use crate::tables::Tables;
 use crate::tables::interfaces::InterfaceId;
 use crate::trace::{DETAIL_BYTES, TraceBuffer, TraceLine};
+use crate::triples::Triples;
 use crate::wake::Waker;
 
 /// The nodes, in the order in which a frame meets them.
@@ -220,6 +222,8 @@ pub struct Context<'a> {
     pub holds: &'a mut Holds,
     /// What wakes services.
     pub waker: &'a mut Waker,
+    /// What the trigger `flow` has seen lately, of all workers.
+    pub triples: &'a Triples,
     /// First fragments seen lately.
     pub fragments: &'a mut fragment::FragmentTable,
     /// How many ICMP errors may be sent.

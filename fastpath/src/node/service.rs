@@ -27,12 +27,13 @@ use crate::flow::table::{Candidate, Gone};
 use crate::flow::{Direction, FlowHasher, FlowState, FlowTable, Opening};
 use crate::hold::{HANDSHAKE, Held, HoldKey, Parked, Parking, Refusal};
 use crate::packet::{Meta, Origin, Packet};
-use crate::slots::{Phase, ServiceSlot};
+use crate::slots::{Escalation, Phase, ServiceSlot};
 use crate::splice::table::Splices;
 use crate::tables::balance::Pool;
 use crate::tables::services::{
     Entry, Handling, INSTANCES_MAX, Instance, Overflow, Service, ServiceId, SourceAddress, Verify,
 };
+use crate::wake::proof;
 use crate::wire::{TCP, UDP, tcp};
 
 /// Ports tried for a flow with a translated source before it is given up: with a part of the range half used,
@@ -50,6 +51,8 @@ drops! {
         NoInstance => "no-instance",
         /// It belongs to no flow, opens none, and nothing runs that it could be for.
         NoFlow => "no-flow",
+        /// The flow table has no room: all flows that could make some are established.
+        FlowTableFull => "flow-table-full",
         /// Every port towards the instance that was tried is taken, or there is no address to translate to.
         NatExhausted => "nat-exhausted",
         /// The service's overflow action is `drop`.
@@ -156,7 +159,9 @@ impl ServiceNode {
     ) -> Result<Next, Drop> {
         match self.find(packet, candidate) {
             Some((position, Direction::Return)) => {
-                self.flows.get_mut(position).touch(Direction::Return, packet.meta.tcp_flags, cx.now);
+                if self.flows.get_mut(position).touch(Direction::Return, packet.meta.tcp_flags, cx.now) {
+                    note_established(self.flows.get(position).service, cx);
+                }
                 if self.flows.get(position).is_spliced()
                     && let Some(next) = self.splice_return(position, packet, cx)?
                 {
@@ -195,10 +200,14 @@ impl ServiceNode {
             if !meta.is_syn() || self.may_continue(position, cx) {
                 note_activity(self.flows.get(position).service, cx);
                 if !self.flows.get(position).forwarding().is_two_way() {
-                    self.flows.get_mut(position).touch_one_way(meta.tcp_flags, cx.now);
+                    if self.flows.get_mut(position).touch_one_way(meta.tcp_flags, cx.now) {
+                        note_established(self.flows.get(position).service, cx);
+                    }
                     return self.carry(position, packet, cx);
                 }
-                self.flows.get_mut(position).touch(Direction::Forward, meta.tcp_flags, cx.now);
+                if self.flows.get_mut(position).touch(Direction::Forward, meta.tcp_flags, cx.now) {
+                    note_established(self.flows.get(position).service, cx);
+                }
                 if self.flows.get(position).is_spliced()
                     && let Some(next) = self.splice_forward(position, packet, cx)?
                 {
@@ -258,7 +267,7 @@ impl ServiceNode {
         if !service.wakes {
             return Err(Drop::NoInstance);
         }
-        if !service.trigger_syn && phase == Phase::Cold
+        if !(service.trigger_syn || service.trigger_flow) && phase == Phase::Cold
             || matches!(phase, Phase::Quarantined | Phase::Bypass)
             || packet.meta.origin == Origin::Hold
             || phase == Phase::Ready && !has_family(service, packet.meta.destination.is_v4())
@@ -269,7 +278,7 @@ impl ServiceNode {
         // Once it is waking, the notice needn't be put together for each packet that comes after.
         if phase == Phase::Cold
             && service.trigger_syn
-            && (service.verify != Verify::SecondSyn || is_repeated(packet, cx))
+            && (proof(service, slot) == Verify::None || is_repeated(packet, slot, cx))
         {
             let fields = packet.meta.fields(packet.frame.bytes());
             cx.waker.wake(packet.meta.service, Trigger::Syn, fields, cx.now);
@@ -288,11 +297,16 @@ impl ServiceNode {
         instance: &Instance,
         cx: &mut Context<'_>,
     ) -> Result<Next, Drop> {
-        let position = self.begin(&packet.meta, service, instance, cx)?;
-        if !service.forwarding.is_two_way() {
-            return self.carry(position, packet, cx);
+        match self.begin(&packet.meta, service, instance, cx) {
+            Ok(position) if service.forwarding.is_two_way() => self.translate(position, packet),
+            Ok(position) => return self.carry(position, packet, cx),
+            Err(Drop::FlowTableFull) if !service.forwarding.is_two_way() => {
+                // The next packet comes here again, and the hash leads it to the same instance.
+                let to = service.address_of(instance, packet.meta.destination.is_v4());
+                encapsulate(packet, service.forwarding, to.ok_or(Drop::NoInstance)?, cx)?;
+            }
+            Err(reason) => return Err(reason),
         }
-        self.translate(position, packet);
         Ok(Next::Transit)
     }
 
@@ -324,10 +338,14 @@ impl ServiceNode {
             forwarding: service.forwarding,
             state: if joins { FlowState::Joined } else { FlowState::New },
         };
-        let position = self.flows.insert(meta.flow_hash, &opening, cx.now, |gone| {
+        let inserted = self.flows.insert(meta.flow_hash, &opening, cx.now, |gone| {
             cx.counters.fates.flows_evicted.add(1);
             forget(gone, cx.counters);
         });
+        let Some(position) = inserted else {
+            cx.counters.fates.flows_refused.add(1);
+            return Err(Drop::FlowTableFull);
+        };
         let activity = cx.counters.service(meta.service);
         activity.flows.add(1);
         activity.flows_begun.add(1);
@@ -385,6 +403,7 @@ impl ServiceNode {
         reason: Drop,
         cx: &mut Context<'_>,
     ) -> Result<Next, Drop> {
+        cx.counters.service(packet.meta.service).overflowed.add(1);
         if service.handling == Handling::Splice && packet.meta.protocol == TCP && !packet.meta.is_syn() {
             return refuse(packet);
         }
@@ -442,13 +461,13 @@ pub(super) fn choose<'a>(
     cx: &Context<'_>,
 ) -> Option<&'a Instance> {
     let hasher = FlowHasher::new(cx.tables.policy.balance_key);
-    let hash = hasher.hash(meta.source, meta.source_port, meta.protocol);
+    let hash = hasher.hash_shared(meta.source, meta.source_port, meta.protocol);
     service.choose(pool, meta.destination.is_v4(), hash)
 }
 
 /// Which of the service's instances may be given new flows now, if any: among them those that are only bound, when the
 /// serving node is to queue what comes for them.
-pub(super) fn admits(service: &Service, slot: &ServiceSlot) -> Option<Pool> {
+pub(crate) fn admits(service: &Service, slot: &ServiceSlot) -> Option<Pool> {
     match slot.load() {
         _ if !service.wakes => Some(Pool::Fixed),
         (Phase::Ready | Phase::Draining, _) => Some(Pool::Ready),
@@ -484,30 +503,45 @@ pub(super) fn park<F: Frame>(
     let parking = Parking {
         key: hold_key(meta, held),
         held,
-        trigger: Trigger::Syn,
+        trigger: if service.trigger_flow { Trigger::Flow } else { Trigger::Syn },
         meta,
         bytes: packet.frame.bytes(),
         deadline: Nanos(cx.now.0 + service.hold_nanos_max),
         asked: cx.slots.get(meta.service).load().0 != Phase::Cold,
         service_max: hold_share(service, cx),
     };
-    let parked = if packet.frame.segments() > 1 { Err(Refusal::TooLong) } else { cx.holds.park(&parking) }?;
-    cx.waker.milestone(meta.service, Milestone::Held, cx.now);
-    Ok(parked)
+    let parked = if packet.frame.segments() > 1 { Err(Refusal::TooLong) } else { cx.holds.park(&parking) };
+    note_parked(parked, meta.service, cx)
 }
 
-/// Whether a packet says again what is held of its flow; only SYNs are asked for that.
-fn is_repeated<F: Frame>(packet: &Packet<F>, cx: &Context<'_>) -> bool {
+/// Counts that a packet couldn't be held, or tells that the first one is.
+pub(super) fn note_parked(
+    parked: Result<Parked, Refusal>,
+    service: ServiceId,
+    cx: &mut Context<'_>,
+) -> Result<Parked, Refusal> {
+    match parked {
+        Ok(_) => cx.waker.milestone(service, Milestone::Held, cx.now),
+        Err(refusal) => cx.counters.fates.holds_refused[refusal as usize].add(1),
+    }
+    parked
+}
+
+/// Whether a packet says again what is held of its flow. The configuration asks that of SYNs only; after wakes that led to
+/// nothing, of other packets, too.
+fn is_repeated<F: Frame>(packet: &Packet<F>, slot: &ServiceSlot, cx: &Context<'_>) -> bool {
     fn sequence<'a>(meta: &Meta, bytes: &'a [u8]) -> Option<&'a [u8]> {
         let at = usize::from(meta.l4) + tcp::SEQUENCE;
         bytes.get(at..at + 4)
     }
     let meta = &packet.meta;
-    meta.protocol != TCP
-        || cx.holds.find(&hold_key(meta, Held::FirstPacket)).is_some_and(|held| {
-            let (waiting, bytes) = cx.holds.get(held);
-            sequence(&waiting.meta, bytes) == sequence(meta, packet.frame.bytes())
-        })
+    if meta.protocol != TCP && slot.escalation() == Escalation::None {
+        return true;
+    }
+    cx.holds.find(&hold_key(meta, Held::FirstPacket)).is_some_and(|held| {
+        let (waiting, bytes) = cx.holds.get(held);
+        meta.protocol != TCP || sequence(&waiting.meta, bytes) == sequence(meta, packet.frame.bytes())
+    })
 }
 
 pub(super) fn hold_key(meta: &Meta, held: Held) -> HoldKey {
@@ -580,6 +614,12 @@ fn note_activity(service: ServiceId, cx: &Context<'_>) {
     if cx.now.0.wrapping_sub(last.get()) > ACTIVITY_NANOS {
         last.set(cx.now.0);
     }
+}
+
+/// A flow's client has gone on after it was answered.
+#[inline(never)]
+fn note_established(service: ServiceId, cx: &Context<'_>) {
+    cx.counters.service(service).flows_established.add(1);
 }
 
 pub(super) fn forget(gone: Gone, counters: &WorkerCounters) {

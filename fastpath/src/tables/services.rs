@@ -211,6 +211,8 @@ pub struct Service {
     pub trigger_dns: bool,
     /// A TCP SYN (or a first UDP datagram) to its address wakes it.
     pub trigger_syn: bool,
+    /// Any packet to its address wakes it; see [`crate::node::triple`].
+    pub trigger_flow: bool,
     /// What happens to first packets.
     pub handling: Handling,
     /// What they must prove to wake it.
@@ -266,6 +268,12 @@ impl Entry {
     #[inline]
     pub fn has(&self, pool: Pool, v4: bool) -> bool {
         self.balance.has(pool, v4)
+    }
+
+    /// How many instances' worth of new flows the pool takes; see [`Balance::breadth`].
+    #[inline]
+    pub fn breadth(&self, pool: Pool, v4: bool) -> u32 {
+        self.balance.breadth(pool, v4)
     }
 
     /// Where answers of its instances come from.
@@ -524,4 +532,4 @@ fn place(id: ServiceId) -> (usize, usize) {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;

@@ -47,7 +47,7 @@ pub fn network() -> Tables {
         mtu: 1500,
         addresses: vec![(Addr::v4(OURS), 24)],
     };
-    let local = |host, dns, service| Local { host, dns, service };
+    let local = |host, dns, service| Local { host, dns, service, flow: None };
     let locals = [
         (Addr::v4(OURS), local(true, false, false)),
         (Addr::v4(DNS_ADDRESS), local(false, true, false)),
@@ -105,6 +105,7 @@ pub fn service(cold: bool) -> Service {
         wakes: cold,
         trigger_dns: false,
         trigger_syn: true,
+        trigger_flow: false,
         handling: Handling::Hold,
         verify: Verify::None,
         dns_answer: DnsAnswer::Immediate,

@@ -18,6 +18,7 @@ use millrace_config::model::Config;
 use millrace_fastpath::addr::Addr;
 use millrace_fastpath::counters::WorkerCounters;
 use millrace_fastpath::dns::{CookieKeys, RecordType};
+use millrace_fastpath::driver::PortId;
 use millrace_fastpath::tables::interfaces::{InterfaceId, Local, Mac};
 use millrace_fastpath::tables::names::{HashKey, NameError, NamesError};
 use millrace_fastpath::tables::services::{SERVICES_MAX, ServiceId, Services};
@@ -40,7 +41,7 @@ pub(crate) use services::addresses;
 /// What the driver found out about a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortInfo {
-    /// Its name in the configuration.
+    /// Its name in the configuration; empty for one that was closed.
     pub name: String,
     /// Its link-layer address.
     pub mac: Mac,
@@ -109,7 +110,7 @@ pub enum BuildError {
 /// The next snapshot, under construction.
 #[derive(Debug)]
 pub struct TableBuilder {
-    /// As the driver opened them.
+    /// As the driver opened them, by their ids.
     ports: Vec<PortInfo>,
     key: HashKey,
     /// By id; of services that are gone, what is left of them.
@@ -260,6 +261,11 @@ impl TableBuilder {
     /// The static neighbours.
     pub fn static_neighbours(&self) -> &[(InterfaceId, Addr, Mac)] {
         &self.statics
+    }
+
+    /// The name of a port.
+    pub fn port_name(&self, id: PortId) -> Option<&str> {
+        self.ports.get(id.index()).map(|port| port.name.as_str())
     }
 
     /// The id of the service of this name.

@@ -73,6 +73,7 @@ pub(crate) fn spec(config: &Config, id: ServiceId, service: &model::Service) -> 
             wakes: on_demand.is_some(),
             trigger_dns: on_demand.is_some_and(|on_demand| on_demand.trigger.dns),
             trigger_syn: on_demand.is_some_and(|on_demand| on_demand.trigger.syn),
+            trigger_flow: on_demand.is_some_and(|on_demand| on_demand.trigger.flow),
             handling: match on_demand.map(|on_demand| on_demand.first_packet) {
                 Some(model::FirstPacket::Forward) => Handling::Forward,
                 Some(model::FirstPacket::Splice) => Handling::Splice,

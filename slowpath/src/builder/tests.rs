@@ -2,7 +2,7 @@ use millrace_fastpath::tables::services::{Endpoint, InstanceState};
 use millrace_orchestrator_api::{Instance, InstanceId, InstanceState as Placed};
 
 use super::*;
-use crate::testing::{LAN, LAN_20, WAN, addr, config, ports};
+use crate::testing::{EDGE, LAN, LAN_20, WAN, addr, config, ports};
 
 fn instance(id: u64, state: Placed) -> Instance {
     Instance {
@@ -120,6 +120,33 @@ fn roles_that_are_off_leave_nothing_in_the_tables() {
     let endpoint = Endpoint { addr: addr("203.0.113.10"), port: 80, protocol: 6 };
     assert_eq!(builder.tables().services.by_endpoint(&endpoint), None);
     assert!(builder.tables().names.is_empty() && !builder.tables().policy.dns_intercept);
+}
+
+#[test]
+fn addresses_that_wake_by_any_packet_lead_to_their_service_and_no_others_do() {
+    let text = EDGE.replace("trigger = [\"dns\", \"syn\"]", "trigger = [\"dns\", \"flow\"]");
+    let mut config = Config::parse("edge.toml", &text).unwrap_or_else(|report| panic!("{report}"));
+    let builder = TableBuilder::new(&config, &ports(), DnsFiles::default(), HashKey(1, 2)).unwrap();
+    let hello = builder.find("hello");
+    let flow =
+        |builder: &TableBuilder, text: &str| builder.tables().interfaces.local(addr(text)).unwrap().flow;
+    assert!(hello.is_some());
+    assert_eq!(["203.0.113.10", "2001:db8:f::10"].map(|text| flow(&builder, text)), [hello; 2]);
+    assert_eq!(["203.0.113.20", "192.0.2.1", "192.0.2.53"].map(|text| flow(&builder, text)), [None; 3]);
+    let service = builder.tables().services.get(hello.unwrap()).unwrap();
+    assert!(service.trigger_flow && service.trigger_dns && !service.trigger_syn);
+    // By a reload, and back.
+    let mut builder =
+        TableBuilder::new(&self::config(), &ports(), DnsFiles::default(), HashKey(1, 2)).unwrap();
+    assert_eq!(flow(&builder, "203.0.113.10"), None);
+    for (next, expected) in [(config.clone(), hello), (self::config(), None)] {
+        let draft = builder.draft(&next).unwrap();
+        builder.reload(&next, draft, None);
+        assert_eq!(flow(&builder, "203.0.113.10"), expected);
+    }
+    config.roles.balancer = false;
+    let builder = TableBuilder::new(&config, &ports(), DnsFiles::default(), HashKey(1, 2)).unwrap();
+    assert_eq!(builder.tables().interfaces.local(addr("203.0.113.10")), None);
 }
 
 #[test]

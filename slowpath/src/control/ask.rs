@@ -12,7 +12,7 @@ use millrace_orchestrator_api::{Generation, LinkState};
 
 use super::reload::Reload;
 use super::{ControlCounters, LinkCounters, Wake};
-use crate::builder::{BuildError, DnsNames, Draft};
+use crate::builder::{BuildError, DnsNames, Draft, PortInfo};
 use crate::host::HostCounters;
 use crate::neighbour;
 
@@ -45,7 +45,7 @@ pub(super) enum Ask {
     Status(SyncSender<Status>),
     Neighbours(SyncSender<(Nanos, Vec<neighbour::Row>)>),
     Wakes(SyncSender<Vec<Wake>>),
-    Draft(Arc<Config>, SyncSender<Result<Draft, BuildError>>),
+    Draft(Arc<Config>, Option<Vec<PortInfo>>, SyncSender<Result<Draft, BuildError>>),
     Reload(Box<Reload>, SyncSender<tables::Generation>),
 }
 
@@ -86,12 +86,13 @@ impl Asker {
         self.ask(Ask::Wakes, ANSWER_MAX)
     }
 
-    /// Whether the appliance could carry a configuration out as it runs.
+    /// Whether the appliance could carry a configuration out as it runs; `ports` are those that its driver has by then, by
+    /// their ids, where they are others.
     ///
     /// # Errors
     /// [`ReloadError`]
-    pub fn draft(&self, config: &Arc<Config>) -> Result<Draft, ReloadError> {
-        let draft = self.ask(|to| Ask::Draft(Arc::clone(config), to), RELOAD_MAX);
+    pub fn draft(&self, config: &Arc<Config>, ports: Option<Vec<PortInfo>>) -> Result<Draft, ReloadError> {
+        let draft = self.ask(|to| Ask::Draft(Arc::clone(config), ports, to), RELOAD_MAX);
         Ok(draft.ok_or(ReloadError::NoControl)??)
     }
 

@@ -22,6 +22,7 @@ mod orchestrator;
 mod parcels;
 mod placements;
 mod reload;
+mod strikes;
 mod thread;
 
 use std::collections::HashMap;
@@ -48,11 +49,12 @@ pub use ask::{Asker, ReloadError, Status};
 use cookies::CookieRoll;
 pub use journal::{Journal, WAKES_MAX, Wake};
 use lifecycle::Lifecycle;
-pub use lifecycle::{QUARANTINE_NANOS, STRIKES_MAX};
+pub use lifecycle::QUARANTINE_NANOS;
 pub use orchestrator::LinkCounters;
 use orchestrator::Orchestrator;
 pub(crate) use parcels::Bucket;
 use parcels::{Kept, Parcels};
+pub use strikes::STRIKES_MAX;
 pub use thread::{ControlThread, monotonic};
 
 /// What the control loop can't find in the configuration.
@@ -77,6 +79,10 @@ pub struct ControlCounters {
     pub wakes_failed: u64,
     /// Wakes by a query that no flow followed.
     pub wakes_unused: u64,
+    /// Wakes by a packet that readied an instance to which nobody completed a handshake.
+    pub wakes_unproductive: u64,
+    /// Notices of new triples for services that had an instance already.
+    pub arrivals: u64,
     /// Wakes that led to a ready service.
     pub wakes_ready: u64,
     /// Frames for the host stack or the neighbours that came faster than their limit.
@@ -101,7 +107,6 @@ pub struct Control<L> {
     cookies: Option<CookieRoll>,
     settings: Settings,
     site: String,
-    ports: Vec<String>,
     /// Next hops that instances and routes need, by how many need them.
     wanted: HashMap<(InterfaceId, Addr), usize>,
     wanted_by: Vec<Vec<(InterfaceId, Addr)>>,
@@ -162,7 +167,6 @@ impl<L: Link> Control<L> {
             cookies,
             settings,
             site: config.site.name.as_str().to_owned(),
-            ports: ports.iter().map(|port| port.name.clone()).collect(),
             wanted: HashMap::new(),
             wanted_by: vec![Vec::new(); services],
             wanted_by_routes: Vec::new(),
@@ -256,8 +260,12 @@ impl<L: Link> Control<L> {
             Ok(Ask::Wakes(to)) => {
                 let _ = to.try_send(self.journal.iter().cloned().collect());
             }
-            Ok(Ask::Draft(config, to)) => {
-                let _ = to.try_send(self.builder.draft(&config));
+            Ok(Ask::Draft(config, ports, to)) => {
+                let draft = match ports {
+                    Some(ports) => self.builder.draft_on(&config, ports),
+                    None => self.builder.draft(&config),
+                };
+                let _ = to.try_send(draft);
             }
             Ok(Ask::Reload(reload, to)) => {
                 let _ = to.try_send(self.reload(*reload, now));

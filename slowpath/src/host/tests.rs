@@ -150,10 +150,16 @@ fn nothing_else_is_answered() {
     fragment[14 + 6] = 0x20;
     let mut damaged = ping_v4("192.0.2.1");
     damaged[14 + 24] ^= 1;
-    for frame in [udp, other_port, not_listening, fragment, damaged, vec![0; 14], Vec::new()] {
+    let mut from_nobody = ping_v4("192.0.2.1");
+    from_nobody[14 + 12..14 + 16].fill(0);
+    let mut from_a_group = ping_v6("2001:db8::1");
+    from_a_group[14 + 8] = 0xff;
+    let unwanted =
+        [udp, other_port, not_listening, fragment, from_nobody, from_a_group, vec![0; 14], Vec::new()];
+    for frame in [damaged].into_iter().chain(unwanted) {
         assert_eq!(bench.run([frame]), Vec::<Vec<u8>>::new());
     }
-    assert_eq!(bench.stack.counters().unwanted, 6);
+    assert_eq!(bench.stack.counters().unwanted, 8);
 }
 
 /// A client with a TCP of its own at the other end of the wire.
@@ -415,7 +421,7 @@ fn a_cold_functions_name_wakes_it_once_and_is_answered_at_once() {
             Event::FirstPacket { service, wake, trigger, fields, .. } => {
                 Some((*service, *wake, *trigger, fields))
             }
-            Event::Milestone { .. } => None,
+            Event::Arrival { .. } | Event::Milestone { .. } => None,
         })
         .collect();
     let [(service, wake, trigger, fields)] = wakes[..] else { panic!("{wakes:?}") };

@@ -162,7 +162,7 @@ impl<'a> Node<'a> {
     }
 
     /// Takes the node apart, to change it.
-    pub(super) fn to_builder(&self) -> Builder {
+    pub(super) fn to_builder(self) -> Builder {
         Builder {
             name: self.name().to_vec(),
             zone: self.u16_at(ZONE),

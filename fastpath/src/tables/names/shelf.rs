@@ -408,7 +408,7 @@ mod tests {
             let number = u64::from(u16::from_be_bytes([name[1], name[2]]));
             match kind {
                 0 => Sip::new([1, 2]).finish(number, 2),
-                1 => number % 7 << 32 | number % 3 << BUCKET_AT,
+                1 => (number % 7) << 32 | (number % 3) << BUCKET_AT,
                 _ => 0,
             }
         }

@@ -25,12 +25,13 @@ fn service(hosts: impl IntoIterator<Item = u16>) -> Service {
 }
 
 /// A service that differs from others by its instances alone.
-pub(in crate::tables) fn service_of(instances: Vec<Instance>) -> Service {
+pub(crate) fn service_of(instances: Vec<Instance>) -> Service {
     Service {
         name: "hello".into(),
         wakes: true,
         trigger_dns: false,
         trigger_syn: true,
+        trigger_flow: false,
         handling: Handling::Hold,
         verify: Verify::None,
         dns_answer: DnsAnswer::Immediate,
