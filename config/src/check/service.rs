@@ -202,6 +202,7 @@ impl Checker {
             None => self.fixed(at).map(Target::Backends),
         };
         self.forwarding(file, raw);
+        let quic = self.quic(at);
         Some(Service {
             name: raw.name.as_ref()?.value.clone(),
             names: items(&raw.names).iter().map(|at| at.value.clone()).collect(),
@@ -210,6 +211,7 @@ impl Checker {
             forwarding: raw.forwarding.as_ref()?.value,
             source: raw.source.as_ref()?.value,
             target: target?,
+            quic: quic?,
         })
     }
 
@@ -482,6 +484,7 @@ impl Checker {
                 address: backend.value.address.as_ref()?.value.0,
                 weight: NonZeroU16::new(backend.value.weight.as_ref()?.value.get() as u16)?,
                 drain: backend.value.drain.as_ref()?.value,
+                server_id: backend.value.server_id.as_ref().map(|id| id.value),
             })
         }))
     }

@@ -8,6 +8,8 @@
 //!   everything else         ─► host
 //! ```
 //!
+//! A packet to an address with the trigger `flow` is looked at by [`triple`] first, whatever becomes of it.
+//!
 //! What goes to `service` goes to the worker that owns the flow. Packets without ports of their own, ICMP errors and
 //! fragments, are told apart off the common path: `quote` and `fragment`.
 

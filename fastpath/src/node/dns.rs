@@ -205,7 +205,10 @@ fn admit<F: Frame>(
                 Admission::Whole => Some(answer),
                 Admission::Truncated => {
                     let message_at = usize::from(packet.meta.l4) + udp::HEADER;
-                    let short = dns::truncate(&mut packet.frame.bytes_mut()[message_at..], &answer)?;
+                    let message = &mut packet.frame.bytes_mut()[message_at..];
+                    // Who has a cookie of its own needn't come by TCP to show that it is there.
+                    let short =
+                        dns::bad_cookie(message, &answer).or_else(|| dns::truncate(message, &answer))?;
                     cx.counters.fates.responses_slipped.add(1);
                     Some(Answer { service: None, ..short })
                 }

@@ -25,6 +25,7 @@ pub mod fragment;
 pub mod host;
 pub mod icmp;
 pub mod output;
+mod quic;
 mod quote;
 mod reply;
 mod rewrite;

@@ -119,6 +119,7 @@ mod tests {
             state,
             slot: InstanceSlotId(u32::from(host)),
             fixed,
+            server_id: None,
         }
     }
 

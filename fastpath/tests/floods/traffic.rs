@@ -1,9 +1,10 @@
 //! Segments made and read by the hundred thousand: IPv4 and TCP without options, by offsets. What they are is what
 //! `smoltcp` makes of the same ends, and a test says so.
 
+use std::sync::Arc;
+
 use millrace_fastpath::driver::PortId;
 use millrace_fastpath::tables::services::*;
-use std::sync::Arc;
 
 use crate::common::*;
 
@@ -108,6 +109,7 @@ pub(crate) fn listening(port: u16, weight: u16, state: InstanceState) -> Instanc
         state,
         slot: InstanceSlotId(u32::from(port)),
         fixed: false,
+        server_id: None,
     }
 }
 

@@ -99,6 +99,7 @@ pub fn service(cold: bool) -> Service {
         state: InstanceState::Ready,
         slot: InstanceSlotId(0),
         fixed: true,
+        server_id: None,
     };
     Service {
         name: "bench".to_owned(),
@@ -115,6 +116,7 @@ pub fn service(cold: bool) -> Service {
         // Short, so that there is always room for the next: a packet's way into the hold and out of it is one cost.
         hold_nanos_max: 500_000,
         overflow: Overflow::Drop,
+        quic: Vec::new(),
         instances: if cold { Vec::new() } else { vec![instance] },
     }
 }
