@@ -41,10 +41,10 @@ mod respond;
 
 pub use cookie::{COOKIE_SECRETS_MAX, CookieKeys, CookieSecret, Cookies};
 pub use edns::UDP_PAYLOAD_MAX;
-pub use fetch::fetch;
+pub use fetch::Asked;
 pub use limit::{Admission, Limiter, PREFIXES, RateLimit};
 pub use message::{CLASS_IN, HEADER_LEN, Rcode, RecordType};
-pub use respond::{bad_cookie, respond, servfail, truncate};
+pub use respond::{bad_cookie, respond, respond_asked, servfail, truncate};
 
 use crate::tables::Names;
 use crate::tables::services::ServiceId;

@@ -128,10 +128,8 @@ impl ServiceNode {
     ) {
         std::mem::swap(scratch, &mut lanes.service);
         debug_assert!(scratch.len() <= BURST_MAX, "a round has no more packets");
-        // All buckets are asked for, then all flows, then each packet finds its own: memory is waited for once.
-        for packet in scratch.iter() {
-            self.flows.prefetch_bucket::<F>(packet.meta.flow_hash);
-        }
+        // All buckets have been asked for, most of them by `classify`; then all flows are, then each packet finds its own:
+        // memory is waited for once.
         let mut candidates = [Candidate::NONE; BURST_MAX];
         for (packet, candidate) in scratch.iter().zip(&mut candidates) {
             *candidate = self.flows.candidate::<F>(packet.meta.flow_hash);
@@ -147,8 +145,9 @@ impl ServiceNode {
             self.connect(held, cx);
         }
         while let Some(mut packet) = lanes.expired.pop() {
-            let next = match cx.tables.services.entry(packet.meta.service) {
-                Some(service) => self.overflow(&mut packet, &service.clone(), Drop::HoldExpired, cx),
+            let tables = cx.tables;
+            let next = match tables.services.entry(packet.meta.service) {
+                Some(service) => self.overflow(&mut packet, service, Drop::HoldExpired, cx),
                 None => Err(Drop::NoService),
             };
             finish(next, packet, cx, lanes);
@@ -248,8 +247,8 @@ impl ServiceNode {
     /// A packet of no known flow.
     #[inline(never)]
     fn open<F: Frame>(&mut self, packet: &mut Packet<F>, cx: &mut Context<'_>) -> Result<Next, Drop> {
-        // The reference count goes up once per new flow, so that the table can be read beside the rest of the context.
-        let service = cx.tables.services.entry(packet.meta.service).ok_or(Drop::NoService)?.clone();
+        let tables = cx.tables;
+        let service = tables.services.entry(packet.meta.service).ok_or(Drop::NoService)?;
         let mut opens = packet.meta.protocol != TCP || packet.meta.is_syn();
         if packet.meta.origin == Origin::Own {
             // The flow that it was made for has gone.
@@ -257,7 +256,7 @@ impl ServiceNode {
         }
         if service.handling == Handling::Splice
             && packet.meta.protocol == TCP
-            && let Some(next) = self.first_of_splice(packet, &service, cx)?
+            && let Some(next) = self.first_of_splice(packet, service, cx)?
         {
             return Ok(next);
         }
@@ -266,19 +265,19 @@ impl ServiceNode {
             return Err(Drop::NoFlow);
         }
         if packet.meta.protocol == UDP && service.server_ids().is_some() {
-            let asked = quic::ask(&service, packet).ok_or(Drop::QuicCut)?;
+            let asked = quic::ask(service, packet).ok_or(Drop::QuicCut)?;
             if let Some(instance) = asked.instance {
                 cx.counters.fates.flows_by_id.add(1);
-                return self.begin_with(packet, &service, instance, cx);
+                return self.begin_with(packet, service, instance, cx);
             }
             opens = asked.begins;
         }
         let slot = cx.slots.get(packet.meta.service);
         let phase = slot.load().0;
-        if let Some(pool) = admits(&service, slot)
-            && let Some(instance) = choose(&service, pool, &packet.meta, cx)
+        if let Some(pool) = admits(service, slot)
+            && let Some(instance) = choose(service, pool, &packet.meta, cx)
         {
-            return self.begin_with(packet, &service, instance, cx);
+            return self.begin_with(packet, service, instance, cx);
         }
         if !opens {
             return Err(if packet.meta.protocol == TCP { Drop::NoFlow } else { Drop::QuicStray });
@@ -289,18 +288,22 @@ impl ServiceNode {
         if !(service.trigger_syn || service.trigger_flow) && phase == Phase::Cold
             || matches!(phase, Phase::Quarantined | Phase::Bypass)
             || packet.meta.origin == Origin::Hold
-            || phase == Phase::Ready && !has_family(&service, packet.meta.destination.is_v4())
+            || phase == Phase::Ready && !has_family(service, packet.meta.destination.is_v4())
         {
-            return self.overflow(packet, &service, Drop::Overflow, cx);
+            return self.overflow(packet, service, Drop::Overflow, cx);
         }
         note_activity(packet.meta.service, cx);
-        if service.trigger_syn && (proof(&service, slot) == Verify::None || is_repeated(packet, slot, cx)) {
+        // Once it is waking, the notice needn't be put together for each packet that comes after.
+        if phase == Phase::Cold
+            && service.trigger_syn
+            && (proof(service, slot) == Verify::None || is_repeated(packet, slot, cx))
+        {
             let fields = packet.meta.fields(packet.frame.bytes());
             cx.waker.wake(packet.meta.service, Trigger::Syn, fields, cx.now);
         }
-        match park(packet, Held::FirstPacket, &service, cx) {
+        match park(packet, Held::FirstPacket, service, cx) {
             Ok(parked) => Ok(Next::Hold(parked)),
-            Err(refusal) => self.overflow(packet, &service, refusal.into(), cx),
+            Err(refusal) => self.overflow(packet, service, refusal.into(), cx),
         }
     }
 
@@ -438,6 +441,12 @@ impl ServiceNode {
     }
 }
 
+/// Whether what is held for the service would only be dropped at its deadline: then it needs no buffer for that.
+pub(crate) fn drops_at_deadline(service: &Service, meta: &Meta) -> bool {
+    let is_refused = service.handling == Handling::Splice && meta.protocol == TCP && !meta.is_syn();
+    service.overflow == Overflow::Drop && !is_refused
+}
+
 impl From<Refusal> for Drop {
     fn from(refusal: Refusal) -> Self {
         match refusal {
@@ -471,7 +480,7 @@ pub(super) fn choose<'a>(
     cx: &Context<'_>,
 ) -> Option<&'a Instance> {
     let hasher = FlowHasher::new(cx.tables.policy.balance_key);
-    let hash = hasher.hash(meta.source, meta.source_port, meta.protocol);
+    let hash = hasher.hash_shared(meta.source, meta.source_port, meta.protocol);
     service.choose(pool, meta.destination.is_v4(), hash)
 }
 

@@ -278,7 +278,7 @@ impl Sources {
         let tables = self.shared.tables();
         let seen = |names: &Names, view: Option<&str>| -> Vec<NameRow> {
             let nodes = names.iter().filter(|node| !node.is_empty_non_terminal());
-            let row = |node: &Node| NameRow {
+            let row = |node: Node<'_>| NameRow {
                 name: name_text(node.name()),
                 view: view.map(str::to_owned),
                 zone: names.zone(node).map(|zone| zone.apex().to_string()).unwrap_or_default(),
