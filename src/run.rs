@@ -34,7 +34,7 @@ use millrace_slowpath::control::{Control, ControlThread, Settings, monotonic};
 use millrace_slowpath::host::SmolStack;
 use millrace_slowpath::reload::{Prepare, Reloader};
 use millrace_slowpath::telemetry::{Sources, Telemetry, TelemetryError};
-use millrace_slowpath::{BuildError, DnsFiles, FileError};
+use millrace_slowpath::{BuildError, FileError, TableFiles};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use thiserror::Error;
 use tokio::runtime::Runtime;
@@ -77,7 +77,7 @@ enum RunError {
     #[error(transparent)]
     Tables(#[from] BuildError),
     #[error(transparent)]
-    DnsFiles(#[from] FileError),
+    TableFiles(#[from] FileError),
     #[error(transparent)]
     Orchestrator(#[from] ServeError),
     #[error(transparent)]
@@ -97,7 +97,7 @@ impl RunError {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Tables(_)
-            | Self::DnsFiles(_)
+            | Self::TableFiles(_)
             | Self::Placements(_)
             | Self::Link(_)
             | Self::Orchestrator(ServeError::Tls(_)) => 1,
@@ -170,13 +170,13 @@ impl Appliance {
         let (link, orchestrator) = link(config, folder, &runtime, boot)?;
         let now = monotonic();
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
-        let dns_files = DnsFiles::read(config, folder)?;
-        let digests = dns_files.digests.clone();
+        let table_files = TableFiles::read(config, folder)?;
+        let digests = table_files.digests.clone();
         let settings = Settings {
             boot,
             names_key: HashKey(random(), random()),
             unix_offset_nanos: wall.saturating_sub(now.0),
-            dns_files,
+            table_files,
         };
         let host = Box::new(SmolStack::new(config, random()));
         let control = Control::new(config, &ports.infos(), Arc::clone(&shared), link, host, settings, now)?;
@@ -348,14 +348,15 @@ fn start_workers(
     for (index, (driver, core)) in drivers.into_iter().zip(&cores.workers).enumerate() {
         let (shared, rings, stop, eal) =
             (Arc::clone(shared), Arc::clone(&rings), Arc::clone(&workers.stop), eal.clone());
-        let (limits, clock, cpu) = (limits.clone(), clock, core.cpu.0 as usize);
+        let (limits, clock, cpu, shared_core) = (limits.clone(), clock, core.cpu.0 as usize, core.shared);
         let body = move || {
             let _alarm = Alarm(index);
             if let Err(error) = pin(cpu) {
                 warn!(worker = index, %error, "runs wherever the system puts it");
             }
-            // The core should be the worker's alone. Where it isn't, a worker that waits for its turn is late for everybody.
-            if let Err(error) = rustix::process::setpriority_process(None, WORKER_NICE) {
+            // The core should be the worker's alone. Where it isn't, a worker that waits for its turn is late for everybody;
+            // but where it is the controller's too, that one needs turns of its own.
+            if !shared_core && let Err(error) = rustix::process::setpriority_process(None, WORKER_NICE) {
                 warn!(worker = index, %error, "shares its core with whatever else runs there");
             }
             // Without it the thread has no cache of the pools: slower, not wrong.

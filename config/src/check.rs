@@ -7,6 +7,7 @@
 mod dns;
 mod health;
 mod network;
+mod quic;
 mod service;
 mod system;
 

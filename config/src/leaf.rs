@@ -20,6 +20,7 @@ use crate::value::http::{HttpPath, StatusRange};
 use crate::value::name::{DnsName, Name};
 use crate::value::port::{PortRange, ServicePort, socket};
 use crate::value::reference::{Device, Endpoint, SecretRef};
+use crate::value::server_id::ServerId;
 
 /// An integer between two bounds, both included.
 #[derive(Clone, Copy, Debug)]
@@ -94,6 +95,7 @@ text!(ServicePort, str::parse, "ServicePort", "Protocol and port: `tcp/80`, `udp
 text!(PortRange, str::parse, "PortRange", "First and last port.", "16384-65535");
 text!(HttpPath, str::parse, "HttpPath", "The path of a request over HTTP.", "/healthz");
 text!(StatusRange, str::parse, "StatusRange", "First and last status code of HTTP, or one.", "200-399");
+text!(ServerId, str::parse, "ServerId", "The bytes of a QUIC server's id.", "0x0102");
 text!(CpuSet, cpus, "CpuSet", "CPUs as the kernel lists them.", "2-5,18-21");
 text!(Device, str::parse, "Device", "A PCI address, or a vdev of DPDK.", "net_af_xdp0,iface=wan");
 text!(

@@ -9,6 +9,7 @@ pub(crate) mod http;
 pub(crate) mod name;
 pub(crate) mod port;
 pub(crate) mod reference;
+pub(crate) mod server_id;
 
 use std::fmt;
 

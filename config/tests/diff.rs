@@ -80,8 +80,9 @@ idle_reap_seconds = 120
 [[service]]
 name = "web"
 address = ["203.0.113.20"]
-ports = ["tcp/80"]
-backends = [{ address = "198.51.100.7", weight = 2, drain = false }]
+ports = ["tcp/80", "udp/443"]
+backends = [{ address = "198.51.100.7", weight = 2, drain = false, server_id = "0x0102" }]
+quic = { rotation = 0, server_id_bytes = 2, nonce_bytes = 4, key = "file:q.key", previous = { rotation = 1, nonce_bytes = 5, key = "file:p.key" } }
 health = { kind = "http", path = "/up", status = "200-299", port = 8080, interval_ms = 1000, timeout_ms = 500, down_after = 3, up_after = 2, overflow = "drop", passive = { failures = 5, window_ms = 5000, eject_ms = 30000, share_percent = 50 } }
 
 [limits]
@@ -358,7 +359,10 @@ const CASES: &[(&str, &str, &str, &str)] = &[
         "Service.name",
         "name = \"web\"",
         "name = \"site\"",
-        "- service web: names []; address [203.0.113.20]; ports [tcp/80]; forwarding nat; source keep; backends [198.51.100.7 weight 2]; health.kind http; health.path /up; health.status 200-299; health.port 8080; health.interval_ms 1000; health.timeout_ms 500; health.down_after 3; health.up_after 2; health.passive.failures 5; health.passive.window_ms 5000; health.passive.eject_ms 30000; health.passive.share_percent 50; health.overflow drop",
+        "- service web: names []; address [203.0.113.20]; ports [tcp/80, udp/443]; forwarding nat; source keep; \
+         quic.rotation 0; quic.server_id_bytes 2; quic.nonce_bytes 4; quic.key file:q.key; quic.previous.rotation 1; \
+         quic.previous.nonce_bytes 5; quic.previous.key file:p.key; backends [198.51.100.7 weight 2 server_id 0x0102]; \
+         health.kind http; health.path /up; health.status 200-299; health.port 8080; health.interval_ms 1000; health.timeout_ms 500; health.down_after 3; health.up_after 2; health.passive.failures 5; health.passive.window_ms 5000; health.passive.eject_ms 30000; health.passive.share_percent 50; health.overflow drop",
     ),
     (
         "Service.names",
@@ -418,8 +422,8 @@ const CASES: &[(&str, &str, &str, &str)] = &[
     (
         "Service.backends",
         "backends = [",
-        "backends = [{ address = \"198.51.100.8\" }, ",
-        "~ service web: backends [198.51.100.7 weight 2] -> [198.51.100.8 weight 1, 198.51.100.7 weight 2]",
+        "backends = [{ address = \"198.51.100.8\", server_id = \"0x0103\" }, ",
+        "~ service web: backends [198.51.100.7 weight 2 server_id 0x0102] -> [198.51.100.8 weight 1 server_id 0x0103, 198.51.100.7 weight 2 server_id 0x0102]",
     ),
     ("Hold.packets", "packets = 512", "packets = 256", "~ service hello: hold.packets 512 -> 256"),
     (
@@ -438,19 +442,72 @@ const CASES: &[(&str, &str, &str, &str)] = &[
         "Backend.address",
         "address = \"198.51.100.7\", weight",
         "address = \"198.51.100.6\", weight",
-        "~ service web: backends [198.51.100.7 weight 2] -> [198.51.100.6 weight 2]",
+        "~ service web: backends [198.51.100.7 weight 2 server_id 0x0102] -> [198.51.100.6 weight 2 server_id 0x0102]",
     ),
     (
         "Backend.weight",
         "weight = 2",
         "weight = 3",
-        "~ service web: backends [198.51.100.7 weight 2] -> [198.51.100.7 weight 3]",
+        "~ service web: backends [198.51.100.7 weight 2 server_id 0x0102] -> [198.51.100.7 weight 3 server_id 0x0102]",
     ),
     (
         "Backend.drain",
         "drain = false",
         "drain = true",
-        "~ service web: backends [198.51.100.7 weight 2] -> [198.51.100.7 weight 2 drain]",
+        "~ service web: backends [198.51.100.7 weight 2 server_id 0x0102] -> [198.51.100.7 weight 2 drain server_id 0x0102]",
+    ),
+    (
+        "Backend.server_id",
+        "0x0102",
+        "0x0104",
+        "~ service web: backends [198.51.100.7 weight 2 server_id 0x0102] -> [198.51.100.7 weight 2 server_id 0x0104]",
+    ),
+    (
+        "Service.quic",
+        "key = \"file:q.key\", previous = { rotation = 1, nonce_bytes = 5, key = \"file:p.key\" }",
+        "key = \"file:q.key\"",
+        "~ service web: quic.previous.key file:p.key -> none; quic.previous.nonce_bytes 5 -> none; \
+         quic.previous.rotation 1 -> none",
+    ),
+    (
+        "Quic.rotation",
+        "quic = { rotation = 0",
+        "quic = { rotation = 2",
+        "~ service web: quic.rotation 0 -> 2",
+    ),
+    (
+        "Quic.server_id_bytes",
+        "server_id = \"0x0102\" }]\nquic = { rotation = 0, server_id_bytes = 2",
+        "server_id = \"0x010203\" }]\nquic = { rotation = 0, server_id_bytes = 3",
+        "~ service web: quic.server_id_bytes 2 -> 3; \
+         backends [198.51.100.7 weight 2 server_id 0x0102] -> [198.51.100.7 weight 2 server_id 0x010203]",
+    ),
+    ("Quic.nonce_bytes", "nonce_bytes = 4", "nonce_bytes = 6", "~ service web: quic.nonce_bytes 4 -> 6"),
+    ("Quic.key", "file:q.key", "file:r.key", "~ service web: quic.key file:q.key -> file:r.key"),
+    (
+        "Quic.previous",
+        ", previous = { rotation = 1, nonce_bytes = 5, key = \"file:p.key\" }",
+        "",
+        "~ service web: quic.previous.key file:p.key -> none; quic.previous.nonce_bytes 5 -> none; \
+         quic.previous.rotation 1 -> none",
+    ),
+    (
+        "QuicPrevious.rotation",
+        "previous = { rotation = 1",
+        "previous = { rotation = 3",
+        "~ service web: quic.previous.rotation 1 -> 3",
+    ),
+    (
+        "QuicPrevious.nonce_bytes",
+        "nonce_bytes = 5",
+        "nonce_bytes = 7",
+        "~ service web: quic.previous.nonce_bytes 5 -> 7",
+    ),
+    (
+        "QuicPrevious.key",
+        "file:p.key",
+        "file:o.key",
+        "~ service web: quic.previous.key file:p.key -> file:o.key",
     ),
     (
         "Service.health",

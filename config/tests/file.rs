@@ -378,7 +378,76 @@ fn one_mistake_is_one_error() {
             Conflict,
             "\"1100-65500\"",
         ),
-        ("cpus = \"1-2\"", "cpus = \"0-2\"", Duplicate, "\"0-2\""),
+        (
+            "[{ address = \"198.51.100.8\" }]",
+            "[{ address = \"198.51.100.8\", server_id = \"0x01\" }]",
+            Conflict,
+            "\"0x01\"",
+        ),
+        (
+            "[{ address = \"198.51.100.8\" }]",
+            "[{ address = \"198.51.100.8\" }]\nquic = { server_id_bytes = 1, nonce_bytes = 4 }",
+            MissingKey,
+            "{ address = \"198.51.100.8\" }",
+        ),
+        (
+            "[{ address = \"198.51.100.8\" }]",
+            "[{ address = \"198.51.100.8\", server_id = \"1\" }]\nquic = { server_id_bytes = 1, nonce_bytes = 4 }",
+            BadValue,
+            "\"1\"",
+        ),
+        (
+            "[{ address = \"198.51.100.8\" }]",
+            "[{ address = \"198.51.100.8\", server_id = \"0x0102\" }]\nquic = { server_id_bytes = 1, nonce_bytes = 4 }",
+            Conflict,
+            "\"0x0102\"",
+        ),
+        (
+            "[{ address = \"198.51.100.8\" }]",
+            "[{ address = \"198.51.100.8\", server_id = \"0x01\" }, { address = \"198.51.100.9\", server_id = \"0x01\" }]\n\
+             quic = { server_id_bytes = 1, nonce_bytes = 4 }",
+            Duplicate,
+            "\"0x01\"",
+        ),
+        (
+            "[{ address = \"198.51.100.8\" }]",
+            "[{ address = \"198.51.100.8\", server_id = \"0x0102\" }]\nquic = { server_id_bytes = 2, nonce_bytes = 18 }",
+            OutOfRange,
+            "18",
+        ),
+        (
+            "[{ address = \"198.51.100.8\" }]",
+            "[{ address = \"198.51.100.8\", server_id = \"0x01\" }]\n\
+             quic = { server_id_bytes = 1, nonce_bytes = 4, rotation = 7 }",
+            OutOfRange,
+            "7",
+        ),
+        (
+            "[{ address = \"198.51.100.8\" }]",
+            "[{ address = \"198.51.100.8\", server_id = \"0x01\" }]\n\
+             quic = { server_id_bytes = 1, nonce_bytes = 4, previous = { rotation = 0, nonce_bytes = 5 } }",
+            Conflict,
+            "0",
+        ),
+        (
+            "[{ address = \"198.51.100.8\" }]",
+            "[{ address = \"198.51.100.8\", server_id = \"0x01\" }]\n\
+             quic = { server_id_bytes = 1, nonce_bytes = 4, key = \"file:k\", previous = { rotation = 1, nonce_bytes = 5 } }",
+            Conflict,
+            "{ rotation = 1, nonce_bytes = 5 }",
+        ),
+        (
+            "function = \"hello\"",
+            "function = \"hello\"\nquic = { server_id_bytes = 6, nonce_bytes = 4 }",
+            Conflict,
+            "{ server_id_bytes = 6, nonce_bytes = 4 }",
+        ),
+        (
+            "ports = [\"tcp/80\"]",
+            "ports = [\"tcp/80\", \"udp/443\"]\nquic = { server_id_bytes = 2, nonce_bytes = 4 }",
+            Conflict,
+            "2",
+        ),
         ("cpus = \"1-2\"", "cpus = \"2-1\"", BadValue, "\"2-1\""),
         ("cpus = \"1-2\"", "cpus = \"1-2\", count = 2", Conflict, "{ cpus = \"1-2\", count = 2 }"),
         ("cpus = \"1-2\" }", "count = 0 }", OutOfRange, "0"),

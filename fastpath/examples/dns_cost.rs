@@ -6,7 +6,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use millrace_fastpath::dns::{Context, Outcome, Readiness, Role, Transport, fetch, respond};
+use millrace_fastpath::dns::{Asked, Context, Outcome, Readiness, Role, Transport, respond, respond_asked};
 use millrace_fastpath::driver::BURST_MAX;
 use millrace_fastpath::heap::HeapFrame;
 use millrace_fastpath::tables::Names;
@@ -137,10 +137,13 @@ fn vector_cost(names: &Names, queries: &[Vec<u8>]) -> usize {
                     room.copy_from_slice(query);
                 }
             }
-            let arrived = buffers.iter().zip(queries);
-            fetch::<HeapFrame>(names, arrived.filter_map(|(buffer, query)| buffer.get(..query.len())));
-            for (buffer, query) in buffers.iter_mut().zip(queries) {
-                black_box(respond(black_box(buffer), query.len(), &context));
+            let mut all_asked = [Asked::NOTHING; BURST_MAX];
+            for (asked, buffer) in all_asked.iter_mut().zip(&buffers) {
+                *asked = Asked::new::<HeapFrame>(names, buffer);
+            }
+            all_asked.iter().for_each(|asked| asked.fetch::<HeapFrame>(names));
+            for ((buffer, query), asked) in buffers.iter_mut().zip(queries).zip(all_asked) {
+                black_box(respond_asked(black_box(buffer), query.len(), asked, &context));
             }
         }
         started.elapsed().as_nanos() as usize / queries.len()

@@ -112,6 +112,8 @@ pub struct FateCounters {
     pub errors_limited: Counter,
     /// Flows in the table now (a level).
     pub flows: Counter,
+    /// Flows begun by what a QUIC connection id says.
+    pub flows_by_id: Counter,
     /// Flows evicted for want of room.
     pub flows_evicted: Counter,
     /// Flows refused for want of room: all that could have made some were established.

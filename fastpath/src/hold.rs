@@ -10,7 +10,10 @@
 //!  by prefix    /24 or /56 ─► entries              one neighbourhood can't take all the room
 //! ```
 
-use hashbrown::HashMap;
+use std::hash::{BuildHasher, Hash, Hasher};
+
+use hashbrown::hash_map::Entry as MapEntry;
+use hashbrown::{DefaultHashBuilder, HashMap};
 
 use crate::addr::Addr;
 use crate::clock::Nanos;
@@ -60,7 +63,7 @@ impl Line {
 }
 
 /// Tells first packets apart: two of the same key are one, repeated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HoldKey {
     /// For whom.
     pub service: ServiceId,
@@ -73,6 +76,19 @@ pub struct HoldKey {
     /// The id of a DNS query, for a resolver sends several from one port; [`HANDSHAKE`] for what completes a handshake, for
     /// it may come while its SYN is held again; 0 for everything else.
     pub query_id: u16,
+}
+
+impl Hash for HoldKey {
+    /// Three words instead of seven.
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let ports = u128::from(self.source.1) | u128::from(self.destination.1) << 16;
+        let rest =
+            u128::from(self.service.0) | u128::from(self.query_id) << 16 | u128::from(self.protocol) << 32;
+        state.write_u128(self.source.0.0);
+        state.write_u128(self.destination.0.0);
+        state.write_u128(ports | rest << 32);
+    }
 }
 
 /// In the place of a query's id: this is the acknowledgement of a spliced handshake.
@@ -172,6 +188,10 @@ pub struct Waiting {
 struct Entry {
     waiting: Waiting,
     key: HoldKey,
+    /// Where its chain begins in `chains`.
+    chain: u32,
+    /// The next entry of the chain.
+    link: u32,
     next: u32,
     place: u32,
     len: u16,
@@ -196,7 +216,11 @@ pub struct Holds {
     by_service: Box<[u32]>,
     /// Lines with something in them, in the order in which they began.
     active: Vec<Line>,
-    by_key: HashMap<HoldKey, u32>,
+    /// The first entry of each chain: those whose keys' hashes lead to the same place. The links are in the entries, so that
+    /// this is small, and what a flood looks up stays in the cache.
+    chains: Box<[u32]>,
+    len: usize,
+    hasher: DefaultHashBuilder,
     by_prefix: HashMap<u64, u32>,
     entries_max: usize,
     per_prefix_max: u32,
@@ -214,8 +238,10 @@ impl Holds {
             queues: vec![Queue { head: NONE, tail: NONE, len: 0 }; SERVICES_MAX * CLASSES].into_boxed_slice(),
             by_service: vec![0; SERVICES_MAX].into_boxed_slice(),
             active: Vec::with_capacity(SERVICES_MAX * CLASSES),
+            chains: vec![NONE; entries_max.next_power_of_two()].into_boxed_slice(),
+            len: 0,
+            hasher: DefaultHashBuilder::default(),
             // Twice the room: removals leave marks in the map, which it clears in place as long as it is half empty.
-            by_key: HashMap::with_capacity(entries_max * 2),
             by_prefix: HashMap::with_capacity(entries_max * 2),
             entries_max,
             per_prefix_max,
@@ -229,12 +255,12 @@ impl Holds {
 
     /// Packets held now.
     pub fn len(&self) -> usize {
-        self.by_key.len()
+        self.len
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.by_key.is_empty()
+        self.len == 0
     }
 
     /// Packets held for a service now.
@@ -261,21 +287,24 @@ impl Holds {
         if parking.bytes.len() > LARGE_BYTES {
             return Err(Refusal::TooLong);
         }
-        if let Some(&position) = self.by_key.get(&parking.key) {
+        let chain = self.chain_of(&parking.key);
+        if let Some(position) = self.position(chain, &parking.key) {
             return self.replace(position, parking, large);
         }
         let service = parking.key.service;
         if self.by_service[service.index()] >= parking.service_max {
             return Err(Refusal::ServiceFull);
         }
-        let prefix = parking.key.source.0.source_prefix();
-        if self.by_prefix.get(&prefix).is_some_and(|held| *held >= self.per_prefix_max) {
+        let of_prefix = self.by_prefix.entry(parking.key.source.0.source_prefix());
+        if matches!(&of_prefix, MapEntry::Occupied(held) if *held.get() >= self.per_prefix_max) {
             return Err(Refusal::PrefixFull);
         }
-        if self.by_key.len() >= self.entries_max {
+        if self.len >= self.entries_max {
             return Err(Refusal::WorkerFull);
         }
-        let place = self.places(large).store(parking.bytes).ok_or(Refusal::WorkerFull)?;
+        let places = if large { &mut self.large } else { &mut self.small };
+        let place = places.store(parking.bytes).ok_or(Refusal::WorkerFull)?;
+        *of_prefix.or_insert(0) += 1;
         let entry = Entry {
             waiting: Waiting {
                 held: parking.held,
@@ -285,6 +314,8 @@ impl Holds {
                 asked: parking.asked,
             },
             key: parking.key,
+            chain,
+            link: self.chains[chain as usize],
             next: NONE,
             place,
             len: parking.bytes.len() as u16,
@@ -300,8 +331,8 @@ impl Holds {
                 (self.entries.len() - 1) as u32
             }
         };
-        self.by_key.insert(parking.key, position);
-        *self.by_prefix.entry(prefix).or_insert(0) += 1;
+        self.chains[chain as usize] = position;
+        self.len += 1;
         self.by_service[service.index()] += 1;
         self.append(Line::of(service, parking.held, parking.meta.destination.is_v4()), position);
         Ok(Parked::Held)
@@ -353,7 +384,25 @@ impl Holds {
 
     /// The packet that is held under this key.
     pub fn find(&self, key: &HoldKey) -> Option<HeldId> {
-        self.by_key.get(key).map(|position| HeldId(*position))
+        self.position(self.chain_of(key), key).map(HeldId)
+    }
+
+    #[inline]
+    fn chain_of(&self, key: &HoldKey) -> u32 {
+        self.hasher.hash_one(key) as u32 & (self.chains.len() - 1) as u32
+    }
+
+    #[inline]
+    fn position(&self, chain: u32, key: &HoldKey) -> Option<u32> {
+        let mut position = self.chains[chain as usize];
+        // NONE is no entry's place.
+        while let Some(entry) = self.entries.get(position as usize) {
+            if entry.key == *key {
+                return Some(position);
+            }
+            position = entry.link;
+        }
+        None
     }
 
     /// A held packet and its bytes. `id` must come from [`Holds::find`] or [`Holds::detach`], and not be taken since.
@@ -365,19 +414,35 @@ impl Holds {
 
     /// Takes a packet out that is in no line.
     pub fn take(&mut self, id: HeldId) -> Waiting {
-        let entry = self.entries[id.index()];
+        let waiting = self.entries[id.index()].waiting;
+        self.forget(id);
+        waiting
+    }
+
+    /// Drops a packet that is in no line.
+    pub fn forget(&mut self, id: HeldId) {
+        let entry = &self.entries[id.index()];
         self.by_service[entry.key.service.index()] -= 1;
-        self.by_key.remove(&entry.key);
-        let prefix = entry.key.source.0.source_prefix();
-        if let Some(held) = self.by_prefix.get_mut(&prefix) {
-            *held -= 1;
-            if *held == 0 {
-                self.by_prefix.remove(&prefix);
+        self.len -= 1;
+        let (chain, link, mut before) = (entry.chain as usize, entry.link, self.chains[entry.chain as usize]);
+        if before == id.0 {
+            self.chains[chain] = link;
+        } else {
+            while self.entries[before as usize].link != id.0 {
+                before = self.entries[before as usize].link;
+            }
+            self.entries[before as usize].link = link;
+        }
+        let entry = &self.entries[id.index()];
+        if let MapEntry::Occupied(mut held) = self.by_prefix.entry(entry.key.source.0.source_prefix()) {
+            *held.get_mut() -= 1;
+            if *held.get() == 0 {
+                held.remove();
             }
         }
-        self.places(entry.large).free.push(entry.place);
+        let places = if entry.large { &mut self.large } else { &mut self.small };
+        places.free.push(entry.place);
         self.free.push(id.0);
-        entry.waiting
     }
 
     /// Packets that can be held.

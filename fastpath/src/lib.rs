@@ -64,6 +64,7 @@ pub mod node;
 pub mod packet;
 pub mod queue;
 pub mod shared;
+mod sip;
 pub mod slots;
 pub mod splice;
 pub mod tables;

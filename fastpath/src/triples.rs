@@ -58,6 +58,11 @@ impl Default for Triples {
 }
 
 impl Triples {
+    /// Forgets all, for who begins anew over the same memory.
+    pub fn clear(&self) {
+        self.0.iter().flat_map(|set| &set.0).for_each(|word| word.store(0, Ordering::Relaxed));
+    }
+
     /// Notes that a packet of the triple with this hash was seen.
     pub fn see(&self, hash: u64, now: Nanos) -> Sighting {
         let set = &self.0[hash as usize % SETS].0;
@@ -136,6 +141,8 @@ mod tests {
         assert_eq!(triples.see(hash(5, 0), at(112)), Sighting::Again);
         assert_eq!(triples.see(hash(5, 1), at(112)), Sighting::New, "the oldest by then");
         assert_eq!(triples.see(hash(6, 0), at(112)), Sighting::New, "other sets are others' business");
+        triples.clear();
+        assert_eq!(triples.see(hash(5, 0), at(112)), Sighting::New);
     }
 
     #[test]

@@ -232,12 +232,21 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         let received = self.driver.receive(port, &mut burst);
         if received > 0 {
             self.own().counters.fates.received.add(received as u64);
-            self.round(received, |cx, lanes| classify::process(burst.drain(..), cx, lanes));
+            self.round_beside(received, |flows, cx, lanes| {
+                classify::process(burst.drain(..), flows, cx, lanes);
+            });
         }
         received
     }
 
+    #[inline]
     fn poll_rings(&mut self) -> usize {
+        // Looked at before a reference is taken, as below: a poll that finds nothing changes no count.
+        if self.rings.between.iter().all(|from| from[self.index].is_empty()) { 0 } else { self.take_handed() }
+    }
+
+    #[inline(never)]
+    fn take_handed(&mut self) -> usize {
         let rings = self.rings.clone();
         let mut moved = 0;
         let index = self.index;
@@ -263,13 +272,16 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         moved
     }
 
+    #[inline]
     fn poll_injects(&mut self) -> usize {
+        if self.own().queues.injects.is_empty() { 0 } else { self.take_injected() }
+    }
+
+    #[inline(never)]
+    fn take_injected(&mut self) -> usize {
         let shared = self.shared.clone();
         let own = &shared.workers[self.index];
         let queues = &own.queues;
-        if queues.injects.is_empty() {
-            return 0;
-        }
         let mut frames: Burst<D::Frame> = Burst::new();
         let mut interfaces = [crate::tables::InterfaceId::default(); BURST_MAX];
         while !frames.is_full() {
@@ -372,6 +384,16 @@ impl<D: Driver, C: Clock> Worker<D, C> {
     /// number of frames that `fill` classifies; 0 when their way began elsewhere. A round has at most [`BURST_MAX`] frames.
     #[inline]
     fn round(&mut self, received: usize, fill: impl FnOnce(&mut Context<'_>, &mut Lanes<D::Frame>)) {
+        self.round_beside(received, |_, cx, lanes| fill(cx, lanes));
+    }
+
+    /// The same for who asks memory for flows while it fills the lanes.
+    #[inline]
+    fn round_beside(
+        &mut self,
+        received: usize,
+        fill: impl FnOnce(&FlowTable, &mut Context<'_>, &mut Lanes<D::Frame>),
+    ) {
         let Self { driver, clock, shared, lanes, scratch, scratch_out, outboxes, service, .. } = self;
         let own = &shared.workers[self.index];
         let cx = &mut Context {
@@ -393,7 +415,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
             trace: self.trace.as_deref_mut(),
         };
         let mut meter = Meter { clock, since: clock.cycles() };
-        fill(cx, lanes);
+        fill(&service.flows, cx, lanes);
         meter.charge(NodeId::Classify, received, cx);
         hand_over(&self.rings, cx, lanes);
         let frames = lanes.dns.len();

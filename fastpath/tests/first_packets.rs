@@ -370,6 +370,28 @@ fn a_handshake_is_established_when_its_client_has_heard_the_answer() {
     bench.check_laws();
 }
 
+/// Clients ask again after a second, which is longer than they are held otherwise.
+#[test]
+fn who_must_ask_twice_is_held_until_it_does_and_then_as_long_as_everybody() {
+    let mut bench = cold_bench(Service { verify: Verify::SecondSyn, ..cold_service() });
+    let let_pass = |bench: &mut Bench, ms: u64| {
+        for _ in 0..ms {
+            bench.advance_ms(1);
+            bench.run();
+        }
+    };
+    bench.deliver_and_run(WAN, &syn(CLIENT, VIP, 100));
+    let_pass(&mut bench, 1050);
+    assert_eq!((bench.wakes(), bench.fates().still_held), (0, 1));
+    bench.deliver_and_run(WAN, &syn(CLIENT, VIP, 100));
+    assert_eq!(bench.wakes(), 1);
+    let_pass(&mut bench, 850);
+    assert_eq!((bench.fates().still_held, bench.fates().replaced), (1, 1));
+    let_pass(&mut bench, 350);
+    assert_eq!((bench.fates().still_held, bench.fates().expired), (0, 1), "but not for ever");
+    bench.check_laws();
+}
+
 #[test]
 fn a_client_that_must_ask_twice_wakes_with_the_second_syn_of_the_same_connection() {
     let mut bench = cold_bench(Service { verify: Verify::SecondSyn, ..cold_service() });

@@ -236,8 +236,11 @@ fn read(frame: &[u8]) -> Option<Seen> {
     }
 }
 
-/// Past the extension headers, by the limits that ours has.
-fn walk(mut kind: u8, whole: &[u8]) -> Option<(u8, usize, Option<(u16, bool)>)> {
+/// A fragment's offset in bytes, and whether more follow.
+type Piece = (u16, bool);
+
+/// Past the extension headers, by the limits that ours has: protocol, where it begins, and which piece it is.
+fn walk(mut kind: u8, whole: &[u8]) -> Option<(u8, usize, Option<Piece>)> {
     let (mut at, mut fragment) = (40, None);
     for _ in 0..ipv6::EXTENSIONS_MAX {
         if !matches!(kind, 0 | 43 | 44 | 51 | 60) {

@@ -19,7 +19,7 @@ use millrace_fastpath::tables::interfaces::InterfaceId;
 use millrace_fastpath::tables::names::HashKey;
 use millrace_fastpath::tables::services::ServiceId;
 use millrace_slowpath::host::{HostContext, HostStack, SmolStack};
-use millrace_slowpath::{DnsFiles, PortInfo, TableBuilder};
+use millrace_slowpath::{TableFiles, PortInfo, TableBuilder};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::*;
 
@@ -34,7 +34,7 @@ static CONFIG: LazyLock<Config> = LazyLock::new(|| {
 static TABLES: LazyLock<Tables> = LazyLock::new(|| {
     let port = |name: &str| PortInfo { name: name.into(), mac: OURS, mtu_bytes: 1500 };
     let ports = [port("wan"), port("lan")];
-    let builder = TableBuilder::new(&CONFIG, &ports, DnsFiles::default(), HashKey(1, 2));
+    let builder = TableBuilder::new(&CONFIG, &ports, TableFiles::default(), HashKey(1, 2));
     builder.expect("the configuration is sound").tables().clone()
 });
 static SLOTS: LazyLock<Slots> = LazyLock::new(Slots::default);

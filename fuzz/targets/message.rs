@@ -15,7 +15,7 @@ use millrace_orchestrator_api::convert::{
     FromAppliance, WireError, from_appliance, from_command, from_node, from_orchestrator,
 };
 use millrace_orchestrator_api::{Down, View, proto};
-use millrace_slowpath::{DnsFiles, PortInfo, TableBuilder};
+use millrace_slowpath::{TableFiles, PortInfo, TableBuilder};
 use prost::Message;
 
 static CONFIG: LazyLock<Config> = LazyLock::new(|| {
@@ -60,7 +60,7 @@ fn follow(mut bytes: &[u8]) {
     let mut view = View::default();
     let port = |name: &str| PortInfo { name: name.into(), mac: [2, 0, 0, 0, 0, 1], mtu_bytes: 1500 };
     let ports = [port("wan"), port("lan")];
-    let mut builder = TableBuilder::new(&CONFIG, &ports, DnsFiles::default(), HashKey(1, 2))
+    let mut builder = TableBuilder::new(&CONFIG, &ports, TableFiles::default(), HashKey(1, 2))
         .expect("the configuration is sound");
     while let Ok(message) = proto::OrchestratorMessage::decode_length_delimited(&mut bytes) {
         let Ok(Some(down)) = from_orchestrator(message) else { return };

@@ -15,13 +15,14 @@ use millrace_fastpath::event::Event;
 use millrace_fastpath::heap::{HeapDriver, HeapFrame};
 use millrace_fastpath::packet::Meta;
 use millrace_fastpath::queue::{Command, PARCELS_MAX, Punt};
-use millrace_fastpath::slots::{Phase, WakeId};
+use millrace_fastpath::slots::{Escalation, Phase, WakeId};
 use millrace_fastpath::tables::services::*;
 use millrace_fastpath::tables::{InterfaceId, Names, NatPorts, Tables, View, Views};
 use millrace_fastpath::trace::TraceBuffer;
 use millrace_fastpath::wake::WakeLimit;
 use millrace_fastpath::wire::ethernet::{self, Tags};
 use millrace_fastpath::wire::ipv4;
+use millrace_fastpath::wire::quic_lb::{Layout, ServerId};
 use millrace_fastpath::worker::WorkerLimits;
 
 #[path = "../../fastpath/tests/common/mod.rs"]
@@ -55,13 +56,15 @@ static SERVICES: LazyLock<Vec<Service>> = LazyLock::new(|| {
     let spliced = Service { handling: Handling::Splice, ..cold_service() };
     let fallback = Service { overflow: Overflow::Fallback, ..cold_service() };
     let forward = Service { handling: Handling::Forward, overflow: Overflow::Upstream, ..cold_service() };
+    let layout = Layout::new(1, 2, 5, None).expect("a layout of the draft's");
+    let backend = Instance { server_id: ServerId::new(&[1, 2]), ..instance(0, InstanceState::Ready) };
     vec![
         Service { source: SourceAddress::Appliance, ..fixed_service() },
         cold_service(),
         Service { overflow: Overflow::Rst, hold_packets_max: 2, ..cold_service() },
         // All services share their addresses here: any packet to them wakes this one.
         Service { trigger_flow: true, ..forward },
-        fixed_service(),
+        Service { quic: vec![layout], instances: vec![backend], ..fixed_service() },
         spliced.clone(),
         Service { verify: Verify::Cookie, source: SourceAddress::Appliance, ..spliced },
         Service { verify: Verify::SecondSyn, dns_answer: DnsAnswer::WhenReady, ..cold_service() },
@@ -96,6 +99,7 @@ fuzz_target!(|input: &[u8]| {
     bench.tables = tables.clone();
     for id in 0..SERVICES.len() as u16 {
         bench.set_phase(id, Phase::Cold);
+        bench.shared.slots.get(ServiceId(id)).set_strikes(0, Escalation::None);
     }
     bench.start(&LIMITS);
     let mut run = Run { bench, other, wakes: Vec::new(), passed_ms: 0, taken: Vec::new() };
@@ -125,7 +129,7 @@ impl Run<'_> {
     /// | below `c0` | a frame: bit 0 its port, 1 to 3 its queue, 4 an answer for who asked for a neighbour, 5 no turn yet, 6 as it is |
     /// | `c_` | time passes |
     /// | `d_` | the tables change |
-    /// | `e_` | a service's phase changes |
+    /// | `e_` | a service's phase changes, and how many strikes it has |
     /// | `f_` | ports, pools, the slowpath |
     fn take_step<'a>(&mut self, step: u8, rest: &'a [u8]) -> &'a [u8] {
         let (argument, after) = rest.split_first().map_or((0, rest), |(first, after)| (*first, after));
@@ -143,6 +147,10 @@ impl Run<'_> {
                     Phase::Down,
                 ];
                 self.bench.set_phase(id, phases[usize::from(argument >> 4) % phases.len()]);
+                let strikes = u32::from(step & 3);
+                let levels = [Escalation::None, Escalation::SecondPacket, Escalation::Cookie];
+                let level = levels[(strikes as usize).min(levels.len() - 1)];
+                self.bench.shared.slots.get(ServiceId(id)).set_strikes(strikes, level);
             }
             15 => match step & 15 {
                 0 | 1 => self.bench.net.limit_transmit(port(step), limit(argument)),

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tracing::{info, warn};
 
-use crate::builder::{Digest, DnsFiles, FileError, PortInfo};
+use crate::builder::{Digest, FileError, PortInfo, TableFiles};
 use crate::control::{Asker, ReloadError};
 
 /// What the orchestrator makes of a configuration: what carries it out, or why it can't be.
@@ -209,8 +209,8 @@ impl Reloader {
         if diff.restarts().next().is_some() {
             return Err(Refusal::Restart);
         }
-        let DnsFiles { zones, cookie_secrets, digests } =
-            DnsFiles::read(&next, self.file.parent().unwrap_or(Path::new(".")))?;
+        let TableFiles { zones, cookie_secrets, quic_keys, digests } =
+            TableFiles::read(&next, self.file.parent().unwrap_or(Path::new(".")))?;
         let other = |(name, digest): &(&PathBuf, &Digest)| {
             running.digests.get(*name).is_some_and(|known| known != *digest)
         };
@@ -224,7 +224,8 @@ impl Reloader {
             true => Some(self.ports.prepare(&next, dry_run).map_err(Refusal::Impossible)?),
             false => None,
         };
-        let draft = self.asker.draft(&next, ports.as_ref().map(|change| change.ports()))?;
+        let draft =
+            self.asker.draft(&next, ports.as_ref().map(|change| change.ports()))?.with_quic_keys(quic_keys);
         let tell_orchestrator = (self.orchestrator)(&next).map_err(Refusal::Impossible)?;
         let names = match diff.touches_names() {
             true => Some(draft.names(&next, zones).map_err(ReloadError::from)?),
@@ -302,6 +303,7 @@ mod tests {
     use crate::control::{Control, ControlThread, Settings, monotonic};
     use crate::host::SmolStack;
     use crate::testing::{EDGE, ports};
+    use millrace_fastpath::wire::quic_lb::{Codec, Key, Layout, ServerId};
 
     /// A running appliance whose file, zone file and secrets are in a folder.
     struct Bench {
@@ -368,9 +370,9 @@ mod tests {
             write("fn.zone", ZONE);
             write("c.secret", SECRETS[0]);
             let config = Config::parse("edge.toml", &edge()).unwrap();
-            let dns_files = DnsFiles::read(&config, folder.path()).unwrap();
-            let digests = dns_files.digests.clone();
-            let settings = Settings { boot: 1, names_key: HashKey(1, 2), unix_offset_nanos: 0, dns_files };
+            let table_files = TableFiles::read(&config, folder.path()).unwrap();
+            let digests = table_files.digests.clone();
+            let settings = Settings { boot: 1, names_key: HashKey(1, 2), unix_offset_nanos: 0, table_files };
             let shared = Shared::new(1);
             let (link, _) = memory_link(4);
             let host = Box::new(SmolStack::new(&config, 1));
@@ -441,6 +443,47 @@ mod tests {
         bench.write("edge.toml", EDGE);
         assert_eq!(bench.reloader.reload(false).outcome, Outcome::Applied);
         assert_eq!((policy().cookies, policy().rate_limit), (None, None));
+    }
+
+    #[test]
+    fn a_quic_key_rolls_and_is_read_anew() {
+        let bench = Bench::new();
+        bench.write("old.key", SECRETS[0]);
+        bench.write("new.key", SECRETS[1]);
+        let with = |layouts: &str| {
+            let service = "[[service]]\nname = \"q\"\naddress = [\"203.0.113.77\"]\nports = [\"udp/443\"]";
+            let backends = "backends = [{ address = \"198.51.100.77\", server_id = \"0x0007\" }]";
+            let quic = format!("quic = {{ server_id_bytes = 2, nonce_bytes = 4, {layouts} }}");
+            bench.write("edge.toml", &format!("{}\n{service}\n{backends}\n{quic}\n", edge()));
+            let told = bench.reloader.reload(false);
+            assert_eq!(told.outcome, Outcome::Applied, "{}", told.reason);
+        };
+        let reads = |rotation: u8, secret: &str| {
+            let key = Key(u128::from_str_radix(secret, 16).unwrap().to_be_bytes());
+            let codec = Codec::new(Layout::new(rotation, 2, 4, Some(key)).unwrap());
+            let id = codec.make(ServerId::new(&[0, 7]).unwrap(), &[1, 2, 3, 4]).unwrap();
+            let tables = bench.shared.tables();
+            let (id_of_service, _) = tables.services.iter().find(|(_, service)| service.name == "q").unwrap();
+            tables.services.entry(id_of_service).unwrap().server_ids().unwrap().find(&id) == Some(0)
+        };
+        with("rotation = 0, key = \"file:old.key\"");
+        assert!(reads(0, SECRETS[0]) && !reads(1, SECRETS[1]));
+        let previous = "previous = { rotation = 0, nonce_bytes = 4, key = \"file:old.key\" }";
+        with(&format!("rotation = 1, key = \"file:new.key\", {previous}"));
+        assert!(reads(0, SECRETS[0]) && reads(1, SECRETS[1]));
+        with("rotation = 1, key = \"file:new.key\"");
+        assert!(!reads(0, SECRETS[0]) && reads(1, SECRETS[1]));
+        bench.write("new.key", SECRETS[0]);
+        let told = bench.reloader.reload(false);
+        assert_eq!(
+            (told.outcome, told.lines),
+            (Outcome::Applied, vec!["~ file new.key: text old -> new".to_owned()])
+        );
+        assert!(reads(1, SECRETS[0]) && !reads(1, SECRETS[1]));
+        bench.write("new.key", "nothing");
+        let told = bench.reloader.reload(false);
+        assert!(told.outcome == Outcome::Refused && told.reason.contains("new.key"), "{}", told.reason);
+        assert!(reads(1, SECRETS[0]));
     }
 
     #[test]

@@ -7,13 +7,18 @@
 
 mod dns;
 mod faults;
+mod forwarding;
 mod health;
 mod host;
 mod nat;
 mod orchestrator;
 mod overflow;
+mod quic;
 mod reload;
+mod roles;
 mod show;
+mod splice;
 mod transit;
 mod wake;
+mod workers;
 mod world;

@@ -1,15 +1,10 @@
 //! Reload under traffic: what the file says now is in force, what runs goes on, and a wrong file changes nothing.
 
 use millrace_hw_tests::edge::client::{curl, dig};
-use millrace_hw_tests::edge::{Appliance, DNS, Function, RESOLVER, Service, Shape, Site};
+use millrace_hw_tests::edge::{Appliance, DNS, RESOLVER, Service, Shape, Site};
 use millrace_hw_tests::lab::{Look, wait_until};
 
-use crate::world::{SOON, World, functions, hello};
-
-/// The example functions, with time for a slow download.
-fn slow_functions() -> Vec<Function> {
-    functions().into_iter().map(|function| function.set("deadline_ms", "30000")).collect()
-}
+use crate::world::{SOON, World, hello, slow_functions};
 
 /// Writes another file in place of the appliance's own.
 fn rewrite(world: &World, services: Vec<Service>) {

@@ -203,6 +203,7 @@ impl Checker {
         };
         self.forwarding(file, raw);
         let health = self.health(file, at);
+        let quic = self.quic(at);
         Some(Service {
             name: raw.name.as_ref()?.value.clone(),
             names: items(&raw.names).iter().map(|at| at.value.clone()).collect(),
@@ -212,6 +213,7 @@ impl Checker {
             source: raw.source.as_ref()?.value,
             target: target?,
             health: health?,
+            quic: quic?,
         })
     }
 
@@ -484,6 +486,7 @@ impl Checker {
                 address: backend.value.address.as_ref()?.value.0,
                 weight: NonZeroU16::new(backend.value.weight.as_ref()?.value.get() as u16)?,
                 drain: backend.value.drain.as_ref()?.value,
+                server_id: backend.value.server_id.as_ref().map(|id| id.value),
             })
         }))
     }

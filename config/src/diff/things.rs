@@ -209,7 +209,7 @@ fn function_of(function: &Function, each: &mut dyn FnMut(What, String, Thing)) {
 }
 
 fn service_of(config: &Config, service: &Service) -> Thing {
-    let Service { name: _, names, address, ports, forwarding, source, target, health } = service;
+    let Service { name: _, names, address, ports, forwarding, source, target, health, quic } = service;
     let mut thing = live([
         ("names", list(names)),
         ("address", list(address)),
@@ -217,6 +217,26 @@ fn service_of(config: &Config, service: &Service) -> Thing {
         ("forwarding", text(forwarding)),
         ("source", text(source)),
     ]);
+    if let Some(Quic { server_id_bytes, current, previous }) = quic {
+        let QuicLayout { rotation, nonce_bytes, key } = current;
+        thing = thing.and([
+            ("quic.rotation", text(rotation)),
+            ("quic.server_id_bytes", text(server_id_bytes)),
+            ("quic.nonce_bytes", text(nonce_bytes)),
+        ]);
+        if let Some(key) = key {
+            thing = thing.and([("quic.key", secret(key))]);
+        }
+        if let Some(QuicLayout { rotation, nonce_bytes, key }) = previous {
+            thing = thing.and([
+                ("quic.previous.rotation", text(rotation)),
+                ("quic.previous.nonce_bytes", text(nonce_bytes)),
+            ]);
+            if let Some(key) = key {
+                thing = thing.and([("quic.previous.key", secret(key))]);
+            }
+        }
+    }
     let backends = match target {
         Target::Backends(backends) => backends,
         Target::Function(on_demand) => {
@@ -246,8 +266,9 @@ fn service_of(config: &Config, service: &Service) -> Thing {
             fallback
         }
     };
-    let backend = |Backend { address, weight, drain }: &Backend| {
-        format!("{address} weight {weight}{}", if *drain { " drain" } else { "" })
+    let backend = |Backend { address, weight, drain, server_id }: &Backend| {
+        let id = server_id.map_or(String::new(), |id| format!(" server_id {id}"));
+        format!("{address} weight {weight}{}{id}", if *drain { " drain" } else { "" })
     };
     if !backends.is_empty() {
         thing = thing.and([("backends", list(&backends.iter().map(backend).collect::<Vec<_>>()))]);

@@ -5,7 +5,7 @@ use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{DnsName, Health, Name, ServicePort};
+use super::{DnsName, Health, Name, SecretRef, ServerId, ServicePort};
 use crate::grammar::choice;
 
 /// Counts the functions in the order of the file.
@@ -59,6 +59,46 @@ pub struct Service {
     pub target: Target,
     /// How that is checked, if it is.
     pub health: Option<Health>,
+    /// How its QUIC servers make their connection ids, if these say whose they are.
+    pub quic: Option<Quic>,
+}
+
+/// How QUIC servers make their connection ids (QUIC-LB).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quic {
+    /// Length of a server id, in bytes; that of each backend is so long.
+    pub server_id_bytes: u8,
+    /// How they make them now.
+    pub current: QuicLayout,
+    /// How they made them before; of another rotation.
+    pub previous: Option<QuicLayout>,
+}
+
+/// One way to make QUIC connection ids.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuicLayout {
+    /// The first three bits, 0 to 6.
+    pub rotation: u8,
+    /// Length of a nonce, in bytes; with that of a server id 19 at most.
+    pub nonce_bytes: u8,
+    /// Where the key is, if there is one.
+    pub key: Option<SecretRef>,
+}
+
+impl Quic {
+    /// All ways that ids are read by.
+    pub fn layouts(&self) -> impl Iterator<Item = &QuicLayout> {
+        std::iter::once(&self.current).chain(&self.previous)
+    }
+}
+
+/// The key in a file of a QUIC key: 32 hexadecimal digits on a line, blank lines and those that begin with `#` left out.
+/// `None` if there is anything else in it.
+pub fn quic_key(text: &str) -> Option<[u8; 16]> {
+    match super::cookie_secrets(text)?[..] {
+        [key] => Some(key),
+        _ => None,
+    }
 }
 
 /// What is behind a service.
@@ -124,6 +164,8 @@ pub struct Backend {
     pub weight: NonZeroU16,
     /// Takes no new flows; those it has go on.
     pub drain: bool,
+    /// Its id in QUIC connection ids; each backend has one of its own if, and only if, the service has [`Service::quic`].
+    pub server_id: Option<ServerId>,
 }
 
 choice! {

@@ -24,9 +24,10 @@ use crate::tables::names::{CHAIN_MAX, Node, RR_HEAD_LEN, RrSet};
 use crate::tables::services::ServiceId;
 
 /// Where a chain begins.
+#[derive(Clone, Copy)]
 pub(super) struct Start<'a> {
     /// A name with a CNAME.
-    pub(super) node: &'a Node,
+    pub(super) node: Node<'a>,
     /// Whether it is a wildcard.
     pub(super) wildcard: bool,
 }

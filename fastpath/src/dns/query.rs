@@ -1,8 +1,8 @@
 //! A query, read in full before anything is decided.
 
 use super::edns::Opt;
-use super::message::{HEADER_LEN, Malformed, RawRecord, RecordType, flags, u16_at};
-use crate::tables::names::{NAME_WIRE_MAX, NameError, fold, wire_len};
+use super::message::{HEADER_LEN, Malformed, RawRecord, RecordType, flags};
+use crate::tables::names::{NameError, wire_len};
 
 /// What was asked, and how.
 #[derive(Clone, Copy, Debug)]
@@ -35,10 +35,16 @@ pub(super) enum Unfit {
 }
 
 impl Query {
+    /// Nothing has been read.
+    pub(super) const NOTHING: Self =
+        Self { id: 0, name_len: 0, kind: RecordType(0), class: 0, opt: None, signed: false };
+
     /// Reads a whole message. What it accepts has one question with an uncompressed name, no record in the answer
-    /// section, at most one OPT, and no byte left over.
-    #[inline]
-    pub(super) fn parse(message: &[u8]) -> Result<Self, Unfit> {
+    /// section, at most one OPT, and no byte left over. `name_len` is the length of its name, if that is known.
+    ///
+    /// It is read in place: to be moved right after it was written piece by piece, it would have to wait for the pieces.
+    #[inline(always)]
+    pub(super) fn read(&mut self, message: &[u8], name_len: Option<usize>) -> Result<(), Unfit> {
         let header: &[u8; HEADER_LEN] = message.first_chunk().ok_or(Unfit::Short)?;
         let [i0, i1, bits, _, q0, q1, counts @ ..] = *header;
         if bits & flags::QR != 0 {
@@ -51,21 +57,19 @@ impl Query {
         if [q0, q1] != [0, 1] {
             return Err(Unfit::Malformed);
         }
-        let name_len = message.get(HEADER_LEN..).ok_or(Malformed).and_then(|bytes| Ok(wire_len(bytes)?))?;
-        let name_end = HEADER_LEN + name_len;
-        let mut query = Self {
-            id: u16::from_be_bytes([i0, i1]),
-            name_len,
-            kind: RecordType(u16_at(message, name_end).ok_or(Malformed)?),
-            class: u16_at(message, name_end + 2).ok_or(Malformed)?,
-            opt: None,
-            signed: false,
+        let name_len = match name_len {
+            Some(name_len) => name_len,
+            None => wire_len(message.get(HEADER_LEN..).ok_or(Malformed)?).map_err(Malformed::from)?,
         };
-        let end = match counts {
-            [0, 0, 0, 0, 0, 0] => query.end(),
-            _ => query.parse_records(message, counts)?,
-        };
-        if end == message.len() { Ok(query) } else { Err(Unfit::Malformed) }
+        let question: &[u8; 4] =
+            message.get(HEADER_LEN + name_len..).and_then(<[u8]>::first_chunk).ok_or(Malformed)?;
+        let [k0, k1, c0, c1] = *question;
+        self.id = u16::from_be_bytes([i0, i1]);
+        self.name_len = name_len;
+        self.kind = RecordType(u16::from_be_bytes([k0, k1]));
+        self.class = u16::from_be_bytes([c0, c1]);
+        let end = if counts == [0; 6] { self.end() } else { self.parse_records(message, counts)? };
+        if end == message.len() { Ok(()) } else { Err(Unfit::Malformed) }
     }
 
     /// Reads what follows the question; the counts say how much, and never more than the bytes hold.
@@ -107,38 +111,10 @@ impl Query {
         HEADER_LEN + self.name_len + 4
     }
 
-    /// The name, folded, for look-ups.
+    /// The name, as it stands in the message.
     #[inline]
-    pub(super) fn folded(&self, message: &[u8]) -> Folded {
-        Folded::of(message.get(HEADER_LEN..HEADER_LEN + self.name_len).unwrap_or(&[]))
-    }
-}
-
-/// A folded name.
-pub(super) struct Folded {
-    bytes: [u8; NAME_WIRE_MAX],
-    len: usize,
-}
-
-impl Folded {
-    /// Folds the name that `bytes` start with.
-    #[inline]
-    pub(super) fn new(bytes: &[u8]) -> Option<Self> {
-        Some(Self::of(bytes.get(..wire_len(bytes).ok()?)?))
-    }
-
-    #[inline]
-    fn of(name: &[u8]) -> Self {
-        let mut folded = Self { bytes: [0; NAME_WIRE_MAX], len: name.len() };
-        for (to, from) in folded.bytes.iter_mut().zip(name) {
-            *to = fold(*from);
-        }
-        folded
-    }
-
-    #[inline]
-    pub(super) fn as_bytes(&self) -> &[u8] {
-        self.bytes.get(..self.len).unwrap_or(&[])
+    pub(super) fn name<'a>(&self, message: &'a [u8]) -> &'a [u8] {
+        message.get(HEADER_LEN..HEADER_LEN + self.name_len).unwrap_or(&[])
     }
 }
 

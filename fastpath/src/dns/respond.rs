@@ -4,24 +4,17 @@ use super::cookie::Checked;
 use super::edns::{EDE_LEN, Extended, OPT_LEN, OPTION_HEAD_LEN, Opt, UDP_PAYLOAD_MIN};
 use super::message::{CLASS_IN, HEADER_LEN, Rcode, RecordType, flags};
 use super::query::{Query, Unfit};
-use super::{Answer, Context, Outcome, Readiness, Role, Silence, Transport, alias, cookie};
+use super::{Answer, Asked, Context, Outcome, Readiness, Role, Silence, Transport, alias, cookie, edns};
 use crate::tables::names::{Authority, Node, RrSet, wire_len};
 use crate::tables::services::ServiceId;
 
 /// What is to become of a query. Borrows from the table, never from the message.
 enum Verdict<'a> {
-    Silent(Silence),
     NotOurs,
     Deferred(ServiceId),
-    /// A header alone: there is no question that could be trusted.
-    Header {
-        rcode: Rcode,
-        /// Whether RD is copied; it has no meaning in an unknown opcode.
-        recursion_desired: bool,
-    },
-    Reply(Query, Reply<'a>),
+    Reply(Reply<'a>),
     /// The name is an alias, or matches a wildcard that is one.
-    Aliased(Query, alias::Start<'a>),
+    Aliased(alias::Start<'a>),
 }
 
 /// An answer with its question.
@@ -68,44 +61,90 @@ pub fn respond<R: Fn(ServiceId) -> Readiness>(
     query_len: usize,
     context: &Context<'_, R>,
 ) -> Outcome {
-    let Some(query) = message.get(..query_len) else { return Outcome::Silent(Silence::Short) };
-    match judge(query, context) {
-        Verdict::Silent(silence) => Outcome::Silent(silence),
+    respond_asked(message, query_len, Asked::NOTHING, context)
+}
+
+/// The same for one of a vector of queries, whose name was looked for ahead, in the same table.
+#[inline]
+pub fn respond_asked<R: Fn(ServiceId) -> Readiness>(
+    message: &mut [u8],
+    query_len: usize,
+    asked: Asked,
+    context: &Context<'_, R>,
+) -> Outcome {
+    let Some(bytes) = message.get(..query_len) else { return Outcome::Silent(Silence::Short) };
+    let mut query = Query::NOTHING;
+    if let Err(unfit) = query.read(bytes, asked.name_len()) {
+        return reject(message, unfit, context.role);
+    }
+    // Nor is what was decided moved.
+    match &judge(bytes, &query, asked, context) {
         Verdict::NotOurs => Outcome::NotOurs,
-        Verdict::Deferred(service) => Outcome::Deferred(service),
-        Verdict::Header { rcode, recursion_desired } => {
-            let kept = flags::OPCODE | if recursion_desired { flags::RD } else { 0 };
-            write_header(message, kept, 0, 0, rcode, [0; 4]);
-            Outcome::Answer(Answer { len: HEADER_LEN, rcode, ..Answer::default() })
-        }
-        Verdict::Reply(query, reply) => match check_cookie(message, &query, context) {
+        Verdict::Deferred(service) => Outcome::Deferred(*service),
+        Verdict::Reply(reply) => match check_cookie(message, &query, context) {
             Ok(cookie) => {
                 let body = |room: &mut [u8]| write_body(room, &query, &reply.body);
-                Outcome::Answer(write(message, &query, &reply, cookie, context, body))
+                Outcome::Answer(write(message, &query, reply, cookie, context, body))
             }
             Err(refusal) => refuse_cookie(message, &query, refusal, context),
         },
-        Verdict::Aliased(query, start) => match check_cookie(message, &query, context) {
-            Ok(cookie) => alias::respond(message, &query, start, cookie, context),
+        Verdict::Aliased(start) => match check_cookie(message, &query, context) {
+            Ok(cookie) => alias::respond(message, &query, *start, cookie, context),
             Err(refusal) => refuse_cookie(message, &query, refusal, context),
         },
     }
 }
 
+/// What isn't a query that could be looked up: in transit it isn't for us. Who is to be told gets a header alone, for there
+/// is no question that could be trusted.
+#[cold]
+fn reject(message: &mut [u8], unfit: Unfit, role: Role) -> Outcome {
+    if role == Role::Intercept {
+        return Outcome::NotOurs;
+    }
+    // RD has no meaning in an unknown opcode.
+    let (rcode, kept) = match unfit {
+        Unfit::Short => return Outcome::Silent(Silence::Short),
+        Unfit::Response => return Outcome::Silent(Silence::Response),
+        Unfit::Opcode => (Rcode::NotImp, flags::OPCODE),
+        Unfit::Malformed => (Rcode::FormErr, flags::OPCODE | flags::RD),
+    };
+    write_header(message, kept, 0, 0, rcode, [0; 4]);
+    Outcome::Answer(Answer { len: HEADER_LEN, rcode, ..Answer::default() })
+}
+
 /// Makes a truncated answer (RFC 2181 section 9) of a whole one: the client may ask again over TCP, if it exists.
 /// `None`, and nothing written, if the answer has no question.
 pub fn truncate(message: &mut [u8], answer: &Answer) -> Option<Answer> {
+    cut(message, answer, Rcode::NoError, flags::TC)
+}
+
+/// Makes BADCOOKIE (RFC 7873 section 5.2.3) of a whole answer: the client may ask again at once, and show the cookie that
+/// this brings. `None`, and nothing written, if the answer has no cookie, or the client has shown it already.
+pub fn bad_cookie(message: &mut [u8], answer: &Answer) -> Option<Answer> {
+    if !answer.cookie || answer.proven {
+        return None;
+    }
+    cut(message, answer, Rcode::BadCookie, 0)
+}
+
+/// Leaves of an answer its question and OPT; `None`, and nothing written, if it has no question.
+fn cut(message: &mut [u8], answer: &Answer, rcode: Rcode, truncated: u8) -> Option<Answer> {
     let question_end = HEADER_LEN + wire_len(message.get(HEADER_LEN..answer.len)?).ok()? + 4;
     let opt_at = answer.len.checked_sub(usize::from(answer.opt_len)).filter(|at| *at >= question_end)?;
     message.get(..answer.len)?;
     message.copy_within(opt_at..answer.len, question_end);
+    let len = question_end + usize::from(answer.opt_len);
+    if let Some(high) = message.get_mut(question_end..len).and_then(|opt| opt.get_mut(edns::RCODE_AT)) {
+        *high = rcode.high();
+    }
     let [_, _, bits, more, ..] = message else { return None };
-    let (set, available) = (*bits & flags::AA | flags::TC, *more & flags::RA);
+    let authoritative = if rcode == Rcode::NoError { *bits & flags::AA } else { 0 };
+    let (set, available) = (authoritative | truncated, *more & flags::RA);
     let counts = [1, 0, 0, u16::from(answer.opt_len > 0)];
     // Records are left out, so nothing is said of the name.
-    write_header(message, flags::RD, set, available, Rcode::NoError, counts);
-    let len = question_end + usize::from(answer.opt_len);
-    Some(Answer { len, rcode: Rcode::NoError, truncated: true, ..*answer })
+    write_header(message, flags::RD, set, available, rcode, counts);
+    Some(Answer { len, rcode, truncated: truncated != 0, ..*answer })
 }
 
 /// Writes SERVFAIL over a query that was deferred and can't be answered: what would have answered it has failed. With
@@ -114,7 +153,8 @@ pub fn truncate(message: &mut [u8], answer: &Answer) -> Option<Answer> {
 ///
 /// Resolvers remember it for a second or more (RFC 9520), so it isn't for services that merely take long.
 pub fn servfail(message: &mut [u8], query_len: usize, role: Role) -> Option<usize> {
-    let query = Query::parse(message.get(..query_len)?).ok()?;
+    let mut query = Query::NOTHING;
+    query.read(message.get(..query_len)?, None).ok()?;
     let rcode = Rcode::ServFail;
     let mut at = query.end();
     if let Some(opt) = query.opt {
@@ -128,17 +168,14 @@ pub fn servfail(message: &mut [u8], query_len: usize, role: Role) -> Option<usiz
 
 /// All rules, in the order in which they hold. Reads only.
 #[inline]
-fn judge<'a, R: Fn(ServiceId) -> Readiness>(message: &[u8], context: &Context<'a, R>) -> Verdict<'a> {
+fn judge<'a, R: Fn(ServiceId) -> Readiness>(
+    message: &[u8],
+    query: &Query,
+    asked: Asked,
+    context: &Context<'a, R>,
+) -> Verdict<'a> {
     let ours = context.role == Role::Authoritative;
-    let query = match Query::parse(message) {
-        Ok(query) => query,
-        Err(_) if !ours => return Verdict::NotOurs,
-        Err(Unfit::Short) => return Verdict::Silent(Silence::Short),
-        Err(Unfit::Response) => return Verdict::Silent(Silence::Response),
-        Err(Unfit::Opcode) => return Verdict::Header { rcode: Rcode::NotImp, recursion_desired: false },
-        Err(Unfit::Malformed) => return Verdict::Header { rcode: Rcode::FormErr, recursion_desired: true },
-    };
-    let refusal = match query {
+    let refusal = match *query {
         Query { opt: Some(Opt { version: 1.., .. }), .. } => Some((Rcode::BadVers, None)),
         Query { signed: true, .. } => Some((Rcode::NotAuth, None)),
         Query { class, .. } if class != CLASS_IN => Some((Rcode::Refused, Some(Extended::NotSupported))),
@@ -149,49 +186,46 @@ fn judge<'a, R: Fn(ServiceId) -> Readiness>(message: &[u8], context: &Context<'a
         _ => None,
     };
     if let Some((rcode, extended)) = refusal {
-        return if ours { refuse(query, rcode, extended) } else { Verdict::NotOurs };
+        return if ours { refuse(rcode, extended) } else { Verdict::NotOurs };
     }
-    let folded = query.folded(message);
-    match context.names.get(folded.as_bytes()) {
+    let name = query.name(message);
+    match context.names.get_hashed(asked.hash(context.names, name), name) {
         Some(node) if ours || !node.is_empty_non_terminal() => found(query, node, false, context),
         _ if !ours => Verdict::NotOurs,
-        _ => absent(query, folded.as_bytes(), context),
+        _ => absent(query, name, context),
     }
 }
 
 /// The name doesn't exist, and would be ours if it did.
 fn absent<'a, R: Fn(ServiceId) -> Readiness>(
-    query: Query,
-    folded: &[u8],
+    query: &Query,
+    name: &[u8],
     context: &Context<'a, R>,
 ) -> Verdict<'a> {
-    let Some(zone) = context.names.zone_around(folded) else {
-        return refuse(query, Rcode::Refused, Some(Extended::NotAuthoritative));
+    let Some(zone) = context.names.zone_around(name) else {
+        return refuse(Rcode::Refused, Some(Extended::NotAuthoritative));
     };
-    match context.names.wildcard(zone, folded) {
+    match context.names.wildcard(zone, name) {
         Some(node) => found(query, node, true, context),
-        None => Verdict::Reply(
-            query,
-            Reply {
-                rcode: Rcode::NxDomain,
-                authoritative: true,
-                body: Body::Negative(zone),
-                service: None,
-                extended: None,
-            },
-        ),
+        None => Verdict::Reply(Reply {
+            rcode: Rcode::NxDomain,
+            authoritative: true,
+            body: Body::Negative(zone),
+            service: None,
+            extended: None,
+        }),
     }
 }
 
 /// The name exists, or a wildcard stands in for it.
 #[inline]
 fn found<'a, R: Fn(ServiceId) -> Readiness>(
-    query: Query,
-    node: &'a Node,
+    query: &Query,
+    node: Node<'a>,
     wildcard: bool,
     context: &Context<'a, R>,
 ) -> Verdict<'a> {
-    let Some(zone) = context.names.zone(node) else { return refuse(query, Rcode::Refused, None) };
+    let Some(zone) = context.names.zone(node) else { return refuse(Rcode::Refused, None) };
     let service = node.service().filter(|_| query.kind.wakes());
     let body = match node.set(query.kind) {
         Some(set) => match address_ttl(service.filter(|_| query.kind.is_address()), zone, context) {
@@ -199,13 +233,13 @@ fn found<'a, R: Fn(ServiceId) -> Readiness>(
             Err(service) => return Verdict::Deferred(service),
         },
         None if node.is_alias() && query.kind != RecordType::ANY => {
-            return Verdict::Aliased(query, alias::Start { node, wildcard });
+            return Verdict::Aliased(alias::Start { node, wildcard });
         }
         None => body_without(query.kind, node, zone),
     };
     let authoritative = context.role == Role::Authoritative;
     let rcode = Rcode::NoError;
-    Verdict::Reply(query, Reply { rcode, authoritative, body, service, extended: None })
+    Verdict::Reply(Reply { rcode, authoritative, body, service, extended: None })
 }
 
 /// The time to live of a service's addresses, where it isn't that of the records.
@@ -227,7 +261,7 @@ pub(super) fn address_ttl<R: Fn(ServiceId) -> Readiness>(
 
 /// What a name that exists has to say to a type that it has no records of.
 #[inline]
-pub(super) fn body_without<'a>(kind: RecordType, node: &Node, zone: &'a Authority) -> Body<'a> {
+pub(super) fn body_without<'a>(kind: RecordType, node: Node<'_>, zone: &'a Authority) -> Body<'a> {
     if kind == RecordType::ANY && !node.is_empty_non_terminal() {
         Body::Minimal { ttl_seconds: zone.ttl_seconds() }
     } else {
@@ -235,8 +269,8 @@ pub(super) fn body_without<'a>(kind: RecordType, node: &Node, zone: &'a Authorit
     }
 }
 
-fn refuse(query: Query, rcode: Rcode, extended: Option<Extended>) -> Verdict<'static> {
-    Verdict::Reply(query, Reply::refusal(rcode, extended))
+fn refuse(rcode: Rcode, extended: Option<Extended>) -> Verdict<'static> {
+    Verdict::Reply(Reply::refusal(rcode, extended))
 }
 
 impl Reply<'_> {
@@ -320,6 +354,8 @@ pub(super) fn write<R: Fn(ServiceId) -> Readiness>(
         truncated,
         service: reply.service,
         proven: cookie.is_some_and(|cookie| cookie.proven),
+        // Where there was no room for it, it has been left out.
+        cookie: cookie.is_some() && end - body_end >= opt_len,
         opt_len: (end - body_end) as u8,
     }
 }

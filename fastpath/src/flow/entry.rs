@@ -17,8 +17,10 @@ pub const ONE_WAY_SECONDS: u16 = 900;
 pub const HALF_CLOSED_SECONDS: u16 = 240;
 /// one that was closed (RFC 9293 asks two segment lifetimes of the ends; the middle has only to see the last ACK),
 pub const CLOSING_SECONDS: u16 = 10;
-/// and a UDP conversation (RFC 4787 §4.3 asks for two minutes at least).
+/// a UDP conversation (RFC 4787 §4.3 asks for two minutes at least),
 pub const UDP_SECONDS: u16 = 120;
+/// and datagrams that nobody has answered, by which nothing is lost: forged ones leave sooner (Linux gives as much).
+pub const UDP_UNANSWERED_SECONDS: u16 = 30;
 
 /// How far a flow is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -373,6 +375,7 @@ impl Flow {
             (TCP, FlowState::Established) => ESTABLISHED_SECONDS,
             (TCP, FlowState::ClientDone | FlowState::InstanceDone) => HALF_CLOSED_SECONDS,
             (TCP, FlowState::Closing) => CLOSING_SECONDS,
+            (UDP, FlowState::New) if self.forwarding().is_two_way() => UDP_UNANSWERED_SECONDS,
             _ => UDP_SECONDS,
         };
         self.age(now) >= allowed

@@ -7,17 +7,19 @@
 use siphasher::sip::SipHasher13;
 
 use crate::addr::Addr;
+use crate::sip::Sip;
 
 /// Computes flow hashes; all workers of an appliance share its keys.
 #[derive(Clone, Copy, Debug)]
 pub struct FlowHasher {
     hasher: SipHasher13,
+    sip: Sip,
 }
 
 impl FlowHasher {
     /// A hasher with these secret keys.
     pub fn new(keys: [u64; 2]) -> Self {
-        Self { hasher: SipHasher13::new_with_keys(keys[0], keys[1]) }
+        Self { hasher: SipHasher13::new_with_keys(keys[0], keys[1]), sip: Sip::new(keys) }
     }
 
     /// Other secret keys that follow from these; different for each `purpose`.
@@ -25,14 +27,23 @@ impl FlowHasher {
         [0, 1].map(|half| self.hasher.hash(&[purpose.to_le_bytes(), u64::to_le_bytes(half)].concat()))
     }
 
-    /// The hash of one side of a flow: the client's, or the appliance's own where it translates the source.
+    /// The hash of one side of a flow: the client's, or the appliance's own where it translates the source. An IPv4 side is
+    /// seven bytes, one word with its length: four rounds of the hash instead of six.
     #[inline(always)]
     pub fn hash(&self, addr: Addr, port: u16, protocol: u8) -> u64 {
-        let mut bytes = [0; 19];
-        bytes[..16].copy_from_slice(&addr.0.to_le_bytes());
-        bytes[16..18].copy_from_slice(&port.to_le_bytes());
-        bytes[18] = protocol;
-        self.hasher.hash(&bytes)
+        if addr.is_v4() {
+            let side = u64::from(addr.0 as u32) | u64::from(port) << 32 | u64::from(protocol) << 48;
+            return self.sip.finish(side, 7);
+        }
+        self.hash_shared(addr, port, protocol)
+    }
+
+    /// The same in the long form for both families: what the appliances of a site choose instances by, and must go on
+    /// agreeing on from version to version.
+    #[inline(always)]
+    pub fn hash_shared(&self, addr: Addr, port: u16, protocol: u8) -> u64 {
+        let rest = u64::from(port) | u64::from(protocol) << 16;
+        self.sip.word(addr.0 as u64).word((addr.0 >> 64) as u64).finish(rest, 19)
     }
 
     /// The hash of what the trigger `flow` tells packets apart by. Its input is as long as no other's.

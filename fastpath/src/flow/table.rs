@@ -40,7 +40,12 @@ pub const FLOWS_MAX: usize = 1 << 26;
 struct Bucket {
     tags: [u16; WAYS],
     entries: [u32; WAYS],
+    /// Entries that stand in their second bucket because this one, their first, was full. While there are none, whoever isn't
+    /// found here is nowhere: a new flow, or a flood's packet, costs one line of memory and not two.
+    elsewhere: u32,
 }
+
+const _: () = assert!(size_of::<Bucket>() == 64);
 
 impl Bucket {
     /// The ways that have this tag.
@@ -178,12 +183,15 @@ impl FlowTable {
         source: (Addr, u16),
         destination: (Addr, u16),
     ) -> Option<(u32, Direction)> {
-        self.candidates(hash).into_iter().find_map(|bucket| {
-            let bucket = &self.buckets[bucket];
-            bucket
-                .ways_of(tag(hash))
-                .find_map(|way| self.compare(bucket.entries[way], protocol, source, destination))
-        })
+        let [first, second] = self.candidates(hash).map(|bucket| &self.buckets[bucket]);
+        let find_in = |bucket: &Bucket| {
+            let mut ways = bucket.ways_of(tag(hash));
+            ways.find_map(|way| self.compare(bucket.entries[way], protocol, source, destination))
+        };
+        match find_in(first) {
+            None if first.elsewhere > 0 => find_in(second),
+            found => found,
+        }
     }
 
     /// Whether an entry leads to the flow of a packet, and which way the packet goes.
@@ -288,7 +296,7 @@ impl FlowTable {
         let mut lowest: Option<(Standing, u32)> = None;
         for _ in 0..SEARCH_MAX {
             self.search_at = self.search_at.wrapping_add(SEARCH_STEP);
-            let position = (u128::from(self.search_at) * self.flows.len() as u128 >> 64) as u32;
+            let position = ((u128::from(self.search_at) * self.flows.len() as u128) >> 64) as u32;
             let standing = self.flows[position as usize].standing(now);
             if standing < lowest.map_or(spared, |(lowest, _)| lowest) {
                 lowest = Some((standing, position));
@@ -362,7 +370,12 @@ impl FlowTable {
             let Some(given_up) = self.least(hash, spared, now, Some(entry & !NAT_SIDE)) else { return false };
             on_gone(self.remove(given_up));
         }
-        let target = if has_room(self, first) { first } else { second };
+        let target = if has_room(self, first) {
+            first
+        } else {
+            self.buckets[first].elsewhere += 1;
+            second
+        };
         let bucket = &mut self.buckets[target];
         let way = bucket.tags.iter().position(|tag| *tag == 0).expect("one of the buckets has room by now");
         bucket.tags[way] = tag(hash);
@@ -404,11 +417,15 @@ impl FlowTable {
     }
 
     fn clear(&mut self, hash: u64, entry: u32) {
-        for bucket in self.candidates(hash) {
-            let bucket = &mut self.buckets[bucket];
+        let [first, second] = self.candidates(hash);
+        for at in [first, second] {
+            let bucket = &mut self.buckets[at];
             for way in 0..WAYS {
                 if bucket.tags[way] != 0 && bucket.entries[way] == entry {
                     bucket.tags[way] = 0;
+                    if at == second {
+                        self.buckets[first].elsewhere -= 1;
+                    }
                     return;
                 }
             }

@@ -7,12 +7,14 @@
 //!   either        ──► held, when the service says `when-ready`
 //! ```
 
+use arrayvec::ArrayVec;
+
 use super::{Context, Lanes, Leaving, NodeId, drops, reply};
 use crate::clock::Nanos;
 use crate::dns::{
-    self, Admission, Answer, Cookies, Outcome, Readiness, Role, Silence, Transport, UDP_PAYLOAD_MAX,
+    self, Admission, Answer, Asked, Cookies, Outcome, Readiness, Role, Silence, Transport, UDP_PAYLOAD_MAX,
 };
-use crate::driver::{Frame, RxChecksum};
+use crate::driver::{BURST_MAX, Frame, RxChecksum};
 use crate::event::{Milestone, Trigger};
 use crate::hold::{Held, HoldKey, Parked, Parking};
 use crate::packet::{L3, Network, Origin, Packet};
@@ -41,7 +43,8 @@ drops! {
 }
 
 enum Next {
-    Reply,
+    /// With so many bytes of DNS.
+    Reply(usize),
     Transit,
     Hold(Parked),
 }
@@ -49,22 +52,21 @@ enum Next {
 /// Answers the packets of the lane.
 pub fn process<F: Frame>(scratch: &mut Vec<Packet<F>>, cx: &mut Context<'_>, lanes: &mut Lanes<F>) {
     std::mem::swap(scratch, &mut lanes.dns);
-    let queries = scratch
-        .iter()
-        .filter_map(|packet| packet.frame.bytes().get(usize::from(packet.meta.l4) + udp::HEADER..));
-    dns::fetch::<F>(&cx.tables.names, queries);
-    for mut packet in scratch.drain(..) {
-        match answer(&mut packet, cx) {
-            Ok(Next::Reply) => {
-                cx.trace(NodeId::Dns, "answered", &packet);
-                let leaving = match packet.meta.origin {
-                    Origin::Arrival => Leaving::Answered,
-                    Origin::Hold => Leaving::Released,
-                    Origin::Own => Leaving::Originated,
-                };
-                let interface = packet.meta.interface;
-                cx.send(packet, interface, leaving, lanes);
-            }
+    debug_assert!(scratch.len() <= BURST_MAX, "a round has no more packets");
+    let tables = cx.tables;
+    let names_of = |packet: &Packet<F>| tables.names_for(packet.meta.interface, packet.meta.source);
+    let mut all_asked = [Asked::NOTHING; BURST_MAX];
+    for (packet, asked) in scratch.iter().zip(&mut all_asked) {
+        let message = packet.frame.bytes().get(usize::from(packet.meta.l4) + udp::HEADER..);
+        *asked = message.map_or(Asked::NOTHING, |message| Asked::new::<F>(names_of(packet), message));
+    }
+    for (packet, asked) in scratch.iter().zip(all_asked) {
+        asked.fetch::<F>(names_of(packet));
+    }
+    let mut answered = ArrayVec::<(Packet<F>, usize), BURST_MAX>::new();
+    for (mut packet, asked) in scratch.drain(..).zip(all_asked) {
+        match answer(&mut packet, asked, cx) {
+            Ok(Next::Reply(len)) => answered.push((packet, len)),
             Ok(Next::Transit) => {
                 cx.trace(NodeId::Dns, "not ours, to transit", &packet);
                 lanes.transit.push(packet);
@@ -73,18 +75,40 @@ pub fn process<F: Frame>(scratch: &mut Vec<Packet<F>>, cx: &mut Context<'_>, lan
             Err(reason) => cx.drop(NodeId::Dns, reason as usize, reason.name(), packet, lanes),
         }
     }
+    // Only once all are written: read right behind, each word of the checksum would wait for the pieces that it was written
+    // in, a tenth of what an answer costs.
+    for (mut packet, len) in answered {
+        if !send_back(&mut packet, len) {
+            let reason = Drop::NoRoom;
+            cx.drop(NodeId::Dns, reason as usize, reason.name(), packet, lanes);
+            continue;
+        }
+        cx.trace(NodeId::Dns, "answered", &packet);
+        let leaving = match packet.meta.origin {
+            Origin::Arrival => Leaving::Answered,
+            Origin::Hold => Leaving::Released,
+            Origin::Own => Leaving::Originated,
+        };
+        let interface = packet.meta.interface;
+        cx.send(packet, interface, leaving, lanes);
+    }
 }
 
-fn answer<F: Frame>(packet: &mut Packet<F>, cx: &mut Context<'_>) -> Result<Next, Drop> {
+fn answer<F: Frame>(packet: &mut Packet<F>, asked: Asked, cx: &mut Context<'_>) -> Result<Next, Drop> {
     let role = if packet.meta.intercepted { Role::Intercept } else { Role::Authoritative };
-    match attempt(packet, role, cx) {
+    match attempt(packet, role, asked, cx) {
         // In transit nothing of ours may stand between a client and its resolver, not even a refusal.
         Err(_) if role == Role::Intercept => Ok(Next::Transit),
         result => result,
     }
 }
 
-fn attempt<F: Frame>(packet: &mut Packet<F>, role: Role, cx: &mut Context<'_>) -> Result<Next, Drop> {
+fn attempt<F: Frame>(
+    packet: &mut Packet<F>,
+    role: Role,
+    asked: Asked,
+    cx: &mut Context<'_>,
+) -> Result<Next, Drop> {
     let l4 = usize::from(packet.meta.l4);
     let message_at = l4 + udp::HEADER;
     let arrived_len = packet.frame.bytes().len();
@@ -106,7 +130,7 @@ fn attempt<F: Frame>(packet: &mut Packet<F>, role: Role, cx: &mut Context<'_>) -
     if room_end > arrived_len && !packet.frame.extend(room_end - arrived_len) {
         return Err(Drop::NoRoom);
     }
-    let outcome = respond(packet, role, query_len, packet.meta.origin == Origin::Hold, cx);
+    let outcome = respond(packet, role, query_len, asked, packet.meta.origin == Origin::Hold, cx);
     let outcome = match outcome {
         Outcome::Deferred(service) => {
             packet.frame.truncate(arrived_len);
@@ -116,7 +140,7 @@ fn attempt<F: Frame>(packet: &mut Packet<F>, role: Role, cx: &mut Context<'_>) -
                 // No room to wait: the address is answered now, and what follows is held, or takes its own way out.
                 None => {
                     packet.frame.extend(room_end.saturating_sub(arrived_len));
-                    respond(packet, role, query_len, true, cx)
+                    respond(packet, role, query_len, asked, true, cx)
                 }
             }
         }
@@ -127,9 +151,9 @@ fn attempt<F: Frame>(packet: &mut Packet<F>, role: Role, cx: &mut Context<'_>) -
             let answer = admit(packet, role, answer, cx).ok_or(Drop::RateLimited)?;
             if let Some(service) = answer.service {
                 let query_type = query_type(&packet.frame.bytes()[message_at..]);
-                asked(packet, service, query_type, cx);
+                note_demand(packet, service, query_type, cx);
             }
-            send_back(packet, answer.len).then_some(Next::Reply).ok_or(Drop::NoRoom)
+            Ok(Next::Reply(answer.len))
         }
         Outcome::NotOurs => {
             packet.frame.truncate(arrived_len);
@@ -146,6 +170,7 @@ fn respond<F: Frame>(
     packet: &mut Packet<F>,
     role: Role,
     query_len: usize,
+    asked: Asked,
     waited: bool,
     cx: &Context<'_>,
 ) -> Outcome {
@@ -159,7 +184,7 @@ fn respond<F: Frame>(
         cookies: cookies.map(|keys| Cookies { keys, client, now: cx.now }),
         readiness: |service| readiness(service, waited, cx),
     };
-    dns::respond(&mut packet.frame.bytes_mut()[message_at..], query_len, &context)
+    dns::respond_asked(&mut packet.frame.bytes_mut()[message_at..], query_len, asked, &context)
 }
 
 /// The answer, or what may be sent of it. What a rate limit cuts off wakes nothing. Queries in transit are answered whatever
@@ -180,7 +205,10 @@ fn admit<F: Frame>(
                 Admission::Whole => Some(answer),
                 Admission::Truncated => {
                     let message_at = usize::from(packet.meta.l4) + udp::HEADER;
-                    let short = dns::truncate(&mut packet.frame.bytes_mut()[message_at..], &answer)?;
+                    let message = &mut packet.frame.bytes_mut()[message_at..];
+                    // Who has a cookie of its own needn't come by TCP to show that it is there.
+                    let short =
+                        dns::bad_cookie(message, &answer).or_else(|| dns::truncate(message, &answer))?;
                     cx.counters.fates.responses_slipped.add(1);
                     Some(Answer { service: None, ..short })
                 }
@@ -208,7 +236,7 @@ fn readiness(service: ServiceId, waited: bool, cx: &Context<'_>) -> Readiness {
 }
 
 /// A name of `service` was asked for and is about to be answered: that is demand.
-fn asked<F: Frame>(packet: &Packet<F>, service: ServiceId, query_type: u16, cx: &mut Context<'_>) {
+fn note_demand<F: Frame>(packet: &Packet<F>, service: ServiceId, query_type: u16, cx: &mut Context<'_>) {
     cx.counters.service(service).last_nanos.set(cx.now.0);
     let Some(entry) = cx.tables.services.get(service) else { return };
     if !entry.wakes || cx.slots.get(service).load().0 == Phase::Ready {
@@ -297,11 +325,12 @@ fn send_back<F: Frame>(packet: &mut Packet<F>, answer_len: usize) -> bool {
     let (from, to) = (packet.meta.destination_port, packet.meta.source_port);
     let l4 = usize::from(packet.meta.l4);
     let datagram = &mut packet.frame.bytes_mut()[l4..];
+    let sum = checksum::pseudo_header(source, destination, UDP, len)
+        + [from, to, len as u16].map(u64::from).into_iter().sum::<u64>()
+        + checksum::sum(&datagram[udp::HEADER..]);
     datagram[0..2].copy_from_slice(&from.to_be_bytes());
     datagram[2..4].copy_from_slice(&to.to_be_bytes());
     datagram[4..6].copy_from_slice(&(len as u16).to_be_bytes());
-    datagram[6..8].copy_from_slice(&[0, 0]);
-    let sum = checksum::pseudo_header(source, destination, UDP, len) + checksum::sum(datagram);
     let sum = match !checksum::fold(sum) {
         0 => 0xffff, // zero means "none" (RFC 768)
         sum => sum,

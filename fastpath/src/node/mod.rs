@@ -26,6 +26,7 @@ pub(crate) mod handshake;
 pub mod host;
 pub mod icmp;
 pub mod output;
+mod quic;
 mod quote;
 mod reply;
 mod rewrite;

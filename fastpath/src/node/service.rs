@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!   known flow ───────────────────────────────► translate or encapsulate ─► transit
+//!   QUIC, by an id of an instance's making ───► remember, translate or encapsulate ─► transit
 //!   opens a flow ─┬─ an instance serves ──────► choose, remember, translate or encapsulate ─► transit
 //!                 ├─ cold ─► wake once ─┬─────► hold
 //!                 ├─ waking ────────────┘
@@ -17,7 +18,7 @@ use super::encapsulate::{self, encapsulate};
 use super::icmp::Error;
 use super::splice::refuse;
 pub(crate) use super::splice::{answers, falls_back, into_syn};
-use super::{Context, Lanes, Leaving, NodeId, drops, handshake, rewrite::rewrite};
+use super::{Context, Lanes, Leaving, NodeId, drops, handshake, quic, rewrite::rewrite};
 use crate::addr::Addr;
 use crate::clock::Nanos;
 use crate::counters::WorkerCounters;
@@ -43,6 +44,9 @@ const NAT_PROBES_MAX: usize = 64;
 /// How often a service's last activity is noted at most, in nanoseconds; idleness is counted in seconds.
 const ACTIVITY_NANOS: u64 = 100_000_000;
 
+/// How long a client may take to repeat what it opened with, in nanoseconds: a second (RFC 6298 §2.1), and timers are coarse.
+const REPEAT_NANOS: u64 = 1_200_000_000;
+
 drops! {
     /// Why a packet to or from a service goes no further.
     pub enum Drop {
@@ -52,6 +56,10 @@ drops! {
         NoInstance => "no-instance",
         /// It belongs to no flow, opens none, and nothing runs that it could be for.
         NoFlow => "no-flow",
+        /// Cut within the QUIC header, to a service whose connection ids are known.
+        QuicCut => "quic-cut",
+        /// Of a QUIC connection that nobody here has, while nothing runs that could say so.
+        QuicStray => "quic-stray",
         /// The flow table has no room: all flows that could make some are established.
         FlowTableFull => "flow-table-full",
         /// Every port towards the instance that was tried is taken, or there is no address to translate to.
@@ -98,6 +106,8 @@ pub(super) enum Next {
     Hold(Parked),
     /// It was for us, and has been heard.
     Consumed,
+    /// It can't go on; its sender is told, where it may be, and else it is this drop.
+    Refused(Error, Drop),
 }
 
 /// The service node of one worker.
@@ -119,10 +129,8 @@ impl ServiceNode {
     ) {
         std::mem::swap(scratch, &mut lanes.service);
         debug_assert!(scratch.len() <= BURST_MAX, "a round has no more packets");
-        // All buckets are asked for, then all flows, then each packet finds its own: memory is waited for once.
-        for packet in scratch.iter() {
-            self.flows.prefetch_bucket::<F>(packet.meta.flow_hash);
-        }
+        // All buckets have been asked for, most of them by `classify`; then all flows are, then each packet finds its own:
+        // memory is waited for once.
         let mut candidates = [Candidate::NONE; BURST_MAX];
         for (packet, candidate) in scratch.iter().zip(&mut candidates) {
             *candidate = self.flows.candidate::<F>(packet.meta.flow_hash);
@@ -138,8 +146,9 @@ impl ServiceNode {
             self.connect(held, cx);
         }
         while let Some(mut packet) = lanes.expired.pop() {
-            let next = match cx.tables.services.entry(packet.meta.service) {
-                Some(service) => self.overflow(&mut packet, &service.clone(), Drop::HoldExpired, cx),
+            let tables = cx.tables;
+            let next = match tables.services.entry(packet.meta.service) {
+                Some(service) => self.overflow(&mut packet, service, Drop::HoldExpired, cx),
                 None => Err(Drop::NoService),
             };
             finish(next, packet, cx, lanes);
@@ -249,16 +258,16 @@ impl ServiceNode {
     /// A packet of no known flow.
     #[inline(never)]
     fn open<F: Frame>(&mut self, packet: &mut Packet<F>, cx: &mut Context<'_>) -> Result<Next, Drop> {
-        // The reference count goes up once per new flow, so that the table can be read beside the rest of the context.
-        let service = cx.tables.services.entry(packet.meta.service).ok_or(Drop::NoService)?.clone();
-        let opens = packet.meta.protocol != TCP || packet.meta.is_syn();
+        let tables = cx.tables;
+        let service = tables.services.entry(packet.meta.service).ok_or(Drop::NoService)?;
+        let mut opens = packet.meta.protocol != TCP || packet.meta.is_syn();
         if packet.meta.origin == Origin::Own {
             // The flow that it was made for has gone.
             return Err(Drop::NoFlow);
         }
         if service.handling == Handling::Splice
             && packet.meta.protocol == TCP
-            && let Some(next) = self.first_of_splice(packet, &service, cx)?
+            && let Some(next) = self.first_of_splice(packet, service, cx)?
         {
             return Ok(next);
         }
@@ -266,15 +275,23 @@ impl ServiceNode {
             // It ends something that isn't here; a flow for it would only take somebody's place.
             return Err(Drop::NoFlow);
         }
+        if packet.meta.protocol == UDP && service.server_ids().is_some() {
+            let asked = quic::ask(service, packet).ok_or(Drop::QuicCut)?;
+            if let Some(instance) = asked.instance {
+                cx.counters.fates.flows_by_id.add(1);
+                return self.begin_with(packet, service, instance, cx);
+            }
+            opens = asked.begins;
+        }
         let slot = cx.slots.get(packet.meta.service);
         let phase = slot.load().0;
-        if let Some(pool) = admits(&service, slot)
-            && let Some(instance) = choose(&service, pool, &packet.meta, cx)
+        if let Some(pool) = admits(service, slot)
+            && let Some(instance) = choose(service, pool, &packet.meta, cx)
         {
-            return self.begin_with(packet, &service, instance, cx);
+            return self.begin_with(packet, service, instance, cx);
         }
         if !opens {
-            return Err(Drop::NoFlow);
+            return Err(if packet.meta.protocol == TCP { Drop::NoFlow } else { Drop::QuicStray });
         }
         if !service.wakes {
             return self.overflow(packet, &service, Drop::NoInstance, cx);
@@ -282,18 +299,22 @@ impl ServiceNode {
         if !(service.trigger_syn || service.trigger_flow) && phase == Phase::Cold
             || phase.refuses()
             || packet.meta.origin == Origin::Hold
-            || phase == Phase::Ready && !has_family(&service, packet.meta.destination.is_v4())
+            || phase == Phase::Ready && !has_family(service, packet.meta.destination.is_v4())
         {
-            return self.overflow(packet, &service, Drop::Overflow, cx);
+            return self.overflow(packet, service, Drop::Overflow, cx);
         }
         note_activity(packet.meta.service, cx);
-        if service.trigger_syn && (proof(&service, slot) == Verify::None || is_repeated(packet, slot, cx)) {
+        // Once it is waking, the notice needn't be put together for each packet that comes after.
+        if phase == Phase::Cold
+            && service.trigger_syn
+            && (proof(service, slot) == Verify::None || is_repeated(packet, slot, cx))
+        {
             let fields = packet.meta.fields(packet.frame.bytes());
             cx.waker.wake(packet.meta.service, Trigger::Syn, fields, cx.now);
         }
-        match park(packet, Held::FirstPacket, &service, cx) {
+        match park(packet, Held::FirstPacket, service, cx) {
             Ok(parked) => Ok(Next::Hold(parked)),
-            Err(refusal) => self.overflow(packet, &service, refusal.into(), cx),
+            Err(refusal) => self.overflow(packet, service, refusal.into(), cx),
         }
     }
 
@@ -306,16 +327,19 @@ impl ServiceNode {
         cx: &mut Context<'_>,
     ) -> Result<Next, Drop> {
         match self.begin(&packet.meta, service, instance, cx) {
-            Ok(position) if service.forwarding.is_two_way() => self.translate(position, packet),
-            Ok(position) => return self.carry(position, packet, cx),
+            Ok(position) if service.forwarding.is_two_way() => {
+                self.translate(position, packet);
+                Ok(Next::Transit)
+            }
+            Ok(position) => self.carry(position, packet, cx),
             Err(Drop::FlowTableFull) if !service.forwarding.is_two_way() => {
                 // The next packet comes here again, and the hash leads it to the same instance.
                 let to = service.address_of(instance, packet.meta.destination.is_v4());
-                encapsulate(packet, service.forwarding, to.ok_or(Drop::NoInstance)?, cx)?;
+                encapsulate(packet, service.forwarding, to.ok_or(Drop::NoInstance)?, cx)
+                    .map_or_else(not_carried, |()| Ok(Next::Transit))
             }
-            Err(reason) => return Err(reason),
+            Err(reason) => Err(reason),
         }
-        Ok(Next::Transit)
     }
 
     /// Begins the flow of a packet, to `instance`; its position.
@@ -370,8 +394,8 @@ impl ServiceNode {
     #[inline(never)]
     fn carry<F: Frame>(&self, position: u32, packet: &mut Packet<F>, cx: &Context<'_>) -> Result<Next, Drop> {
         let flow = self.flows.get(position);
-        encapsulate(packet, flow.forwarding(), flow.instance, cx)?;
-        Ok(Next::Transit)
+        encapsulate(packet, flow.forwarding(), flow.instance, cx)
+            .map_or_else(not_carried, |()| Ok(Next::Transit))
     }
 
     /// An address and port of the appliance towards `instance` that no other flow to it uses.
@@ -431,6 +455,12 @@ impl ServiceNode {
     }
 }
 
+/// Whether what is held for the service would only be dropped at its deadline: then it needs no buffer for that.
+pub(crate) fn drops_at_deadline(service: &Service, meta: &Meta) -> bool {
+    let is_refused = service.handling == Handling::Splice && meta.protocol == TCP && !meta.is_syn();
+    service.overflow == Overflow::Drop && !is_refused
+}
+
 impl From<Refusal> for Drop {
     fn from(refusal: Refusal) -> Self {
         match refusal {
@@ -442,18 +472,16 @@ impl From<Refusal> for Drop {
     }
 }
 
-impl From<encapsulate::Refusal> for Drop {
-    /// The one place where a packet that is too long for its tunnel ends; the refusal knows how long it may be.
-    fn from(refusal: encapsulate::Refusal) -> Self {
-        use encapsulate::Refusal;
-        match refusal {
-            Refusal::NoRoute => Drop::NoRoute,
-            Refusal::NotOnLink => Drop::NotOnLink,
-            Refusal::NoSource => Drop::NoTunnelSource,
-            Refusal::TtlExpired => Drop::TtlExpired,
-            Refusal::TooBig(_) => Drop::TooBig,
-            Refusal::NoHeadroom => Drop::NoHeadroom,
-        }
+/// What becomes of a packet that can't be sent to its instance whole: its sender is told what a router tells it.
+fn not_carried(refusal: encapsulate::Refusal) -> Result<Next, Drop> {
+    use encapsulate::Refusal;
+    match refusal {
+        Refusal::NoRoute => Ok(Next::Refused(Error::NoRoute, Drop::NoRoute)),
+        Refusal::TtlExpired => Ok(Next::Refused(Error::TimeExceeded, Drop::TtlExpired)),
+        Refusal::TooBig(room) => Ok(Next::Refused(Error::TooBig(room), Drop::TooBig)),
+        Refusal::NotOnLink => Err(Drop::NotOnLink),
+        Refusal::NoSource => Err(Drop::NoTunnelSource),
+        Refusal::NoHeadroom => Err(Drop::NoHeadroom),
     }
 }
 
@@ -466,7 +494,7 @@ pub(super) fn choose<'a>(
     cx: &Context<'_>,
 ) -> Option<&'a Instance> {
     let hasher = FlowHasher::new(cx.tables.policy.balance_key);
-    let hash = hasher.hash(meta.source, meta.source_port, meta.protocol);
+    let hash = hasher.hash_shared(meta.source, meta.source_port, meta.protocol);
     service.choose(pool, meta.destination.is_v4(), hash)
 }
 
@@ -506,14 +534,19 @@ pub(super) fn park<F: Frame>(
     cx: &mut Context<'_>,
 ) -> Result<Parked, Refusal> {
     let meta = &packet.meta;
+    let slot = cx.slots.get(meta.service);
+    let asked = slot.load().0 != Phase::Cold;
+    // Who has to say it again first is held until then, and from then on as long as everybody.
+    let again = held == Held::FirstPacket && !asked && proof(service, slot) == Verify::SecondSyn;
+    let hold_nanos = service.hold_nanos_max + if again { REPEAT_NANOS } else { 0 };
     let parking = Parking {
         key: hold_key(meta, held),
         held,
         trigger: if service.trigger_flow { Trigger::Flow } else { Trigger::Syn },
         meta,
         bytes: packet.frame.bytes(),
-        deadline: Nanos(cx.now.0 + service.hold_nanos_max),
-        asked: cx.slots.get(meta.service).load().0 != Phase::Cold,
+        deadline: Nanos(cx.now.0 + hold_nanos),
+        asked,
         service_max: hold_share(service, cx),
     };
     let parked = if packet.frame.segments() > 1 { Err(Refusal::TooLong) } else { cx.holds.park(&parking) };
@@ -609,6 +642,9 @@ fn finish<F: Frame>(next: Result<Next, Drop>, packet: Packet<F>, cx: &mut Contex
         Err(Drop::NoFlow) if packet.meta.protocol == UDP => {
             let drop = (NodeId::Service, Drop::NoFlow as usize, Drop::NoFlow.name());
             cx.refuse(Error::NoPort, drop, packet, lanes);
+        }
+        Ok(Next::Refused(error, reason)) => {
+            cx.refuse(error, (NodeId::Service, reason as usize, reason.name()), packet, lanes);
         }
         Err(reason) => cx.drop(NodeId::Service, reason as usize, reason.name(), packet, lanes),
     }

@@ -9,6 +9,7 @@ use crate::driver::Frame;
 use crate::packet::{L3, Network, Origin, Packet};
 use crate::queue::Punt;
 use crate::tables::interfaces::{InterfaceId, Mac};
+use crate::tables::routes::NextHop;
 use crate::wire::{ethernet, ipv4, ipv6};
 
 drops! {
@@ -70,15 +71,22 @@ fn refuse<F: Frame>(reason: Drop, packet: Packet<F>, cx: &mut Context<'_>, lanes
     cx.refuse(error, drop, packet, lanes);
 }
 
-/// A next hop and its link-layer address. Most packets of a vector go to the one router or host that the last one went to.
-type Adjacency = (InterfaceId, Addr, Mac);
+/// The way that the last packet went. Most packets of a vector go to the one router or host that the last one went to, many
+/// to the same destination: then no table has to be asked. What changes with each destination is kept small, for it is
+/// written for each packet.
+struct Last<'a> {
+    destination: Addr,
+    hop: &'a NextHop,
+    next: (InterfaceId, Addr),
+    mac: Mac,
+}
 
 /// Rewrites the headers; the interface to leave by, or `None` when the slowpath has it.
 #[inline(always)]
-fn forward<F: Frame>(
+fn forward<'a, F: Frame>(
     packet: &mut Packet<F>,
-    last: &mut Option<Adjacency>,
-    cx: &mut Context<'_>,
+    last: &mut Option<Last<'a>>,
+    cx: &mut Context<'a>,
 ) -> Result<Option<InterfaceId>, Drop> {
     let v4 = packet.meta.network == Network::V4;
     let ip = &packet.frame.bytes()[L3..];
@@ -91,7 +99,10 @@ fn forward<F: Frame>(
     if packet.meta.source.is_link_local() || destination.is_link_local() {
         return Err(Drop::LinkLocal);
     }
-    let hop = tables.routes.lookup(destination).ok_or(Drop::NoRoute)?;
+    let hop = match last {
+        Some(last) if last.destination == destination => last.hop,
+        _ => tables.routes.lookup(destination).ok_or(Drop::NoRoute)?,
+    };
     let egress = tables.interfaces.get(hop.interface).ok_or(Drop::NoInterface)?;
     if packet.meta.ip_len > egress.mtu {
         return Err(Drop::TooBig);
@@ -103,13 +114,19 @@ fn forward<F: Frame>(
         ipv6::decrement_hop_limit(ip);
     }
     let next = hop.via.unwrap_or(destination);
-    let known = match *last {
-        Some((interface, addr, mac)) if (interface, addr) == (hop.interface, next) => Some(mac),
-        _ => tables.neighbours.get(hop.interface, next),
+    let known = match last {
+        Some(last) if last.next == (hop.interface, next) => {
+            (last.destination, last.hop) = (destination, hop);
+            Some(last.mac)
+        }
+        _ => {
+            let mac = tables.neighbours.get(hop.interface, next);
+            *last = mac.map(|mac| Last { destination, hop, next: (hop.interface, next), mac });
+            mac
+        }
     };
     match known {
         Some(mac) => {
-            *last = Some((hop.interface, next, mac));
             ethernet::set_addresses(packet.frame.bytes_mut(), mac, egress.mac);
             Ok(Some(hop.interface))
         }

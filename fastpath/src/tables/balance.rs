@@ -120,6 +120,7 @@ mod tests {
             down: [false; 2],
             slot: InstanceSlotId(u32::from(host)),
             fixed,
+            server_id: None,
         }
     }
 

@@ -54,13 +54,13 @@ impl AddrFilter {
     }
 
     /// False when the table certainly doesn't hold `addr`.
-    #[inline]
+    #[inline(always)]
     pub fn may_hold(&self, addr: Addr) -> bool {
         let (word, bit) = self.place(addr);
         self.words[word] & bit != 0
     }
 
-    #[inline]
+    #[inline(always)]
     fn place(&self, addr: Addr) -> (usize, u64) {
         // Multiplication carries the low bits up: the upper half is the mixed one. Whoever picks addresses that meet a set
         // bit gains a look-up, nothing more, so there is no key.

@@ -1,8 +1,7 @@
 //! Interfaces: a port, or a VLAN on one, with its addresses; and which addresses are ours.
 
-use hashbrown::HashMap;
-
 use super::filter::AddrFilter;
+use super::mixed::MixedMap;
 use crate::addr::Addr;
 use crate::driver::PortId;
 use crate::tables::services::ServiceId;
@@ -80,11 +79,12 @@ pub struct Local {
 
 /// All interfaces and our own addresses.
 #[derive(Clone, Debug, Default)]
+#[repr(align(64))] // see `Tables`
 pub struct Interfaces {
     /// By id. Ids of interfaces that are gone stay empty: frames that wait somewhere may still name them.
     list: Vec<Option<Interface>>,
     ports: Vec<PortInterfaces>,
-    locals: HashMap<Addr, Local>,
+    locals: MixedMap<Addr, Local>,
     /// Of the keys of `locals`.
     ours: AddrFilter,
 }
@@ -123,7 +123,7 @@ impl Interfaces {
             }
             list[id.index()] = Some(interface);
         }
-        let mut merged: HashMap<Addr, Local> = HashMap::new();
+        let mut merged: MixedMap<Addr, Local> = MixedMap::default();
         for (addr, local) in locals {
             let entry = merged.entry(addr).or_default();
             entry.host |= local.host;
@@ -136,7 +136,7 @@ impl Interfaces {
     }
 
     /// The interface that a frame with these tags belongs to; `None` for a VLAN that isn't configured.
-    #[inline]
+    #[inline(always)]
     pub fn find(&self, port: PortId, tags: Tags) -> Option<InterfaceId> {
         let on_port = self.ports.get(port.index())?;
         if tags.is_none() {
@@ -146,20 +146,20 @@ impl Interfaces {
     }
 
     /// The interface of this id.
-    #[inline]
+    #[inline(always)]
     pub fn get(&self, id: InterfaceId) -> Option<&Interface> {
         self.list.get(id.index())?.as_ref()
     }
 
     /// What `addr` is to us; `None` when it isn't ours.
-    #[inline]
+    #[inline(always)]
     pub fn local(&self, addr: Addr) -> Option<Local> {
         if self.ours.may_hold(addr) { self.locals.get(&addr).copied() } else { None }
     }
 
     /// Whether only we may send from `addr`: it is ours, and no service's, from which an instance that answers past us
     /// sends, too. For addresses that mostly aren't, such as every packet's source: then it costs a few instructions.
-    #[inline]
+    #[inline(always)]
     pub fn is_ours_alone(&self, addr: Addr) -> bool {
         self.ours.may_hold(addr) && self.locals.get(&addr).is_some_and(|local| !local.service)
     }

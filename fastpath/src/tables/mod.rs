@@ -8,10 +8,12 @@ pub mod balance;
 pub mod filter;
 pub mod interfaces;
 pub mod maglev;
+mod mixed;
 pub mod names;
 pub mod neighbours;
 pub mod paged;
 pub mod policy;
+pub mod quic;
 pub mod routes;
 pub mod services;
 pub mod views;
@@ -33,7 +35,11 @@ use crate::addr::Addr;
 pub struct Generation(pub u64);
 
 /// One consistent view of everything that a worker looks up.
+///
+/// It and its shared parts begin on cache lines of their own: the counts of references in front of them change with each
+/// publication, and workers that read on the same line would wait for it each time.
 #[derive(Clone, Debug, Default)]
+#[repr(align(64))]
 pub struct Tables {
     /// Which snapshot this is.
     pub generation: Generation,

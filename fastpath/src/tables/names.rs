@@ -1,7 +1,7 @@
 //! Zones and names: what the DNS responder answers from.
 //!
-//! An immutable snapshot like every table here. A change of one name copies a page of the [`PagedMap`], not the table.
-//! Every name of every zone is a [`Node`] in one map, keyed by its folded wire form and a keyed hash; that covers empty
+//! An immutable snapshot like every table here. A change of one name copies a page of the shelf, not the table.
+//! Every name of every zone is a [`Node`] on one shelf, found by its folded wire form and a keyed hash; that covers empty
 //! non-terminals, so that a miss means that the name doesn't exist. The records of a node lie ready to be sent.
 //!
 //! Wildcards are nodes like others, found by [`Names::wildcard`] once a name is known not to exist. Not served, and refused
@@ -10,6 +10,7 @@
 mod name;
 mod node;
 mod record;
+mod shelf;
 #[cfg(test)]
 mod tests;
 
@@ -17,26 +18,27 @@ use std::borrow::Borrow;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
-use siphasher::sip::SipHasher13;
 
 pub use name::{LABEL_MAX, NAME_WIRE_MAX, NameError, WireName};
 pub use node::{Node, RrSet};
 pub use record::{NameBinding, NamesError, Record, RecordData, Soa, Zone};
 
-pub(crate) use name::{fold, wire_len};
+pub(crate) use name::wire_len;
 
 use self::node::{Builder, SetBuilder};
-use super::paged::PagedMap;
+use self::shelf::Shelf;
 use crate::dns::{CLASS_IN, HEADER_LEN, RecordType};
+use crate::driver::Frame;
+use crate::sip::Sip;
 
 /// Zones and names; see the [module](self).
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Names {
     key: HashKey,
     zones: Arc<[Authority]>,
     /// Bit n is set when some zone's apex has n labels.
     depths: u128,
-    nodes: PagedMap<Node, ()>,
+    nodes: Shelf,
 }
 
 /// The secret of the table's hash: names come from strangers, who must not be able to choose their pages.
@@ -94,7 +96,7 @@ impl Names {
             key,
             zones: zones.iter().map(|zone| Authority::new(zone)).collect::<Result<_, _>>()?,
             depths: zones.iter().fold(0, |depths, zone| depths | 1 << depth(zone.apex.as_bytes())),
-            nodes: PagedMap::with_capacity(names),
+            nodes: Shelf::with_capacity(names),
         };
         for (index, zone) in zones.iter().enumerate() {
             table.add_apex(index as u16, zone)?;
@@ -160,51 +162,58 @@ impl Names {
         true
     }
 
-    /// The keyed hash of a folded name, for [`Names::get_hashed`].
-    #[inline]
-    pub fn hash(&self, folded: &[u8]) -> u64 {
-        SipHasher13::new_with_keys(self.key.0, self.key.1).hash(folded)
+    /// The keyed hash of a name in wire form, whatever the case of its letters, for [`Names::get_hashed`].
+    #[inline(always)]
+    pub fn hash(&self, name: &[u8]) -> u64 {
+        self.key.hash(name)
     }
 
-    /// The node of a folded name.
+    /// The node of a name in wire form, whatever the case of its letters.
     #[inline]
-    pub fn get(&self, folded: &[u8]) -> Option<&Node> {
-        self.get_hashed(self.hash(folded), folded)
+    pub fn get(&self, name: &[u8]) -> Option<Node<'_>> {
+        self.get_hashed(self.hash(name), name)
     }
 
-    /// The node of a folded name that is hashed already.
-    #[inline]
-    pub fn get_hashed(&self, hash: u64, folded: &[u8]) -> Option<&Node> {
-        self.nodes.get(hash, folded).map(|(node, ())| node)
+    /// The node of a name that is hashed already.
+    #[inline(always)]
+    pub fn get_hashed(&self, hash: u64, name: &[u8]) -> Option<Node<'_>> {
+        self.nodes.get(hash, |node| name::eq_folded(name, node.name()))
     }
 
-    /// The map itself, for a vector of look-ups.
-    #[inline]
-    pub(crate) fn nodes(&self) -> &PagedMap<Node, ()> {
-        &self.nodes
+    /// Asks memory for what leads to the name of this hash: for a vector of look-ups, which then wait for memory once a step
+    /// instead of once a step and look-up.
+    #[inline(always)]
+    pub(crate) fn prefetch_index<F: Frame>(&self, hash: u64) {
+        self.nodes.prefetch_bucket::<F>(hash);
+    }
+
+    /// The same, once that is there: for the name itself.
+    #[inline(always)]
+    pub(crate) fn prefetch_node<F: Frame>(&self, hash: u64) {
+        self.nodes.prefetch_node::<F>(hash);
     }
 
     /// The zone of a node of this table.
     #[inline]
-    pub fn zone(&self, node: &Node) -> Option<&Authority> {
+    pub fn zone(&self, node: Node<'_>) -> Option<&Authority> {
         self.zones.get(node.zone())
     }
 
-    /// The innermost zone around a folded name, whether the name exists or not.
-    pub fn zone_around(&self, folded: &[u8]) -> Option<&Authority> {
-        self.zones.get(self.zone_index(folded)?)
+    /// The innermost zone around a name, whether the name exists or not.
+    pub fn zone_around(&self, name: &[u8]) -> Option<&Authority> {
+        self.zones.get(self.zone_index(name)?)
     }
 
-    /// The wildcard that answers for a folded name of `zone` that doesn't exist: `*` below the closest name around it that does
+    /// The wildcard that answers for a name of `zone` that doesn't exist: `*` below the closest name around it that does
     /// (RFC 4592 section 3.3.1).
     #[inline]
-    pub fn wildcard(&self, zone: &Authority, folded: &[u8]) -> Option<&Node> {
-        if zone.wildcards { self.find_wildcard(zone, folded) } else { None }
+    pub fn wildcard(&self, zone: &Authority, name: &[u8]) -> Option<Node<'_>> {
+        if zone.wildcards { self.find_wildcard(zone, name) } else { None }
     }
 
     #[cold]
-    fn find_wildcard(&self, zone: &Authority, folded: &[u8]) -> Option<&Node> {
-        let around: ArrayVec<&[u8], LABELS_MAX> = name::suffixes(folded)
+    fn find_wildcard(&self, zone: &Authority, name: &[u8]) -> Option<Node<'_>> {
+        let around: ArrayVec<&[u8], LABELS_MAX> = name::suffixes(name)
             .skip(1)
             .take_while(|suffix| suffix.len() >= zone.apex.as_bytes().len())
             .take(LABELS_MAX)
@@ -224,8 +233,8 @@ impl Names {
     }
 
     /// All names that exist, empty non-terminals too, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = &Node> {
-        self.nodes.iter().map(|(node, ())| node)
+    pub fn iter(&self) -> impl Iterator<Item = Node<'_>> {
+        self.nodes.iter()
     }
 
     /// How many names exist.
@@ -235,23 +244,23 @@ impl Names {
 
     /// Whether no name exists.
     pub fn is_empty(&self) -> bool {
-        self.nodes.is_empty()
+        self.nodes.len() == 0
     }
 
     /// Any node at the depth of an apex names the zone: it is that apex, or one of a zone further out, and deeper ones
     /// have been tried.
-    fn zone_index(&self, folded: &[u8]) -> Option<usize> {
-        let mut depth = depth(folded) + 1;
-        name::suffixes(folded).find_map(|suffix| {
+    fn zone_index(&self, name: &[u8]) -> Option<usize> {
+        let mut depth = depth(name) + 1;
+        name::suffixes(name).find_map(|suffix| {
             depth -= 1;
             let node = if self.depths >> depth & 1 == 1 { self.get(suffix) } else { None };
-            node.map(Node::zone)
+            node.map(|node| node.zone())
         })
     }
 
     fn add_apex(&mut self, index: u16, zone: &Zone) -> Result<(), NamesError> {
         let apex = zone.apex.as_bytes();
-        if self.get(apex).is_some_and(Node::is_apex) {
+        if self.get(apex).is_some_and(|node| node.is_apex()) {
             return Err(NamesError::ZoneTwice(zone.apex.clone()));
         }
         refuse_wildcard(&zone.apex)?;
@@ -302,7 +311,9 @@ impl Names {
             let mut target = target.as_bytes();
             let mut steps = 1;
             let find = |name: &[u8]| {
-                self.get(name).or_else(|| self.wildcard(self.zone_around(name)?, name)).and_then(Node::link)
+                self.get(name)
+                    .or_else(|| self.wildcard(self.zone_around(name)?, name))
+                    .and_then(|node| node.link())
             };
             while let Some((_, next)) = find(target) {
                 target = next;
@@ -326,9 +337,8 @@ impl Names {
     /// Stores a node. A new one's parents come into being up to one that exists; those of an apex belong to the zone
     /// around it, if there is one.
     fn put(&mut self, builder: Builder) {
-        let node = builder.finish();
-        let hash = self.hash(node.name());
-        if self.nodes.insert(hash, node, ()).is_some() {
+        let key = self.key;
+        if self.nodes.insert(Node::new(&builder.finish()), &|name| key.hash(name)) {
             return;
         }
         if builder.name.starts_with(WILDCARD) && !self.zones[usize::from(builder.zone)].wildcards {
@@ -344,12 +354,12 @@ impl Names {
 
     /// Removes a node that has lost its last reason to exist, and then its parents that have.
     fn prune(&mut self, name: &[u8]) {
-        let hash = self.hash(name);
-        let Some(node) = self.get_hashed(hash, name) else { return };
+        let Some(node) = self.get(name) else { return };
         if node.is_apex() || !node.is_empty_non_terminal() || node.to_builder().children > 0 {
             return;
         }
-        self.nodes.remove(hash, name);
+        let key = self.key;
+        self.nodes.remove(name, &|name| key.hash(name));
         let Some(parent) = name::parent(name) else { return };
         if let Some(node) = self.get(parent) {
             let mut builder = node.to_builder();
@@ -357,6 +367,21 @@ impl Names {
             self.put(builder);
             self.prune(parent);
         }
+    }
+}
+
+impl Default for Names {
+    /// No zone, no name.
+    fn default() -> Self {
+        Self { key: HashKey::default(), zones: Arc::default(), depths: 0, nodes: Shelf::with_capacity(0) }
+    }
+}
+
+impl HashKey {
+    #[inline(always)]
+    fn hash(self, name: &[u8]) -> u64 {
+        let (words, rest) = name::folded_words(name);
+        words.fold(Sip::new([self.0, self.1]), Sip::word).finish(rest, name.len())
     }
 }
 

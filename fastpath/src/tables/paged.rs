@@ -17,8 +17,6 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
-use crate::driver::Frame;
-
 /// An immutable-snapshot hash map; see the [module](self).
 pub struct PagedMap<K, V> {
     root: Arc<Root<K, V>>,
@@ -88,21 +86,6 @@ impl<K, V> PagedMap<K, V> {
         self.len == 0
     }
 
-    /// Asks memory for the word that leads to the page of `hash`. A vector of look-ups waits for memory once a step instead of
-    /// once a step and look-up: this for all of them, then [`PagedMap::prefetch_page`], [`PagedMap::probe`] and
-    /// [`Probe::prefetch_slot`], and [`Probe::peek`].
-    #[inline(always)]
-    pub fn prefetch_directory<F: Frame>(&self, hash: u64) {
-        let (directory, page) = self.root.place(hash);
-        F::prefetch(&self.root.directories[directory][page]);
-    }
-
-    /// Asks memory for the tags of the page of `hash`.
-    #[inline(always)]
-    pub fn prefetch_page<F: Frame>(&self, hash: u64) {
-        F::prefetch(&self.root.page(hash).tags);
-    }
-
     /// Goes to the page of `hash` and compares tags. A miss mostly ends here.
     #[inline]
     pub fn probe(&self, hash: u64) -> Probe<'_, K, V> {
@@ -157,21 +140,6 @@ impl<K: Clone + Eq, V: Clone> PagedMap<K, V> {
 }
 
 impl<'a, K, V> Probe<'a, K, V> {
-    /// Asks memory for the slot that [`Probe::peek`] will read.
-    #[inline(always)]
-    pub fn prefetch_slot<F: Frame>(&self) {
-        if let Some(slot) = self.candidates.clone().next().and_then(|index| self.page.slots.get(index)) {
-            F::prefetch(slot);
-        }
-    }
-
-    /// The entry that [`Probe::find`] will most likely find, by its hash alone: to touch it, not to trust it.
-    #[inline]
-    pub fn peek(&self) -> Option<(&'a K, &'a V)> {
-        let slot = self.page.slots.get(self.candidates.clone().next()?)?;
-        (slot.hash == self.hash).then_some((&slot.key, &slot.value))
-    }
-
     /// The entry with the probed hash and this key.
     #[inline]
     pub fn find<Q>(self, key: &Q) -> Option<(&'a K, &'a V)>

@@ -28,6 +28,7 @@ pub struct Route {
 
 /// The forwarding table of both families.
 #[derive(Clone, Debug, Default)]
+#[repr(align(64))] // see `Tables`
 pub struct Routes {
     v4: Trie,
     v6: Trie,
@@ -55,11 +56,11 @@ impl Routes {
 
     /// The next hop of the longest prefix that holds `addr`.
     #[inline]
-    pub fn lookup(&self, addr: Addr) -> Option<NextHop> {
+    pub fn lookup(&self, addr: Addr) -> Option<&NextHop> {
         let index =
             if addr.is_v4() { self.v4.lookup(&addr.v4_bytes()) } else { self.v6.lookup(&addr.v6_bytes()) };
         // Index 0 is "no route"; the trie holds positions counted from one.
-        self.next_hops.get((index as usize).wrapping_sub(1)).copied()
+        self.next_hops.get((index as usize).wrapping_sub(1))
     }
 }
 
@@ -163,7 +164,7 @@ mod tests {
                 ("2001:db8::1", Some(5)),
                 ("2001:db9::1", None),
             ] {
-                assert_eq!(table.lookup(addr(to)), expected.map(hop), "{to}");
+                assert_eq!(table.lookup(addr(to)).copied(), expected.map(hop), "{to}");
             }
             routes.reverse();
         }
@@ -184,7 +185,7 @@ mod tests {
                 let best = prefixes.iter().enumerate()
                     .filter(|(_, (bits, len))| (bits ^ probe) & mask(*len) == 0)
                     .max_by_key(|(i, (_, len))| (*len, *i)).map(|(i, _)| hop(i as u16));
-                prop_assert_eq!(table.lookup(Addr::v4(probe.to_be_bytes())), best);
+                prop_assert_eq!(table.lookup(Addr::v4(probe.to_be_bytes())).copied(), best);
             }
         }
     }

@@ -1,15 +1,17 @@
 //! Services, their instances, and which endpoint leads to which service.
 
 use std::collections::VecDeque;
+use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
-
 use super::balance::{Balance, Pool};
 use super::filter::AddrFilter;
+use super::mixed::{MixedMap, mix};
 use super::paged::PagedMap;
+use super::quic::ServerIds;
 use crate::addr::Addr;
+use crate::wire::quic_lb::{Layout, ServerId};
 
 /// Services an appliance can have; slots beside the snapshot are taken for all of them at start.
 pub const SERVICES_MAX: usize = 4096;
@@ -56,7 +58,7 @@ pub enum Protocol {
 }
 
 /// An address with protocol and port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Endpoint {
     /// The address.
     pub addr: Addr,
@@ -69,19 +71,20 @@ pub struct Endpoint {
 impl Endpoint {
     /// Where it stands in a [`PagedMap`]. Only the operator's own endpoints are put in there, so nobody gains by choosing
     /// others that meet them, and there is no key.
-    #[inline]
-    fn hash(&self) -> u64 {
+    #[inline(always)]
+    fn place(&self) -> u64 {
         let rest = u64::from(self.port) << 8 | u64::from(self.protocol);
         let [low, high] = [self.addr.0 as u64, (self.addr.0 >> 64) as u64];
-        let mixed = u128::from(low ^ rest.rotate_left(40)) * u128::from(MIX);
-        let mixed = (mixed as u64 ^ (mixed >> 64) as u64) ^ high;
-        let mixed = u128::from(mixed) * u128::from(MIX);
-        mixed as u64 ^ (mixed >> 64) as u64
+        mix(mix(low ^ rest.rotate_left(40)) ^ high)
     }
 }
 
-/// Odd, with its bits spread: the golden ratio.
-const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
+impl Hash for Endpoint {
+    #[inline(always)]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.place());
+    }
+}
 
 /// What happens to the packet that opens a request while nothing runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,6 +194,8 @@ pub struct Instance {
     pub slot: InstanceSlotId,
     /// True for a configured backend, false for a placed instance.
     pub fixed: bool,
+    /// What the QUIC connection ids that it makes are known by; means something where the service has a layout for them.
+    pub server_id: Option<ServerId>,
 }
 
 impl Instance {
@@ -246,6 +251,9 @@ pub struct Service {
     pub hold_nanos_max: u64,
     /// What happens then, or when holds are full.
     pub overflow: Overflow,
+    /// How its instances make their QUIC connection ids, one layout a rotation; empty where they don't speak QUIC, or make
+    /// ids that say nothing.
+    pub quic: Vec<Layout>,
     /// Its instances and backends.
     pub instances: Vec<Instance>,
 }
@@ -272,6 +280,7 @@ pub struct Entry {
     service: Arc<Service>,
     endpoints: Box<[Endpoint]>,
     balance: Balance,
+    server_ids: Option<Box<ServerIds>>,
 }
 
 impl Entry {
@@ -285,6 +294,12 @@ impl Entry {
     #[inline]
     pub fn has(&self, pool: Pool, v4: bool) -> bool {
         self.balance.has(pool, v4)
+    }
+
+    /// Who made which QUIC connection ids, where they say it.
+    #[inline]
+    pub fn server_ids(&self) -> Option<&ServerIds> {
+        self.server_ids.as_deref()
     }
 
     /// How many instances' worth of new flows the pool takes; see [`Balance::breadth`].
@@ -332,15 +347,18 @@ type Page = [Option<Arc<Entry>>; PAGE_SERVICES];
 /// All services of one snapshot. A clone shares nearly everything; a change of a service copies its page and what its
 /// instances are found by, not what belongs to others.
 #[derive(Clone, Debug, Default)]
+#[repr(align(64))] // see `Tables`
 pub struct Services {
     pages: Vec<Arc<Page>>,
     /// Changes with the configuration, not with instances.
-    endpoints: Arc<HashMap<Endpoint, ServiceId>>,
+    endpoints: Arc<MixedMap<Endpoint, ServiceId>>,
     /// Endpoints that answers come from, and how many have a reason to be asked after there: a service each, and one more
     /// for those in `departed`.
     returns: PagedMap<Endpoint, u32>,
     /// Endpoints whose instances have left, oldest first.
     departed: VecDeque<Endpoint>,
+    /// How many of those were forgotten because more left after them.
+    forgotten: u64,
     /// Of the addresses in `endpoints`. What has left stays noted until the filter is made anew.
     addressed: AddrFilter,
     /// Of the addresses in `returns`.
@@ -359,7 +377,8 @@ impl Services {
     pub fn insert(&mut self, id: ServiceId, service: Arc<Service>, endpoints: &[Endpoint]) {
         assert!(id.index() < SERVICES_MAX, "the configuration is checked against SERVICES_MAX");
         let balance = Balance::new(&service);
-        let entry = Entry { service, endpoints: endpoints.into(), balance };
+        let server_ids = ServerIds::new(&service).map(Box::new);
+        let entry = Entry { service, endpoints: endpoints.into(), balance, server_ids };
         let answers = entry.answers();
         let old = self.put(id, Some(Arc::new(entry)));
         let before = old.as_ref().map_or_else(Vec::new, |old| old.answers());
@@ -413,7 +432,7 @@ impl Services {
 
     /// One more has a reason to expect answers from `endpoint`.
     fn expect(&mut self, endpoint: &Endpoint) {
-        let hash = endpoint.hash();
+        let hash = endpoint.place();
         let users = self.returns.get(hash, endpoint).map_or(0, |(_, users)| *users);
         if users > 0
             && let Some(at) = self.departed.iter().position(|known| known == endpoint)
@@ -428,7 +447,7 @@ impl Services {
 
     /// One fewer.
     fn forget(&mut self, endpoint: &Endpoint) {
-        let hash = endpoint.hash();
+        let hash = endpoint.place();
         match self.returns.get(hash, endpoint) {
             Some((_, users)) if *users > 1 => {
                 let users = users - 1;
@@ -451,6 +470,7 @@ impl Services {
         if self.departed.len() > DEPARTED_MAX
             && let Some(oldest) = self.departed.pop_front()
         {
+            self.forgotten += 1;
             self.forget(&oldest);
         }
     }
@@ -489,6 +509,11 @@ impl Services {
         answers.iter().for_each(|endpoint| self.forget(endpoint));
     }
 
+    /// Endpoints of instances that have left and whose answers aren't expected any more, because many left after them.
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten
+    }
+
     /// Makes the filter of addressed endpoints anew where it is too small for what it has been told.
     fn refilter(&mut self) {
         if self.addressed.is_crowded() {
@@ -503,22 +528,22 @@ impl Services {
     }
 
     /// The same, with what was made of it.
-    #[inline]
+    #[inline(always)]
     pub fn entry(&self, id: ServiceId) -> Option<&Arc<Entry>> {
         let (page, at) = place(id);
         self.pages.get(page)?[at].as_ref()
     }
 
     /// The service that a client addresses; [`ServiceId::GONE`] where only known flows go on.
-    #[inline]
+    #[inline(always)]
     pub fn by_endpoint(&self, endpoint: &Endpoint) -> Option<ServiceId> {
         if self.addressed.may_hold(endpoint.addr) { self.endpoints.get(endpoint).copied() } else { None }
     }
 
     /// Whether a packet from this endpoint may be an instance's answer to a translated flow.
-    #[inline]
+    #[inline(always)]
     pub fn is_return(&self, source: &Endpoint) -> bool {
-        self.answering.may_hold(source.addr) && self.returns.get(source.hash(), source).is_some()
+        self.answering.may_hold(source.addr) && self.returns.get(source.place(), source).is_some()
     }
 
     /// Whether a packet from this address, whatever its port, may be an instance's; false is certain.

@@ -2,21 +2,35 @@
 
 use crate::addr::Addr;
 
-/// The one's complement sum of `bytes`, not yet folded; sums of even-length pieces can be added.
+/// The one's complement sum of `bytes`; sums of even-length pieces can be added.
 #[inline]
 pub fn sum(bytes: &[u8]) -> u64 {
-    let mut total = 0u64;
-    let mut words = bytes.chunks_exact(4);
-    for word in &mut words {
-        total += u64::from(u32::from_be_bytes([word[0], word[1], word[2], word[3]]));
-    }
-    match *words.remainder() {
-        [] => total,
-        [a] => total + (u64::from(a) << 24),
-        [a, b] => total + (u64::from(a) << 24) + (u64::from(b) << 16),
-        [a, b, c] => total + (u64::from(a) << 24) + (u64::from(b) << 16) + (u64::from(c) << 8),
-        _ => unreachable!("a remainder of chunks of four has at most three bytes"),
-    }
+    u64::from(fold(native_sum(bytes)).to_be())
+}
+
+/// Whether `bytes` include their own right checksum.
+#[inline(always)]
+pub fn is_right(bytes: &[u8]) -> bool {
+    fold(native_sum(bytes)) == 0xffff
+}
+
+/// The sum in the machine's own order of bytes, which is as good until it is written down (RFC 1071 §2 (B)): eight bytes at
+/// a time, and no word has to be turned round.
+#[inline(always)]
+fn native_sum(bytes: &[u8]) -> u64 {
+    let mut total = 0;
+    let mut add = |word: u64| {
+        let (sum, carry) = u64::overflowing_add(total, word);
+        total = sum + u64::from(carry);
+    };
+    let (words, rest) = bytes.as_chunks::<8>();
+    words.iter().for_each(|word| add(u64::from_ne_bytes(*word)));
+    let (words, rest) = rest.as_chunks::<4>();
+    words.iter().for_each(|word| add(u64::from(u32::from_ne_bytes(*word))));
+    let (pairs, rest) = rest.as_chunks::<2>();
+    pairs.iter().for_each(|pair| add(u64::from(u16::from_ne_bytes(*pair))));
+    rest.iter().for_each(|byte| add(u64::from(u16::from_ne_bytes([*byte, 0]))));
+    total
 }
 
 /// Folds a sum to sixteen bits; 0xffff over data that includes its own right checksum.
@@ -33,11 +47,16 @@ pub fn fold(mut sum: u64) -> u16 {
 #[inline]
 pub fn pseudo_header(source: Addr, destination: Addr, protocol: u8, len: usize) -> u64 {
     let addresses = if source.is_v4() {
-        sum(&source.v4_bytes()) + sum(&destination.v4_bytes())
+        u64::from(source.0 as u32) + u64::from(destination.0 as u32)
     } else {
-        sum(&source.v6_bytes()) + sum(&destination.v6_bytes())
+        words(source).into_iter().chain(words(destination)).map(u64::from).sum()
     };
     addresses + u64::from(protocol) + len as u64
+}
+
+#[inline(always)]
+fn words(addr: Addr) -> [u32; 4] {
+    [96, 64, 32, 0].map(|shift| (addr.0 >> shift) as u32)
 }
 
 /// What replacing data changes: add up what is replaced, then apply to any checksum that covers it.
@@ -60,9 +79,7 @@ impl Delta {
     /// An IPv6 address becomes another.
     #[inline]
     pub fn replace_v6(&mut self, old: Addr, new: Addr) {
-        let words =
-            |value: u128| [(value >> 96) as u32, (value >> 64) as u32, (value >> 32) as u32, value as u32];
-        for (old, new) in words(old.0).into_iter().zip(words(new.0)) {
+        for (old, new) in words(old).into_iter().zip(words(new)) {
             self.0 += u64::from(!old) + u64::from(new);
         }
     }
@@ -104,6 +121,7 @@ mod tests {
         #[test]
         fn agrees_with_the_plain_sum(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             prop_assert_eq!(fold(sum(&bytes)) % 0xffff, plain(&bytes) % 0xffff);
+            prop_assert_eq!(is_right(&bytes), plain(&bytes) == 0xffff);
         }
 
         #[test]

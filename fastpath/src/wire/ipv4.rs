@@ -56,7 +56,7 @@ pub fn parse(bytes: &[u8], available: usize, verify_checksum: bool) -> Result<He
     if total_len > available || header_len > bytes.len() {
         return Err(Malformed::Short);
     }
-    if verify_checksum && checksum::fold(checksum::sum(&bytes[..header_len])) != 0xffff {
+    if verify_checksum && !is_right(bytes, fixed, header_len) {
         return Err(Malformed::Checksum);
     }
     Ok(Header {
@@ -67,6 +67,12 @@ pub fn parse(bytes: &[u8], available: usize, verify_checksum: bool) -> Result<He
         source: Addr::v4([fixed[12], fixed[13], fixed[14], fixed[15]]),
         destination: Addr::v4([fixed[16], fixed[17], fixed[18], fixed[19]]),
     })
+}
+
+/// The header's sum: nearly all have no options, and then its length needn't be asked.
+#[inline(always)]
+fn is_right(bytes: &[u8], fixed: &[u8; HEADER], header_len: usize) -> bool {
+    if header_len == HEADER { checksum::is_right(fixed) } else { checksum::is_right(&bytes[..header_len]) }
 }
 
 /// Where a fragment's data belongs in its packet's, in bytes.
@@ -94,20 +100,42 @@ pub fn ttl(bytes: &[u8]) -> u8 {
 }
 
 /// Takes one off the time to live and keeps the checksum right. The TTL must not be 0.
-#[inline]
+#[inline(always)]
 pub fn decrement_ttl(bytes: &mut [u8]) {
-    let old = be16(bytes, 8);
     bytes[8] -= 1;
-    let mut delta = checksum::Delta::default();
-    delta.replace16(old, be16(bytes, 8));
-    let sum = delta.apply(be16(bytes, 10));
+    // The TTL is the upper byte of its word: that one is 0x0100 less, so its complement is as much more, with the carry
+    // brought round (RFC 1624 §4).
+    let sum = u32::from(be16(bytes, 10)) + 0x0100;
+    let sum = (sum + (sum >> 16)) as u16;
+    // 0xffff says the same as 0, which is what RFC 1624's equation 3 gives.
+    let sum = if sum == 0xffff { 0 } else { sum };
     bytes[10..12].copy_from_slice(&sum.to_be_bytes());
 }
 
 /// Writes the checksum of a header of `header_len` bytes anew.
-#[inline]
+#[inline(always)]
 pub fn fill_checksum(bytes: &mut [u8], header_len: usize) {
     bytes[10..12].copy_from_slice(&[0, 0]);
     let sum = !checksum::fold(checksum::sum(&bytes[..header_len]));
     bytes[10..12].copy_from_slice(&sum.to_be_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_hop_less_keeps_every_checksum_right() {
+        for (ttl, checksum) in
+            [1, 2, 64, 255].into_iter().flat_map(|ttl| (0..=u16::MAX).map(move |sum| (ttl, sum)))
+        {
+            let mut header = [0; HEADER];
+            header[8] = ttl;
+            header[10..12].copy_from_slice(&checksum.to_be_bytes());
+            let mut delta = checksum::Delta::default();
+            delta.replace16(u16::from(ttl) << 8, u16::from(ttl - 1) << 8);
+            decrement_ttl(&mut header);
+            assert_eq!((header[8], be16(&header, 10)), (ttl - 1, delta.apply(checksum)));
+        }
+    }
 }

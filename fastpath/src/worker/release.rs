@@ -12,7 +12,7 @@ use crate::counters::FateCounters;
 use crate::driver::{BURST_MAX, Driver};
 use crate::event::{Milestone, Trigger};
 use crate::hold::{Held, HeldId, Line, Waiting};
-use crate::node::{port_of, service};
+use crate::node::{NodeId, port_of, service};
 use crate::packet::{Meta, NOT_TRACED, Origin, Packet};
 use crate::slots::{Escalation, Phase};
 use crate::tables::balance::Pool;
@@ -98,6 +98,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         let mut leaving: ArrayVec<(Packet<D::Frame>, Held, Exit), BURST_MAX> = ArrayVec::new();
         let mut handshakes: ArrayVec<HeldId, BURST_MAX> = ArrayVec::new();
         let mut left_holds: ArrayVec<(ServiceId, Milestone), BURST_MAX> = ArrayVec::new();
+        let mut dropped = 0;
         let active = self.holds.active();
         if active == 0 {
             return 0;
@@ -108,11 +109,16 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         // Each is first in its turn, so that none takes all the places of every poll.
         self.pacer.cursor = (self.pacer.cursor + 1) % active;
         for line in lines {
-            while !leaving.is_full() && !handshakes.is_full() {
+            while !left_holds.is_full() && !handshakes.is_full() {
                 let Some(exit) = self.exit(line, now, ending) else { break };
                 if exit == Exit::Connects {
                     self.pacer.turn(line.service, now).released += 1;
                     handshakes.extend(self.holds.detach(line));
+                    continue;
+                }
+                if exit == Exit::Expired && self.drop_held(line) {
+                    left_holds.push((line.service, exit.milestone()));
+                    dropped += 1;
                     continue;
                 }
                 let Some((packet, held)) = self.take_out(line) else { break };
@@ -124,7 +130,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
                 leaving.push((packet, held, exit));
             }
         }
-        let left = leaving.len() + handshakes.len();
+        let left = leaving.len() + handshakes.len() + dropped;
         if left == 0 {
             return 0;
         }
@@ -221,6 +227,28 @@ impl<D: Driver, C: Clock> Worker<D, C> {
                 service::can_open(entry, slot, waiting.meta.destination.is_v4())
             }
         }
+    }
+
+    /// Drops the oldest packet of a line, whose time is over, if nothing else would become of it: no buffer is taken from
+    /// the pool for that. A flood of first packets mostly ends here.
+    fn drop_held(&mut self, line: Line) -> bool {
+        let Some(waiting) = self.holds.head(line) else { return false };
+        let drops = match self.tables.services.entry(line.service) {
+            Some(service) => service::drops_at_deadline(service, &waiting.meta),
+            None => false,
+        };
+        if !drops || matches!(waiting.held, Held::Query(_)) {
+            return false;
+        }
+        let Some(id) = self.holds.detach(line) else { return false };
+        self.holds.forget(id);
+        let counters = &self.shared.workers[self.index].counters;
+        counters.node(NodeId::Service).drops[service::Drop::HoldExpired as usize].add(1);
+        counters.fates.release_dropped.add(1);
+        Exit::Expired.count(&counters.fates);
+        counters.service(line.service).overflowed.add(1);
+        counters.service(line.service).holds.set(u64::from(self.holds.len_of(line.service)));
+        true
     }
 
     /// Takes the oldest packet of a line out, in a frame; `None` when there is none.

@@ -86,6 +86,7 @@ impl Bench {
     /// stays: frames, rings, counters.
     pub fn start(&mut self, limits: &WorkerLimits) {
         self.workers.clear();
+        self.shared.triples.clear();
         self.clock.0.store(1_000_000_000, Ordering::Relaxed);
         self.publish();
         let worker = |(index, driver)| {
@@ -296,6 +297,7 @@ pub fn instance(id: u64, state: InstanceState) -> Instance {
         down: [false; 2],
         slot: InstanceSlotId(id as u32),
         fixed: id == 0,
+        server_id: None,
     }
 }
 
@@ -315,6 +317,7 @@ pub fn cold_service() -> Service {
         hold_packets_max: 512,
         hold_nanos_max: 900_000_000,
         overflow: Overflow::Drop,
+        quic: Vec::new(),
         instances: Vec::new(),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use millrace_fastpath::dns::{Outcome, Role, Transport, fetch, servfail};
+use millrace_fastpath::dns::{Asked, Outcome, Role, Transport, respond, respond_asked, servfail};
 use millrace_fastpath::heap::HeapFrame;
 use millrace_fastpath::tables::Names;
 use millrace_fastpath::tables::names::{NameBinding, Zone};
@@ -171,7 +171,7 @@ proptest! {
     }
 }
 
-/// A table that is large enough to be fetched from.
+/// A table of many pages.
 static LARGE: LazyLock<Names> = LazyLock::new(|| {
     let mut zones = fixture::zones();
     zones[0].bindings.extend((0..9000_u16).map(|number| NameBinding {
@@ -185,15 +185,23 @@ static LARGE: LazyLock<Names> = LazyLock::new(|| {
 
 proptest! {
     #[test]
-    fn any_vector_can_be_fetched(
+    fn what_was_fetched_ahead_is_answered_alike(
         queries in prop::collection::vec(
             prop_oneof![any_query().prop_map(|query| query.to_wire()), prop::collection::vec(any::<u8>(), 0..40)],
             0..40,
         ),
     ) {
-        fetch::<HeapFrame>(&LARGE, queries.iter().map(Vec::as_slice));
-        for query in queries {
-            check(&LARGE, &query, 512, Role::Authoritative, Transport::Udp);
+        let asked: Vec<Asked> = queries.iter().map(|query| Asked::new::<HeapFrame>(&LARGE, query)).collect();
+        asked.iter().for_each(|asked| asked.fetch::<HeapFrame>(&LARGE));
+        for (query, asked) in queries.iter().zip(asked) {
+            check(&LARGE, query, 512, Role::Authoritative, Transport::Udp);
+            let context = fixture::context(&LARGE, Role::Authoritative, Transport::Udp);
+            let [mut alone, mut ahead] = [[0; 1232]; 2];
+            alone[..query.len()].copy_from_slice(query);
+            ahead[..query.len()].copy_from_slice(query);
+            let outcome = respond(&mut alone, query.len(), &context);
+            prop_assert_eq!(respond_asked(&mut ahead, query.len(), asked, &context), outcome);
+            prop_assert_eq!(alone, ahead);
         }
     }
 }

@@ -3,17 +3,15 @@
 //!
 //! Limits: the time to live of a packet; an error is never about an error, an answer never answered, a reset never reset.
 
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use millrace_fastpath::fates::Fates;
 use millrace_fastpath::node::NodeId;
 use millrace_fastpath::slots::{Phase, WakeId};
 use millrace_fastpath::tables::interfaces::{Interface, Interfaces, Local};
-use millrace_fastpath::tables::names::{HashKey, NameBinding, Soa, WireName, Zone};
 use millrace_fastpath::tables::routes::{NextHop, Route, Routes};
 use millrace_fastpath::tables::services::*;
-use millrace_fastpath::tables::{InterfaceId, Names, Neighbours};
+use millrace_fastpath::tables::{InterfaceId, Neighbours};
 use smoltcp::wire::TcpControl;
 
 use crate::common::frames::*;
@@ -78,7 +76,7 @@ fn appliance(site: &Site, other: &Site, macs: [[u8; 6]; 2], service: Service) ->
     other.own.iter().for_each(|text| neighbours.insert(InterfaceId(0), addr(text), macs[1]));
     neighbours.insert(InterfaceId(1), addr("198.51.100.7"), HOST_MAC);
     bench.tables.neighbours = neighbours;
-    bench.tables.names = names();
+    bench.tables.names = zone::names([203, 0, 113, 10]);
     let endpoints: Vec<Endpoint> = site
         .vip
         .iter()
@@ -91,30 +89,6 @@ fn appliance(site: &Site, other: &Site, macs: [[u8; 6]; 2], service: Service) ->
     bench.tables.services = Arc::new(services);
     bench.publish();
     bench
-}
-
-fn names() -> Names {
-    let wire = |text: &str| {
-        let labels = text
-            .split_terminator('.')
-            .flat_map(|label| std::iter::once(label.len() as u8).chain(label.bytes()).collect::<Vec<u8>>());
-        WireName::from_wire(&labels.chain([0]).collect::<Vec<u8>>()).unwrap()
-    };
-    let soa = Soa {
-        primary: wire("ns1.fn.example."),
-        contact: wire("ops.fn.example."),
-        serial: 1,
-        refresh_seconds: 3600,
-        retry_seconds: 600,
-        expire_seconds: 86_400,
-        minimum_ttl_seconds: 5,
-    };
-    let (apex, records, bindings) = (wire("fn.example."), Vec::new(), Vec::new());
-    let zone = Zone { apex, soa, ttl_seconds: 30, cold_ttl_seconds: 1, records, bindings };
-    let mut names = Names::build(HashKey(1, 2), &[zone]).unwrap();
-    let (name, v4) = (wire("hello.fn.example."), vec![Ipv4Addr::new(203, 0, 113, 10)]);
-    names.bind(&NameBinding { name, service: ServiceId(0), v4, v6: Vec::new() }).unwrap();
-    names
 }
 
 impl Pair {

@@ -46,7 +46,10 @@ fn overflowed(bench: &Bench) -> u64 {
 /// Gives the worker back the parcels that it punted; how many.
 fn take_punts(bench: &Bench) -> usize {
     let queues = &bench.shared.workers[0].queues;
-    std::iter::from_fn(|| queues.punts.pop()).map(|parcel| queues.punts_empty.push(parcel).unwrap()).count()
+    let punted: Vec<_> = std::iter::from_fn(|| queues.punts.pop()).collect();
+    let count = punted.len();
+    punted.into_iter().for_each(|parcel| queues.punts_empty.push(parcel).unwrap());
+    count
 }
 
 /// Limits: 64 packets held by the worker, 8 of a prefix, 16 for the service.

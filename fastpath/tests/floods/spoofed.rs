@@ -106,14 +106,14 @@ impl Flood {
             let left = self.run(&syns, &[]);
             let reached: HashMap<At, u16> = left.lan.iter().map(|((from, to), _)| (*from, to.1)).collect();
             self.known.extend(batch.clone().map(|n| reached[&client(n)]));
-            let answers: Vec<_> = batch.clone().map(|n| self.from_instance(n, SYN | ACK)).collect();
+            let answers: Vec<_> = batch.clone().map(|n| self.answer_of_instance(n, SYN | ACK)).collect();
             assert_eq!(self.run(&[], &answers).wan.len(), batch.len());
             let acknowledgements: Vec<_> = batch.clone().map(|n| from_client(n, ACK)).collect();
             assert_eq!(self.run(&acknowledgements, &[]).lan.len(), batch.len());
         }
     }
 
-    fn from_instance(&self, n: usize, flags: u8) -> [u8; 54] {
+    fn answer_of_instance(&self, n: usize, flags: u8) -> [u8; 54] {
         tcp(HOST_SIDE, (HOST, self.known[n]), client(n), flags, 7)
     }
 
@@ -121,7 +121,7 @@ impl Flood {
     fn speak(&mut self, known: &[usize], flood: &[[u8; 54]]) -> Left {
         let said = known.iter().map(|n| tcp(CLIENT_SIDE, client(*n), vip(service_of(*n)), ACK, 9));
         let wan: Vec<_> = flood.iter().copied().chain(said).collect();
-        let lan: Vec<_> = known.iter().map(|n| self.from_instance(*n, ACK)).collect();
+        let lan: Vec<_> = known.iter().map(|n| self.answer_of_instance(*n, ACK)).collect();
         let mut left = self.run(&wan, &lan);
         for n in known {
             let to = (client(*n), (HOST, self.known[*n]));

@@ -12,7 +12,7 @@ use millrace_fastpath::dns::{CookieKeys, RateLimit};
 use millrace_fastpath::driver::PortId;
 use millrace_fastpath::node::NodeId;
 use millrace_fastpath::tables::Names;
-use millrace_fastpath::tables::names::{HashKey, NameBinding, Soa, WireName, Zone};
+use millrace_fastpath::tables::names::NameBinding;
 use millrace_fastpath::tables::services::*;
 
 use crate::common::frames::*;
@@ -37,40 +37,12 @@ const LIMIT: RateLimit = RateLimit { responses_per_second: 10, prefix_v4: 24, pr
 const GOOD_PORT: u16 = 40_000;
 const FLOOD_PORT: u16 = 50_000;
 
-fn wire(text: &str) -> WireName {
-    WireName::from_wire(&labels(text)).unwrap()
-}
-
-fn labels(text: &str) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for label in text.split_terminator('.') {
-        bytes.push(label.len() as u8);
-        bytes.extend_from_slice(label.as_bytes());
-    }
-    bytes.push(0);
-    bytes
-}
-
 /// A zone in which `hello` leads to service 0, and `sleepy` to service 1.
 fn names() -> Names {
-    let soa = Soa {
-        primary: wire("ns1.fn.example."),
-        contact: wire("ops.fn.example."),
-        serial: 1,
-        refresh_seconds: 3600,
-        retry_seconds: 600,
-        expire_seconds: 86_400,
-        minimum_ttl_seconds: 5,
-    };
-    let (records, bindings) = (Vec::new(), Vec::new());
-    let apex = wire("fn.example.");
-    let zone = Zone { apex, soa, ttl_seconds: 30, cold_ttl_seconds: 1, records, bindings };
-    let mut names = Names::build(HashKey(1, 2), &[zone]).unwrap();
-    for (id, name) in [(0, "hello.fn.example."), (1, "sleepy.fn.example.")] {
-        let v4 = vec![Ipv4Addr::new(203, 0, 113, 10)];
-        let binding = NameBinding { name: wire(name), service: ServiceId(id), v4, v6: Vec::new() };
-        names.bind(&binding).unwrap();
-    }
+    let mut names = zone::names([203, 0, 113, 10]);
+    let v4 = vec![Ipv4Addr::new(203, 0, 113, 10)];
+    let name = zone::wire("sleepy.fn.example.");
+    names.bind(&NameBinding { name, service: ServiceId(1), v4, v6: Vec::new() }).unwrap();
     names
 }
 
@@ -78,7 +50,7 @@ fn names() -> Names {
 fn query(id: u16, name: &str, cookie: &[u8]) -> Vec<u8> {
     let mut message =
         [&id.to_be_bytes()[..], &[0, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(!cookie.is_empty())]].concat();
-    message.extend(labels(name));
+    message.extend(zone::wire(name).as_bytes());
     message.extend([0, 1, 0, 1]);
     if !cookie.is_empty() {
         let len = cookie.len() as u8;

@@ -1,9 +1,10 @@
 //! Segments made and read by the hundred thousand: IPv4 and TCP without options, by offsets. What they are is what
 //! `smoltcp` makes of the same ends, and a test says so.
 
+use std::sync::Arc;
+
 use millrace_fastpath::driver::PortId;
 use millrace_fastpath::tables::services::*;
-use std::sync::Arc;
 
 use crate::common::*;
 
@@ -109,6 +110,7 @@ pub(crate) fn listening(port: u16, weight: u16, state: InstanceState) -> Instanc
         slot: InstanceSlotId(u32::from(port)),
         down: [false; 2],
         fixed: false,
+        server_id: None,
     }
 }
 

@@ -124,6 +124,8 @@ fn what_the_client_says_waits_unacknowledged_until_the_instance_accepts() {
     assert_eq!(only(&bench, LAN).tcp, Some((TcpControl::Fin, ISN + 11, Some(THEIRS + 7))));
     let fates = bench.fates();
     assert_eq!((fates.originated, fates.delivered), (1, 1), "our SYN, and the answer to it");
+    let activity = bench.shared.workers[0].counters.service(ServiceId(0));
+    assert_eq!((activity.flows_begun.get(), activity.flows_established.get()), (1, 1));
     bench.check_laws();
 }
 

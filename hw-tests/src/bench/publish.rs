@@ -145,6 +145,7 @@ fn crowded(id: u16, weight: u16) -> (Service, Endpoint) {
         slot: InstanceSlotId(u32::from(id) * SHARE + n),
         down: [false; 2],
         fixed: false,
+        server_id: None,
     };
     let endpoint = Endpoint { addr: Addr::v4([172, 20, high, low]), port: 80, protocol: 6 };
     (Service { instances: (0..SHARE).map(instance).collect(), ..template }, endpoint)

@@ -100,6 +100,7 @@ pub fn service(cold: bool) -> Service {
         slot: InstanceSlotId(0),
         down: [false; 2],
         fixed: true,
+        server_id: None,
     };
     Service {
         name: "bench".to_owned(),
@@ -116,6 +117,7 @@ pub fn service(cold: bool) -> Service {
         // Short, so that there is always room for the next: a packet's way into the hold and out of it is one cost.
         hold_nanos_max: 500_000,
         overflow: Overflow::Drop,
+        quic: Vec::new(),
         instances: if cold { Vec::new() } else { vec![instance] },
     }
 }

@@ -27,7 +27,7 @@ use millrace_orchestrator_api::ServicePlacement;
 use siphasher::sip::SipHasher13;
 use tracing::warn;
 
-pub use files::{Digest, DnsFiles, FileError};
+pub use files::{Digest, FileError, QuicKeys, TableFiles};
 use ids::{InstanceKey, InstanceSlots};
 pub use names::DnsNames;
 pub use network::INTERFACES_MAX;
@@ -140,7 +140,7 @@ impl TableBuilder {
     pub fn new(
         config: &Config,
         ports: &[PortInfo],
-        files: DnsFiles,
+        files: TableFiles,
         key: HashKey,
     ) -> Result<Self, BuildError> {
         let mut builder = Self {
@@ -160,7 +160,7 @@ impl TableBuilder {
             published: Generation::default(),
             dirty: true,
         };
-        let draft = builder.draft(config)?;
+        let draft = builder.draft(config)?.with_quic_keys(files.quic_keys);
         let names = draft.names(config, files.zones)?;
         for id in builder.reload(config, draft, Some(names)).renewed {
             builder.place(id, None);

@@ -24,6 +24,7 @@ use millrace_fastpath::tables::services::{Endpoint, SERVICES_MAX, ServiceId, Ser
 use millrace_fastpath::tables::{Bounds, Generation, NatPorts, Policy};
 use tracing::warn;
 
+use super::files::QuicKeys;
 use super::network::{self, InterfaceIds};
 use super::services::{ServiceSpec, spec};
 use super::{BuildError, DnsNames, InstanceKey, PortInfo, TableBuilder, names};
@@ -38,9 +39,16 @@ pub struct Draft {
     list: Vec<(InterfaceId, Interface)>,
     interface_ids: InterfaceIds,
     key: HashKey,
+    quic_keys: QuicKeys,
 }
 
 impl Draft {
+    /// The same with the keys of QUIC connection ids that the configuration names.
+    #[must_use]
+    pub fn with_quic_keys(self, quic_keys: QuicKeys) -> Self {
+        Self { quic_keys, ..self }
+    }
+
     /// The names of the configuration that this is the draft of. `zones` are its zone files, by the index of their zone.
     ///
     /// # Errors
@@ -124,7 +132,8 @@ impl TableBuilder {
             }
         }
         let list = network::interfaces(config, &ports, &mut interface_ids)?;
-        Ok(Draft { ports, services: self.service_ids(config)?, list, interface_ids, key: self.key })
+        let services = self.service_ids(config)?;
+        Ok(Draft { ports, services, list, interface_ids, key: self.key, quic_keys: QuicKeys::new() })
     }
 
     /// By name where it is known, else one that was never given out, else the one that was free for longest.
@@ -142,7 +151,7 @@ impl TableBuilder {
     /// Takes the configuration over that `draft` is of, its cookies aside: those are off until their secrets are set. Without `names` those that are out stay; what they lead to must
     /// then be the same.
     pub fn reload(&mut self, config: &Config, draft: Draft, names: Option<DnsNames>) -> Reloaded {
-        let Draft { ports, services, list, interface_ids, key: _ } = draft;
+        let Draft { ports, services, list, interface_ids, quic_keys, key: _ } = draft;
         let mut reloaded = Reloaded::default();
         self.ports = ports;
         self.tables.routes = Arc::new(network::routes(config, &self.ports, &list, &interface_ids));
@@ -164,7 +173,7 @@ impl TableBuilder {
             self.retire(*id);
         }
         for (service, id) in config.services.iter().zip(&services) {
-            let next = spec(config, *id, service);
+            let next = spec(config, *id, service, &quic_keys);
             match self.specs.get(id.index()) {
                 Some(known) if self.by_name.contains_key(service.name.as_str()) => {
                     if *known != next {

@@ -39,6 +39,8 @@ pub struct Status {
     pub health: HealthCounters,
     /// Frames that found no room on their way to the workers.
     pub injects_refused: u64,
+    /// Endpoints of instances that left so many departures ago that their answers aren't translated any more.
+    pub answers_forgotten: u64,
 }
 
 /// A question, with the way for its answer.

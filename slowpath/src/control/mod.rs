@@ -42,7 +42,7 @@ use millrace_fastpath::tables::names::HashKey;
 use millrace_fastpath::tables::services::ServiceId;
 use millrace_orchestrator_api::Link;
 
-use crate::builder::{BuildError, DnsFiles, PortInfo, TableBuilder, floating};
+use crate::builder::{BuildError, PortInfo, TableBuilder, TableFiles, floating};
 use crate::host::HostStack;
 use crate::neighbour::{Machine, Output};
 use ask::Ask;
@@ -69,7 +69,7 @@ pub struct Settings {
     /// The wall clock minus the monotonic clock, in nanoseconds since 1970-01-01 UTC.
     pub unix_offset_nanos: u64,
     /// The files that the configuration names for DNS.
-    pub dns_files: DnsFiles,
+    pub table_files: TableFiles,
 }
 
 /// What the control loop counted, for the operator.
@@ -116,6 +116,7 @@ pub struct Control<L> {
     wanted_by_routes: Vec<(InterfaceId, Addr)>,
     neighbour_bucket: Bucket,
     host_bucket: Bucket,
+    arrival_bucket: Bucket,
     /// Services with a notice out or on the way to ready: looked at each turn.
     moving: Vec<ServiceId>,
     next_scan: Nanos,
@@ -143,7 +144,7 @@ impl<L: Link> Control<L> {
         now: Nanos,
     ) -> Result<Self, BuildError> {
         // Taken, so that records don't stay in memory beside the tables.
-        let files = std::mem::take(&mut settings.dns_files);
+        let files = std::mem::take(&mut settings.table_files);
         let cookies = CookieRoll::start(config, &files.cookie_secrets, settings.unix_offset_nanos, now);
         let mut builder = TableBuilder::new(config, ports, files, settings.names_key)?;
         if let Some(cookies) = &cookies {
@@ -176,6 +177,7 @@ impl<L: Link> Control<L> {
             wanted_by_routes: Vec::new(),
             neighbour_bucket: Bucket::new(NEIGHBOUR_FRAMES_PER_SECOND, NEIGHBOUR_FRAMES_PER_SECOND / 10),
             host_bucket: Bucket::new(HOST_FRAMES_PER_SECOND, HOST_FRAMES_PER_SECOND / 10),
+            arrival_bucket: Bucket::new(ARRIVALS_PER_SECOND, ARRIVALS_PER_SECOND),
             moving: Vec::new(),
             next_scan: now,
             counters: ControlCounters::default(),
@@ -259,6 +261,7 @@ impl<L: Link> Control<L> {
                     host: self.host.counters(),
                     health: self.health.counters,
                     injects_refused: self.parcels.refused,
+                    answers_forgotten: self.builder.tables().services.forgotten(),
                 });
             }
             Ok(Ask::Neighbours(to)) => {
@@ -304,6 +307,9 @@ impl<L: Link> Control<L> {
 const NEIGHBOUR_FRAMES_PER_SECOND: u64 = 20_000;
 /// Other frames for us per second: echo requests and TCP/53.
 const HOST_FRAMES_PER_SECOND: u64 = 20_000;
+/// Arrivals at services that have an instance already that the orchestrator is told of per second, over all services: a flood over
+/// many of them must leave the link to wakes.
+const ARRIVALS_PER_SECOND: u64 = 20;
 /// How often services are looked at for idleness and such.
 const SCAN_NANOS: u64 = 100_000_000;
 

@@ -38,7 +38,7 @@ impl<L: Link> Control<L> {
                 self.first_packet(service, wake, trigger, at, &fields, now)
             }
             Event::Arrival { service, trigger, at, fields } => {
-                self.arrival(service, trigger, at, &fields);
+                self.arrival(service, trigger, at, &fields, now);
                 Ok(())
             }
             Event::Milestone { service, wake, what, at } => {
@@ -113,11 +113,19 @@ impl<L: Link> Control<L> {
         }
     }
 
-    /// Tells the orchestrator of a client that finds an instance there. Nothing waits for that: what the link doesn't take is
-    /// lost, and so is what the configuration has left behind.
-    fn arrival(&mut self, service: ServiceId, trigger: Trigger, at: Nanos, fields: &PacketFields) {
+    /// Tells the orchestrator of a client that finds an instance there. Nothing waits for that: what the link doesn't take, or
+    /// what is too much for it, is lost, and so is what the configuration has left behind.
+    fn arrival(
+        &mut self,
+        service: ServiceId,
+        trigger: Trigger,
+        at: Nanos,
+        fields: &PacketFields,
+        now: Nanos,
+    ) {
         if self.builder.specs().get(service.index()).is_some_and(ServiceSpec::wakes)
             && self.orchestrator.is_in_step()
+            && self.arrival_bucket.take(now)
         {
             let notice = self.notice(service, trigger, at, fields);
             self.counters.arrivals += u64::from(self.orchestrator.notify(notice).is_ok());

@@ -14,8 +14,10 @@ use smoltcp::wire::{
     Ipv4Packet, Ipv4Repr, Ipv6Packet, Ipv6Repr,
 };
 
+mod bounds;
+
 use super::*;
-use crate::builder::{DnsFiles, TableBuilder};
+use crate::builder::{TableBuilder, TableFiles};
 use crate::testing::{EDGE, PEER_MAC, WAN, WAN_MAC, addr, ms, ports};
 use millrace_config::Config;
 use millrace_fastpath::event::Trigger;
@@ -35,7 +37,7 @@ impl Bench {
     fn new(dns_answer: &str) -> Self {
         let text = EDGE.replace("trigger = [", &format!("dns_answer = \"{dns_answer}\"\ntrigger = ["));
         let config = Config::parse("edge.toml", &text).unwrap_or_else(|report| panic!("{report}"));
-        let tables = TableBuilder::new(&config, &ports(), DnsFiles::default(), HashKey(1, 2))
+        let tables = TableBuilder::new(&config, &ports(), TableFiles::default(), HashKey(1, 2))
             .unwrap()
             .tables()
             .clone();
@@ -225,8 +227,13 @@ impl Client {
     }
 
     fn connect(&mut self, to: &str, port: u16) -> SocketHandle {
-        let buffer = || tcp::SocketBuffer::new(vec![0; 32_768]);
-        let mut socket = tcp::Socket::new(buffer(), buffer());
+        self.connect_with_room(to, port, 32_768)
+    }
+
+    /// Connects with room for so many bytes that it hasn't read.
+    fn connect_with_room(&mut self, to: &str, port: u16, room: usize) -> SocketHandle {
+        let buffer = |len| tcp::SocketBuffer::new(vec![0; len]);
+        let mut socket = tcp::Socket::new(buffer(room), buffer(32_768));
         socket.set_nagle_enabled(false);
         let to: IpAddress = to.parse().unwrap();
         socket.connect(self.interface.context(), (to, 53), port).unwrap();

@@ -133,6 +133,7 @@ impl Sources {
                 idle_share: ratio(idle, polls),
                 generation: self.shared.epoch(at).map(|generation| generation.0),
                 flows: counters.flows.get(),
+                flows_by_id: counters.flows_by_id.get(),
                 flows_evicted: counters.flows_evicted.get(),
                 flows_refused: counters.flows_refused.get(),
                 fragments_evicted: counters.fragments_evicted.get(),
@@ -309,7 +310,7 @@ impl Sources {
         let tables = self.shared.tables();
         let seen = |names: &Names, view: Option<&str>| -> Vec<NameRow> {
             let nodes = names.iter().filter(|node| !node.is_empty_non_terminal());
-            let row = |node: &Node| NameRow {
+            let row = |node: Node<'_>| NameRow {
                 name: name_text(node.name()),
                 view: view.map(str::to_owned),
                 zone: names.zone(node).map(|zone| zone.apex().to_string()).unwrap_or_default(),
@@ -509,6 +510,7 @@ pub(super) fn counters(status: &Status) -> Vec<(&'static str, u64)> {
         ("punts", control.punts),
         ("punts_limited", control.punts_limited),
         ("injects_refused", status.injects_refused),
+        ("answers_forgotten", status.answers_forgotten),
         ("neighbour_malformed", neighbours.malformed),
         ("neighbour_answered", neighbours.answered),
         ("neighbour_asked", neighbours.asked),

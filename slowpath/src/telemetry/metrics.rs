@@ -151,6 +151,7 @@ fn workers(sources: &Sources, page: &mut Page) {
             "Flows that had to make room.",
             (|row| row.flows_evicted) as fn(&super::rows::WorkerRow) -> u64,
         ),
+        ("flows_by_id", "Flows begun by what a QUIC connection id says.", |row| row.flows_by_id),
         ("flows_refused", "Flows that found no room beside established ones.", |row| row.flows_refused),
         (
             "fragments_evicted",

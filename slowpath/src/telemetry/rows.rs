@@ -70,6 +70,8 @@ pub struct WorkerRow {
     pub generation: Option<u64>,
     /// Flows that it knows.
     pub flows: u64,
+    /// Flows that were begun by what a QUIC connection id says.
+    pub flows_by_id: u64,
     /// Flows that had to make room for others.
     pub flows_evicted: u64,
     /// Flows that found no room, because all that could have made some were established.

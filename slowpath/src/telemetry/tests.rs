@@ -244,6 +244,7 @@ fn every_limit_that_is_met_shows_by_its_name() {
     for name in [
         "punts_limited",
         "injects_refused",
+        "answers_forgotten",
         "notices_refused_full",
         "notices_refused_down",
         "wakes_cancelled",

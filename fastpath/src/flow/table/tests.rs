@@ -117,6 +117,31 @@ fn a_full_table_gives_up_its_oldest_and_counts_them() {
 }
 
 #[test]
+fn what_stands_elsewhere_is_found_and_is_sought_only_while_it_is_there() {
+    let hasher = FlowHasher::new([1, 2]);
+    let mut table = FlowTable::new(64);
+    // All have the same first bucket, and tags of their own.
+    let hash = |client: u16| u64::from(client + 1) << 48;
+    let open = |client| opening(client, None, &hasher);
+    let positions: Vec<u32> = (0..12)
+        .map(|client| table.insert(hash(client), &open(client), at(0), |_| panic!("there is room")).unwrap())
+        .collect();
+    let found = |table: &FlowTable, client: u16| {
+        table.find(hash(client), TCP, open(client).client, open(client).vip).map(|(position, _)| position)
+    };
+    for left_from in 0..=12 {
+        for client in 0..12u16 {
+            let expected = positions.get(usize::from(client)).filter(|_| client >= left_from).copied();
+            assert_eq!(found(&table, client), expected);
+        }
+        assert_eq!(table.buckets[0].elsewhere, 4.min(12 - u32::from(left_from)));
+        if left_from < 12 {
+            table.remove(positions[usize::from(left_from)]);
+        }
+    }
+}
+
+#[test]
 fn what_is_proven_makes_room_for_nobody_and_the_lowest_for_all() {
     let hasher = FlowHasher::new([3, 4]);
     for nat in [false, true] {

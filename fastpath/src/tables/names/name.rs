@@ -73,6 +73,47 @@ pub(crate) fn fold(byte: u8) -> u8 {
     byte.to_ascii_lowercase()
 }
 
+/// The same for eight bytes, wherever they stand in the word.
+#[inline(always)]
+pub(crate) fn fold_word(word: u64) -> u64 {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = ONES << 7;
+    let low = word & !HIGH;
+    // The high bit of each byte: whether it is at least `A`, and whether it is beyond `Z`.
+    let from_a = low + ONES * (0x80 - b'A' as u64);
+    let beyond_z = low + ONES * (0x7f - b'Z' as u64);
+    word | ((from_a ^ beyond_z) & !word & HIGH) >> 2
+}
+
+/// Words of a folded name, and then what is left of it: for who hashes or compares it without writing it down.
+#[inline(always)]
+pub(super) fn folded_words(name: &[u8]) -> (impl Iterator<Item = u64>, u64) {
+    let (words, rest) = name.as_chunks::<8>();
+    let last = match name.last_chunk::<8>() {
+        // The last eight bytes, without those that were a word's already.
+        Some(last) if !rest.is_empty() => u64::from_le_bytes(*last) >> (64 - 8 * rest.len()),
+        Some(_) => 0,
+        None => rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+    };
+    (words.iter().map(|word| fold_word(u64::from_le_bytes(*word))), fold_word(last))
+}
+
+/// Whether `name` is `folded` but for the case of its letters.
+#[inline(always)]
+pub(super) fn eq_folded(name: &[u8], folded: &[u8]) -> bool {
+    if name.len() != folded.len() {
+        return false;
+    }
+    let (Some(last), Some(folded_last)) = (name.last_chunk::<8>(), folded.last_chunk::<8>()) else {
+        return name.iter().map(|byte| fold(*byte)).eq(folded.iter().copied());
+    };
+    let is_same = |name: &[u8; 8], folded: &[u8; 8]| {
+        fold_word(u64::from_ne_bytes(*name)) == u64::from_ne_bytes(*folded)
+    };
+    let (words, folded_words) = (name.as_chunks::<8>().0, folded.as_chunks::<8>().0);
+    words.iter().zip(folded_words).all(|(name, folded)| is_same(name, folded)) && is_same(last, folded_last)
+}
+
 /// The name itself, its parent, and so on to the root.
 pub(crate) fn suffixes(wire: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::successors(Some(wire), |name| parent(name)).filter(|name| !name.is_empty())
@@ -121,7 +162,28 @@ fn fmt_wire(wire: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn words_are_folded_as_bytes_are(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+            let folded: Vec<u8> = bytes.iter().map(|byte| fold(*byte)).collect();
+            let (words, rest) = folded_words(&bytes);
+            let mut all: Vec<u8> = words.flat_map(u64::to_le_bytes).collect();
+            all.extend(&rest.to_le_bytes()[..bytes.len() % 8]);
+            prop_assert_eq!(rest >> (8 * (bytes.len() % 8)), 0);
+            prop_assert_eq!(&all, &folded);
+            prop_assert!(eq_folded(&bytes, &folded));
+            prop_assert!(!eq_folded(&bytes, &[&folded[..], &[0]].concat()));
+            for at in 0..folded.len() {
+                let mut other = folded.clone();
+                other[at] ^= 1;
+                prop_assert!(!eq_folded(&bytes, &other));
+            }
+        }
+    }
 
     fn name(wire: &[u8]) -> WireName {
         WireName::from_wire(wire).unwrap()

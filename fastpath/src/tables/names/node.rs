@@ -1,8 +1,8 @@
-//! One name of the table, in one allocation.
+//! One name of the table, in one run of bytes.
 //!
-//! A look-up that hits reads the name to compare it and then the records it asked for. Both lie behind one pointer, side
-//! by side, so that a cold entry costs two cache misses rather than four. Offsets are written by [`Builder::finish`]
-//! and only read here; reads are bounds-checked all the same.
+//! A look-up that hits reads the name to compare it and then the records it asked for. Both lie side by side, so that a
+//! short name with an address fits in one cache line. Offsets are written by [`Builder::finish`] and only read here;
+//! reads are bounds-checked all the same.
 //!
 //! ```text
 //!  0      1         2..4  4..6     6     7  8..12     12
@@ -10,17 +10,14 @@
 //!                                                           └─ one per set ────┘ └─ one per set ─────┘
 //! ```
 
-use std::borrow::Borrow;
 use std::fmt;
-use std::sync::Arc;
 
 use crate::dns::RecordType;
-use crate::driver::Frame;
 use crate::tables::services::ServiceId;
 
-/// A name with all its records. Equal to another if the names are.
-#[derive(Clone)]
-pub struct Node(Arc<[u8]>);
+/// A name with all its records, where it stands in the table.
+#[derive(Clone, Copy)]
+pub struct Node<'a>(&'a [u8]);
 
 /// The records of one type at one name, ready to be copied behind the question: their owner is the pointer 0xC00C.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,10 +62,23 @@ const FLAG_APEX: u8 = 1;
 const FLAG_SERVICE: u8 = 2;
 const FLAG_ALIAS: u8 = 4;
 
-impl Node {
+impl<'a> Node<'a> {
+    /// The node that `bytes` begin with.
+    #[inline(always)]
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its own bytes.
+    pub(super) fn bytes(&self) -> &'a [u8] {
+        let index = self.sets_at() + usize::from(self.byte_at(SETS)) * SET_LEN;
+        let end = index + self.sets().map(|(_, set)| set.wire.len()).sum::<usize>();
+        self.0.get(..end).unwrap_or(&[])
+    }
+
     /// The name, folded, in wire form.
     #[inline]
-    pub fn name(&self) -> &[u8] {
+    pub fn name(&self) -> &'a [u8] {
         self.0.get(NAME..self.sets_at()).unwrap_or(&[])
     }
 
@@ -104,40 +114,31 @@ impl Node {
 
     /// The records of one type.
     #[inline]
-    pub fn set(&self, kind: RecordType) -> Option<RrSet<'_>> {
+    pub fn set(&self, kind: RecordType) -> Option<RrSet<'a>> {
         self.sets().find(|(of, _)| *of == kind).map(|(_, set)| set)
     }
 
     /// The CNAME of an alias, and where it leads.
-    pub(crate) fn link(&self) -> Option<(RrSet<'_>, &[u8])> {
+    pub(crate) fn link(&self) -> Option<(RrSet<'a>, &'a [u8])> {
         let set = if self.is_alias() { self.set(RecordType::CNAME)? } else { return None };
         Some((set, set.wire.get(super::RR_HEAD_LEN..)?))
     }
 
     /// All records, by type.
     #[inline]
-    pub fn sets(&self) -> impl Iterator<Item = (RecordType, RrSet<'_>)> {
+    pub fn sets(&self) -> impl Iterator<Item = (RecordType, RrSet<'a>)> + use<'a> {
+        let node = *self;
         let count = usize::from(self.byte_at(SETS));
         let entries = self.sets_at();
         let mut wire_at = entries + count * SET_LEN;
         (0..count).map_while(move |index| {
-            let entry = entries + index * SET_LEN;
-            let end = wire_at + usize::from(self.u16_at(entry + 4));
-            let set = RrSet { count: self.u16_at(entry + 2), wire: self.0.get(wire_at..end)? };
+            let entry = node.0.get(entries + index * SET_LEN..)?.first_chunk::<SET_LEN>()?;
+            let [kind, count, len] = [0, 2, 4].map(|at| u16::from_be_bytes([entry[at], entry[at + 1]]));
+            let end = wire_at + usize::from(len);
+            let set = RrSet { count, wire: node.0.get(wire_at..end)? };
             wire_at = end;
-            Some((RecordType(self.u16_at(entry)), set))
+            Some((RecordType(kind), set))
         })
-    }
-
-    /// Asks memory for the cache lines that an answer is likely to come from.
-    #[inline(always)]
-    pub(crate) fn prefetch<F: Frame>(&self) {
-        // Beyond a short node's end lies another's beginning: asking for it does no harm, but it isn't ours to name.
-        for at in [0, 64, 128] {
-            if let Some(byte) = self.0.get(at) {
-                F::prefetch(byte);
-            }
-        }
     }
 
     fn children(&self) -> u32 {
@@ -157,11 +158,11 @@ impl Node {
 
     #[inline]
     fn u16_at(&self, at: usize) -> u16 {
-        u16::from_be_bytes([self.byte_at(at), self.byte_at(at + 1)])
+        self.0.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u16::from_be_bytes(*bytes))
     }
 
     /// Takes the node apart, to change it.
-    pub(super) fn to_builder(&self) -> Builder {
+    pub(super) fn to_builder(self) -> Builder {
         Builder {
             name: self.name().to_vec(),
             zone: self.u16_at(ZONE),
@@ -184,7 +185,7 @@ impl Builder {
 
     /// Writes the node. Sets are limited to [`super::RRSET_WIRE_MAX`] when they are made, and in number to
     /// [`super::SETS_MAX`].
-    pub(super) fn finish(&self) -> Node {
+    pub(super) fn finish(&self) -> Vec<u8> {
         let flag = |is: bool, flag: u8| if is { flag } else { 0 };
         let flags = flag(self.apex, FLAG_APEX)
             | flag(self.service.is_some(), FLAG_SERVICE)
@@ -204,27 +205,11 @@ impl Builder {
         for set in &self.sets {
             bytes.extend(&set.wire);
         }
-        Node(bytes.into())
+        bytes
     }
 }
 
-impl Borrow<[u8]> for Node {
-    #[inline]
-    fn borrow(&self) -> &[u8] {
-        self.name()
-    }
-}
-
-impl PartialEq for Node {
-    #[inline]
-    fn eq(&self, other: &Self) -> bool {
-        self.name() == other.name()
-    }
-}
-
-impl Eq for Node {}
-
-impl fmt::Debug for Node {
+impl fmt::Debug for Node<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.to_builder().fmt(f)
     }
@@ -245,10 +230,13 @@ mod tests {
             children: 1_000_000,
             sets: vec![set(RecordType::A, 2, 32), set(RecordType::TXT, 1, 700), set(RecordType::NS, 3, 90)],
         };
-        let node = builder.finish();
+        let bytes = builder.finish();
+        let behind = [&bytes[..], &[0xff; 100]].concat();
+        let node = Node::new(&behind);
+        assert_eq!(node.bytes(), bytes);
         assert_eq!(node.to_builder(), builder);
         assert_eq!(node.set(RecordType::TXT), Some(RrSet { count: 1, wire: &[16; 700] }));
         assert_eq!(node.set(RecordType::AAAA), None);
-        assert_eq!(Builder::default().finish().to_builder(), Builder::default());
+        assert_eq!(Node::new(&Builder::default().finish()).to_builder(), Builder::default());
     }
 }

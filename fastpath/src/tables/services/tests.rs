@@ -21,6 +21,7 @@ fn service(hosts: impl IntoIterator<Item = u16>) -> Service {
         slot: InstanceSlotId(u32::from(host)),
         down: [false; 2],
         fixed: false,
+        server_id: None,
     };
     service_of(hosts.into_iter().map(instance).collect())
 }
@@ -41,6 +42,7 @@ pub(crate) fn service_of(instances: Vec<Instance>) -> Service {
         hold_packets_max: 0,
         hold_nanos_max: 0,
         overflow: Overflow::Drop,
+        quic: Vec::new(),
         instances,
     }
 }
@@ -101,9 +103,11 @@ fn only_so_many_that_left_are_remembered_the_latest_of_them() {
         set(&mut services, first..first + 1);
     }
     assert!(services.is_return(&answer(0)));
+    assert_eq!(services.forgotten(), 0);
     let next = DEPARTED_MAX as u16 + 1;
     set(&mut services, next..next + 1);
     assert!(!services.is_return(&answer(0)), "the oldest is forgotten");
+    assert_eq!(services.forgotten(), 1, "and counted");
     assert!((1..=next).all(|host| services.is_return(&answer(host))));
     // One that comes and goes takes one place, at the end.
     for _ in 0..DEPARTED_MAX {

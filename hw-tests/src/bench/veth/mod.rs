@@ -53,6 +53,12 @@ const ROUNDS_PER_ROUND: usize = 2;
 
 /// Measures what is wanted, on a thread of its own on the first CPU.
 pub(super) fn measure(eal: &Eal, options: &BenchOptions, report: &mut Report) -> Result<(), BenchError> {
+    let wanted = |names: &[&str]| names.iter().any(|name| options.wants(name));
+    let (nat, dns) = (wanted(&nat::NAMES), wanted(&dns::NAMES));
+    if !nat && !dns {
+        // Then the appliance needn't have been built, either.
+        return Ok(());
+    }
     let cores = core_affinity::get_core_ids().unwrap_or_default();
     let cpus: Vec<usize> = cores.iter().map(|core| core.id).collect();
     let (first, last) = (cpus.first().copied().unwrap_or(0), cpus.last().copied().unwrap_or(0));
@@ -67,10 +73,10 @@ pub(super) fn measure(eal: &Eal, options: &BenchOptions, report: &mut Report) ->
         return Err(BenchError::Pin { cpu: first });
     }
     let _registered = eal.register_thread()?;
-    if nat::NAMES.iter().any(|name| options.wants(name)) {
+    if nat {
         nat::measure(&setup, report)?;
     }
-    if dns::NAMES.iter().any(|name| options.wants(name)) {
+    if dns {
         dns::measure(&setup, report)?;
     }
     Ok(())

@@ -186,10 +186,17 @@ fn who_finds_an_instance_there_is_told_of_and_changes_nothing_here() {
     assert!(notice.sequence > 1, "a notice of its own");
     assert_eq!((bench.slot().load(), bench.control.journal().iter().count()), before);
     assert_eq!(bench.control.counters().arrivals, 1);
+    // A flood over many services leaves the link to wakes.
+    for _ in 0..50 {
+        bench.arrival();
+        bench.ups();
+    }
+    assert_eq!(bench.control.counters().arrivals, 20);
     // Nobody is there to be told; nothing is kept for later.
+    bench.turn_at(1000);
     bench.orchestrator = None;
     bench.turn();
     bench.arrival();
-    assert_eq!(bench.control.counters().arrivals, 1);
+    assert_eq!(bench.control.counters().arrivals, 20);
     assert_eq!(bench.shared.workers[0].wakes_returned.get(), 0);
 }
