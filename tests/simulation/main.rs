@@ -45,7 +45,7 @@ use checks::Counts;
 use world::World;
 
 /// Seeds of `make test`, in four parts that can run beside each other.
-const SEEDS: u64 = 1000;
+const SEEDS: u64 = 8000;
 const PARTS: u64 = 4;
 
 /// Says which seed it was, should it fail.

@@ -111,6 +111,11 @@ impl Server {
             return Ok(None);
         }
         let Some(number) = heard.ack_number else { return Ok(None) };
+        if !known.open && number.0 as u32 != known.number(0) {
+            // Late words of another server's, which the client took for ours (RFC 9293 §3.10.7.4).
+            out.extend(reset(at, client, heard));
+            return Ok(None);
+        }
         known.acknowledged(number.0 as u32, heard.window_len, now_ms)?;
         known.hear(key, heard, out)?;
         if self.serves {
