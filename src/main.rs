@@ -4,6 +4,7 @@ mod check;
 mod completion;
 mod orchestrate;
 mod plan;
+mod ports;
 mod reload;
 mod run;
 mod schema;

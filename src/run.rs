@@ -33,9 +33,8 @@ use millrace_orchestrator_api::tls::TlsError;
 use millrace_slowpath::control::{Control, ControlThread, Settings, monotonic};
 use millrace_slowpath::host::SmolStack;
 use millrace_slowpath::reload::{Prepare, Reloader};
-use millrace_slowpath::telemetry::rows::PortRow;
-use millrace_slowpath::telemetry::{Sources, Telemetry, TelemetryError, mac_text};
-use millrace_slowpath::{BuildError, DnsFiles, FileError, PortInfo};
+use millrace_slowpath::telemetry::{Sources, Telemetry, TelemetryError};
+use millrace_slowpath::{BuildError, FileError, TableFiles};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use thiserror::Error;
 use tokio::runtime::Runtime;
@@ -45,6 +44,7 @@ use tracing::{error, info, warn};
 use crate::check::{self, print_report};
 use crate::orchestrate::{NoOrchestrator, embedded as placements, security};
 use crate::plan::topology;
+use crate::ports::{LivePorts, port_config};
 use crate::serve::{ending, fail, log_to_stderr};
 
 /// Run the appliance in the foreground, until SIGTERM or SIGINT.
@@ -77,7 +77,7 @@ enum RunError {
     #[error(transparent)]
     Tables(#[from] BuildError),
     #[error(transparent)]
-    DnsFiles(#[from] FileError),
+    TableFiles(#[from] FileError),
     #[error(transparent)]
     Orchestrator(#[from] ServeError),
     #[error(transparent)]
@@ -97,7 +97,7 @@ impl RunError {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Tables(_)
-            | Self::DnsFiles(_)
+            | Self::TableFiles(_)
             | Self::Placements(_)
             | Self::Link(_)
             | Self::Orchestrator(ServeError::Tls(_)) => 1,
@@ -161,7 +161,8 @@ impl Appliance {
         let eal = Eal::start(eal_config(config, cores, controller))?;
         let wanted: Vec<PortConfig> = config.ports.iter().map(port_config).collect();
         let (ports, drivers) = Ports::open(&eal, &ports_config(config, cores), &wanted)?;
-        let infos: Vec<PortInfo> = config.ports.iter().zip(ports.iter()).map(port_info).collect();
+        let count = config.ports.len();
+        let ports = LivePorts::new(ports, config);
 
         let shared = Shared::new(drivers.len());
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
@@ -169,22 +170,23 @@ impl Appliance {
         let (link, orchestrator) = link(config, folder, &runtime, boot)?;
         let now = monotonic();
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
-        let dns_files = DnsFiles::read(config, folder)?;
-        let digests = dns_files.digests.clone();
+        let table_files = TableFiles::read(config, folder)?;
+        let digests = table_files.digests.clone();
         let settings = Settings {
             boot,
             names_key: HashKey(random(), random()),
             unix_offset_nanos: wall.saturating_sub(now.0),
-            dns_files,
+            table_files,
         };
         let host = Box::new(SmolStack::new(config, random()));
-        let control = Control::new(config, &infos, Arc::clone(&shared), link, host, settings, now)?;
+        let control = Control::new(config, &ports.infos(), Arc::clone(&shared), link, host, settings, now)?;
         let tell = prepare(orchestrator.as_ref().map(Orchestrator::updates), folder.to_owned());
-        let reloader = Arc::new(Reloader::new(file, config.clone(), digests, control.asker(), tell));
+        let reloader =
+            Reloader::new(file, config.clone(), digests, control.asker(), Box::new(ports.clone()), tell);
+        let reloader = Arc::new(reloader);
         let cpus = cores.workers.iter().map(|worker| worker.cpu.0 as usize).collect();
-        let count = ports.len();
         let sources =
-            Sources::new(Arc::clone(&shared), control.asker(), Arc::new(move || port_rows(&ports)), cpus)
+            Sources::new(Arc::clone(&shared), control.asker(), Arc::new(move || ports.rows()), cpus)
                 .with_reloader(Arc::clone(&reloader));
         // While nothing runs yet: another appliance may have the socket.
         let telemetry =
@@ -243,45 +245,6 @@ fn ports_config(config: &Config, cores: &CorePlan) -> PortsConfig {
         frames_per_port: config.memory.frames_per_port as usize,
         ..PortsConfig::default()
     }
-}
-
-fn port_config(port: &millrace_config::model::Port) -> PortConfig {
-    PortConfig {
-        mtu_bytes: Some(port.mtu_bytes),
-        ..PortConfig::new(port.name.as_str(), &port.device.to_string())
-    }
-}
-
-fn port_info((configured, opened): (&millrace_config::model::Port, &millrace_dpdk::Port)) -> PortInfo {
-    PortInfo { name: configured.name.to_string(), mac: opened.mac(), mtu_bytes: configured.mtu_bytes }
-}
-
-fn port_rows(ports: &Ports) -> Vec<PortRow> {
-    let row = |port: &millrace_dpdk::Port| {
-        let link = port.link();
-        // A device that is gone counts nothing any more.
-        let stats = port.stats().unwrap_or_default();
-        PortRow {
-            name: port.name().to_owned(),
-            device: port.device().to_owned(),
-            up: link.up,
-            speed_mbps: link.speed_mbps,
-            removed: port.is_removed(),
-            mac: mac_text(port.mac()),
-            rx_queues: port.rx_queues(),
-            tx_queues: port.tx_queues(),
-            rx_packets: stats.rx_packets,
-            rx_bytes: stats.rx_bytes,
-            rx_missed: stats.rx_missed,
-            rx_errors: stats.rx_errors,
-            rx_no_buffer: stats.rx_no_buffer,
-            tx_packets: stats.tx_packets,
-            tx_bytes: stats.tx_bytes,
-            tx_errors: stats.tx_errors,
-            pool_free: port.pool().available() as u64,
-        }
-    };
-    ports.iter().map(row).collect()
 }
 
 /// The way to the orchestrator, and the orchestrator itself where it is in this process.
@@ -376,6 +339,7 @@ fn start_workers(
         holds: config.limits.holds_per_worker as usize,
         holds_per_prefix: bounds.prefix_share(drivers.len()),
         wakes: bounds.wake_share(drivers.len()),
+        ..WorkerLimits::default()
     };
     let rings: Arc<Rings<DpdkFrame>> = Rings::new(drivers.len());
     let flow_keys = [random(), random()];
@@ -384,14 +348,15 @@ fn start_workers(
     for (index, (driver, core)) in drivers.into_iter().zip(&cores.workers).enumerate() {
         let (shared, rings, stop, eal) =
             (Arc::clone(shared), Arc::clone(&rings), Arc::clone(&workers.stop), eal.clone());
-        let (limits, clock, cpu) = (limits.clone(), clock, core.cpu.0 as usize);
+        let (limits, clock, cpu, shared_core) = (limits.clone(), clock, core.cpu.0 as usize, core.shared);
         let body = move || {
             let _alarm = Alarm(index);
             if let Err(error) = pin(cpu) {
                 warn!(worker = index, %error, "runs wherever the system puts it");
             }
-            // The core should be the worker's alone. Where it isn't, a worker that waits for its turn is late for everybody.
-            if let Err(error) = rustix::process::setpriority_process(None, WORKER_NICE) {
+            // The core should be the worker's alone. Where it isn't, a worker that waits for its turn is late for everybody;
+            // but where it is the controller's too, that one needs turns of its own.
+            if !shared_core && let Err(error) = rustix::process::setpriority_process(None, WORKER_NICE) {
                 warn!(worker = index, %error, "shares its core with whatever else runs there");
             }
             // Without it the thread has no cache of the pools: slower, not wrong.

@@ -6,6 +6,7 @@
 
 mod dns;
 mod network;
+mod quic;
 mod service;
 mod system;
 

@@ -141,7 +141,7 @@ impl Diff {
         let mut changes = BTreeMap::new();
         for (name, thing) in after {
             let change = match before.remove(&name) {
-                None => one_sided(Kind::Added, thing.add_restarts, thing.facts),
+                None => one_sided(Kind::Added, false, thing.facts),
                 Some(known) => compare(known.facts, thing.facts),
             };
             changes.insert(name, change);
@@ -189,12 +189,17 @@ impl Diff {
         self.changes.iter().filter(|change| change.restart)
     }
 
+    /// Whether there are other ports.
+    pub fn touches_ports(&self) -> bool {
+        self.changes.iter().any(|change| change.what == What::Port && change.kind != Kind::Changed)
+    }
+
     /// Whether any DNS answer may differ: names, zones, or the addresses that names lead to.
     pub fn touches_names(&self) -> bool {
         self.changes.iter().any(|change| match change.what {
             What::Roles | What::Dns | What::View | What::Zone | What::Record | What::File => true,
             // A view may be that of its port's clients.
-            What::Vlan => change.kind != Kind::Changed,
+            What::Port | What::Vlan => change.kind != Kind::Changed,
             What::Service => change.keys.iter().any(|key| matches!(key.key, "names" | "address")),
             _ => false,
         })

@@ -19,6 +19,7 @@ use crate::value::cpus::CpuSet;
 use crate::value::name::{DnsName, Name};
 use crate::value::port::{PortRange, ServicePort, socket};
 use crate::value::reference::{Device, Endpoint, SecretRef};
+use crate::value::server_id::ServerId;
 
 /// An integer between two bounds, both included.
 #[derive(Clone, Copy, Debug)]
@@ -91,6 +92,7 @@ text!(
 text!(MacAddr, str::parse, "MacAddr", "The Ethernet address of one station.", "02:00:00:00:00:07");
 text!(ServicePort, str::parse, "ServicePort", "Protocol and port: `tcp/80`, `udp/443`.", "tcp/80");
 text!(PortRange, str::parse, "PortRange", "First and last port.", "16384-65535");
+text!(ServerId, str::parse, "ServerId", "The bytes of a QUIC server's id.", "0x0102");
 text!(CpuSet, cpus, "CpuSet", "CPUs as the kernel lists them.", "2-5,18-21");
 text!(Device, str::parse, "Device", "A PCI address, or a vdev of DPDK.", "net_af_xdp0,iface=wan");
 text!(

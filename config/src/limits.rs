@@ -66,6 +66,18 @@ pub const PORTS_PER_SERVICE_MAX: usize = 64;
 pub const BACKENDS_PER_SERVICE_MAX: usize = 256;
 /// Weight of a backend: a table of shares stays small.
 pub const WEIGHT_MAX: i64 = 1000;
+/// The last configuration that QUIC connection ids can tell apart (draft-ietf-quic-load-balancers-21 section 3.1).
+pub const QUIC_ROTATION_MAX: i64 = 6;
+/// Server id and nonce of a QUIC connection id together, in bytes: what version 1 leaves of its 20 (section 5.3).
+pub const QUIC_PLAIN_BYTES_MAX: u32 = 19;
+/// Shortest nonce of a QUIC connection id, in bytes (section 5.3).
+pub const QUIC_NONCE_BYTES_MIN: i64 = 4;
+/// Longest nonce of a QUIC connection id, in bytes: beside a server id of one byte.
+pub const QUIC_NONCE_BYTES_MAX: i64 = 18;
+/// Longest server id, in bytes: beside the shortest nonce.
+pub const QUIC_SERVER_ID_BYTES_MAX: i64 = 15;
+/// Server ids of a function's instances, in bytes: four of the address, two of the port.
+pub const QUIC_INSTANCE_ID_BYTES: u32 = 6;
 /// Longest that a packet is held, in milliseconds: a TCP client's second SYN has come by then (RFC 6298 section 2.1).
 pub const HOLD_DEADLINE_MS_MAX: i64 = 3000;
 /// Packets held for one service.

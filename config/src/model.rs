@@ -22,6 +22,7 @@ pub use crate::value::cpus::{CpuId, CpuSet};
 pub use crate::value::name::{DnsName, Name};
 pub use crate::value::port::{PortRange, Protocol, ServicePort};
 pub use crate::value::reference::{Device, Endpoint, SecretRef};
+pub use crate::value::server_id::ServerId;
 
 #[cfg(doc)]
 use std::time::Duration;

@@ -9,7 +9,7 @@ use crate::limits::*;
 use crate::model::{
     CpuSet, Device, DnsAnswer, DnsName, Endpoint, FirstPacket, Forwarding, Hugepages, InterfaceAddress,
     Lifecycle, LogLevel, MacAddr, Name, NodeKind, Overflow, Placement, PortRange, Prefix, SecretRef,
-    ServicePort, Sibling, SourceMode, Trigger, Verify,
+    ServerId, ServicePort, Sibling, SourceMode, Trigger, Verify,
 };
 
 table! {
@@ -348,7 +348,8 @@ table! {
         default forwarding: Forwarding = "nat",
         /// Whose address an instance sees.
         default source: SourceMode = "keep",
-        /// What wakes the function. Without it: "dns" if there are `names`, and "syn" if there is a TCP port.
+        /// What wakes the function. Without it: "dns" if there are `names`, and "syn" if there is a TCP port. With "flow" the
+        /// service's addresses must be its alone.
         optional trigger: List<Trigger, 1, 3>,
         /// What happens to the first packet while the function isn't ready.
         default first_packet: FirstPacket = "hold",
@@ -360,10 +361,45 @@ table! {
         default verify_before_wake: Verify = "none",
         /// Without traffic for this long, the last instance may go.
         default idle_reap_seconds: Int<1, IDLE_REAP_SECONDS_MAX> = 120,
+        /// How its QUIC servers make their connection ids, if these say which server made them (QUIC-LB,
+        /// draft-ietf-quic-load-balancers-21): then a client that changes its address stays with its server. All UDP ports of
+        /// the service speak QUIC.
+        optional quic: Quic,
     }
     later {
         /// How backends are probed.
         "health",
+    }
+}
+
+table! {
+    /// How QUIC servers make their connection ids. Servers and all appliances of a service have to have it alike.
+    struct Quic {
+        /// The first three bits of their ids.
+        default rotation: Int<0, QUIC_ROTATION_MAX> = 0,
+        /// Length of a server id. Backends have theirs in `server_id`; that of a function's instance is the last four bytes of its
+        /// address (the IPv4 one, if it has one) and its port, six in all.
+        required server_id_bytes: Int<1, QUIC_SERVER_ID_BYTES_MAX>,
+        /// Length of a nonce; with the server id at most 19, and with a key and both together 16 the cheapest to read.
+        required nonce_bytes: Int<QUIC_NONCE_BYTES_MIN, QUIC_NONCE_BYTES_MAX>,
+        /// A file with the key that server id and nonce are encrypted with: 32 hexadecimal digits. Without it, everybody sees
+        /// whose an id is.
+        optional key: SecretRef,
+        /// How servers made them before, as long as connections with such ids go on. The server ids are the same.
+        optional previous: QuicPrevious,
+    }
+}
+
+table! {
+    /// An earlier way to make QUIC connection ids.
+    struct QuicPrevious {
+        /// The first three bits of the ids.
+        required rotation: Int<0, QUIC_ROTATION_MAX>,
+        /// Length of a nonce.
+        required nonce_bytes: Int<QUIC_NONCE_BYTES_MIN, QUIC_NONCE_BYTES_MAX>,
+        /// A file with the key. There is one if, and only if, there is one now: an id that can be read mustn't help to
+        /// guess what is in another.
+        optional key: SecretRef,
     }
 }
 
@@ -388,6 +424,8 @@ table! {
         default weight: Int<1, WEIGHT_MAX> = 1,
         /// Take no new flows; those it has go on.
         default drain: bool = false,
+        /// Its id in the QUIC connection ids that it makes, with the service's `quic`.
+        optional server_id: ServerId,
     }
 }
 

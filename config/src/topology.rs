@@ -199,9 +199,12 @@ impl Lines {
                 None => std::iter::once(cpu).collect(),
                 Some((list, span)) => {
                     let cpus: CpuSet = list.iter().filter(|cpu| free.contains(*cpu)).collect();
-                    // All threads of a core must agree on who they are, or cores would overlap.
-                    let agrees =
-                        |other: CpuId| self.siblings.get(&other).is_none_or(|(theirs, _)| theirs == list);
+                    // All threads of a core must agree on who they are, or cores would overlap. One that says nothing agrees
+                    // with the first that names it.
+                    let agrees = |other: CpuId| match self.siblings.get(&other) {
+                        Some((theirs, _)) => theirs == list,
+                        None => !cores.iter().any(|core| core.cpus.contains(other)),
+                    };
                     if let Some(other) = cpus.iter().find(|other| !agrees(*other)) {
                         let message =
                             format!("CPUs {cpu} and {other} don't agree on which threads share their core");

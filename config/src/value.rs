@@ -8,6 +8,7 @@ pub(crate) mod cpus;
 pub(crate) mod name;
 pub(crate) mod port;
 pub(crate) mod reference;
+pub(crate) mod server_id;
 
 use std::fmt;
 

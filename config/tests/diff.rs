@@ -80,8 +80,9 @@ idle_reap_seconds = 120
 [[service]]
 name = "web"
 address = ["203.0.113.20"]
-ports = ["tcp/80"]
-backends = [{ address = "198.51.100.7", weight = 2, drain = false }]
+ports = ["tcp/80", "udp/443"]
+backends = [{ address = "198.51.100.7", weight = 2, drain = false, server_id = "0x0102" }]
+quic = { rotation = 0, server_id_bytes = 2, nonce_bytes = 4, key = "file:q.key", previous = { rotation = 1, nonce_bytes = 5, key = "file:p.key" } }
 
 [limits]
 flows_per_worker = 262144
@@ -152,7 +153,7 @@ const CASES: &[(&str, &str, &str, &str)] = &[
         "Port.name",
         "name = \"wan\"",
         "name = \"out\"",
-        "! port out: mtu_bytes 1500; addresses [192.0.2.1/24, 2001:db8::1/64]; device net_ring0 (added; needs a restart)",
+        "+ port out: mtu_bytes 1500; addresses [192.0.2.1/24, 2001:db8::1/64]; device net_ring0",
     ),
     ("Port.device", "net_ring0", "net_ring7", "! port wan: device net_ring0 -> net_ring7 (needs a restart)"),
     ("Port.mtu_bytes", "mtu_bytes = 1500", "mtu_bytes = 1400", "~ port wan: mtu_bytes 1500 -> 1400"),
@@ -357,7 +358,9 @@ const CASES: &[(&str, &str, &str, &str)] = &[
         "Service.name",
         "name = \"web\"",
         "name = \"site\"",
-        "- service web: names []; address [203.0.113.20]; ports [tcp/80]; forwarding nat; source keep; backends [198.51.100.7 weight 2]",
+        "- service web: names []; address [203.0.113.20]; ports [tcp/80, udp/443]; forwarding nat; source keep; \
+         quic.rotation 0; quic.server_id_bytes 2; quic.nonce_bytes 4; quic.key file:q.key; quic.previous.rotation 1; \
+         quic.previous.nonce_bytes 5; quic.previous.key file:p.key; backends [198.51.100.7 weight 2 server_id 0x0102]",
     ),
     (
         "Service.names",
@@ -389,7 +392,12 @@ const CASES: &[(&str, &str, &str, &str)] = &[
         "source = \"appliance\"",
         "~ service hello: source keep -> appliance",
     ),
-    ("Service.trigger", "[\"dns\", \"syn\"]", "[\"syn\"]", "~ service hello: trigger [dns, syn] -> [syn]"),
+    (
+        "Service.trigger",
+        "[\"dns\", \"syn\"]",
+        "[\"syn\", \"flow\"]",
+        "~ service hello: trigger [dns, syn] -> [syn, flow]",
+    ),
     (
         "Service.first_packet",
         "first_packet = \"hold\"",
@@ -412,8 +420,8 @@ const CASES: &[(&str, &str, &str, &str)] = &[
     (
         "Service.backends",
         "backends = [",
-        "backends = [{ address = \"198.51.100.8\" }, ",
-        "~ service web: backends [198.51.100.7 weight 2] -> [198.51.100.8 weight 1, 198.51.100.7 weight 2]",
+        "backends = [{ address = \"198.51.100.8\", server_id = \"0x0103\" }, ",
+        "~ service web: backends [198.51.100.7 weight 2 server_id 0x0102] -> [198.51.100.8 weight 1 server_id 0x0103, 198.51.100.7 weight 2 server_id 0x0102]",
     ),
     ("Hold.packets", "packets = 512", "packets = 256", "~ service hello: hold.packets 512 -> 256"),
     (
@@ -432,19 +440,72 @@ const CASES: &[(&str, &str, &str, &str)] = &[
         "Backend.address",
         "address = \"198.51.100.7\", weight",
         "address = \"198.51.100.6\", weight",
-        "~ service web: backends [198.51.100.7 weight 2] -> [198.51.100.6 weight 2]",
+        "~ service web: backends [198.51.100.7 weight 2 server_id 0x0102] -> [198.51.100.6 weight 2 server_id 0x0102]",
     ),
     (
         "Backend.weight",
         "weight = 2",
         "weight = 3",
-        "~ service web: backends [198.51.100.7 weight 2] -> [198.51.100.7 weight 3]",
+        "~ service web: backends [198.51.100.7 weight 2 server_id 0x0102] -> [198.51.100.7 weight 3 server_id 0x0102]",
     ),
     (
         "Backend.drain",
         "drain = false",
         "drain = true",
-        "~ service web: backends [198.51.100.7 weight 2] -> [198.51.100.7 weight 2 drain]",
+        "~ service web: backends [198.51.100.7 weight 2 server_id 0x0102] -> [198.51.100.7 weight 2 drain server_id 0x0102]",
+    ),
+    (
+        "Backend.server_id",
+        "0x0102",
+        "0x0104",
+        "~ service web: backends [198.51.100.7 weight 2 server_id 0x0102] -> [198.51.100.7 weight 2 server_id 0x0104]",
+    ),
+    (
+        "Service.quic",
+        "key = \"file:q.key\", previous = { rotation = 1, nonce_bytes = 5, key = \"file:p.key\" }",
+        "key = \"file:q.key\"",
+        "~ service web: quic.previous.key file:p.key -> none; quic.previous.nonce_bytes 5 -> none; \
+         quic.previous.rotation 1 -> none",
+    ),
+    (
+        "Quic.rotation",
+        "quic = { rotation = 0",
+        "quic = { rotation = 2",
+        "~ service web: quic.rotation 0 -> 2",
+    ),
+    (
+        "Quic.server_id_bytes",
+        "server_id = \"0x0102\" }]\nquic = { rotation = 0, server_id_bytes = 2",
+        "server_id = \"0x010203\" }]\nquic = { rotation = 0, server_id_bytes = 3",
+        "~ service web: quic.server_id_bytes 2 -> 3; \
+         backends [198.51.100.7 weight 2 server_id 0x0102] -> [198.51.100.7 weight 2 server_id 0x010203]",
+    ),
+    ("Quic.nonce_bytes", "nonce_bytes = 4", "nonce_bytes = 6", "~ service web: quic.nonce_bytes 4 -> 6"),
+    ("Quic.key", "file:q.key", "file:r.key", "~ service web: quic.key file:q.key -> file:r.key"),
+    (
+        "Quic.previous",
+        ", previous = { rotation = 1, nonce_bytes = 5, key = \"file:p.key\" }",
+        "",
+        "~ service web: quic.previous.key file:p.key -> none; quic.previous.nonce_bytes 5 -> none; \
+         quic.previous.rotation 1 -> none",
+    ),
+    (
+        "QuicPrevious.rotation",
+        "previous = { rotation = 1",
+        "previous = { rotation = 3",
+        "~ service web: quic.previous.rotation 1 -> 3",
+    ),
+    (
+        "QuicPrevious.nonce_bytes",
+        "nonce_bytes = 5",
+        "nonce_bytes = 7",
+        "~ service web: quic.previous.nonce_bytes 5 -> 7",
+    ),
+    (
+        "QuicPrevious.key",
+        "file:p.key",
+        "file:o.key",
+        "~ service web: quic.previous.key file:p.key -> file:o.key",
     ),
     (
         "Limits.flows_per_worker",

@@ -125,7 +125,7 @@ fn the_example_without_those_keys_has_the_values_it_says() {
     assert_eq!(config.functions[0].deadline, Duration::from_secs(2));
     let hello = config.services[0].on_demand().unwrap();
     assert_eq!(config.function(hello.function).name.as_str(), "hello");
-    assert_eq!(hello.trigger, Triggers { dns: true, syn: true });
+    assert_eq!(hello.trigger, Triggers { dns: true, syn: true, flow: false });
     assert_eq!(
         hello.hold,
         Hold { packets: 512, deadline: Duration::from_millis(900), overflow: Overflow::Upstream }
@@ -170,7 +170,10 @@ fn the_smallest_file_has_the_defaults() {
 fn the_full_file_is_right() {
     let config = Config::parse("f.toml", FULL).unwrap_or_else(|report| panic!("{report}"));
     assert_eq!(config.neighbours[0].interface, Interface { port: PortIndex(1), vlan: Some(VLAN_20) });
-    assert_eq!(config.services[0].on_demand().unwrap().trigger, Triggers { dns: true, syn: true });
+    assert_eq!(
+        config.services[0].on_demand().unwrap().trigger,
+        Triggers { dns: true, syn: true, flow: false }
+    );
 }
 
 #[test]
@@ -261,7 +264,6 @@ fn one_mistake_is_one_error() {
         ("component = ", "lifecycle = \"sticky\"\ncomponent = ", NotBuilt, "\"sticky\""),
         ("component = ", "placement = \"spread\"\ncomponent = ", NotBuilt, "\"spread\""),
         ("function = \"hello\"", "", Conflict, "[[service]]"),
-        ("function = \"hello\"", "function = \"hello\"\ntrigger = [\"flow\"]", NotBuilt, "\"flow\""),
         ("function = \"hello\"", "function = \"hello\"\ntrigger = []", OutOfRange, "[]"),
         ("function = \"hello\"", "function = \"hello\"\ntrigger = [\"syn\", \"syn\"]", Duplicate, "\"syn\""),
         ("ports = [\"tcp/80\"]", "ports = [\"udp/80\"]\nfirst_packet = \"splice\"", Conflict, "\"splice\""),
@@ -281,6 +283,12 @@ fn one_mistake_is_one_error() {
         (
             "function = \"hello\"",
             "function = \"hello\"\nverify_before_wake = \"cookie\"",
+            Conflict,
+            "\"cookie\"",
+        ),
+        (
+            "function = \"hello\"",
+            "function = \"hello\"\ntrigger = [\"syn\", \"flow\"]\nfirst_packet = \"splice\"\nverify_before_wake = \"cookie\"",
             Conflict,
             "\"cookie\"",
         ),
@@ -315,7 +323,76 @@ fn one_mistake_is_one_error() {
         ("address = \"198.51.100.8\"", "address = \"198.51.100.8\", weight = 0", OutOfRange, "0"),
         ("name = \"web\"", "name = \"web\"\nfirst_packet = \"hold\"", Conflict, "\"hold\""),
         ("name = \"web\"", "name = \"web\"\nhealth = {}", NotBuilt, "health"),
-        ("cpus = \"1-2\"", "cpus = \"0-2\"", Duplicate, "\"0-2\""),
+        (
+            "[{ address = \"198.51.100.8\" }]",
+            "[{ address = \"198.51.100.8\", server_id = \"0x01\" }]",
+            Conflict,
+            "\"0x01\"",
+        ),
+        (
+            "[{ address = \"198.51.100.8\" }]",
+            "[{ address = \"198.51.100.8\" }]\nquic = { server_id_bytes = 1, nonce_bytes = 4 }",
+            MissingKey,
+            "{ address = \"198.51.100.8\" }",
+        ),
+        (
+            "[{ address = \"198.51.100.8\" }]",
+            "[{ address = \"198.51.100.8\", server_id = \"1\" }]\nquic = { server_id_bytes = 1, nonce_bytes = 4 }",
+            BadValue,
+            "\"1\"",
+        ),
+        (
+            "[{ address = \"198.51.100.8\" }]",
+            "[{ address = \"198.51.100.8\", server_id = \"0x0102\" }]\nquic = { server_id_bytes = 1, nonce_bytes = 4 }",
+            Conflict,
+            "\"0x0102\"",
+        ),
+        (
+            "[{ address = \"198.51.100.8\" }]",
+            "[{ address = \"198.51.100.8\", server_id = \"0x01\" }, { address = \"198.51.100.9\", server_id = \"0x01\" }]\n\
+             quic = { server_id_bytes = 1, nonce_bytes = 4 }",
+            Duplicate,
+            "\"0x01\"",
+        ),
+        (
+            "[{ address = \"198.51.100.8\" }]",
+            "[{ address = \"198.51.100.8\", server_id = \"0x0102\" }]\nquic = { server_id_bytes = 2, nonce_bytes = 18 }",
+            OutOfRange,
+            "18",
+        ),
+        (
+            "[{ address = \"198.51.100.8\" }]",
+            "[{ address = \"198.51.100.8\", server_id = \"0x01\" }]\n\
+             quic = { server_id_bytes = 1, nonce_bytes = 4, rotation = 7 }",
+            OutOfRange,
+            "7",
+        ),
+        (
+            "[{ address = \"198.51.100.8\" }]",
+            "[{ address = \"198.51.100.8\", server_id = \"0x01\" }]\n\
+             quic = { server_id_bytes = 1, nonce_bytes = 4, previous = { rotation = 0, nonce_bytes = 5 } }",
+            Conflict,
+            "0",
+        ),
+        (
+            "[{ address = \"198.51.100.8\" }]",
+            "[{ address = \"198.51.100.8\", server_id = \"0x01\" }]\n\
+             quic = { server_id_bytes = 1, nonce_bytes = 4, key = \"file:k\", previous = { rotation = 1, nonce_bytes = 5 } }",
+            Conflict,
+            "{ rotation = 1, nonce_bytes = 5 }",
+        ),
+        (
+            "function = \"hello\"",
+            "function = \"hello\"\nquic = { server_id_bytes = 6, nonce_bytes = 4 }",
+            Conflict,
+            "{ server_id_bytes = 6, nonce_bytes = 4 }",
+        ),
+        (
+            "ports = [\"tcp/80\"]",
+            "ports = [\"tcp/80\", \"udp/443\"]\nquic = { server_id_bytes = 2, nonce_bytes = 4 }",
+            Conflict,
+            "2",
+        ),
         ("cpus = \"1-2\"", "cpus = \"2-1\"", BadValue, "\"2-1\""),
         ("cpus = \"1-2\"", "cpus = \"1-2\", count = 2", Conflict, "{ cpus = \"1-2\", count = 2 }"),
         ("cpus = \"1-2\" }", "count = 0 }", OutOfRange, "0"),
@@ -342,6 +419,29 @@ fn one_mistake_is_one_error() {
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn a_service_that_any_packet_wakes_has_its_addresses_for_itself() {
+    let flow = "function = \"hello\"\ntrigger = [\"dns\", \"flow\"]\nverify_before_wake = \"second-syn\"";
+    let alone = with("function = \"hello\"", flow);
+    let config = Config::parse("test.toml", &alone).unwrap_or_else(|report| panic!("{report}"));
+    let trigger = config.services[0].on_demand().unwrap().trigger;
+    assert_eq!(trigger, Triggers { dns: true, syn: false, flow: true });
+    // Ports tell services apart, but not for who doesn't look at them.
+    let shared = |text: &str| {
+        text.replace("ports = [\"tcp/80\"]", "ports = [\"tcp/8080\"]").replace("203.0.113.10", "203.0.113.20")
+    };
+    assert!(Config::parse("test.toml", &shared(FULL)).is_ok());
+    assert_eq!(told(&shared(&alone)), [(Code::Conflict, "\"203.0.113.20\"".to_owned())]);
+    let report = refused(&shared(&alone)).to_string();
+    assert!(
+        report.contains("another service has it, too") && report.contains("looks at no ports"),
+        "{report}"
+    );
+    let with_dns = |text: &str| text.replace("address = [\"203.0.113.10\"]", "address = [\"192.0.2.53\"]");
+    assert!(Config::parse("test.toml", &with_dns(FULL)).is_ok());
+    assert_eq!(told(&with_dns(&alone)), [(Code::Conflict, "\"192.0.2.53\"".to_owned())]);
 }
 
 #[test]

@@ -94,6 +94,23 @@ fn one_core_in_all_is_shared() {
     assert!(plan.cores.workers[0].shared);
 }
 
+/// Who names a core twice means it: a machine with two CPUs can have two workers, and is told once what that costs.
+#[test]
+fn lists_that_overlap_share_cores() {
+    let plan = planned(VM, "controller = { cpus = \"0-1\" }\ndataplane = { cpus = \"0-1\" }");
+    assert_eq!(drawn(&plan), "0 1 | 0 1 | ");
+    assert!(plan.cores.workers.iter().all(|worker| worker.shared));
+    assert_eq!(plan.cores.warnings, [Warning::Shared { cpus: "0-1".parse().unwrap() }]);
+    assert_eq!(plan.cores.controller_cpus().to_string(), "0-1");
+    // One core of two, and of the shared one the lower thread is the controller's.
+    let plan = planned(SPLIT, "controller = { cpus = \"1,5\" }\ndataplane = { cpus = \"1-2,5-6\" }");
+    assert_eq!(drawn(&plan), "1,5 | 5+1 2+6 | 0,4 3,7");
+    let shared: Vec<_> = plan.cores.workers.iter().map(|worker| (worker.cpu.0, worker.shared)).collect();
+    assert_eq!(shared, [(5, true), (2, false)]);
+    assert_eq!(plan.cores.warnings, [Warning::Shared { cpus: "1,5".parse().unwrap() }]);
+    assert_eq!(plan.cores.controller_cpus().to_string(), "1");
+}
+
 #[test]
 fn what_the_machine_can_not_do_is_refused_where_the_file_asks_for_it() {
     let one = |machine, cores| {
@@ -205,6 +222,8 @@ fn a_text_that_is_no_topology_is_refused() {
         "/sys/devices/system/cpu/online:".into(),
         format!("{online}{}", siblings(0, "1")),
         format!("{online}{}{}", siblings(0, "0-1"), siblings(1, "1")),
+        // The first says nothing, and is a core by itself.
+        format!("{online}{}", siblings(1, "0-1")),
         format!("{online}/proc/self/status:Cpus_allowed_list:\t5"),
     ] {
         assert_eq!(wrong(&text), Code::BadTopology, "{text}");
@@ -274,6 +293,9 @@ fn requests() -> impl Strategy<Value = String> {
     prop_oneof![
         set.clone().prop_map(|set| format!("controller = {set}")),
         set.clone().prop_map(|set| format!("dataplane = {set}")),
+        (set.clone(), set.clone()).prop_map(|(controller, dataplane)| {
+            format!("controller = {controller}\ndataplane = {dataplane}")
+        }),
         set.prop_map(|set| format!("controller = {{ count = \"rest\" }}\ndataplane = {set}")),
         Just(String::new()),
     ]
@@ -302,7 +324,10 @@ proptest! {
             let cpus: CpuSet = worker.siblings.iter().chain([worker.cpu]).collect();
             prop_assert_eq!(cpus.len(), worker.siblings.len() + 1, "a worker isn't its own sibling");
             prop_assert_eq!(usize::from(worker.id.0), n);
-            prop_assert_eq!(worker.shared, topology.cores.len() == 1);
+            let shared = plan.controller.iter().any(|core| core.cpus == cpus);
+            prop_assert_eq!(worker.shared, shared);
+            let listed = cores.matches("cpus").count() == 2;
+            prop_assert!(!shared || listed || topology.cores.len() == 1, "shared unasked");
             if !worker.shared {
                 dealt.push(cpus);
             }

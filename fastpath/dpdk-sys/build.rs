@@ -11,7 +11,7 @@ const LIBRARIES: &[&str] = &["ethdev", "mbuf", "mempool", "ring", "eal", "bus_vd
 const FUNCTIONS: &[&str] = &[
     "shim_.*",
     "rte_version|rte_strerror",
-    "rte_eal_(init|cleanup|has_hugepages|get_runtime_dir)|rte_vdev_(un)?init",
+    "rte_eal_(init|cleanup|has_hugepages|get_runtime_dir)|rte_vdev_(un)?init|rte_dev_probe",
     "rte_thread_(un)?register",
     "rte_eth_dev_(start|stop|close|is_removed|get_port_by_name|set_mtu|adjust_nb_rx_tx_desc)",
     "rte_eth_(rx|tx)_queue_setup|rte_eth_stats_get|rte_eth_macaddr_get",

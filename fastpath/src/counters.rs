@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::addr::Addr;
+use crate::hold::REFUSALS;
 use crate::node::{DROPS_PER_NODE_MAX, NODES, NodeId};
 use crate::tables::services::{INSTANCES_MAX, SERVICES_MAX, ServiceId};
 
@@ -111,8 +112,18 @@ pub struct FateCounters {
     pub errors_limited: Counter,
     /// Flows in the table now (a level).
     pub flows: Counter,
+    /// Flows begun by what a QUIC connection id says.
+    pub flows_by_id: Counter,
     /// Flows evicted for want of room.
     pub flows_evicted: Counter,
+    /// Flows refused for want of room: all that could have made some were established.
+    pub flows_refused: Counter,
+    /// Fragmented packets forgotten before their time, for want of room.
+    pub fragments_evicted: Counter,
+    /// Packets that couldn't be held, by [`crate::hold::Refusal`], whatever became of them instead.
+    pub holds_refused: [Counter; REFUSALS],
+    /// Frames of the slowpath's that found no buffer.
+    pub injects_lost: Counter,
     /// Answers sent truncated to a prefix that had its share.
     pub responses_slipped: Counter,
     /// Prefixes forgotten by the limiter of responses before their time, for want of room.
@@ -134,6 +145,12 @@ pub struct ServiceActivity {
     pub holds: Counter,
     /// Flows begun.
     pub flows_begun: Counter,
+    /// Flows whose client went on after it was answered: of TCP, whose handshake was completed.
+    pub flows_established: Counter,
+    /// Triples that the trigger `flow` took for new.
+    pub arrivals: Counter,
+    /// Packets that took the overflow action, whichever it is.
+    pub overflowed: Counter,
 }
 
 /// All counters of one worker.
@@ -189,7 +206,7 @@ pub struct FlowRow {
     pub instance: (Addr, u16),
     /// The appliance's address and port towards the instance, where the source is translated.
     pub nat: Option<(Addr, u16)>,
-    /// `new`, `established` or `closing`.
+    /// `new`, `joined`, `answered`, `established`, `half-closed` or `closing`.
     pub state: &'static str,
     /// Seconds since the last packet.
     pub idle_seconds: u32,

@@ -16,10 +16,13 @@ use arrayvec::ArrayVec;
 /// Frames received or sent at once. 32 keeps a burst's headers in first-level cache and is what DPDK's drivers are tuned for.
 pub const BURST_MAX: usize = 32;
 
+/// Ports that a driver can have, those that it once had included: what DPDK is built for (`RTE_MAX_ETHPORTS`).
+pub const PORTS_MAX: usize = 32;
+
 /// Frames on their way between driver and worker.
 pub type Burst<F> = ArrayVec<F, BURST_MAX>;
 
-/// A port of the appliance: its index in the configuration.
+/// A port of the appliance: its place in the order in which ports were opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct PortId(pub u16);
 
@@ -101,8 +104,11 @@ pub trait Driver: Send {
     /// The frames that it moves.
     type Frame: Frame;
 
-    /// How many ports there are; port ids are below it.
+    /// How many ports there are, those that were closed included; port ids are below it, and it is at most [`PORTS_MAX`].
     fn ports(&self) -> usize;
+    /// Takes over what was opened and closed since the last call, without allocating or freeing. The worker calls it when
+    /// it takes newer tables, so that a port is there before tables name it. A closed port receives and takes nothing.
+    fn renew(&mut self) {}
     /// Appends up to the free room of `burst` to it from this worker's queue of `port`; returns how many.
     fn receive(&mut self, port: PortId, burst: &mut Burst<Self::Frame>) -> usize;
     /// Sends from the front of `burst`. What the port accepted is gone from it, what it refused is left, in order.

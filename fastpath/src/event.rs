@@ -16,6 +16,8 @@ pub enum Trigger {
     },
     /// A packet to its address that opens a flow.
     Syn,
+    /// A packet to its address, whatever follows its IP header.
+    Flow,
 }
 
 /// The header fields of the packet that opened a request; no payload.
@@ -62,6 +64,17 @@ pub enum Event {
         /// Which wake this begins.
         wake: WakeId,
         /// What did it.
+        trigger: Trigger,
+        /// When the worker saw it.
+        at: Nanos,
+        /// The packet's header fields.
+        fields: PacketFields,
+    },
+    /// A new triple for a service that has an instance already: told, but there is nothing to wake.
+    Arrival {
+        /// The service.
+        service: ServiceId,
+        /// What made it known.
         trigger: Trigger,
         /// When the worker saw it.
         at: Nanos,

@@ -215,10 +215,15 @@ impl HeapNet {
             tx: (0..plan.ports).map(|_| ArrayQueue::new(plan.tx_queue)).collect(),
             tx_quota: (0..plan.ports).map(|_| AtomicUsize::new(usize::MAX)).collect(),
         });
-        let drivers = (0..plan.workers)
-            .map(|worker| HeapDriver { wires: wires.clone(), queue: worker as u16 })
-            .collect();
-        (Self(wires), drivers)
+        let net = Self(wires);
+        let drivers = net.drivers();
+        (net, drivers)
+    }
+
+    /// The drivers of other workers that take the place of those that have ended.
+    pub fn drivers(&self) -> Vec<HeapDriver> {
+        let queues = self.0.rx.first().map_or(0, Vec::len);
+        (0..queues).map(|queue| HeapDriver { wires: self.0.clone(), queue: queue as u16 }).collect()
     }
 
     /// Puts a frame onto a receive queue; false when queue or pool are full, as on a wire.

@@ -128,6 +128,7 @@ pub struct Parking<'a> {
 
 /// Why a packet can't be held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
 pub enum Refusal {
     /// The service's share of this worker is used up.
     ServiceFull,
@@ -137,6 +138,14 @@ pub enum Refusal {
     WorkerFull,
     /// It is longer than any place.
     TooLong,
+}
+
+/// How many reasons there are.
+pub const REFUSALS: usize = Refusal::TooLong as usize + 1;
+
+impl Refusal {
+    /// The names that operators see, in the order of the counters.
+    pub const NAMES: [&'static str; REFUSALS] = ["service-full", "prefix-full", "worker-full", "too-long"];
 }
 
 /// What became of a packet to hold.

@@ -18,7 +18,7 @@
 //! |---|---|
 //! | the loop | [`worker`] |
 //! | what happens to a packet | [`node`], one file a node |
-//! | how a cold function is woken | [`slots`], then [`wake`] and [`hold`] |
+//! | how a cold function is woken | [`slots`], then [`wake`], [`triples`] and [`hold`] |
 //! | how names are answered | [`dns`] |
 //! | what must always add up | [`fates`] |
 //!
@@ -68,6 +68,7 @@ pub mod slots;
 pub mod splice;
 pub mod tables;
 pub mod trace;
+pub mod triples;
 pub mod wake;
 pub mod wire;
 pub mod worker;

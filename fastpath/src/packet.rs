@@ -205,6 +205,29 @@ impl Meta {
         }
     }
 
+    /// What the Ethernet and IP headers alone say of an untagged frame, however much of what follows them is there; `None`
+    /// when they can't be read themselves.
+    pub fn read_network(bytes: &[u8], checksum: RxChecksum) -> Option<Self> {
+        let ip = bytes.get(L3..)?;
+        let mut meta = Self { trace: NOT_TRACED, ..Self::default() };
+        match ethernet::ethertype(bytes) {
+            ethernet::IPV4 if checksum != RxChecksum::Bad => {
+                let header = ipv4::parse(ip, usize::MAX, checksum != RxChecksum::Good).ok()?;
+                (meta.source, meta.destination) = (header.source, header.destination);
+                (meta.protocol, meta.ip_len) = (header.protocol, header.total_len as u16);
+            }
+            ethernet::IPV6 => {
+                let header = ipv6::parse(ip, usize::MAX).ok()?;
+                (meta.source, meta.destination) = (header.source, header.destination);
+                meta.network = Network::V6;
+                meta.ip_len = header.total_len.min(usize::from(u16::MAX)) as u16;
+                meta.protocol = ipv6::walk(ip, header.total_len).ok()?.protocol;
+            }
+            _ => return None,
+        }
+        Some(meta)
+    }
+
     #[inline(always)] // as above
     fn read_v4(&mut self, bytes: &[u8], available: usize, ip_checksum: RxChecksum) -> Result<(), Malformed> {
         if ip_checksum == RxChecksum::Bad {

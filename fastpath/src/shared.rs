@@ -14,6 +14,7 @@ use crate::counters::{Counter, WorkerCounters};
 use crate::queue::Queues;
 use crate::slots::Slots;
 use crate::tables::{Generation, Tables};
+use crate::triples::Triples;
 
 /// One worker's share.
 #[derive(Debug, Default)]
@@ -36,6 +37,8 @@ pub struct Shared {
     generation: AtomicU64,
     /// One word per service.
     pub slots: Slots,
+    /// What the trigger `flow` has seen.
+    pub triples: Triples,
     /// By worker.
     pub workers: Vec<WorkerShared>,
 }
@@ -47,6 +50,7 @@ impl Shared {
             tables: ArcSwap::from_pointee(Tables::default()),
             generation: AtomicU64::new(0),
             slots: Slots::default(),
+            triples: Triples::default(),
             workers: (0..workers).map(|_| WorkerShared::default()).collect(),
         })
     }

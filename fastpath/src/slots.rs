@@ -11,8 +11,9 @@
 //!    └────────────────────────────────────┘  └── first packet ── Quarantined / Bypass (slowpath only)
 //! ```
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use crate::clock::Nanos;
 use crate::tables::services::{SERVICES_MAX, ServiceId};
 
 /// Where a service is in its life.
@@ -62,13 +63,32 @@ impl Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
 pub struct WakeId(pub u64);
 
+/// What the next first packet has to prove for the wakes before it that led to nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[repr(u8)]
+pub enum Escalation {
+    /// No more than the configuration asks for.
+    #[default]
+    None = 0,
+    /// That its sender repeats it.
+    SecondPacket = 1,
+    /// That its sender gets what is sent to it, where the service can find that out.
+    Cookie = 2,
+}
+
 /// One service's slot; a cache line of its own, for several workers read it per packet.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub struct ServiceSlot {
     word: AtomicU64,
     handed: AtomicU64,
+    /// When an arrival was told of last, in nanoseconds.
+    told: AtomicU64,
+    /// Wakes in a row that led to nothing, and below them the [`Escalation`] that follows.
+    strikes: AtomicU32,
 }
+
+const _: () = assert!(size_of::<ServiceSlot>() == 64);
 
 impl ServiceSlot {
     /// Phase and latest wake.
@@ -129,6 +149,37 @@ impl ServiceSlot {
     pub fn is_handed(&self, wake: WakeId) -> bool {
         self.handed.load(Ordering::Acquire) >= wake.0
     }
+
+    /// Whether this caller, of all workers, may tell of an arrival: at most one in `pause` nanoseconds is told of.
+    pub fn may_tell(&self, now: Nanos, pause: u64) -> bool {
+        let last = self.told.load(Ordering::Relaxed);
+        (last == 0 || now.since(Nanos(last)) >= pause)
+            && self.told.compare_exchange(last, now.0.max(1), Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// Sets how many wakes in a row led to nothing, and what that asks of the next. For the slowpath alone.
+    pub fn set_strikes(&self, strikes: u32, escalation: Escalation) {
+        let word = (strikes << 8) | escalation as u32;
+        // Workers read the line; what is no news doesn't take it from them.
+        if self.strikes.load(Ordering::Relaxed) != word {
+            self.strikes.store(word, Ordering::Relaxed);
+        }
+    }
+
+    /// Wakes in a row that led to nothing.
+    pub fn strikes(&self) -> u32 {
+        self.strikes.load(Ordering::Relaxed) >> 8
+    }
+
+    /// What that asks of the next.
+    #[inline]
+    pub fn escalation(&self) -> Escalation {
+        match self.strikes.load(Ordering::Relaxed) & 0xff {
+            0 => Escalation::None,
+            1 => Escalation::SecondPacket,
+            _ => Escalation::Cookie,
+        }
+    }
 }
 
 /// The slots of all services, taken at start.
@@ -172,6 +223,25 @@ mod tests {
         assert_eq!(slot.load(), (Phase::Ready, WakeId(2)));
         assert!(!slot.cancel_wake(WakeId(2)), "a ready service isn't made cold by a late failure");
         assert_eq!(slot.begin_wake(), None);
+    }
+
+    #[test]
+    fn of_many_arrivals_at_once_one_is_told_of() {
+        let slot = ServiceSlot::default();
+        let told = |nanos| (0..5).filter(|_| slot.may_tell(Nanos(nanos), 100)).count();
+        assert_eq!([0, 50, 99, 101, 150, 250].map(told), [1, 0, 0, 1, 0, 1]);
+    }
+
+    #[test]
+    fn strikes_and_what_follows_from_them_are_one_word() {
+        let slot = ServiceSlot::default();
+        assert_eq!((slot.strikes(), slot.escalation()), (0, Escalation::None));
+        for (strikes, escalation) in
+            [(1, Escalation::SecondPacket), (700, Escalation::Cookie), (0, Escalation::None)]
+        {
+            slot.set_strikes(strikes, escalation);
+            assert_eq!((slot.strikes(), slot.escalation()), (strikes, escalation));
+        }
     }
 
     #[test]

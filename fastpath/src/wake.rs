@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crate::clock::Nanos;
 use crate::event::{Event, Milestone, PacketFields, Trigger};
 use crate::shared::{Shared, WorkerShared};
-use crate::slots::{Phase, WakeId};
-use crate::tables::services::{SERVICES_MAX, ServiceId};
+use crate::slots::{Escalation, Phase, ServiceSlot, WakeId};
+use crate::tables::services::{Handling, SERVICES_MAX, Service, ServiceId, Verify};
 
 /// This worker's share of the appliance's wakes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -28,6 +28,25 @@ pub enum Wake {
     Limited,
     /// The event queue is full; the service is cold again, and whoever holds a packet for it tries again.
     QueueFull,
+}
+
+/// An arrival at a ready service is told of at most so often, in nanoseconds, over all workers: a flood of new triples is
+/// one message a second.
+pub const ARRIVAL_NANOS: u64 = 1_000_000_000;
+
+/// What a client must prove now to wake the service: what its configuration asks for, or more, after wakes that led to
+/// nothing.
+#[inline]
+pub fn proof(service: &Service, slot: &ServiceSlot) -> Verify {
+    match (slot.escalation(), service.verify) {
+        (Escalation::None, configured) => configured,
+        (_, Verify::Cookie) => Verify::Cookie,
+        // Who was sent a cookie has to be spliced, and wakes by what its answer says behind the IP header.
+        (Escalation::Cookie, _) if service.handling == Handling::Splice && service.trigger_syn => {
+            Verify::Cookie
+        }
+        (Escalation::SecondPacket | Escalation::Cookie, _) => Verify::SecondSyn,
+    }
 }
 
 /// Decides which packets wake a service and tells of each wake's course.
@@ -86,6 +105,24 @@ impl Waker {
         Wake::Begun(wake)
     }
 
+    /// Tells the slowpath of a new triple for a service that serves already, if none was told of just now. The next one is
+    /// told of soon enough, so a full queue is only counted.
+    pub fn arrived(
+        &mut self,
+        service: ServiceId,
+        trigger: Trigger,
+        fields: impl FnOnce() -> PacketFields,
+        now: Nanos,
+    ) {
+        if !self.shared.slots.get(service).may_tell(now, ARRIVAL_NANOS) {
+            return;
+        }
+        let event = Event::Arrival { service, trigger, at: now, fields: fields() };
+        if self.own().queues.events.push(event).is_err() {
+            self.own().counters.fates.events_lost.add(1);
+        }
+    }
+
     /// Tells the slowpath of a point that the latest wake of `service` passed, if it is the first time. Losing one
     /// costs a line in the journal, so a full queue is only counted.
     pub fn milestone(&mut self, service: ServiceId, what: Milestone, at: Nanos) {
@@ -121,6 +158,7 @@ impl Waker {
 mod tests {
     use super::*;
     use crate::queue::EVENTS_MAX;
+    use crate::tables::services::tests::service_of;
 
     struct Bench {
         waker: Waker,
@@ -198,6 +236,27 @@ mod tests {
         assert_eq!(bench.shared.slots.get(ServiceId(5)).load().0, Phase::Cold);
         bench.events().pop();
         assert_eq!(bench.wake(5, 0.0), Wake::Begun(WakeId(2)), "and it can be had again");
+    }
+
+    #[test]
+    fn what_has_to_be_proven_grows_with_the_strikes_as_far_as_the_service_can_ask() {
+        use Verify::{Cookie, None, SecondSyn};
+        let slot = ServiceSlot::default();
+        let asked = |level, service: &Service| {
+            slot.set_strikes(1, level);
+            proof(service, &slot)
+        };
+        let levels = [Escalation::None, Escalation::SecondPacket, Escalation::Cookie];
+        for (handling, verify, trigger_syn, expected) in [
+            (Handling::Hold, None, true, [None, SecondSyn, SecondSyn]),
+            (Handling::Forward, SecondSyn, true, [SecondSyn, SecondSyn, SecondSyn]),
+            (Handling::Splice, None, true, [None, SecondSyn, Cookie]),
+            (Handling::Splice, None, false, [None, SecondSyn, SecondSyn]),
+            (Handling::Splice, Cookie, true, [Cookie, Cookie, Cookie]),
+        ] {
+            let service = Service { handling, verify, trigger_syn, ..service_of(Vec::new()) };
+            assert_eq!(levels.map(|level| asked(level, &service)), expected, "{handling:?} {verify:?}");
+        }
     }
 
     #[test]

@@ -27,8 +27,8 @@ use crossbeam_queue::ArrayQueue;
 
 use crate::clock::{Clock, Nanos};
 use crate::counters::FlowRow;
-use crate::dns::Limiter;
-use crate::driver::{BURST_MAX, Burst, Driver, Frame, PortId};
+use crate::dns::{Limiter, PREFIXES};
+use crate::driver::{BURST_MAX, Burst, Driver, Frame, PORTS_MAX, PortId};
 use crate::fates::Fates;
 use crate::flow::{FlowHasher, FlowTable};
 use crate::hold::Holds;
@@ -69,6 +69,8 @@ pub struct WorkerLimits {
     pub holds_per_prefix: u32,
     /// Wakes.
     pub wakes: WakeLimit,
+    /// Source prefixes that the limiter of DNS responses tells apart.
+    pub prefixes: usize,
 }
 
 impl Default for WorkerLimits {
@@ -78,6 +80,7 @@ impl Default for WorkerLimits {
             holds: 8192,
             holds_per_prefix: 32,
             wakes: WakeLimit { per_second: 20.0, burst: 50.0 },
+            prefixes: PREFIXES,
         }
     }
 }
@@ -141,7 +144,6 @@ impl<D: Driver, C: Clock> Worker<D, C> {
     ) -> Self {
         let tables = shared.tables();
         shared.set_epoch(index, tables.generation);
-        let ports = driver.ports();
         let waker = Waker::new(limits.wakes, shared.clone(), index);
         let hasher = FlowHasher::new(flow_keys);
         let flows = FlowTable::new(limits.flows);
@@ -158,7 +160,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
             service: ServiceNode { flows, splices },
             holds,
             waker,
-            limiter: Limiter::new(flow_keys),
+            limiter: Limiter::new(flow_keys, limits.prefixes),
             pacer: Pacer::default(),
             fragments: FragmentTable::default(),
             errors: ErrorLimit::default(),
@@ -168,7 +170,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
             lanes: Lanes::default(),
             scratch: Vec::with_capacity(BURST_MAX),
             scratch_out: Vec::with_capacity(BURST_MAX),
-            outboxes: (0..ports).map(|_| Outbox::default()).collect(),
+            outboxes: (0..PORTS_MAX).map(|_| Outbox::default()).collect(),
             swept: Nanos::default(),
         }
     }
@@ -214,6 +216,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
     fn refresh(&mut self) {
         if self.shared.is_newer(self.tables.generation) {
             self.tables = self.shared.tables();
+            self.driver.renew();
             self.shared.set_epoch(self.index, self.tables.generation);
             if let Some(bounds) = self.tables.policy.bounds {
                 let workers = self.shared.workers.len();
@@ -262,7 +265,8 @@ impl<D: Driver, C: Clock> Worker<D, C> {
 
     fn poll_injects(&mut self) -> usize {
         let shared = self.shared.clone();
-        let queues = &shared.workers[self.index].queues;
+        let own = &shared.workers[self.index];
+        let queues = &own.queues;
         if queues.injects.is_empty() {
             return 0;
         }
@@ -272,13 +276,19 @@ impl<D: Driver, C: Clock> Worker<D, C> {
             let Some(parcel) = queues.injects.pop() else { break };
             let port = crate::node::port_of(&self.tables, parcel.interface).unwrap_or_default();
             // Without a buffer the frame is lost before it was injected; who sent it repeats it, as on a wire.
-            if let Some(mut frame) = self.driver.allocate(port) {
+            let frame = self.driver.allocate(port).and_then(|mut frame| {
                 if copy_into(&mut frame, parcel.bytes()) {
+                    return Some(frame);
+                }
+                self.driver.free(frame);
+                None
+            });
+            match frame {
+                Some(frame) => {
                     interfaces[frames.len()] = parcel.interface;
                     frames.push(frame);
-                } else {
-                    self.driver.free(frame);
                 }
+                None => own.counters.fates.injects_lost.add(1),
             }
             // Parcels go round between queues that have room for all of them.
             let _ = queues.injects_empty.push(parcel);
@@ -375,6 +385,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
             hasher: &self.hasher,
             holds: &mut self.holds,
             waker: &mut self.waker,
+            triples: &shared.triples,
             fragments: &mut self.fragments,
             errors: &mut self.errors,
             limiter: &mut self.limiter,
@@ -415,6 +426,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         }
         let frames = lanes.output.len();
         if frames > 0 {
+            let outboxes = &mut outboxes[..driver.ports()];
             output::process(scratch_out, outboxes, cx, lanes);
             for (port, outbox) in outboxes.iter_mut().enumerate() {
                 transmit(driver, PortId(port as u16), outbox, cx);

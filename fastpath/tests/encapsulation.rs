@@ -103,23 +103,34 @@ fn tunnels_take_either_family_to_their_backend_and_answers_go_past_us() {
     }
 }
 
+/// A sender learns what fits into the tunnel, and not what fits into the link behind it.
 #[test]
-fn what_the_tunnel_has_no_room_for_ends_at_its_own_drop() {
+fn who_sends_more_than_the_tunnel_has_room_for_is_told_how_much_it_has() {
     let mut bench = Bench::new(1);
     bench.set_service(0, service(Forwarding::Ipip, vec![backend(0, "198.51.100.7")]));
-    bench.deliver_and_run(WAN, &syn(CLIENT, VIP, 1));
-    bench.sent(LAN);
-    bench.deliver_and_run(WAN, &segment(CLIENT, VIP, &[0; 1440]));
-    assert_eq!(bench.sent(LAN)[0].len(), 1514);
-    bench.deliver_and_run(WAN, &segment(CLIENT, VIP, &[0; 1441]));
+    for (from, to, most, says) in [(CLIENT, VIP, 1440, (3, 4, 1480)), (CLIENT6, VIP6, 1420, (2, 0, 1480))] {
+        bench.deliver_and_run(WAN, &syn(from, to, 1));
+        bench.sent(LAN);
+        bench.deliver_and_run(WAN, &segment(from, to, &vec![0; most]));
+        assert_eq!(bench.sent(LAN)[0].len(), 1514);
+        let too_big = segment(from, to, &vec![0; most + 1]);
+        bench.deliver_and_run(WAN, &too_big);
+        let told = read_icmp(&bench.sent(WAN)[0]);
+        assert_eq!((told.says, told.to.as_str()), (says, from.0));
+        assert!(too_big[14..].starts_with(&told.quoted), "as it was sent");
+    }
+    // One hop left is none behind the tunnel's beginning.
+    bench.deliver_and_run(WAN, &with_ttl(&segment(CLIENT, VIP, b""), 1));
+    assert_eq!(read_icmp(&bench.sent(WAN)[0]).says, (11, 0, 0));
+    assert_eq!(bench.fates().dropped, 0);
+    // Who lets its packets be fragmented isn't told, and nobody does it.
+    let mut lenient = segment(CLIENT, VIP, &[0; 1441]);
+    lenient[20] &= !0x40;
+    millrace_fastpath::wire::ipv4::fill_checksum(&mut lenient[14..], 20);
+    bench.deliver_and_run(WAN, &lenient);
     assert_eq!(bench.drops(NodeId::Service, "too-big"), 1);
-    let mut last = segment(CLIENT, VIP, b"");
-    last[22] = 1;
-    millrace_fastpath::wire::ipv4::fill_checksum(&mut last[14..], 20);
-    bench.deliver_and_run(WAN, &last);
-    assert_eq!(bench.drops(NodeId::Service, "ttl-expired"), 1);
     // A packet came, so the flow is there, and the next one that fits goes where the first went.
-    assert_eq!(flows(&bench), 1);
+    assert_eq!(flows(&bench), 2);
     bench.check_laws();
 }
 
@@ -133,7 +144,7 @@ fn a_backend_that_cannot_be_reached_is_said_to_be() {
     bench.tables.routes = Default::default();
     bench.publish();
     bench.deliver_and_run(WAN, &segment(CLIENT, VIP, b"x"));
-    assert_eq!(bench.drops(NodeId::Service, "no-route"), 1);
+    assert_eq!(read_icmp(&bench.sent(WAN)[0]).says, (3, 0, 0));
     bench.check_laws();
     // 10.20.0.0/24 is reached by a network where we have no IPv6 address.
     let mut bench = Bench::new(1);

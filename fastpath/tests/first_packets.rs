@@ -7,7 +7,7 @@ use common::*;
 use millrace_fastpath::event::{Event, Milestone, Trigger};
 use millrace_fastpath::node::NodeId;
 use millrace_fastpath::queue::EVENTS_MAX;
-use millrace_fastpath::slots::{Phase, WakeId};
+use millrace_fastpath::slots::{Escalation, Phase, WakeId};
 use millrace_fastpath::tables::services::*;
 use millrace_fastpath::worker::WorkerLimits;
 use smoltcp::wire::TcpControl;
@@ -313,6 +313,82 @@ fn at_the_end_everything_held_takes_its_way_out() {
     }
     assert_eq!(bench.sent(WAN).len(), 40);
     assert_eq!(bench.shared.oldest_epoch().0, u64::MAX, "and no snapshot is held back");
+    bench.check_laws();
+}
+
+#[test]
+fn after_a_strike_a_datagram_has_to_be_repeated_as_well() {
+    let udp = ("203.0.113.10", 443);
+    let mut bench = cold_bench(cold_service());
+    bench.shared.slots.get(ServiceId(0)).set_strikes(1, Escalation::SecondPacket);
+    for port in 0..100 {
+        bench.deliver_and_run(WAN, &client_udp(("10.9.9.9", 1000 + port), udp, b"hello"));
+        bench.deliver_and_run(WAN, &syn(("10.9.9.9", 1000 + port), VIP, 100));
+    }
+    for _ in 0..20 {
+        bench.advance_ms(1);
+        bench.run();
+    }
+    assert_eq!((bench.wakes(), bench.fates().still_held), (0, 200), "who is held doesn't ask by himself");
+    bench.deliver_and_run(WAN, &client_udp(("10.9.9.9", 1000), udp, b"hello?"));
+    assert_eq!(bench.wakes(), 1);
+    bench.check_laws();
+    // What the configuration asks for, it asks of SYNs.
+    let mut bench = cold_bench(Service { verify: Verify::SecondSyn, ..cold_service() });
+    bench.deliver_and_run(WAN, &client_udp(CLIENT, udp, b"hello"));
+    assert_eq!(bench.wakes(), 1);
+    bench.check_laws();
+}
+
+#[test]
+fn a_handshake_is_established_when_its_client_has_heard_the_answer() {
+    let mut bench = cold_bench(fixed_service());
+    let counts = |bench: &Bench| {
+        let activity = bench.shared.workers[0].counters.service(ServiceId(0));
+        (activity.flows_begun.get(), activity.flows_established.get())
+    };
+    let answer = host_segment(("198.51.100.7", 8080), CLIENT, TcpControl::Syn, b"");
+    bench.deliver_and_run(WAN, &syn(CLIENT, VIP, 1));
+    bench.deliver_and_run(LAN, &answer);
+    bench.deliver_and_run(LAN, &answer);
+    bench.deliver_and_run(WAN, &syn(CLIENT, VIP, 1));
+    assert_eq!(counts(&bench), (1, 0), "what a forged source gets as far as");
+    for _ in 0..3 {
+        bench.deliver_and_run(WAN, &segment(CLIENT, VIP, b""));
+        bench.deliver_and_run(LAN, &host_segment(("198.51.100.7", 8080), CLIENT, TcpControl::Psh, b"200 OK"));
+    }
+    assert_eq!(counts(&bench), (1, 1));
+    bench.deliver_and_run(WAN, &client_udp(CLIENT, ("203.0.113.10", 443), b"hello"));
+    assert_eq!(counts(&bench), (2, 1));
+    for _ in 0..2 {
+        let answer = udp((HOST_MAC, LAN_MAC), ("198.51.100.7", 8080), CLIENT, b"hello");
+        bench.deliver_and_run(LAN, &answer);
+    }
+    assert_eq!(counts(&bench), (2, 1), "nor does an answered datagram tell whose it was");
+    bench.deliver_and_run(WAN, &client_udp(CLIENT, ("203.0.113.10", 443), b"hello?"));
+    assert_eq!(counts(&bench), (2, 2));
+    bench.check_laws();
+}
+
+/// Clients ask again after a second, which is longer than they are held otherwise.
+#[test]
+fn who_must_ask_twice_is_held_until_it_does_and_then_as_long_as_everybody() {
+    let mut bench = cold_bench(Service { verify: Verify::SecondSyn, ..cold_service() });
+    let let_pass = |bench: &mut Bench, ms: u64| {
+        for _ in 0..ms {
+            bench.advance_ms(1);
+            bench.run();
+        }
+    };
+    bench.deliver_and_run(WAN, &syn(CLIENT, VIP, 100));
+    let_pass(&mut bench, 1050);
+    assert_eq!((bench.wakes(), bench.fates().still_held), (0, 1));
+    bench.deliver_and_run(WAN, &syn(CLIENT, VIP, 100));
+    assert_eq!(bench.wakes(), 1);
+    let_pass(&mut bench, 850);
+    assert_eq!((bench.fates().still_held, bench.fates().replaced), (1, 1));
+    let_pass(&mut bench, 350);
+    assert_eq!((bench.fates().still_held, bench.fates().expired), (0, 1), "but not for ever");
     bench.check_laws();
 }
 

@@ -114,7 +114,8 @@ fn the_loop_allocates_and_frees_nothing() {
     let mut bench = Bench::new(2);
     set_names(&mut bench.tables);
     bench.set_service(0, Service { source: SourceAddress::Appliance, ..fixed_service() });
-    bench.set_service(1, cold_service());
+    // By any packet to the addresses that both share here.
+    bench.set_service(1, Service { trigger_flow: true, ..cold_service() });
     let frames = mixture();
     let mut polls = 0;
     for round in 0..50 {
@@ -242,7 +243,8 @@ fn hostile_bench() -> Bench {
     let mut bench = Bench::new(2);
     bench.set_service(0, fixed_service());
     bench.set_service(1, cold_service());
-    bench.set_service(2, Service { overflow: Overflow::Rst, hold_packets_max: 2, ..cold_service() });
+    let by_flow = Service { trigger_flow: true, ..cold_service() };
+    bench.set_service(2, Service { overflow: Overflow::Rst, hold_packets_max: 2, ..by_flow });
     bench.set_service(
         3,
         Service { handling: Handling::Forward, overflow: Overflow::Upstream, ..cold_service() },

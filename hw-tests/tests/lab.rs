@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use millrace_hw_tests::edge::{Edge, Shape};
-use millrace_hw_tests::lab::{Capture, Certificates, Lab, command, wait_until};
+use millrace_hw_tests::lab::{Capture, Certificates, Lab, command, faults, wait_until};
 
 const START_MAX: Duration = Duration::from_secs(60);
 
@@ -46,6 +46,52 @@ fn sockets_opened_inside_a_host_are_its_own() {
     let bind = || std::net::UdpSocket::bind(("192.0.2.77", 0)).is_ok();
     assert!(host.enter(bind).unwrap(), "the host has the address");
     assert!(!bind(), "this machine has not");
+}
+
+/// A capture on a wire is well formed; a checksum broken on its way, and a query cut off, are found.
+#[test]
+fn what_is_malformed_in_a_capture_is_found() {
+    let lab = Lab::new().unwrap();
+    let (left, right) = (lab.host("left").unwrap(), lab.host("right").unwrap());
+    left.wire("eth0", &right, "eth0").unwrap();
+    left.address("eth0", "192.0.2.1/24").unwrap();
+    right.address("eth0", "192.0.2.2/24").unwrap();
+    let capture = Capture::start(&lab, &right, "eth0", "udp port 53").unwrap();
+    // Header, and "example. A".
+    let query = b"\x12\x34\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x07example\x00\x00\x01\x00\x01";
+    let sent = left.enter(|| {
+        let socket = std::net::UdpSocket::bind("192.0.2.1:0")?;
+        socket.send_to(query, "192.0.2.2:53")
+    });
+    assert_eq!(sent.unwrap().unwrap(), query.len());
+    capture.wait_for("the query", 1, START_MAX, |_| true).unwrap();
+    let good = capture.finish().unwrap().remove(0);
+    lab.inspect().unwrap();
+
+    let write = |name: &str, bytes: &[u8]| {
+        let mut file = 0xa1b2_c3d4_u32.to_ne_bytes().to_vec();
+        // Version 2.4, no time zone, up to 64 KiB a frame, Ethernet; then when, and how long.
+        file.extend([2_u16, 4].iter().flat_map(|half| half.to_ne_bytes()));
+        let length = u32::try_from(bytes.len()).unwrap();
+        file.extend([0, 0, 65_536, 1, 7, 0, length, length].iter().flat_map(|word: &u32| word.to_ne_bytes()));
+        file.extend(bytes);
+        let path = lab.folder().join(name);
+        std::fs::write(&path, file).unwrap();
+        faults(&path).unwrap()
+    };
+    assert_eq!(write("good.pcap", &good.bytes), Vec::<String>::new());
+    // The last byte of the address, of IP's header checksum, of the question; and a question that says it is longer.
+    for (at, bit) in [(33, 1), (25, 1), (good.bytes.len() - 1, 1)] {
+        let mut broken = good.bytes.clone();
+        broken[at] ^= bit;
+        assert_eq!(write("broken.pcap", &broken).len(), 1, "byte {at}");
+    }
+    // UDP's checksum of none, so that nothing but the message is wrong.
+    let mut cut = good.bytes.clone();
+    cut[40..42].fill(0);
+    assert_eq!(write("none.pcap", &cut), Vec::<String>::new());
+    cut[54] = 60;
+    assert_eq!(write("cut.pcap", &cut).len(), 1);
 }
 
 /// A killed lab's remains go when the next lab is built.

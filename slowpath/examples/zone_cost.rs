@@ -9,7 +9,7 @@ use std::time::Instant;
 use millrace_config::Config;
 use millrace_config::zonefile::ZoneFile;
 use millrace_fastpath::tables::names::HashKey;
-use millrace_slowpath::{DnsFiles, PortInfo, TableBuilder};
+use millrace_slowpath::{PortInfo, TableBuilder, TableFiles};
 
 const NAMES: usize = 1_000_000;
 
@@ -42,7 +42,7 @@ fn main() {
         begin.elapsed()
     );
     println!("       {} MiB", resident_mib() - at_start);
-    let mut files = DnsFiles::default();
+    let mut files = TableFiles::default();
     files.zones.insert(0, file);
     let port = PortInfo { name: "wan".into(), mac: [2, 0, 0, 0, 0, 1], mtu_bytes: 1500 };
     let begin = Instant::now();

@@ -28,4 +28,4 @@ pub mod telemetry;
 #[cfg(test)]
 mod testing;
 
-pub use builder::{BuildError, Digest, DnsFiles, DnsNames, FileError, PortInfo, TableBuilder};
+pub use builder::{BuildError, Digest, DnsNames, FileError, PortInfo, QuicKeys, TableBuilder, TableFiles};

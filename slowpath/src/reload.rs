@@ -1,9 +1,9 @@
 //! Reload: the file is read again, compared with what runs, and carried out as a whole or not at all.
 //!
 //! ```text
-//!  file ─► Config ─► Diff ─► zone files ─► draft ─► names ─► orchestrator ─► control loop ─► one snapshot for all workers
-//!          wrong?    needs a     wrong?      the appliance                  \______________________________________/
-//!                    restart?                can't do it?                     from here on nothing can be refused
+//!  file ─► Config ─► Diff ─► zone files ─► ports ─► draft ─► names ─► orchestrator ─► control loop ─► one snapshot for all workers
+//!          wrong?    needs a     wrong?     opened   the appliance             \______________________________________/
+//!                    restart?                 ?      can't do it?                from here on nothing can be refused
 //! ```
 //!
 //! Zone files and the secrets of cookies are read each time; that one of them says something else is a difference too. The
@@ -20,16 +20,35 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tracing::{info, warn};
 
-use crate::builder::{Digest, DnsFiles, FileError};
+use crate::builder::{Digest, FileError, PortInfo, TableFiles};
 use crate::control::{Asker, ReloadError};
 
 /// What the orchestrator makes of a configuration: what carries it out, or why it can't be.
 pub type Prepare = dyn Fn(&Config) -> Result<Box<dyn FnOnce() + Send>, String> + Send + Sync;
 
+/// The driver's ports, for configurations that have others.
+pub trait PortSet: Send + Sync {
+    /// Opens the ports that `config` has and the appliance hasn't; with `dry_run` it only says which ids they would have.
+    /// Nobody uses them before they are handed over, and dropping the change closes them again.
+    ///
+    /// # Errors
+    /// Why one of them can't be had; then none is open.
+    fn prepare(&self, config: &Config, dry_run: bool) -> Result<Box<dyn PortChange>, String>;
+}
+
+/// Ports that come and go.
+pub trait PortChange {
+    /// All ports by their ids; those that go have no name.
+    fn ports(&self) -> Vec<PortInfo>;
+    /// Tells the workers, who take it over with the next tables.
+    fn hand_over(self: Box<Self>) -> Box<dyn FnOnce()>;
+}
+
 /// Reads the appliance's file again when it is told to.
 pub struct Reloader {
     file: PathBuf,
     asker: Asker,
+    ports: Box<dyn PortSet>,
     orchestrator: Box<Prepare>,
     /// Held for the whole of a reload.
     running: Mutex<Running>,
@@ -124,19 +143,21 @@ impl From<FileError> for Refusal {
 }
 
 impl Reloader {
-    /// A reloader of `file`, from which `running` was read; `digests` are of the files that it names. `orchestrator` is
-    /// told of each configuration that is carried out.
+    /// A reloader of `file`, from which `running` was read; `digests` are of the files that it names. `ports` are the
+    /// driver's; `orchestrator` is told of each configuration that is carried out.
     pub fn new(
         file: &Path,
         running: Config,
         digests: BTreeMap<PathBuf, Digest>,
         asker: Asker,
+        ports: Box<dyn PortSet>,
         orchestrator: Box<Prepare>,
     ) -> Self {
         let status = Status { loaded_unix_seconds: now_seconds(), ..Status::default() };
         Self {
             file: file.to_owned(),
             asker,
+            ports,
             orchestrator,
             running: Mutex::new(Running { config: Arc::new(running), digests }),
             status: Mutex::new(status),
@@ -188,8 +209,8 @@ impl Reloader {
         if diff.restarts().next().is_some() {
             return Err(Refusal::Restart);
         }
-        let DnsFiles { zones, cookie_secrets, digests } =
-            DnsFiles::read(&next, self.file.parent().unwrap_or(Path::new(".")))?;
+        let TableFiles { zones, cookie_secrets, quic_keys, digests } =
+            TableFiles::read(&next, self.file.parent().unwrap_or(Path::new(".")))?;
         let other = |(name, digest): &(&PathBuf, &Digest)| {
             running.digests.get(*name).is_some_and(|known| known != *digest)
         };
@@ -199,7 +220,12 @@ impl Reloader {
             report.outcome = Outcome::Unchanged;
             return Ok(running.clone());
         }
-        let draft = self.asker.draft(&next)?;
+        let ports = match diff.touches_ports() {
+            true => Some(self.ports.prepare(&next, dry_run).map_err(Refusal::Impossible)?),
+            false => None,
+        };
+        let draft =
+            self.asker.draft(&next, ports.as_ref().map(|change| change.ports()))?.with_quic_keys(quic_keys);
         let tell_orchestrator = (self.orchestrator)(&next).map_err(Refusal::Impossible)?;
         let names = match diff.touches_names() {
             true => Some(draft.names(&next, zones).map_err(ReloadError::from)?),
@@ -211,7 +237,11 @@ impl Reloader {
         }
         // The orchestrator first: a service may be woken as soon as workers know it.
         tell_orchestrator();
+        let close = ports.map(PortChange::hand_over);
         report.generation = Some(self.asker.reload(&next, draft, names, cookie_secrets)?.0);
+        if let Some(close) = close {
+            close();
+        }
         report.outcome = Outcome::Applied;
         Ok(Running { config: next, digests })
     }
@@ -273,13 +303,53 @@ mod tests {
     use crate::control::{Control, ControlThread, Settings, monotonic};
     use crate::host::SmolStack;
     use crate::testing::{EDGE, ports};
+    use millrace_fastpath::wire::quic_lb::{Codec, Key, Layout, ServerId};
 
     /// A running appliance whose file, zone file and secrets are in a folder.
     struct Bench {
         folder: tempfile::TempDir,
         shared: Arc<Shared>,
+        devices: Devices,
         reloader: Reloader,
         _control: ControlThread,
+    }
+
+    /// The driver's side: what was handed over. A port that is called `broken` can't be opened.
+    #[derive(Clone)]
+    struct Devices(Arc<Mutex<Vec<PortInfo>>>);
+
+    struct Replace(Devices, Vec<PortInfo>);
+
+    impl PortSet for Devices {
+        fn prepare(&self, config: &Config, _dry_run: bool) -> Result<Box<dyn PortChange>, String> {
+            let mut next = self.0.lock().unwrap().clone();
+            for info in &mut next {
+                if !config.ports.iter().any(|port| port.name.as_str() == info.name) {
+                    info.name.clear();
+                }
+            }
+            for port in &config.ports {
+                let name = port.name.to_string();
+                if name == "broken" {
+                    return Err("no such device".to_owned());
+                }
+                if !next.iter().any(|info| info.name == name) {
+                    next.push(PortInfo { name, mac: [2, 0, 0, 0, 0, 9], mtu_bytes: port.mtu_bytes });
+                }
+            }
+            Ok(Box::new(Replace(self.clone(), next)))
+        }
+    }
+
+    impl PortChange for Replace {
+        fn ports(&self) -> Vec<PortInfo> {
+            self.1.clone()
+        }
+
+        fn hand_over(self: Box<Self>) -> Box<dyn FnOnce()> {
+            *self.0.0.lock().unwrap() = self.1;
+            Box::new(|| ())
+        }
     }
 
     const ZONE: &str = "@ SOA ns1 ops 9 3600 600 604800 5\nwww 60 A 192.0.2.80\n";
@@ -300,9 +370,9 @@ mod tests {
             write("fn.zone", ZONE);
             write("c.secret", SECRETS[0]);
             let config = Config::parse("edge.toml", &edge()).unwrap();
-            let dns_files = DnsFiles::read(&config, folder.path()).unwrap();
-            let digests = dns_files.digests.clone();
-            let settings = Settings { boot: 1, names_key: HashKey(1, 2), unix_offset_nanos: 0, dns_files };
+            let table_files = TableFiles::read(&config, folder.path()).unwrap();
+            let digests = table_files.digests.clone();
+            let settings = Settings { boot: 1, names_key: HashKey(1, 2), unix_offset_nanos: 0, table_files };
             let shared = Shared::new(1);
             let (link, _) = memory_link(4);
             let host = Box::new(SmolStack::new(&config, 1));
@@ -311,8 +381,10 @@ mod tests {
             let control = control.unwrap();
             let asker = control.asker();
             let file = folder.path().join("edge.toml");
-            let reloader = Reloader::new(&file, config, digests, asker, Box::new(|_| Ok(Box::new(|| ()))));
-            Self { folder, shared, reloader, _control: ControlThread::start(control).unwrap() }
+            let devices = Devices(Arc::new(Mutex::new(ports())));
+            let tell: Box<Prepare> = Box::new(|_| Ok(Box::new(|| ())));
+            let reloader = Reloader::new(&file, config, digests, asker, Box::new(devices.clone()), tell);
+            Self { folder, shared, devices, reloader, _control: ControlThread::start(control).unwrap() }
         }
 
         fn write(&self, name: &str, text: &str) {
@@ -371,6 +443,96 @@ mod tests {
         bench.write("edge.toml", EDGE);
         assert_eq!(bench.reloader.reload(false).outcome, Outcome::Applied);
         assert_eq!((policy().cookies, policy().rate_limit), (None, None));
+    }
+
+    #[test]
+    fn a_quic_key_rolls_and_is_read_anew() {
+        let bench = Bench::new();
+        bench.write("old.key", SECRETS[0]);
+        bench.write("new.key", SECRETS[1]);
+        let with = |layouts: &str| {
+            let service = "[[service]]\nname = \"q\"\naddress = [\"203.0.113.77\"]\nports = [\"udp/443\"]";
+            let backends = "backends = [{ address = \"198.51.100.77\", server_id = \"0x0007\" }]";
+            let quic = format!("quic = {{ server_id_bytes = 2, nonce_bytes = 4, {layouts} }}");
+            bench.write("edge.toml", &format!("{}\n{service}\n{backends}\n{quic}\n", edge()));
+            let told = bench.reloader.reload(false);
+            assert_eq!(told.outcome, Outcome::Applied, "{}", told.reason);
+        };
+        let reads = |rotation: u8, secret: &str| {
+            let key = Key(u128::from_str_radix(secret, 16).unwrap().to_be_bytes());
+            let codec = Codec::new(Layout::new(rotation, 2, 4, Some(key)).unwrap());
+            let id = codec.make(ServerId::new(&[0, 7]).unwrap(), &[1, 2, 3, 4]).unwrap();
+            let tables = bench.shared.tables();
+            let (id_of_service, _) = tables.services.iter().find(|(_, service)| service.name == "q").unwrap();
+            tables.services.entry(id_of_service).unwrap().server_ids().unwrap().find(&id) == Some(0)
+        };
+        with("rotation = 0, key = \"file:old.key\"");
+        assert!(reads(0, SECRETS[0]) && !reads(1, SECRETS[1]));
+        let previous = "previous = { rotation = 0, nonce_bytes = 4, key = \"file:old.key\" }";
+        with(&format!("rotation = 1, key = \"file:new.key\", {previous}"));
+        assert!(reads(0, SECRETS[0]) && reads(1, SECRETS[1]));
+        with("rotation = 1, key = \"file:new.key\"");
+        assert!(!reads(0, SECRETS[0]) && reads(1, SECRETS[1]));
+        bench.write("new.key", SECRETS[0]);
+        let told = bench.reloader.reload(false);
+        assert_eq!(
+            (told.outcome, told.lines),
+            (Outcome::Applied, vec!["~ file new.key: text old -> new".to_owned()])
+        );
+        assert!(reads(1, SECRETS[0]) && !reads(1, SECRETS[1]));
+        bench.write("new.key", "nothing");
+        let told = bench.reloader.reload(false);
+        assert!(told.outcome == Outcome::Refused && told.reason.contains("new.key"), "{}", told.reason);
+        assert!(reads(1, SECRETS[0]));
+    }
+
+    #[test]
+    fn ports_come_and_go_with_the_rest_or_not_at_all() {
+        let bench = Bench::new();
+        let with = |name: &str, more: &str| {
+            let port = format!(
+                "[[port]]\nname = \"{name}\"\ndevice = \"net_ring7\"\naddresses = [\"10.77.0.1/24\"]\n"
+            );
+            bench.write("edge.toml", &format!("{}\n{port}\n{more}", edge()));
+        };
+        let place = |name: &str| {
+            let interfaces = bench.shared.tables().interfaces.clone();
+            interfaces.iter().find(|(_, one)| one.name == name).map(|(_, one)| one.port.index())
+        };
+        let handed_over = || bench.devices.0.lock().unwrap().len();
+        with("third", "");
+        let told = bench.reloader.reload(true);
+        assert_eq!(
+            (told.outcome, place("third"), handed_over()),
+            (Outcome::Possible, None, 2),
+            "{}",
+            told.reason
+        );
+        let told = bench.reloader.reload(false);
+        assert_eq!(
+            (told.outcome, place("third"), handed_over()),
+            (Outcome::Applied, Some(2), 3),
+            "{}",
+            told.reason
+        );
+
+        with("broken", "");
+        let told = bench.reloader.reload(false);
+        assert_eq!((told.outcome, told.reason.as_str()), (Outcome::Refused, "no such device"));
+        // The port can be had, what goes with it can't be done.
+        with("fourth", "[[dns.zone]]\nname = \"x.example.\"\n");
+        assert_eq!(bench.reloader.reload(false).outcome, Outcome::Refused);
+        assert_eq!((place("third"), place("fourth"), handed_over()), (Some(2), None, 3));
+
+        bench.write("edge.toml", &edge());
+        assert_eq!((bench.reloader.reload(false).outcome, place("third")), (Outcome::Applied, None));
+        with("third", "");
+        let told = bench.reloader.reload(false);
+        assert_eq!(
+            (told.outcome, place("third")),
+            (Outcome::Applied, Some(3)),
+            "an id isn't given out again"
+        );
     }
 
     #[test]

@@ -18,7 +18,7 @@ use millrace_config::Config;
 use millrace_fastpath::dns::{Context, Outcome, Readiness, Role, Transport, respond};
 use millrace_fastpath::tables::Names;
 use millrace_fastpath::tables::names::HashKey;
-use millrace_slowpath::{DnsFiles, PortInfo, TableBuilder};
+use millrace_slowpath::{PortInfo, TableBuilder, TableFiles};
 
 /// One of everything that a zone file can have here.
 const ZONE: &str = r#"$TTL 60
@@ -128,7 +128,7 @@ fn compare(folder: &Path) {
 fn ours(folder: &Path) -> Names {
     std::fs::write(folder.join("fn.zone"), ZONE).unwrap();
     let config = Config::parse("edge.toml", CONFIG).unwrap_or_else(|report| panic!("{report}"));
-    let files = DnsFiles::read(&config, folder).unwrap();
+    let files = TableFiles::read(&config, folder).unwrap();
     let port = PortInfo { name: "wan".into(), mac: [2, 0, 0, 0, 0, 1], mtu_bytes: 1500 };
     let builder = TableBuilder::new(&config, &[port], files, HashKey(1, 2)).unwrap();
     builder.tables().names.clone()

@@ -16,7 +16,7 @@ use millrace_fastpath::splice::table::Splices;
 use millrace_fastpath::tables::names::HashKey;
 use millrace_fastpath::tables::{InterfaceId, Neighbours};
 use millrace_fastpath::worker::{Rings, Worker, WorkerLimits};
-use millrace_slowpath::{DnsFiles, PortInfo, TableBuilder};
+use millrace_slowpath::{PortInfo, TableBuilder, TableFiles};
 
 /// How many times what is taken the plan may say. It never says less: each bound is of the worst case, and of some
 /// structures that is twice the usual one.
@@ -109,7 +109,7 @@ fn the_plan_covers_what_is_taken_and_not_much_more() {
 
         let ports = [PortInfo { name: "p0".into(), mac: [2, 0, 0, 0, 0, 1], mtu_bytes: 1500 }];
         let tables =
-            taken(|| TableBuilder::new(&config, &ports, DnsFiles::default(), HashKey(1, 2)).unwrap());
+            taken(|| TableBuilder::new(&config, &ports, TableFiles::default(), HashKey(1, 2)).unwrap());
         let neighbours = taken(|| {
             let mut map = Neighbours::default();
             for n in 0..neighbours as u32 {

@@ -85,6 +85,26 @@ fn what_does_not_fit_is_cut_off_and_fetched_over_tcp() {
     world.conclude();
 }
 
+/// Thousands of queries over four connections, fifty of them on their way at any time (RFC 7766 section 6.2.1.1).
+#[test]
+fn queries_that_wait_for_no_answer_are_all_answered_over_tcp() {
+    let world = World::without_node(Shape::TwoPort, Site::new(functions(), vec![hello("hello", 0)]));
+    let questions = "ns1.fn.example. A\nlong.fn.example. TXT\nnobody.fn.example. A\nhello.fn.example. AAAA\n";
+    let file = world.edge.lab().write("questions.txt", &questions.repeat(500)).unwrap();
+    for server in DNS {
+        let asked = format!("dnsperf -m tcp -s {server} -c 4 -q 50 -n 1 -t 20 -d {}", file.display());
+        let text = world.edge.client.run(&asked).unwrap();
+        let count = |what: &str| {
+            let line = text.lines().find(|line| line.trim_start().starts_with(what));
+            line.and_then(|line| line.split_whitespace().nth(2)?.parse::<u32>().ok())
+        };
+        assert_eq!((count("Queries sent:"), count("Queries completed:")), (Some(2000), Some(2000)), "{text}");
+        assert_eq!(count("Queries lost:"), Some(0), "{text}");
+        assert!(text.contains("NOERROR 1500 (75.00%), NXDOMAIN 500 (25.00%)"), "{text}");
+    }
+    world.conclude();
+}
+
 /// Aliases, wildcards, service bindings and ANY, as clients of others read them.
 #[test]
 fn records_of_all_kinds_are_understood() {

@@ -7,12 +7,17 @@
 
 mod dns;
 mod faults;
+mod forwarding;
 mod host;
 mod nat;
 mod orchestrator;
 mod overflow;
+mod quic;
 mod reload;
+mod roles;
 mod show;
+mod splice;
 mod transit;
 mod wake;
+mod workers;
 mod world;

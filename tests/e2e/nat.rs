@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use millrace_hw_tests::edge::client::curl;
 use millrace_hw_tests::edge::{CLIENT, Shape, Site, WAN};
-use millrace_hw_tests::lab::{Capture, Frame, command};
+use millrace_hw_tests::lab::{Capture, Frame};
 
 use crate::world::{World, functions, hello};
 
@@ -21,32 +21,12 @@ fn sources(world: &World, curl_args: [&str; 2]) -> Vec<String> {
     }
     let instances = world.edge.instances();
     let is_syn = |frame: &Frame| {
-        frame.tcp_flags().is_some_and(|flags| flags & 0x12 == 0x02)
-            && destination(frame).is_some_and(|to| instances.contains(&to.as_str()))
+        frame.is_syn() && frame.destination().is_some_and(|to| instances.contains(&to.to_string().as_str()))
     };
     let syns = capture.wait_for("a SYN of each family", 2, CAPTURE_MAX, is_syn).unwrap();
-    let mut sources: Vec<_> = syns.iter().filter_map(source).collect();
+    let mut sources: Vec<_> = syns.iter().filter_map(Frame::source).map(|from| from.to_string()).collect();
     sources.dedup();
     sources
-}
-
-fn source(frame: &Frame) -> Option<String> {
-    address(frame, 12, 8)
-}
-
-fn destination(frame: &Frame) -> Option<String> {
-    address(frame, 16, 24)
-}
-
-fn address(frame: &Frame, v4: usize, v6: usize) -> Option<String> {
-    let packet = frame.bytes.get(14..)?;
-    if frame.ether_type()? == 0x0800 {
-        let bytes: [u8; 4] = packet.get(v4..v4 + 4)?.try_into().ok()?;
-        Some(std::net::Ipv4Addr::from(bytes).to_string())
-    } else {
-        let bytes: [u8; 16] = packet.get(v6..v6 + 16)?.try_into().ok()?;
-        Some(std::net::Ipv6Addr::from(bytes).to_string())
-    }
 }
 
 #[test]
@@ -87,15 +67,8 @@ fn over_one_port_a_client_from_elsewhere_is_seen() {
 fn a_megabyte_comes_back_as_it_went() {
     let echo = millrace_hw_tests::edge::Service::new("echo", 1, "echo");
     let world = World::new(vec![echo]);
-    let text: String = (0..131_072).map(|line| format!("{line:07}\n")).collect();
-    let (sent, back) =
-        (world.edge.lab().write("sent", &text).unwrap(), world.edge.lab().folder().join("back"));
     for family in ["-4", "-6"] {
-        let mut post = world.edge.client.command("curl");
-        post.args(["-sS", "--fail", "--max-time", "30", family, "-X", "POST", "-o"]);
-        post.arg(&back).arg("--data-binary").arg(format!("@{}", sent.display()));
-        command::succeed(post.arg("http://echo.fn.example/")).unwrap();
-        assert!(std::fs::read(&back).unwrap() == text.as_bytes(), "{family}: the body changed on its way");
+        world.megabyte(family, "http://echo.fn.example/");
     }
     assert_eq!(world.edge.client.kernel_counter("TcpExtTCPSackFailures").unwrap(), 0);
     world.conclude();

@@ -1,9 +1,9 @@
-//! The orchestrator as a process of its own, and its death in the middle of a wake.
+//! The orchestrator as a process of its own: its death in the middle of a wake, and its coming and going.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use millrace_hw_tests::edge::client::{curl, dig};
+use millrace_hw_tests::edge::client::{Load, curl, dig};
 use millrace_hw_tests::edge::{Appliance, DNS, Edge, Link, Orchestrator, ServingNode, Shape, Site};
 use millrace_hw_tests::lab::wait_until;
 
@@ -19,20 +19,31 @@ fn status(world: &World, service: &str) -> Option<u16> {
         .map(|it| it.status)
 }
 
-#[test]
-fn killed_in_the_middle_of_a_wake() {
+/// A world whose orchestrator is a process of its own, with a service that is ready and one that is cold; and the
+/// orchestrator's configuration.
+fn apart() -> (World, Orchestrator, PathBuf) {
     let hold = "{ deadline_ms = 600, overflow = \"rst\" }";
     let services = vec![hello("warm", 0).set("hold", hold), hello("cold", 1).set("hold", hold)];
     let site = Site::new(functions(), services);
-    let edge = Edge::new(Shape::TwoPort).unwrap();
+    let mut edge = Edge::new(Shape::TwoPort).unwrap();
+    edge.watch().unwrap();
     let binary = Path::new(BINARY);
     let configuration = Appliance::configure(&edge, &site, "orchestrator.toml").unwrap();
     let orchestrator = Orchestrator::start(&edge, binary, &configuration).unwrap();
     let node = ServingNode::start(&edge, binary, &endpoint(), &site.functions).unwrap();
     let site = Site { link: Link::Grpc { endpoint: endpoint() }, ..site };
     let appliance = Appliance::start(&edge, binary, &site).unwrap();
+    // A wake that comes before the node does is one that fails, and several of those are a reason to leave it alone.
+    appliance.wait_for_node().unwrap();
     let world = World { appliance, node: Some(node), edge, site };
     wait_until("the warm function", SOON, || status(&world, "warm") == Some(200)).unwrap();
+    (world, orchestrator, configuration)
+}
+
+#[test]
+fn killed_in_the_middle_of_a_wake() {
+    let (world, orchestrator, configuration) = apart();
+    let binary = Path::new(BINARY);
 
     // It stops reading first, so that the wake is surely under way when it dies.
     orchestrator.process().freeze();
@@ -51,6 +62,51 @@ fn killed_in_the_middle_of_a_wake() {
     wait_until("the cold function after the return", RETURN_MAX, || status(&world, "cold") == Some(200))
         .unwrap();
     assert_eq!(status(&world, "warm"), Some(200));
+    drop(orchestrator);
+    world.conclude();
+}
+
+/// Stopped and continued, ended and started, five times each, under a load on the service that is ready: not one request
+/// of it is lost. The cold one takes its overflow action while nobody could start it, and is cold, not forgotten, afterwards.
+#[test]
+fn it_comes_and_goes_under_a_load() {
+    let (world, mut orchestrator, configuration) = apart();
+    let snapshots = || world.appliance.show("link").unwrap()["counters"]["snapshots"].as_u64().unwrap();
+    let cold_is = |phase: &str| drop(world.appliance.wait_for_service("cold", phase, SOON).unwrap());
+    let gone = || {
+        cold_is("bypass");
+        assert_refused(curl(&world.edge.client, "-4", "http://198.18.0.2/"));
+        assert_eq!(world.appliance.row("services", "warm").unwrap()["phase"], "ready");
+    };
+    let mut wrk = world.edge.client.command("wrk");
+    wrk.args(["-t", "1", "-c", "10", "-d", "200s", "http://198.18.0.1/"]);
+    let load = world.edge.client.spawn("wrk", &mut wrk).unwrap();
+    for _ in 0..5 {
+        let before = snapshots();
+        orchestrator.process().freeze();
+        gone();
+        orchestrator.process().thaw();
+        cold_is("cold");
+        assert!(snapshots() > before, "not resynchronised");
+    }
+    for _ in 0..5 {
+        let before = snapshots();
+        orchestrator.process().kill().unwrap();
+        gone();
+        orchestrator = Orchestrator::start(&world.edge, Path::new(BINARY), &configuration).unwrap();
+        cold_is("cold");
+        assert!(snapshots() > before, "not resynchronised");
+    }
+    assert!(load.exited().is_none(), "the load was over before the orchestrator's last return");
+    load.interrupt();
+    load.wait(SOON).unwrap();
+    let done = Load::parse(&load.stdout()).unwrap();
+    assert!(done.served > 0 && done.failed == 0, "{done:?}");
+    assert_eq!(world.number_of("cold", "wake"), 0, "nobody could have been told of a wake");
+    wait_until("the cold function after the return", RETURN_MAX, || status(&world, "cold") == Some(200))
+        .unwrap();
+    assert_eq!(status(&world, "warm"), Some(200));
+    assert_eq!((world.number_of("warm", "wake"), world.number_of("cold", "wake")), (1, 1));
     drop(orchestrator);
     world.conclude();
 }

@@ -1,15 +1,10 @@
 //! Reload under traffic: what the file says now is in force, what runs goes on, and a wrong file changes nothing.
 
 use millrace_hw_tests::edge::client::{curl, dig};
-use millrace_hw_tests::edge::{Appliance, DNS, Function, Service, Shape, Site};
+use millrace_hw_tests::edge::{Appliance, DNS, RESOLVER, Service, Shape, Site};
 use millrace_hw_tests::lab::{Look, wait_until};
 
-use crate::world::{SOON, World, functions, hello};
-
-/// The example functions, with time for a slow download.
-fn slow_functions() -> Vec<Function> {
-    functions().into_iter().map(|function| function.set("deadline_ms", "30000")).collect()
-}
+use crate::world::{SOON, World, hello, slow_functions};
 
 /// Writes another file in place of the appliance's own.
 fn rewrite(world: &World, services: Vec<Service>) {
@@ -90,5 +85,47 @@ fn a_wrong_file_changes_nothing_and_is_told() {
     assert!(world.appliance.ask("reload").unwrap().contains("says what runs already"));
     assert!(world.appliance.metrics().unwrap().contains("millrace_config_last_reload_successful 1\n"));
     assert_eq!(curl(&world.edge.client, "-4", "http://hello.fn.example/").unwrap().status, 200);
+    world.conclude();
+}
+
+/// A port comes and goes while a client is served: behind it is the upstream, and nothing of the client's breaks.
+#[test]
+fn a_port_comes_and_goes_under_traffic() {
+    let with_upstream = Site::new(slow_functions(), vec![hello("hello", 0)]);
+    let without = Site { upstream_port: false, ..with_upstream.clone() };
+    let world = World::build(Shape::TwoPort, without.clone());
+    let rewrite = |site: &Site| {
+        let site = Site { driver: world.appliance.driver(), ..site.clone() };
+        Appliance::configure(&world.edge, &site, "edge.toml").unwrap();
+        world.appliance.ask("reload").unwrap()
+    };
+    let upstream = || dig(&world.edge.client, &format!("@{} www.example. A +tries=1 +time=2", RESOLVER[0]));
+    let others = |command: &str| {
+        let mut wrk = world.edge.client.command("wrk");
+        wrk.args(["-t", "1", "-c", "8", "-d", "4s", "http://hello.fn.example/"]);
+        let load = world.edge.client.spawn("wrk", &mut wrk).unwrap();
+        wait_until("the load to be there", SOON, || {
+            world.appliance.row("services", "hello").is_ok_and(|row| row["flows"].as_u64() >= Some(8))
+        })
+        .unwrap();
+        let told = rewrite(if command == "come" { &with_upstream } else { &without });
+        assert!(load.exited().is_none(), "the load was over before the reload");
+        assert!(load.wait(SOON).unwrap().success());
+        let text = load.stdout();
+        assert!(text.contains("Requests/sec") && !text.contains("Socket errors"), "{text}");
+        told
+    };
+    assert!(upstream().is_err(), "nobody leads there yet");
+    for _ in 0..2 {
+        let told = others("come");
+        assert!(told.contains("+ port upstream") && told.contains("is applied"), "{told}");
+        assert_eq!(world.appliance.row("ports", "upstream").unwrap()["up"], true);
+        assert_eq!(upstream().unwrap().answers, ["198.51.100.80"]);
+        let told = others("go");
+        assert!(told.contains("- port upstream"), "{told}");
+        assert!(world.appliance.row("ports", "upstream").is_err());
+        let shown = world.edge.appliance.run("ip -details link show dev upstream").unwrap();
+        assert!(!shown.contains("xdp"), "a program stayed on it: {shown}");
+    }
     world.conclude();
 }

@@ -3,6 +3,7 @@
 use millrace_hw_tests::demo::burst;
 use millrace_hw_tests::edge::client::{curl, dig};
 use millrace_hw_tests::edge::{self, DNS};
+use millrace_hw_tests::lab::{Capture, command, wait_until};
 
 use crate::world::{SOON, World, hello};
 
@@ -41,6 +42,57 @@ fn a_syn_alone_wakes_and_is_held() {
     assert!(fates.get("held") >= 1 && fates.get("released") >= 1, "{fates:?}");
 }
 
+/// By its Ethernet and IP headers alone: a ping, and a datagram to a port that nobody has, wake; the page that is asked for
+/// afterwards comes from a warm instance. What opens a connection wakes as well, and is held.
+#[test]
+fn any_packet_wakes_and_the_page_is_warm() {
+    let flow = |name: &str, number| hello(name, number).set("trigger", "[\"flow\"]");
+    let world = World::new(vec![flow("any4", 0), flow("any6", 1), flow("direct", 2)]);
+    let client = &world.edge.client;
+    // The name is answered and wakes nothing.
+    dig(client, &format!("@{} any4.fn.example. A", DNS[0])).unwrap();
+    assert_eq!(world.appliance.row("services", "any4").unwrap()["phase"], "cold");
+    client.run("ping -n -c 1 -W 5 198.18.0.1").unwrap();
+    command::succeed(client.command("bash").args(["-c", "echo rubbish > /dev/udp/2001:db8:f::2/4711"]))
+        .unwrap();
+    for (service, url) in [("any4", "http://198.18.0.1/"), ("any6", "http://[2001:db8:f::2]/")] {
+        world.appliance.wait_for_service(service, "ready", SOON).unwrap();
+        let times = curl(client, "", url).unwrap();
+        assert_eq!((times.status, times.body.contains("hello from")), (200, true), "{times:?}");
+        let row = world.appliance.row("services", service).unwrap();
+        assert_eq!((row["wake"].as_u64(), row["held"].as_u64()), (Some(1), Some(0)), "{row}");
+    }
+    assert_eq!(curl(client, "-4", "http://direct.fn.example/").unwrap().status, 200);
+    assert_eq!(client.kernel_counter("TcpExtTCPSynRetrans").unwrap(), 0, "the SYN was not held");
+    let told: Vec<edge::Wake> = world.appliance.wakes().unwrap();
+    let mut told: Vec<_> = told.iter().map(|wake| (wake.service.as_str(), wake.trigger.as_str())).collect();
+    told.sort_unstable();
+    assert_eq!(told, [("any4", "flow"), ("any6", "flow"), ("direct", "flow")]);
+    let fates = world.conclude();
+    assert!(fates.get("punted") >= 1 && fates.get("released") >= 1, "{fates:?}");
+}
+
+/// A wake that nobody's connection follows is a strike, and the next first packet has to be repeated; a connection clears it.
+#[test]
+fn a_ping_that_nobody_follows_is_a_strike_until_somebody_comes() {
+    let world = World::new(vec![hello("any", 0).set("trigger", "[\"flow\"]")]);
+    let shown = |strikes: u64, asks: &str| {
+        wait_until(&format!("{strikes} strikes, and {asks} to be asked for"), SOON, || {
+            let row = world.appliance.row("services", "any").unwrap();
+            row["strikes"] == strikes && row["asks"] == asks
+        })
+        .unwrap();
+    };
+    world.edge.client.run("ping -n -c 1 -W 5 198.18.0.1").unwrap();
+    world.appliance.wait_for_service("any", "ready", SOON).unwrap();
+    shown(1, "second-syn");
+    assert!(world.appliance.ask("show wakes").unwrap().contains("nobody completed a handshake"));
+    assert_eq!(curl(&world.edge.client, "", "http://198.18.0.1/").unwrap().status, 200);
+    shown(0, "none");
+    assert_eq!(wakes(&world, "any"), 1);
+    world.conclude();
+}
+
 #[test]
 fn an_answer_can_wait_for_the_instance() {
     let world = World::new(vec![hello("cold", 0).set("dns_answer", "\"when-ready\"")]);
@@ -61,6 +113,37 @@ fn two_hundred_clients_of_eight_networks_wake_once() {
     assert!(failed.is_empty(), "{failed:#?}");
     assert_eq!(wakes(&world, "burst"), 1);
     world.conclude();
+}
+
+/// The serving node is stopped until the client has lost patience and sent its SYN again: what is held is still one
+/// connection, and one arrives.
+#[test]
+fn a_syn_that_is_sent_again_while_held_is_one_connection() {
+    let hold = "{ deadline_ms = 3000, overflow = \"rst\" }";
+    let service = |name: &str, number| hello(name, number).set("trigger", "[\"syn\"]").set("hold", hold);
+    let world = World::new(vec![service("slow4", 0), service("slow6", 1)]);
+    let node = world.node.as_ref().unwrap().process();
+    let retransmitted = || world.edge.client.kernel_counter("TcpExtTCPSynRetrans").unwrap();
+    let capture = Capture::start(world.edge.lab(), &world.edge.function, "eth0", "tcp or ip6").unwrap();
+    for (service, family) in [("slow4", "-4"), ("slow6", "-6")] {
+        let before = retransmitted();
+        node.freeze();
+        let mut fetch = world.edge.client.command("curl");
+        fetch
+            .args(["-sS", "--fail", "--max-time", "10", family])
+            .arg(format!("http://{service}.fn.example/"));
+        let fetch = world.edge.client.spawn("curl", &mut fetch).unwrap();
+        wait_until("the SYN to be sent again", SOON, || retransmitted() > before).unwrap();
+        node.thaw();
+        assert!(fetch.wait(SOON).unwrap().success(), "{}", fetch.stderr());
+        assert!(fetch.stdout().contains("hello from"), "{}", fetch.stdout());
+        assert_eq!(wakes(&world, service), 1);
+    }
+    let arrived = capture.finish().unwrap();
+    assert_eq!(arrived.iter().filter(|frame| frame.is_syn()).count(), 2, "one SYN of each connection");
+    assert_eq!(arrived.iter().filter(|frame| frame.is_syn_ack()).count(), 2, "accepted once");
+    let fates = world.conclude();
+    assert_eq!((fates.get("replaced"), fates.get("released")), (2, 2), "{fates:?}");
 }
 
 /// An idle function is stopped and costs nothing; the next packet wakes it again.

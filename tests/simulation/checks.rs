@@ -7,7 +7,7 @@ use millrace_config::model::{FirstPacket, Verify};
 use millrace_fastpath::addr::Addr;
 use millrace_fastpath::driver::PortId;
 use millrace_fastpath::queue::PARCELS_MAX;
-use millrace_fastpath::slots::Phase;
+use millrace_fastpath::slots::{Escalation, Phase};
 use millrace_fastpath::splice::connect::TRIES_MAX;
 use millrace_fastpath::tables::InterfaceId;
 use millrace_fastpath::tables::services::{Instance, InstanceState, ServiceId};
@@ -212,15 +212,18 @@ impl World {
     /// The order that a handshake follows: the link has the notice, and only then a client is answered.
     fn check_handed(&self, service: usize, what: &str) {
         let facts = &self.scenario.services[service];
-        let (phase, wake) = self.appliance.shared.slots.get(ServiceId(service as u16)).load();
+        let slot = self.appliance.shared.slots.get(ServiceId(service as u16));
+        let (phase, wake) = slot.load();
         let (seen, began) = self.checks.wakes.get(service).copied().unwrap_or_default();
+        // Wakes that led to nothing have the next one ask for a cookie as well.
+        let cookie = facts.verify == Verify::Cookie || slot.escalation() == Escalation::Cookie;
         let handed = match phase {
-            Phase::Waking if facts.verify == Verify::Cookie => true,
+            Phase::Waking if cookie => true,
             Phase::Waking => {
                 let taken = &self.appliance.task.queues().taken;
                 seen == wake.0 && taken.iter().any(|(name, at)| *name == facts.name && *at == began)
             }
-            Phase::Cold => facts.verify == Verify::Cookie || facts.handling == FirstPacket::Forward,
+            Phase::Cold => cookie || facts.handling == FirstPacket::Forward,
             Phase::Ready | Phase::Draining => true,
             Phase::Quarantined | Phase::Bypass => facts.handling == FirstPacket::Forward,
         };

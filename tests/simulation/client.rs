@@ -46,10 +46,28 @@ pub(crate) enum Outcome {
 #[derive(Debug)]
 enum State {
     Idle,
-    Asking { wish: Wish, id: u16, port: u16, until: Nanos },
-    Talking { wish: Wish, talk: Talk, until: Nanos },
-    Waiting { wish: Wish, id: u64, port: u16, until: Nanos },
-    Closing { until: Nanos },
+    Asking {
+        wish: Wish,
+        id: u16,
+        port: u16,
+        until: Nanos,
+    },
+    Talking {
+        wish: Wish,
+        talk: Talk,
+        until: Nanos,
+    },
+    /// For an echo; the datagram is repeated now and then.
+    Waiting {
+        wish: Wish,
+        id: u64,
+        port: u16,
+        again: Nanos,
+        until: Nanos,
+    },
+    Closing {
+        until: Nanos,
+    },
 }
 
 #[derive(Debug)]
@@ -135,10 +153,8 @@ impl Client {
         let until = match &self.state {
             State::Idle if self.wishes.is_empty() => Nanos(u64::MAX),
             State::Idle => self.rests_until,
-            State::Asking { until, .. }
-            | State::Talking { until, .. }
-            | State::Waiting { until, .. }
-            | State::Closing { until } => *until,
+            State::Asking { until, .. } | State::Talking { until, .. } | State::Closing { until } => *until,
+            State::Waiting { again, until, .. } => *until.min(again),
         };
         until.min(self.due)
     }
@@ -199,7 +215,7 @@ impl Client {
                 self.open(wish, now, services, patience, random, out);
                 None
             }
-            State::Waiting { wish, id, port, until } => {
+            State::Waiting { wish, id, port, again, until } => {
                 let (wish, id, port) = (*wish, *id, *port);
                 let mut served = false;
                 for (_, _, data) in datagrams.iter().filter(|(_, at, _)| *at == port) {
@@ -207,6 +223,10 @@ impl Client {
                     served = true;
                 }
                 if !served && now < *until {
+                    if now >= *again {
+                        *again = now.plus(DATAGRAM_NANOS);
+                        out.push(self.datagram(wish, id, port, services));
+                    }
                     return None;
                 }
                 self.state = State::Idle;
@@ -280,13 +300,11 @@ impl Client {
         random: &mut Random,
         out: &mut Vec<Vec<u8>>,
     ) {
-        let service = &services[wish.service];
-        let to = if wish.v4 { service.v4 } else { service.v6.expect("only wished for where it is") };
+        let to = services[wish.service].address(wish.v4);
         let (id, port, until) = (random.next(), self.next_port(), now.plus(patience));
         if wish.kind == Kind::Udp {
-            let from = self.addresses[usize::from(!wish.v4)];
-            out.push(udp((from, port), (to, UDP_PORT), &id.to_be_bytes()));
-            self.state = State::Waiting { wish, id, port, until };
+            out.push(self.datagram(wish, id, port, services));
+            self.state = State::Waiting { wish, id, port, again: now.plus(DATAGRAM_NANOS), until };
             return;
         }
         let more = random.one_of(&[0, 10, 500, 3000]);
@@ -304,6 +322,11 @@ impl Client {
             .expect("a closed socket");
         let talk = Talk { id, request, said: 0, wanted: REPLY + wanted, heard: 0, was_open: false };
         self.state = State::Talking { wish, talk, until };
+    }
+
+    fn datagram(&self, wish: Wish, id: u64, port: u16, services: &[Facts]) -> Vec<u8> {
+        let to = services[wish.service].address(wish.v4);
+        udp((self.addresses[usize::from(!wish.v4)], port), (to, UDP_PORT), &id.to_be_bytes())
     }
 
     /// Each connection has a port of its own.
@@ -326,6 +349,9 @@ impl Talk {
         }
     }
 }
+
+/// Before a datagram without an echo is repeated.
+const DATAGRAM_NANOS: u64 = 700_000_000;
 
 fn check_reply(id: u64, from: usize, wanted: usize, bytes: &[u8]) {
     assert!(from + bytes.len() <= wanted, "connection {id:x} hears more than there is");

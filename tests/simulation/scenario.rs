@@ -43,6 +43,11 @@ impl Facts {
         format!("{}.fn.example.", self.name)
     }
 
+    /// Its address of a family that it has.
+    pub(crate) fn address(&self, v4: bool) -> IpAddr {
+        if v4 { self.v4 } else { self.v6.expect("only wished for where it is") }
+    }
+
     pub(crate) fn is_at(&self, addr: IpAddr) -> bool {
         self.v4 == addr || self.v6 == Some(addr)
     }
@@ -108,6 +113,7 @@ impl Scenario {
             holds: self.holds,
             holds_per_prefix: bounds.prefix_share(self.workers),
             wakes: bounds.wake_share(self.workers),
+            ..WorkerLimits::default()
         }
     }
 

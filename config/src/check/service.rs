@@ -57,6 +57,7 @@ impl Checker {
         self.unique("the DNS name", bound.map(|name| (name.value.clone(), name.span.clone())));
         self.sockets_used_once(raw);
         self.addresses_are_free(raw);
+        self.flows_are_told_apart(raw);
         self.names_are_free(raw);
         all(services.iter().map(|service| self.service(raw, service)))
     }
@@ -107,6 +108,35 @@ impl Checker {
                         .label("used again here")
                         .related(first, what)
                         .help("give the service an address of its own"),
+                    );
+                }
+            }
+        }
+    }
+
+    /// The trigger "flow" doesn't look at ports: its service's addresses must not lead anywhere else.
+    fn flows_are_told_apart(&mut self, raw: &raw::File) {
+        let listen = raw.dns.as_ref().map_or(&[][..], |dns| items(&dns.value.listen));
+        let services = items(&raw.services);
+        for (at, service) in services.iter().enumerate() {
+            let triggers = items(&service.value.trigger);
+            let Some(flow) = triggers.iter().find(|trigger| trigger.value == Trigger::Flow) else { continue };
+            let others = services.iter().enumerate().filter(|(other, _)| *other != at);
+            let others: Vec<_> = others.flat_map(|(_, other)| items(&other.value.address)).collect();
+            for address in items(&service.value.address) {
+                let other = others.iter().copied().find(|other| other.value.0 == address.value.0);
+                let dns = listen.iter().find(|at| at.value.0 == address.value.0);
+                let shared = other
+                    .map(|at| (at, "another service has it, too"))
+                    .or(dns.map(|at| (at, "DNS listens here")));
+                if let Some((first, what)) = shared {
+                    let message = format!("by {} alone nobody can tell which is meant", address.value.0);
+                    self.note(
+                        Diagnostic::new(Code::Conflict, address.span.clone(), message)
+                            .label("used again here")
+                            .related(first.span.clone(), what)
+                            .related(flow.span.clone(), "which looks at no ports")
+                            .help("give the service an address of its own, or wake it by \"syn\""),
                     );
                 }
             }
@@ -172,6 +202,7 @@ impl Checker {
             None => self.fixed(at).map(Target::Backends),
         };
         self.forwarding(file, raw);
+        let quic = self.quic(at);
         Some(Service {
             name: raw.name.as_ref()?.value.clone(),
             names: items(&raw.names).iter().map(|at| at.value.clone()).collect(),
@@ -180,6 +211,7 @@ impl Checker {
             forwarding: raw.forwarding.as_ref()?.value,
             source: raw.source.as_ref()?.value,
             target: target?,
+            quic: quic?,
         })
     }
 
@@ -301,8 +333,14 @@ impl Checker {
                 "\"cookie\" needs `first_packet = \"splice\"`",
                 "who was sent a cookie has to be spliced",
             )),
-            Verify::SecondSyn | Verify::Cookie if trigger.is_some_and(|trigger| !trigger.syn) => {
-                Some(("this needs the trigger \"syn\"", "queries prove nothing"))
+            Verify::Cookie if trigger.is_some_and(|trigger| trigger.flow) => Some((
+                "the trigger \"flow\" wakes before a cookie can be answered",
+                "write \"second-syn\" to wake for packets that are repeated, or take the trigger out",
+            )),
+            Verify::SecondSyn | Verify::Cookie
+                if trigger.is_some_and(|trigger| !trigger.syn && !trigger.flow) =>
+            {
+                Some(("this needs the trigger \"syn\" or \"flow\"", "queries prove nothing"))
             }
             _ => None,
         } {
@@ -346,7 +384,7 @@ impl Checker {
                         .help("bind a DNS name with `names`, or add a TCP port"),
                 );
             }
-            return Some(Triggers { dns: named, syn: tcp });
+            return Some(Triggers { dns: named, syn: tcp, flow: false });
         };
         self.unique("the trigger", given.value.iter().map(|at| (at.value, at.span.clone())));
         let mut triggers = Triggers::default();
@@ -354,6 +392,8 @@ impl Checker {
             let (able, needs) = match trigger.value {
                 Trigger::Dns => (named, "`names`"),
                 Trigger::Syn => (tcp, "a TCP port"),
+                // Every service has addresses.
+                Trigger::Flow => (true, "addresses"),
             };
             if !able && at.sound {
                 let message = format!("the trigger \"{}\" can't fire", trigger.value);
@@ -365,6 +405,7 @@ impl Checker {
             match trigger.value {
                 Trigger::Dns => triggers.dns = true,
                 Trigger::Syn => triggers.syn = true,
+                Trigger::Flow => triggers.flow = true,
             }
         }
         Some(triggers)
@@ -443,6 +484,7 @@ impl Checker {
                 address: backend.value.address.as_ref()?.value.0,
                 weight: NonZeroU16::new(backend.value.weight.as_ref()?.value.get() as u16)?,
                 drain: backend.value.drain.as_ref()?.value,
+                server_id: backend.value.server_id.as_ref().map(|id| id.value),
             })
         }))
     }

@@ -21,8 +21,9 @@ impl Checker {
         let controller = at.value.controller.as_ref().and_then(|set| self.core_set("cores.controller", set));
         let dataplane = at.value.dataplane.as_ref().and_then(|set| self.core_set("cores.dataplane", set));
         let (controller, dataplane) = (controller?, dataplane?);
-        match (&controller.cores, &dataplane.cores) {
-            (CoreSet::Rest, CoreSet::Rest) => self.note(
+        // Lists that overlap are the operator's own wish; the plan warns of it.
+        if let (CoreSet::Rest, CoreSet::Rest) = (&controller.cores, &dataplane.cores) {
+            self.note(
                 Diagnostic::new(
                     Code::Conflict,
                     at.span.clone(),
@@ -30,21 +31,7 @@ impl Checker {
                 )
                 .label("`controller` and `dataplane` both do")
                 .help("give `controller` a number, as in `controller = { count = 1 }`"),
-            ),
-            (CoreSet::Cpus(cpus), CoreSet::Cpus(others)) => {
-                if let Some(both) = others.iter().find(|cpu| cpus.contains(*cpu)) {
-                    self.note(
-                        Diagnostic::new(
-                            Code::Duplicate,
-                            dataplane.origin.span(),
-                            format!("CPU {both} has two roles"),
-                        )
-                        .label("again here")
-                        .related(controller.origin.span(), "first here"),
-                    );
-                }
-            }
-            _ => {}
+            );
         }
         Some(Cores { controller, dataplane, sibling: at.value.sibling.as_ref()?.value })
     }

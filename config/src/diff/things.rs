@@ -14,9 +14,7 @@ use crate::model::*;
 /// Something that the configuration says.
 pub(super) struct Thing {
     pub(super) facts: Vec<Fact>,
-    /// Whether it can't come while the appliance runs.
-    pub(super) add_restarts: bool,
-    /// Whether it can't go.
+    /// Whether it can't go while the appliance runs.
     pub(super) remove_restarts: bool,
 }
 
@@ -91,8 +89,7 @@ fn cores_of(cores: &Cores) -> Thing {
 fn port_of(port: &Port, each: &mut dyn FnMut(What, String, Thing)) {
     let Port { name, device, mtu_bytes, addresses, vlans } = port;
     let facts = [("mtu_bytes", text(mtu_bytes)), ("addresses", list(addresses))];
-    let thing = live(facts).fixed([("device", text(device))]);
-    each(What::Port, text(name), Thing { add_restarts: true, remove_restarts: true, ..thing });
+    each(What::Port, text(name), live(facts).fixed([("device", text(device))]));
     for Vlan { tag, addresses } in vlans {
         each(What::Vlan, format!("{name}.{tag}"), live([("addresses", list(addresses))]));
     }
@@ -212,7 +209,7 @@ fn function_of(function: &Function, each: &mut dyn FnMut(What, String, Thing)) {
 }
 
 fn service_of(config: &Config, service: &Service) -> Thing {
-    let Service { name: _, names, address, ports, forwarding, source, target } = service;
+    let Service { name: _, names, address, ports, forwarding, source, target, quic } = service;
     let mut thing = live([
         ("names", list(names)),
         ("address", list(address)),
@@ -220,6 +217,26 @@ fn service_of(config: &Config, service: &Service) -> Thing {
         ("forwarding", text(forwarding)),
         ("source", text(source)),
     ]);
+    if let Some(Quic { server_id_bytes, current, previous }) = quic {
+        let QuicLayout { rotation, nonce_bytes, key } = current;
+        thing = thing.and([
+            ("quic.rotation", text(rotation)),
+            ("quic.server_id_bytes", text(server_id_bytes)),
+            ("quic.nonce_bytes", text(nonce_bytes)),
+        ]);
+        if let Some(key) = key {
+            thing = thing.and([("quic.key", secret(key))]);
+        }
+        if let Some(QuicLayout { rotation, nonce_bytes, key }) = previous {
+            thing = thing.and([
+                ("quic.previous.rotation", text(rotation)),
+                ("quic.previous.nonce_bytes", text(nonce_bytes)),
+            ]);
+            if let Some(key) = key {
+                thing = thing.and([("quic.previous.key", secret(key))]);
+            }
+        }
+    }
     let backends = match target {
         Target::Backends(backends) => backends,
         Target::Function(on_demand) => {
@@ -233,8 +250,8 @@ fn service_of(config: &Config, service: &Service) -> Thing {
                 idle_reap,
                 fallback,
             } = on_demand;
-            let triggers = [(Trigger::Dns, trigger.dns), (Trigger::Syn, trigger.syn)];
-            let triggers = triggers.iter().filter(|(_, on)| *on).map(|(trigger, _)| *trigger);
+            let triggers = [Trigger::Dns, Trigger::Syn, Trigger::Flow];
+            let triggers = triggers.into_iter().filter(|which| trigger.contains(*which));
             thing = thing.and([
                 ("function", text(&config.function(*function).name)),
                 ("trigger", list(&triggers.collect::<Vec<_>>())),
@@ -249,8 +266,9 @@ fn service_of(config: &Config, service: &Service) -> Thing {
             fallback
         }
     };
-    let backend = |Backend { address, weight, drain }: &Backend| {
-        format!("{address} weight {weight}{}", if *drain { " drain" } else { "" })
+    let backend = |Backend { address, weight, drain, server_id }: &Backend| {
+        let id = server_id.map_or(String::new(), |id| format!(" server_id {id}"));
+        format!("{address} weight {weight}{}{id}", if *drain { " drain" } else { "" })
     };
     match backends.is_empty() {
         true => thing,
@@ -315,7 +333,7 @@ type Facts<const N: usize> = [(&'static str, String); N];
 
 /// A thing that can come, go and change while the appliance runs.
 fn live<const N: usize>(facts: Facts<N>) -> Thing {
-    Thing { facts: Vec::new(), add_restarts: false, remove_restarts: false }.and(facts)
+    Thing { facts: Vec::new(), remove_restarts: false }.and(facts)
 }
 
 impl Thing {

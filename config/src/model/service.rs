@@ -5,7 +5,7 @@ use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{DnsName, Name, ServicePort};
+use super::{DnsName, Name, SecretRef, ServerId, ServicePort};
 use crate::grammar::choice;
 
 /// Counts the functions in the order of the file.
@@ -57,6 +57,46 @@ pub struct Service {
     pub source: SourceMode,
     /// What is behind it.
     pub target: Target,
+    /// How its QUIC servers make their connection ids, if these say whose they are.
+    pub quic: Option<Quic>,
+}
+
+/// How QUIC servers make their connection ids (QUIC-LB).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quic {
+    /// Length of a server id, in bytes; that of each backend is so long.
+    pub server_id_bytes: u8,
+    /// How they make them now.
+    pub current: QuicLayout,
+    /// How they made them before; of another rotation.
+    pub previous: Option<QuicLayout>,
+}
+
+/// One way to make QUIC connection ids.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuicLayout {
+    /// The first three bits, 0 to 6.
+    pub rotation: u8,
+    /// Length of a nonce, in bytes; with that of a server id 19 at most.
+    pub nonce_bytes: u8,
+    /// Where the key is, if there is one.
+    pub key: Option<SecretRef>,
+}
+
+impl Quic {
+    /// All ways that ids are read by.
+    pub fn layouts(&self) -> impl Iterator<Item = &QuicLayout> {
+        std::iter::once(&self.current).chain(&self.previous)
+    }
+}
+
+/// The key in a file of a QUIC key: 32 hexadecimal digits on a line, blank lines and those that begin with `#` left out.
+/// `None` if there is anything else in it.
+pub fn quic_key(text: &str) -> Option<[u8; 16]> {
+    match super::cookie_secrets(text)?[..] {
+        [key] => Some(key),
+        _ => None,
+    }
 }
 
 /// What is behind a service.
@@ -73,7 +113,7 @@ pub enum Target {
 pub struct OnDemand {
     /// The function.
     pub function: FunctionIndex,
-    /// What wakes it; at least one of the two.
+    /// What wakes it; at least one of the three.
     pub trigger: Triggers,
     /// What happens to the first packet.
     pub first_packet: FirstPacket,
@@ -97,6 +137,9 @@ pub struct Triggers {
     pub dns: bool,
     /// [`Trigger::Syn`] is among them.
     pub syn: bool,
+    /// [`Trigger::Flow`] is among them. Then the service's addresses are nobody else's, and the client proves nothing that
+    /// stands behind an IP header.
+    pub flow: bool,
 }
 
 /// Bounds of what is held for one service.
@@ -119,6 +162,8 @@ pub struct Backend {
     pub weight: NonZeroU16,
     /// Takes no new flows; those it has go on.
     pub drain: bool,
+    /// Its id in QUIC connection ids; each backend has one of its own if, and only if, the service has [`Service::quic`].
+    pub server_id: Option<ServerId>,
 }
 
 choice! {
@@ -173,7 +218,8 @@ choice! {
         "dns" => Dns,
         /// A TCP SYN to one of its addresses and ports.
         "syn" => Syn,
-        later "flow",
+        /// Any packet to one of its addresses, whatever follows its IP header.
+        "flow" => Flow,
     }
 }
 
@@ -249,6 +295,7 @@ impl Triggers {
         match trigger {
             Trigger::Dns => self.dns,
             Trigger::Syn => self.syn,
+            Trigger::Flow => self.flow,
         }
     }
 }

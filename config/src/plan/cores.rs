@@ -11,8 +11,8 @@ use crate::topology::{Core, NodeId, Topology};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WorkerId(pub u16);
 
-/// Who gets which physical core. Every core of the topology is in exactly one of the lists, save that of a worker that
-/// shares one with the controller.
+/// Who gets which physical core. Every core of the topology is in exactly one of the lists, save those of workers that
+/// share theirs with the controller.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CorePlan {
     /// The controller's cores: slowpath, orchestrator link, telemetry. At least one.
@@ -36,16 +36,16 @@ pub struct WorkerCore {
     pub siblings: CpuSet,
     /// The core's node.
     pub node: NodeId,
-    /// Whether the core is also the controller's, for want of another.
+    /// Whether the core is also the controller's: for want of another, or because both lists name it.
     pub shared: bool,
 }
 
 /// What isn't as it should be, but works.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Warning {
-    /// Controller and worker share the machine's only core.
+    /// Controller and workers share cores.
     Shared {
-        /// Its CPUs.
+        /// Their CPUs.
         cpus: CpuSet,
     },
     /// A worker is on a node that no port is on, so that every frame crosses between nodes.
@@ -139,7 +139,11 @@ impl CorePlan {
         let unused = pool.free.into_iter().cloned().collect();
         controller.sort();
         dataplane.sort();
-        let workers = dataplane.iter().enumerate().map(|(n, core)| worker(n, core)).collect();
+        let workers = dataplane
+            .iter()
+            .enumerate()
+            .map(|(n, core)| worker(n, core, controller.contains(core)))
+            .collect();
         let mut plan = Self { controller, workers, unused, warnings: Vec::new() };
         plan.warn(config, topology, ports);
         Ok(plan)
@@ -162,12 +166,12 @@ impl CorePlan {
                 ]);
             }
         }
-        let cpu = core.cpus.iter().last().unwrap_or_default();
-        let siblings = core.cpus.iter().filter(|sibling| *sibling != cpu).collect();
-        let worker = WorkerCore { id: WorkerId(0), cpu, siblings, node: core.node, shared: true };
-        let warnings = vec![Warning::Shared { cpus: core.cpus.clone() }];
-        let mut plan =
-            Self { controller: vec![core.clone()], workers: vec![worker], unused: Vec::new(), warnings };
+        let mut plan = Self {
+            controller: vec![core.clone()],
+            workers: vec![worker(0, core, true)],
+            unused: Vec::new(),
+            warnings: Vec::new(),
+        };
         plan.warn(config, topology, ports);
         Ok(plan)
     }
@@ -182,6 +186,11 @@ impl CorePlan {
     }
 
     fn warn(&mut self, config: &Config, topology: &Topology, ports: &[Option<NodeId>]) {
+        let shared = self.workers.iter().filter(|worker| worker.shared);
+        let shared: CpuSet = shared.flat_map(|worker| worker.siblings.iter().chain([worker.cpu])).collect();
+        if !shared.is_empty() {
+            self.warnings.push(Warning::Shared { cpus: shared });
+        }
         if !topology.forbidden.is_empty() {
             self.warnings.push(Warning::Forbidden { cpus: topology.forbidden.clone() });
         }
@@ -287,11 +296,12 @@ impl Pool<'_> {
     }
 }
 
-fn worker(n: usize, core: &Core) -> WorkerCore {
-    let cpu = core.cpus.first().unwrap_or_default();
+/// A shared core's lowest CPU is left to the controller.
+fn worker(n: usize, core: &Core, shared: bool) -> WorkerCore {
+    let cpu = if shared { core.cpus.iter().last() } else { core.cpus.first() }.unwrap_or_default();
     let siblings = core.cpus.iter().filter(|sibling| *sibling != cpu).collect();
     // Workers are fewer than CPUs, and CPUs than `CPUS_MAX`.
-    WorkerCore { id: WorkerId(n as u16), cpu, siblings, node: core.node, shared: false }
+    WorkerCore { id: WorkerId(n as u16), cpu, siblings, node: core.node, shared }
 }
 
 fn are(n: usize) -> String {
@@ -316,7 +326,7 @@ impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Shared { cpus } => {
-                write!(f, "controller and worker share the only core (CPU {cpus}): each slows the other down")
+                write!(f, "controller and workers share CPU {cpus}: each slows the other down")
             }
             Self::FarWorker { worker, node } => {
                 write!(

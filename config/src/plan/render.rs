@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::{HugepageState, Plan};
 use crate::model::Config;
+use crate::topology::Core;
 
 impl Plan {
     /// For a person: tables of cores, ports and memory, and what isn't as it should be.
@@ -120,10 +121,12 @@ impl Plan {
 
     /// A row for each physical core, by its lowest CPU.
     fn rows(&self) -> Vec<Row> {
-        let shared = self.cores.workers.iter().any(|worker| worker.shared);
+        let shared = |core: &Core| {
+            self.cores.workers.iter().any(|worker| worker.shared && core.cpus.contains(worker.cpu))
+        };
         let mut rows = Vec::new();
         for core in &self.cores.controller {
-            if !shared {
+            if !shared(core) {
                 let (cpus, node) = (core.cpus.to_string(), core.node.0);
                 let json = json!({ "cpus": cpus, "role": "controller", "node": node });
                 rows.push((

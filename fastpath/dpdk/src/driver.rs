@@ -1,10 +1,15 @@
 //! One worker's way to the ports.
+//!
+//! ```text
+//!  Ports, any thread ── opened, closed ──► Exchange ──► renew: the worker's lanes
+//!                    ◄── closed lanes ────    │   ◄──     (between two bursts)
+//! ```
 
 use std::sync::Arc;
 
 use crossbeam_queue::ArrayQueue;
 use dpdk_sys::rte_mbuf;
-use millrace_fastpath::driver::{Burst, Driver, Frame, PortId};
+use millrace_fastpath::driver::{Burst, Driver, Frame, PORTS_MAX, PortId};
 
 use crate::frame::DpdkFrame;
 use crate::pool::Pool;
@@ -21,13 +26,50 @@ use crate::port::Port;
 /// the room, it is refused.
 #[derive(Debug)]
 pub struct DpdkDriver {
-    lanes: Box<[Lane]>,
+    /// By port; `None` for one that was closed. There is room for all that may come.
+    lanes: Vec<Option<Lane>>,
+    exchange: Arc<Exchange>,
 }
 
 /// Frames that workers without a transmit queue can have waiting at one that has: sixteen bursts.
 pub const OUTBOX_FRAMES: usize = 512;
 
 type Outbox = Arc<ArrayQueue<DpdkFrame>>;
+
+/// Between whoever opens and closes ports and one worker's driver.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    changes: ArrayQueue<Change>,
+    /// What the worker has no use for any more. It doesn't free them itself: a device may close with its last lane.
+    closed: ArrayQueue<Lane>,
+}
+
+/// What becomes of a port.
+#[derive(Debug)]
+pub(crate) enum Change {
+    /// It is the next one.
+    Opened(Lane),
+    /// It goes.
+    Closed(PortId),
+}
+
+impl Exchange {
+    pub(crate) fn new() -> Arc<Self> {
+        // Each port comes and goes once.
+        Arc::new(Self { changes: ArrayQueue::new(2 * PORTS_MAX), closed: ArrayQueue::new(PORTS_MAX) })
+    }
+
+    /// Tells the worker; it hears of it with the next tables.
+    pub(crate) fn tell(&self, change: Change) {
+        let told = self.changes.push(change);
+        debug_assert!(told.is_ok(), "each port comes and goes once");
+    }
+
+    /// Takes back what the worker has let go of.
+    pub(crate) fn take_closed(&self) -> Option<Lane> {
+        self.closed.pop()
+    }
+}
 
 /// The worker's queues on one port.
 #[derive(Debug)]
@@ -52,8 +94,10 @@ enum WayOut {
 }
 
 impl DpdkDriver {
-    pub(crate) fn new(lanes: Box<[Lane]>) -> DpdkDriver {
-        DpdkDriver { lanes }
+    pub(crate) fn new(first: impl Iterator<Item = Lane>, exchange: Arc<Exchange>) -> DpdkDriver {
+        let mut lanes = Vec::with_capacity(PORTS_MAX);
+        lanes.extend(first.map(Some));
+        DpdkDriver { lanes, exchange }
     }
 
     /// Gives back all frames of a burst at once.
@@ -70,9 +114,22 @@ impl Driver for DpdkDriver {
         self.lanes.len()
     }
 
+    fn renew(&mut self) {
+        while let Some(change) = self.exchange.changes.pop() {
+            match change {
+                Change::Opened(lane) => self.lanes.push(Some(lane)),
+                Change::Closed(port) => {
+                    let lane = self.lanes.get_mut(port.index()).and_then(Option::take);
+                    // There is room for every lane.
+                    let _ = lane.map(|lane| self.exchange.closed.push(lane));
+                }
+            }
+        }
+    }
+
     #[inline]
     fn receive(&mut self, port: PortId, burst: &mut Burst<DpdkFrame>) -> usize {
-        let lane = &mut self.lanes[port.index()];
+        let Some(lane) = &mut self.lanes[port.index()] else { return 0 };
         lane.send_for_others();
         let Some(queue) = lane.rx_queue else { return 0 };
         let held = burst.len();
@@ -92,12 +149,12 @@ impl Driver for DpdkDriver {
 
     #[inline]
     fn transmit(&mut self, port: PortId, burst: &mut Burst<DpdkFrame>) -> usize {
-        self.lanes[port.index()].transmit(burst)
+        self.lanes[port.index()].as_mut().map_or(0, |lane| lane.transmit(burst))
     }
 
     #[inline]
     fn allocate(&mut self, port: PortId) -> Option<DpdkFrame> {
-        let mut frame = self.lanes[port.index()].pool.allocate()?;
+        let mut frame = self.lanes.get(port.index())?.as_ref()?.pool.allocate()?;
         frame.stamp(port, 0);
         Some(frame)
     }

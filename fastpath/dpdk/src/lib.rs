@@ -5,7 +5,7 @@
 //! why it may.
 //!
 //! ```text
-//!  Eal ──► Ports::open ──┬─► Ports         the slowpath's: names, addresses, link, counters, removal
+//!  Eal ──► Ports::open ──┬─► Ports         the slowpath's: names, addresses, link, counters, further ports, removal
 //!                        └─► DpdkDriver    one a worker: its queues on every port, its way to the pools
 //!                              │ ▲
 //!                  receive ────┘ └──── transmit, allocate, attach, free
@@ -50,4 +50,4 @@ pub use eal::{Eal, EalConfig, EalError, Hugepages, Memory, ThreadRegistration};
 pub use frame::DpdkFrame;
 pub use pool::{Pool, PoolError};
 pub use port::{Link, Port, PortConfig, PortError, PortStats};
-pub use ports::{OpenError, Ports, PortsConfig};
+pub use ports::{OpenError, Opened, Ports, PortsConfig};

@@ -341,7 +341,15 @@ impl Attached {
             (status == 0).then_some(id)
         };
         let made = match device {
-            Device::Pci(_) => None,
+            // Started with it or not: bound to DPDK's driver meanwhile, it can be taken too.
+            Device::Pci(_) => {
+                if known().is_none() {
+                    // SAFETY: the environment runs, and the name ends in zero; DPDK copies it.
+                    let status = unsafe { dpdk_sys::rte_dev_probe(name.as_ptr()) };
+                    tracing::debug!(%device, status, "looked for a device that wasn't there at start");
+                }
+                None
+            }
             Device::Virtual { .. } if known().is_some() => {
                 return Err(PortError::InUse { device: device.to_string() });
             }

@@ -1,11 +1,14 @@
-//! All ports of the appliance, opened together: pools by NUMA node, queues by worker.
+//! All ports of the appliance: pools by NUMA node, queues by worker. They are opened together at start; later ones come and go
+//! while workers run.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use millrace_fastpath::driver::{PORTS_MAX, PortId};
 use thiserror::Error;
 
-use crate::driver::{DpdkDriver, Lane, outboxes};
+use crate::driver::{Change, DpdkDriver, Exchange, Lane, outboxes};
 use crate::eal::Eal;
 use crate::pool::{BUFFER_BYTES, Pool, PoolError};
 use crate::port::{FoundPort, Port, PortConfig, PortError};
@@ -34,10 +37,20 @@ impl PortsConfig {
     }
 }
 
-/// The ports, in the order of the configuration: the slowpath's view of them.
+/// The ports by their ids: the slowpath's view of them. Clones are the same ports.
 #[derive(Clone, Debug)]
-pub struct Ports {
-    ports: Arc<[Arc<Port>]>,
+pub struct Ports(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    eal: Eal,
+    config: PortsConfig,
+    /// `None` for one that was closed: ids aren't given out again, for frames under way may still name them.
+    list: Mutex<Vec<Option<Arc<Port>>>>,
+    /// By worker.
+    exchanges: Box<[Arc<Exchange>]>,
+    /// Lanes that workers were told to let go of and haven't yet given back.
+    closing: AtomicUsize,
 }
 
 /// Why the ports can't be had.
@@ -54,7 +67,7 @@ pub enum OpenError {
     /// There is no pool for them.
     #[error(transparent)]
     Pool(#[from] PoolError),
-    /// More ports than DPDK has numbers for, or no worker.
+    /// More ports than there are numbers for, those that were closed included, or no worker.
     #[error(
         "{ports} ports and {workers} workers are outside the limits (1 to {PORTS_MAX} ports, at least 1 worker)"
     )]
@@ -83,63 +96,124 @@ impl Ports {
         if config.workers == 0 || wanted.is_empty() || wanted.len() > PORTS_MAX {
             return Err(OpenError::Number { ports: wanted.len(), workers: config.workers });
         }
-        let failed = |name: &str| {
-            let name = name.to_owned();
-            |source| OpenError::Port { name, source }
-        };
-        let mut found = Vec::new();
-        for port in wanted {
-            found.push(FoundPort::find(eal, port).map_err(failed(&port.name))?);
+        let ports = start(eal, config, wanted)?;
+        let exchanges: Box<[_]> = (0..config.workers).map(|_| Exchange::new()).collect();
+        let mut lanes: Vec<Vec<Lane>> = exchanges.iter().map(|_| Vec::new()).collect();
+        for port in &ports {
+            for (lanes, lane) in lanes.iter_mut().zip(lanes_of(port, config.workers)) {
+                lanes.push(lane);
+            }
         }
-        let mut frames: HashMap<Option<u16>, usize> = HashMap::new();
-        for port in &found {
-            *frames.entry(port.numa_node()).or_default() += config.frames_per_port;
-        }
-        let mut pools = HashMap::new();
-        for (node, frames) in frames {
-            pools.insert(node, Arc::new(Pool::create(eal, frames, config.buffer_bytes, node)?));
-        }
-        let mut ports = Vec::new();
-        for (port, wanted) in found.into_iter().zip(wanted) {
-            let pool = Arc::clone(&pools[&port.numa_node()]);
-            ports.push(Arc::new(port.start(pool, config.workers).map_err(failed(&wanted.name))?));
-        }
-        let drivers = drivers(&ports, config.workers);
-        Ok((Ports { ports: ports.into() }, drivers))
+        let drivers = lanes.into_iter().zip(&exchanges);
+        let drivers =
+            drivers.map(|(lanes, exchange)| DpdkDriver::new(lanes.into_iter(), Arc::clone(exchange)));
+        let drivers = drivers.collect();
+        let list = Mutex::new(ports.into_iter().map(Some).collect());
+        let (eal, config, closing) = (eal.clone(), *config, AtomicUsize::new(0));
+        Ok((Ports(Arc::new(Shared { eal, config, list, exchanges, closing })), drivers))
     }
 
-    /// The ports in the order of the configuration, which is that of their ids.
+    /// Opens and starts further ports, all of them or none, while workers run. They have pools of their own. Nobody polls
+    /// them before [`Opened::hand_out`].
+    ///
+    /// # Errors
+    /// [`OpenError`]
+    pub fn open_more(&self, wanted: &[PortConfig]) -> Result<Opened, OpenError> {
+        let count = self.list().len() + wanted.len();
+        if count > PORTS_MAX {
+            return Err(OpenError::Number { ports: count, workers: self.0.config.workers });
+        }
+        Ok(Opened { owner: self.clone(), ports: start(&self.0.eal, &self.0.config, wanted)? })
+    }
+
+    /// Takes a port from the workers, who let go of it with the next tables; [`Ports::collect`] closes it.
+    pub fn close(&self, id: PortId) {
+        let Some(_port) = self.list().get_mut(id.index()).and_then(Option::take) else { return };
+        self.0.closing.fetch_add(self.0.exchanges.len(), Ordering::Relaxed);
+        self.0.exchanges.iter().for_each(|exchange| exchange.tell(Change::Closed(id)));
+    }
+
+    /// Closes what all workers have let go of; how many times a worker hasn't yet.
+    pub fn collect(&self) -> usize {
+        for exchange in &self.0.exchanges {
+            while exchange.take_closed().is_some() {
+                self.0.closing.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        self.0.closing.load(Ordering::Relaxed)
+    }
+
+    /// A port that is open.
+    pub fn get(&self, id: PortId) -> Option<Arc<Port>> {
+        self.list().get(id.index())?.clone()
+    }
+
+    /// The open ports.
+    pub fn iter(&self) -> impl Iterator<Item = Arc<Port>> {
+        let open: Vec<_> = self.list().iter().flatten().cloned().collect();
+        open.into_iter()
+    }
+
+    fn list(&self) -> MutexGuard<'_, Vec<Option<Arc<Port>>>> {
+        self.0.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Ports that are started and not yet the workers'. Dropping it closes them again.
+#[derive(Debug)]
+pub struct Opened {
+    owner: Ports,
+    ports: Vec<Arc<Port>>,
+}
+
+impl Opened {
+    /// The ports, in the order in which they were asked for.
     pub fn iter(&self) -> impl Iterator<Item = &Port> {
         self.ports.iter().map(|port| &**port)
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.ports.len()
-    }
-
-    /// Never: there is at least one.
-    pub fn is_empty(&self) -> bool {
-        self.ports.is_empty()
-    }
-}
-
-impl std::ops::Index<millrace_fastpath::driver::PortId> for Ports {
-    type Output = Port;
-
-    fn index(&self, port: millrace_fastpath::driver::PortId) -> &Port {
-        &self.ports[port.index()]
+    /// Gives them to the workers, who take them over with the next tables. Their ids follow those of before.
+    pub fn hand_out(self) {
+        let Shared { config, exchanges, .. } = &*self.owner.0;
+        for port in self.ports {
+            for (exchange, lane) in exchanges.iter().zip(lanes_of(&port, config.workers)) {
+                exchange.tell(Change::Opened(lane));
+            }
+            self.owner.list().push(Some(port));
+        }
     }
 }
 
-/// As many as DPDK has numbers for.
-pub const PORTS_MAX: usize = dpdk_sys::RTE_MAX_ETHPORTS as usize;
-
-fn drivers(ports: &[Arc<Port>], workers: u16) -> Vec<DpdkDriver> {
-    let outboxes: Vec<_> = ports.iter().map(|port| outboxes(port, workers)).collect();
-    let lanes = |worker| {
-        let pairs = ports.iter().zip(&outboxes);
-        pairs.map(|(port, outboxes)| Lane::new(port, outboxes, worker)).collect()
+/// Finds all of them, makes their pools, starts them.
+fn start(eal: &Eal, config: &PortsConfig, wanted: &[PortConfig]) -> Result<Vec<Arc<Port>>, OpenError> {
+    let failed = |name: &str| {
+        let name = name.to_owned();
+        |source| OpenError::Port { name, source }
     };
-    (0..workers).map(|worker| DpdkDriver::new(lanes(worker))).collect()
+    let mut found = Vec::new();
+    for port in wanted {
+        found.push(FoundPort::find(eal, port).map_err(failed(&port.name))?);
+    }
+    let mut frames: HashMap<Option<u16>, usize> = HashMap::new();
+    for port in &found {
+        *frames.entry(port.numa_node()).or_default() += config.frames_per_port;
+    }
+    let mut pools = HashMap::new();
+    for (node, frames) in frames {
+        pools.insert(node, Arc::new(Pool::create(eal, frames, config.buffer_bytes, node)?));
+    }
+    let mut ports = Vec::new();
+    for (port, wanted) in found.into_iter().zip(wanted) {
+        let pool = Arc::clone(&pools[&port.numa_node()]);
+        ports.push(Arc::new(port.start(pool, config.workers).map_err(failed(&wanted.name))?));
+    }
+    Ok(ports)
 }
+
+/// Each worker's lane on a port.
+fn lanes_of(port: &Arc<Port>, workers: u16) -> impl Iterator<Item = Lane> {
+    let outboxes = outboxes(port, workers);
+    (0..workers).map(move |worker| Lane::new(port, &outboxes, worker))
+}
+
+const _: () = assert!(PORTS_MAX <= dpdk_sys::RTE_MAX_ETHPORTS as usize, "DPDK has no numbers for more");

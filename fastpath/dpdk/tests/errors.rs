@@ -99,9 +99,9 @@ fn all_ports_or_none() {
     // The first was let go of.
     let wanted = [PortConfig::new("one", &first), PortConfig::new("two", &second)];
     let (ports, drivers) = Ports::open(eal(), &config, &wanted).expect("both can");
-    assert_eq!(ports.iter().map(|port| port.name()).collect::<Vec<_>>(), ["one", "two"]);
-    assert_eq!((ports.len(), drivers.len()), (2, 1));
-    assert_eq!(ports.iter().map(|port| port.device()).collect::<Vec<_>>(), [&*first, &*second]);
+    assert_eq!(ports.iter().map(|port| port.name().to_owned()).collect::<Vec<_>>(), ["one", "two"]);
+    assert_eq!((ports.iter().count(), drivers.len()), (2, 1));
+    assert_eq!(ports.iter().map(|port| port.device().to_owned()).collect::<Vec<_>>(), [&*first, &*second]);
 }
 
 #[test]

@@ -32,9 +32,9 @@ fn echo(driver: &str) {
     let device = format!("{},iface={}", unique(driver), wire.near());
     let (ports, mut drivers) = open(eal(), &device, 1, FRAMES);
     let worker = &mut drivers[0];
-    assert_eq!(ports[PORT].mac(), wire.near_mac());
+    assert_eq!(ports.get(PORT).unwrap().mac(), wire.near_mac());
     let begin = Instant::now();
-    while !ports[PORT].link().up {
+    while !ports.get(PORT).unwrap().link().up {
         assert!(begin.elapsed() < PATIENCE, "the link of an interface that is up doesn't come up");
     }
     let mut back = Vec::new();
@@ -66,10 +66,11 @@ fn echo(driver: &str) {
         expected[11] = 2;
         assert_eq!(frame, &expected, "frame {seed}");
     }
-    let stats = ports[PORT].stats().unwrap();
+    let stats = ports.get(PORT).unwrap().stats().unwrap();
     assert!(stats.rx_packets >= 40 && stats.tx_packets >= 40, "{stats:?}");
     assert_eq!((stats.rx_no_buffer, stats.tx_errors), (0, 0));
-    let pool = ports[PORT].pool();
+    let port = ports.get(PORT).unwrap();
+    let pool = port.pool();
     assert!(pool.available() <= pool.size());
     drop((ports, drivers));
 }
@@ -109,7 +110,7 @@ fn vanish(driver: &str) {
     let device = format!("{},iface={}", unique(driver), wire.near());
     let (ports, mut drivers) = open(eal(), &device, 1, FRAMES);
     let worker = &mut drivers[0];
-    assert!(!ports[PORT].is_removed());
+    assert!(!ports.get(PORT).unwrap().is_removed());
     let fill = |worker: &mut millrace_dpdk::DpdkDriver| -> Burst<DpdkFrame> {
         (0..BURST_MAX)
             .map_while(|seed| worker.allocate(PORT).map(|frame| (seed, frame)))
@@ -128,10 +129,10 @@ fn vanish(driver: &str) {
     }
     drop(burst);
     wire.cut();
-    assert!(ports[PORT].is_removed());
-    assert!(!ports[PORT].link().up);
+    assert!(ports.get(PORT).unwrap().is_removed());
+    assert!(!ports.get(PORT).unwrap().link().up);
     let (mut offered, mut refused) = (0, 0);
-    let before = ports[PORT].stats().map(|stats| stats.tx_errors).unwrap_or(0);
+    let before = ports.get(PORT).unwrap().stats().map(|stats| stats.tx_errors).unwrap_or(0);
     for _ in 0..500 {
         let mut burst = Burst::new();
         assert_eq!(worker.receive(PORT, &mut burst), 0, "nothing comes from an interface that is gone");
@@ -140,7 +141,7 @@ fn vanish(driver: &str) {
         worker.transmit(PORT, &mut burst);
         refused += burst.len();
     }
-    let errors = ports[PORT].stats().map(|stats| stats.tx_errors).unwrap_or(0) - before;
+    let errors = ports.get(PORT).unwrap().stats().map(|stats| stats.tx_errors).unwrap_or(0) - before;
     assert!(offered > 0);
     assert!(refused as u64 + errors > 0, "of {offered} frames to an absent interface none is missing");
     println!("{driver}: offered {offered}, refused {refused}, errors {errors}");

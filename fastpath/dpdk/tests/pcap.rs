@@ -57,7 +57,7 @@ fn frames_pass_from_file_to_file() {
         passed += 1;
     }
     assert_eq!(passed, golden.len());
-    let stats = ports[PORT].stats().unwrap();
+    let stats = ports.get(PORT).unwrap().stats().unwrap();
     assert_eq!((stats.rx_packets, stats.tx_packets), (100, 100));
     assert_all_back(&ports);
     drop((ports, drivers));
@@ -102,7 +102,7 @@ fn workers_without_a_queue_send_through_one_that_has() {
     let output = directory.path().join("out.pcap");
     let device = format!("{},tx_pcap={}", unique("net_pcap"), output.display());
     let (ports, mut drivers) = open(eal(), &device, 3, 4095);
-    assert_eq!(ports[PORT].tx_queues(), 1);
+    assert_eq!(ports.get(PORT).unwrap().tx_queues(), 1);
     let mut sent = 0;
     // Worker 1 sends until its frames are refused: the outbox is full, and order is kept in what is left.
     let left = loop {
@@ -117,10 +117,10 @@ fn workers_without_a_queue_send_through_one_that_has() {
     assert_eq!(left[0].bytes(), pattern(sent, 64));
     drop(left);
     // Worker 0 polls, which empties it; so worker 2 has room again.
-    while ports[PORT].stats().unwrap().tx_packets < sent as u64 {
-        let before = ports[PORT].stats().unwrap().tx_packets;
+    while ports.get(PORT).unwrap().stats().unwrap().tx_packets < sent as u64 {
+        let before = ports.get(PORT).unwrap().stats().unwrap().tx_packets;
         drivers[0].receive(PORT, &mut Burst::new());
-        assert!(ports[PORT].stats().unwrap().tx_packets > before, "polling sends for others");
+        assert!(ports.get(PORT).unwrap().stats().unwrap().tx_packets > before, "polling sends for others");
     }
     let mut burst: Burst<DpdkFrame> = [frame(&mut drivers[2], sent, 64)].into_iter().collect();
     assert_eq!(drivers[2].transmit(PORT, &mut burst), 1);

@@ -9,6 +9,8 @@ use super::message::{Malformed, RawRecord, Rcode, RecordType};
 pub const UDP_PAYLOAD_MAX: usize = 1232;
 /// Largest UDP payload without EDNS (RFC 1035 section 2.3.4), and the least that an OPT can ask for.
 pub(super) const UDP_PAYLOAD_MIN: usize = 512;
+/// Where the upper bits of RCODE stand in an OPT record (RFC 6891 section 6.1.3).
+pub(super) const RCODE_AT: usize = 5;
 /// Length of an OPT record without options.
 pub(super) const OPT_LEN: usize = 11;
 /// Length of an option before its data.

@@ -62,19 +62,20 @@ struct Bucket {
 
 /// Buckets of a set: a cache line.
 const WAYS: usize = 4;
-/// Sets of a worker: with 1 MiB, 65 536 prefixes at a time are told apart.
-const SETS: usize = 1 << 14;
+/// Prefixes that a worker of an appliance tells apart at a time: 1 MiB.
+pub const PREFIXES: usize = 1 << 16;
 /// How much may be sent at once after a quiet time, as time at the allowed rate, in nanoseconds: resolvers ask in bursts.
 const BURST_NANOS: u64 = 1_000_000_000;
 
 const _: () = assert!(size_of::<Set>() == 64);
 
 impl Limiter {
-    /// A limiter that nobody has been answered by. Takes all its memory. `keys` are secret: who knew them could crowd the
-    /// buckets of others.
-    pub fn new(keys: [u64; 2]) -> Self {
+    /// A limiter that nobody has been answered by. Takes all its memory, for at least so many prefixes. `keys` are secret: who
+    /// knew them could crowd the buckets of others.
+    pub fn new(keys: [u64; 2], prefixes: usize) -> Self {
         let hasher = SipHasher13::new_with_keys(keys[0], keys[1]);
-        Self { hasher, sets: vec![Set::default(); SETS].into_boxed_slice() }
+        let sets = prefixes.div_ceil(WAYS).next_power_of_two();
+        Self { hasher, sets: vec![Set::default(); sets].into_boxed_slice() }
     }
 
     /// Whether an answer to `client` may be sent by one of `workers`. A bucket that has to be forgotten before its time is
@@ -90,7 +91,9 @@ impl Limiter {
         let hash = self.hasher.hash(&limit.prefix_of(client).to_le_bytes());
         // 0 stands for no bucket.
         let tag = (hash >> 32) as u32 | 1;
-        let buckets = &mut self.sets[hash as usize % SETS].0;
+        // There is a power of two of them.
+        let set = hash as usize & (self.sets.len() - 1);
+        let buckets = &mut self.sets[set].0;
         let at = buckets.iter().position(|bucket| bucket.tag == tag).unwrap_or_else(|| {
             // The one that is due first: none, before any.
             let first = (0..WAYS).min_by_key(|at| buckets[*at].due).unwrap_or(0);
@@ -154,7 +157,7 @@ mod tests {
 
     impl Bench {
         fn new() -> Self {
-            Self(Limiter::new([1, 2]), Counter::default())
+            Self(Limiter::new([1, 2], PREFIXES), Counter::default())
         }
 
         /// How many of `count` answers at one time are whole, truncated, withheld.
@@ -223,16 +226,16 @@ mod tests {
     fn a_full_table_forgets_who_is_nearest_to_being_forgotten() {
         let mut bench = Bench::new();
         let crowd = |at: u32| Addr::v4((0x0a00_0000 | at << 8).to_be_bytes());
-        for at in 0..2 * (SETS * WAYS) as u32 {
+        for at in 0..2 * PREFIXES as u32 {
             assert_eq!(bench.0.admit(&LIMIT, 1, crowd(at), ms(0), &bench.1), Admission::Whole);
         }
-        assert!(bench.1.get() >= (SETS * WAYS) as u64);
+        assert!(bench.1.get() >= PREFIXES as u64);
         let evicted = bench.1.get();
         // A second later every bucket is free again.
         assert_eq!(bench.burst(&LIMIT, addr("192.0.2.7"), ms(1000), 30)[0], 10);
         assert_eq!(bench.1.get(), evicted);
         // One that owes much stays when the crowd comes back: those who owe less make room.
-        for at in 0..2 * (SETS * WAYS) as u32 {
+        for at in 0..2 * PREFIXES as u32 {
             bench.0.admit(&LIMIT, 1, crowd(at), ms(1000), &bench.1);
         }
         assert_eq!(bench.burst(&LIMIT, addr("192.0.2.7"), ms(1000), 30)[0], 0);

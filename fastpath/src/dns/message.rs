@@ -147,6 +147,8 @@ pub enum Rcode {
     NotAuth = 9,
     /// A later version of EDNS (RFC 6891).
     BadVers = 16,
+    /// The same again with the server's cookie, please (RFC 7873).
+    BadCookie = 23,
 }
 
 impl Rcode {

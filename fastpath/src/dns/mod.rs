@@ -42,9 +42,9 @@ mod respond;
 pub use cookie::{COOKIE_SECRETS_MAX, CookieKeys, CookieSecret, Cookies};
 pub use edns::UDP_PAYLOAD_MAX;
 pub use fetch::fetch;
-pub use limit::{Admission, Limiter, RateLimit};
+pub use limit::{Admission, Limiter, PREFIXES, RateLimit};
 pub use message::{CLASS_IN, HEADER_LEN, Rcode, RecordType};
-pub use respond::{respond, servfail, truncate};
+pub use respond::{bad_cookie, respond, servfail, truncate};
 
 use crate::tables::Names;
 use crate::tables::services::ServiceId;
@@ -118,6 +118,8 @@ pub struct Answer {
     pub service: Option<ServiceId>,
     /// Whether the client has shown a valid cookie: it is at the address that it writes from.
     pub proven: bool,
+    /// Whether it carries a cookie, for a client that has shown one.
+    pub cookie: bool,
     /// Length of the OPT record at its end; 0 without one.
     pub opt_len: u8,
 }

@@ -4,7 +4,7 @@ use super::cookie::Checked;
 use super::edns::{EDE_LEN, Extended, OPT_LEN, OPTION_HEAD_LEN, Opt, UDP_PAYLOAD_MIN};
 use super::message::{CLASS_IN, HEADER_LEN, Rcode, RecordType, flags};
 use super::query::{Query, Unfit};
-use super::{Answer, Context, Outcome, Readiness, Role, Silence, Transport, alias, cookie};
+use super::{Answer, Context, Outcome, Readiness, Role, Silence, Transport, alias, cookie, edns};
 use crate::tables::names::{Authority, Node, RrSet, wire_len};
 use crate::tables::services::ServiceId;
 
@@ -95,17 +95,35 @@ pub fn respond<R: Fn(ServiceId) -> Readiness>(
 /// Makes a truncated answer (RFC 2181 section 9) of a whole one: the client may ask again over TCP, if it exists.
 /// `None`, and nothing written, if the answer has no question.
 pub fn truncate(message: &mut [u8], answer: &Answer) -> Option<Answer> {
+    cut(message, answer, Rcode::NoError, flags::TC)
+}
+
+/// Makes BADCOOKIE (RFC 7873 section 5.2.3) of a whole answer: the client may ask again at once, and show the cookie that
+/// this brings. `None`, and nothing written, if the answer has no cookie, or the client has shown it already.
+pub fn bad_cookie(message: &mut [u8], answer: &Answer) -> Option<Answer> {
+    if !answer.cookie || answer.proven {
+        return None;
+    }
+    cut(message, answer, Rcode::BadCookie, 0)
+}
+
+/// Leaves of an answer its question and OPT; `None`, and nothing written, if it has no question.
+fn cut(message: &mut [u8], answer: &Answer, rcode: Rcode, truncated: u8) -> Option<Answer> {
     let question_end = HEADER_LEN + wire_len(message.get(HEADER_LEN..answer.len)?).ok()? + 4;
     let opt_at = answer.len.checked_sub(usize::from(answer.opt_len)).filter(|at| *at >= question_end)?;
     message.get(..answer.len)?;
     message.copy_within(opt_at..answer.len, question_end);
+    let len = question_end + usize::from(answer.opt_len);
+    if let Some(high) = message.get_mut(question_end..len).and_then(|opt| opt.get_mut(edns::RCODE_AT)) {
+        *high = rcode.high();
+    }
     let [_, _, bits, more, ..] = message else { return None };
-    let (set, available) = (*bits & flags::AA | flags::TC, *more & flags::RA);
+    let authoritative = if rcode == Rcode::NoError { *bits & flags::AA } else { 0 };
+    let (set, available) = (authoritative | truncated, *more & flags::RA);
     let counts = [1, 0, 0, u16::from(answer.opt_len > 0)];
     // Records are left out, so nothing is said of the name.
-    write_header(message, flags::RD, set, available, Rcode::NoError, counts);
-    let len = question_end + usize::from(answer.opt_len);
-    Some(Answer { len, rcode: Rcode::NoError, truncated: true, ..*answer })
+    write_header(message, flags::RD, set, available, rcode, counts);
+    Some(Answer { len, rcode, truncated: truncated != 0, ..*answer })
 }
 
 /// Writes SERVFAIL over a query that was deferred and can't be answered: what would have answered it has failed. With
@@ -320,6 +338,8 @@ pub(super) fn write<R: Fn(ServiceId) -> Readiness>(
         truncated,
         service: reply.service,
         proven: cookie.is_some_and(|cookie| cookie.proven),
+        // Where there was no room for it, it has been left out.
+        cookie: cookie.is_some() && end - body_end >= opt_len,
         opt_len: (end - body_end) as u8,
     }
 }

@@ -7,6 +7,8 @@ use crate::wire::{TCP, UDP, tcp};
 
 /// Seconds without a packet after which a flow is forgotten: a SYN that was never answered,
 pub const NEW_SECONDS: u16 = 10;
+/// one that was answered, and the answer not yet acknowledged (an instance repeats it within this, and each time counts),
+pub const ANSWERED_SECONDS: u16 = 30;
 /// an established TCP connection (idle ones are kept alive by their ends within this, or they are gone),
 pub const ESTABLISHED_SECONDS: u16 = 3600;
 /// one of which only the client's side comes by (the instance's end of it isn't seen; IPVS gives as much),
@@ -15,8 +17,10 @@ pub const ONE_WAY_SECONDS: u16 = 900;
 pub const HALF_CLOSED_SECONDS: u16 = 240;
 /// one that was closed (RFC 9293 asks two segment lifetimes of the ends; the middle has only to see the last ACK),
 pub const CLOSING_SECONDS: u16 = 10;
-/// and a UDP conversation (RFC 4787 §4.3 asks for two minutes at least).
+/// a UDP conversation (RFC 4787 §4.3 asks for two minutes at least),
 pub const UDP_SECONDS: u16 = 120;
+/// and datagrams that nobody has answered, by which nothing is lost: forged ones leave sooner (Linux gives as much).
+pub const UDP_UNANSWERED_SECONDS: u16 = 30;
 
 /// How far a flow is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -27,7 +31,9 @@ pub enum FlowState {
     New,
     /// Only the client has been heard, in the middle of a connection that isn't known.
     Joined,
-    /// Both sides have been heard.
+    /// The instance has answered, and the client not yet: anybody may have sent the first packet in its name.
+    Answered,
+    /// The client has spoken after it was answered.
     Established,
     /// The client has sent its FIN; the instance may go on (RFC 9293 §3.6).
     ClientDone,
@@ -43,6 +49,7 @@ impl FlowState {
         match self {
             FlowState::New => "new",
             FlowState::Joined => "joined",
+            FlowState::Answered => "answered",
             FlowState::Established => "established",
             FlowState::ClientDone | FlowState::InstanceDone => "half-closed",
             FlowState::Closing => "closing",
@@ -99,6 +106,18 @@ fn code(protocol: u8) -> u32 {
         UDP => 2,
         _ => 3,
     }
+}
+
+/// What is known for a flow, in the order in which flows make room for others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// Nothing: anybody may have sent its packets in another's name. Or it is over.
+    Unproven,
+    /// Its client has gone on, but whether it was answered isn't seen here. Without its entry its packets go by the hash
+    /// alone, to the same instance as long as the instances are the same.
+    OneWay,
+    /// Its client has shown to be where its packets say it is.
+    Proven,
 }
 
 /// Which way a packet of a flow goes.
@@ -166,31 +185,32 @@ impl Flow {
         }
     }
 
-    /// Notes that a packet of it went by.
+    /// Notes that a packet of it went by; whether that made it established.
     #[inline(always)]
-    pub fn touch(&mut self, direction: Direction, tcp_flags: u8, now: Nanos) {
+    pub fn touch(&mut self, direction: Direction, tcp_flags: u8, now: Nanos) -> bool {
         self.seen(now);
         if self.is_of(TCP) && tcp_flags & (tcp::FIN | tcp::RST) != 0 {
             self.end(direction, tcp_flags & tcp::RST != 0);
-        } else if direction == Direction::Return
-            && self.packed & STATE <= (FlowState::Joined as u32) << STATE_AT
-        {
-            self.set_state(FlowState::Established);
+            return false;
         }
+        self.packed & STATE < (FlowState::Established as u32) << STATE_AT
+            && self.proceed(direction, tcp_flags)
     }
 
     /// The same for a flow whose instance answers past us: the client's packets alone tell how far it is.
-    pub fn touch_one_way(&mut self, tcp_flags: u8, now: Nanos) {
+    pub fn touch_one_way(&mut self, tcp_flags: u8, now: Nanos) -> bool {
         self.seen(now);
         if !self.is_of(TCP) {
-            return;
+            return false;
         }
         if tcp_flags & (tcp::FIN | tcp::RST) != 0 {
             self.end(Direction::Forward, tcp_flags & tcp::RST != 0);
         } else if self.state() == FlowState::New && tcp_flags & tcp::SYN == 0 {
             // The client has something to acknowledge, or to send.
             self.set_state(FlowState::Established);
+            return true;
         }
+        false
     }
 
     /// Marks it as spliced: its packets need more than other addresses. The SYN that opens it towards the instance is still
@@ -202,7 +222,22 @@ impl Flow {
 
     /// Whether a SYN on it begins a new connection rather than repeating the old one's.
     pub fn is_closing(&self) -> bool {
-        !matches!(self.state(), FlowState::New | FlowState::Established)
+        !matches!(self.state(), FlowState::New | FlowState::Answered | FlowState::Established)
+    }
+
+    /// What it takes to drive it out where there is no room for a new flow.
+    pub fn standing(&self, now: Nanos) -> Standing {
+        let state = self.state();
+        if state == FlowState::Closing || self.has_expired(now) {
+            return Standing::Unproven;
+        }
+        match state {
+            // A spliced one's client has given back a cookie before there was a flow.
+            _ if self.is_spliced() => Standing::Proven,
+            FlowState::New | FlowState::Joined | FlowState::Answered => Standing::Unproven,
+            _ if !self.forwarding().is_two_way() => Standing::OneWay,
+            _ => Standing::Proven,
+        }
     }
 
     /// Whether its transport protocol is this one.
@@ -225,9 +260,10 @@ impl Flow {
 
     /// How far it is.
     pub fn state(&self) -> FlowState {
-        const STATES: [FlowState; 6] = [
+        const STATES: [FlowState; 7] = [
             FlowState::New,
             FlowState::Joined,
+            FlowState::Answered,
             FlowState::Established,
             FlowState::ClientDone,
             FlowState::InstanceDone,
@@ -275,10 +311,26 @@ impl Flow {
         }
     }
 
+    /// A packet went by before both sides were known to be there; whether they are now.
+    #[inline]
+    fn proceed(&mut self, direction: Direction, tcp_flags: u8) -> bool {
+        let next = match (self.state(), direction) {
+            (FlowState::New, Direction::Return) => FlowState::Answered,
+            // To what it doesn't know an instance answers with a RST, so it knows this client.
+            (FlowState::Joined, Direction::Return) => FlowState::Established,
+            (FlowState::Answered, Direction::Forward) if tcp_flags & tcp::SYN == 0 => FlowState::Established,
+            _ => return false,
+        };
+        self.set_state(next);
+        next == FlowState::Established
+    }
+
     /// A FIN or a RST went by.
     fn end(&mut self, direction: Direction, reset: bool) {
         self.set_state(match (self.state(), direction) {
             _ if reset => FlowState::Closing,
+            // Nobody has answered it yet: its FIN shows no more than its SYN did.
+            (state @ (FlowState::New | FlowState::Joined), Direction::Forward) => state,
             (FlowState::Closing, _)
             | (FlowState::InstanceDone, Direction::Forward)
             | (FlowState::ClientDone, Direction::Return) => FlowState::Closing,
@@ -295,10 +347,12 @@ impl Flow {
     pub(super) fn has_expired(&self, now: Nanos) -> bool {
         let allowed = match (self.protocol(), self.state()) {
             (TCP, FlowState::New | FlowState::Joined) => NEW_SECONDS,
+            (TCP, FlowState::Answered) => ANSWERED_SECONDS,
             (TCP, FlowState::Established) if !self.forwarding().is_two_way() => ONE_WAY_SECONDS,
             (TCP, FlowState::Established) => ESTABLISHED_SECONDS,
             (TCP, FlowState::ClientDone | FlowState::InstanceDone) => HALF_CLOSED_SECONDS,
             (TCP, FlowState::Closing) => CLOSING_SECONDS,
+            (UDP, FlowState::New) if self.forwarding().is_two_way() => UDP_UNANSWERED_SECONDS,
             _ => UDP_SECONDS,
         };
         self.age(now) >= allowed

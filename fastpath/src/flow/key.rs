@@ -35,6 +35,15 @@ impl FlowHasher {
         self.hasher.hash(&bytes)
     }
 
+    /// The hash of what the trigger `flow` tells packets apart by. Its input is as long as no other's.
+    pub fn hash_triple(&self, source: Addr, destination: Addr, protocol: u8) -> u64 {
+        let mut bytes = [0; 33];
+        bytes[..16].copy_from_slice(&source.0.to_le_bytes());
+        bytes[16..32].copy_from_slice(&destination.0.to_le_bytes());
+        bytes[32] = protocol;
+        self.hasher.hash(&bytes)
+    }
+
     /// The hash by which the fragments of one packet meet at one worker. Its input is longer than that of a flow's, so
     /// the two never mean the same.
     pub fn hash_fragment(&self, source: Addr, destination: Addr, protocol: u8, id: u32) -> u64 {

@@ -4,6 +4,6 @@ pub mod entry;
 pub mod key;
 pub mod table;
 
-pub use entry::{Direction, Flow, FlowState, Opening};
+pub use entry::{Direction, Flow, FlowState, Opening, Standing};
 pub use key::FlowHasher;
 pub use table::FlowTable;

@@ -8,10 +8,17 @@
 //! The index is a bucketed table; a bucket is one cache line. An entry stands in its first bucket, or in its second where
 //! the first was full: with buckets a quarter full on average few are, so a known flow costs two lines of memory, one for the
 //! bucket and one for the flow, and a vector of packets waits for all of its lines at once. A flow has one entry, by its
-//! client's side; where the source is translated, a second one, by the appliance's side. When both buckets are full the
-//! entry least recently used makes room. Expiry is a slow sweep over the flows.
+//! client's side; where the source is translated, a second one, by the appliance's side. Expiry is a slow sweep over the
+//! flows.
+//!
+//! When there is no room, the flow makes it that was silent longest of those within reach with the lowest
+//! [`Standing`]. One whose client has shown to be there makes room for nobody: whoever forges addresses can drive out whoever
+//! else forges them, and clients who are about to be answered, but no connection. Where all within reach stand too high,
+//! the new flow is refused. One whose answers don't come by here can do without an entry, so it drives out less than another.
 
-use super::entry::{Direction, Flow, Opening};
+use std::cmp::Reverse;
+
+use super::entry::{Direction, Flow, Opening, Standing};
 use crate::addr::Addr;
 use crate::clock::Nanos;
 use crate::driver::Frame;
@@ -20,6 +27,11 @@ use crate::tables::services::{InstanceSlotId, ServiceId};
 const WAYS: usize = 8;
 /// Marks an index entry as the appliance's side of a flow.
 const NAT_SIDE: u32 = 1 << 31;
+/// Flows looked at for one to give up, when those in a new flow's own buckets can't be: a few lines of memory. The next new
+/// flow looks further on.
+const SEARCH_MAX: usize = 16;
+/// From one to the next: the golden ratio, by which any number of them are spread evenly.
+const SEARCH_STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 /// Flows one worker can be given; positions have to leave a bit for the side.
 pub const FLOWS_MAX: usize = 1 << 26;
 
@@ -78,6 +90,8 @@ pub struct FlowTable {
     in_use: usize,
     used_max: usize,
     sweep_at: usize,
+    /// As a part of the table's length, in 2⁻⁶⁴.
+    search_at: u64,
 }
 
 impl FlowTable {
@@ -95,6 +109,7 @@ impl FlowTable {
             in_use: 0,
             used_max: 0,
             sweep_at: 0,
+            search_at: 0,
         }
     }
 
@@ -218,35 +233,68 @@ impl FlowTable {
         &mut self.flows[position as usize]
     }
 
-    /// Adds a flow and returns its position. Flows that have to leave for it are told to `on_gone`: at most one for its
-    /// place and one for each of its sides.
-    pub fn insert(&mut self, hash: u64, opening: &Opening, now: Nanos, mut on_gone: impl FnMut(Gone)) -> u32 {
-        let position = self.place(hash, now, &mut on_gone);
+    /// Adds a flow and returns its position; `None` when there is no room for it. Flows that have to leave for it are told
+    /// to `on_gone`: at most one for its place and one for each of its sides.
+    pub fn insert(
+        &mut self,
+        hash: u64,
+        opening: &Opening,
+        now: Nanos,
+        mut on_gone: impl FnMut(Gone),
+    ) -> Option<u32> {
+        let spared = if opening.forwarding.is_two_way() { Standing::Proven } else { Standing::OneWay };
+        let position = self.place(hash, spared, now, &mut on_gone)?;
         self.in_use += 1;
         self.flows[position as usize] = Flow::new(opening, now);
         self.hashes[position as usize] = [hash, 0];
-        self.link(hash, position, now, &mut on_gone);
+        let mut linked = self.link(hash, position, spared, now, &mut on_gone);
         if let Some((addr, _, nat_hash)) = opening.nat {
             self.nat_addrs[position as usize] = addr;
             self.hashes[position as usize][1] = nat_hash;
-            self.link(nat_hash, position | NAT_SIDE, now, &mut on_gone);
+            linked = linked && self.link(nat_hash, position | NAT_SIDE, spared, now, &mut on_gone);
         }
-        position
+        if !linked {
+            // It was never there, so nobody is told that it is gone.
+            self.remove(position);
+            return None;
+        }
+        Some(position)
     }
 
-    /// A place for a flow of this hash: a free one, a fresh one, or that of the oldest flow in its buckets.
-    fn place(&mut self, hash: u64, now: Nanos, on_gone: &mut impl FnMut(Gone)) -> u32 {
+    /// A place for a flow of this hash: a free one, a fresh one, or that of one that stands below `spared`, in its buckets
+    /// or among the next few that the search has come to.
+    fn place(
+        &mut self,
+        hash: u64,
+        spared: Standing,
+        now: Nanos,
+        on_gone: &mut impl FnMut(Gone),
+    ) -> Option<u32> {
         if let Some(position) = self.free.pop() {
-            return position;
+            return Some(position);
         }
         if self.used_max < self.flows.len() {
             self.used_max += 1;
-            return (self.used_max - 1) as u32;
+            return Some((self.used_max - 1) as u32);
         }
-        // Without a flow in its own buckets, whichever the sweep looks at next: every place is in use here.
-        let oldest = self.oldest(hash, now, None).unwrap_or((self.sweep_at % self.flows.len()) as u32);
-        on_gone(self.unlink(oldest));
-        oldest
+        let given_up = self.least(hash, spared, now, None).or_else(|| self.search(spared, now))?;
+        on_gone(self.unlink(given_up));
+        Some(given_up)
+    }
+
+    /// The lowest of the next [`SEARCH_MAX`] flows in the table, if it stands below `spared`. They lie far apart: those that
+    /// were begun together, and are as well proven, lie together.
+    fn search(&mut self, spared: Standing, now: Nanos) -> Option<u32> {
+        let mut lowest: Option<(Standing, u32)> = None;
+        for _ in 0..SEARCH_MAX {
+            self.search_at = self.search_at.wrapping_add(SEARCH_STEP);
+            let position = ((u128::from(self.search_at) * self.flows.len() as u128) >> 64) as u32;
+            let standing = self.flows[position as usize].standing(now);
+            if standing < lowest.map_or(spared, |(lowest, _)| lowest) {
+                lowest = Some((standing, position));
+            }
+        }
+        lowest.map(|(_, position)| position)
     }
 
     /// Removes a flow.
@@ -297,25 +345,33 @@ impl FlowTable {
         [first, second]
     }
 
-    fn link(&mut self, hash: u64, entry: u32, now: Nanos, on_gone: &mut impl FnMut(Gone)) {
+    /// Puts an entry into one of its buckets; false when both are full of flows that are spared.
+    fn link(
+        &mut self,
+        hash: u64,
+        entry: u32,
+        spared: Standing,
+        now: Nanos,
+        on_gone: &mut impl FnMut(Gone),
+    ) -> bool {
         let [first, second] = self.candidates(hash);
         let has_room = |table: &Self, bucket: usize| table.buckets[bucket].tags.contains(&0);
         if !has_room(self, first) && !has_room(self, second) {
-            let oldest = self.oldest(hash, now, Some(entry & !NAT_SIDE));
-            on_gone(
-                self.remove(oldest.expect("a flow fills at most two of sixteen ways, so another is there")),
-            );
+            let Some(given_up) = self.least(hash, spared, now, Some(entry & !NAT_SIDE)) else { return false };
+            on_gone(self.remove(given_up));
         }
         let target = if has_room(self, first) { first } else { second };
         let bucket = &mut self.buckets[target];
         let way = bucket.tags.iter().position(|tag| *tag == 0).expect("one of the buckets has room by now");
         bucket.tags[way] = tag(hash);
         bucket.entries[way] = entry;
+        true
     }
 
-    /// The flow of these buckets that was silent longest, other than `except`.
-    fn oldest(&self, hash: u64, now: Nanos, except: Option<u32>) -> Option<u32> {
-        let mut best: Option<(u16, u32)> = None;
+    /// The lowest flow in these buckets that stands below `spared`, other than `except`, and of several the one that was
+    /// silent longest.
+    fn least(&self, hash: u64, spared: Standing, now: Nanos, except: Option<u32>) -> Option<u32> {
+        let mut best: Option<(Standing, Reverse<u16>, u32)> = None;
         for bucket in self.candidates(hash) {
             let bucket = &self.buckets[bucket];
             for way in 0..WAYS {
@@ -323,13 +379,14 @@ impl FlowTable {
                 if bucket.tags[way] == 0 || except == Some(position) {
                     continue;
                 }
-                let age = self.flows[position as usize].age(now);
-                if best.is_none_or(|(oldest, _)| age > oldest) {
-                    best = Some((age, position));
+                let flow = &self.flows[position as usize];
+                let worth = (flow.standing(now), Reverse(flow.age(now)), position);
+                if worth.0 < spared && best.is_none_or(|best| worth < best) {
+                    best = Some(worth);
                 }
             }
         }
-        best.map(|(_, position)| position)
+        best.map(|(.., position)| position)
     }
 
     fn unlink(&mut self, position: u32) -> Gone {

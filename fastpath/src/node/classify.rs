@@ -8,15 +8,18 @@
 //!   everything else         ─► host
 //! ```
 //!
+//! A packet to an address with the trigger `flow` is looked at by [`triple`] first, whatever becomes of it.
+//!
 //! What goes to `service` goes to the worker that owns the flow. Packets without ports of their own, ICMP errors and
 //! fragments, are told apart off the common path: `quote` and `fragment`.
 
 use super::icmp::Error;
-use super::{Context, Lanes, NodeId, drops, fragment, quote};
+use super::{Context, Lanes, NodeId, drops, fragment, quote, triple};
 use crate::dns::Role;
 use crate::driver::Frame;
 use crate::flow::key::owner;
 use crate::packet::{Fragment, Kind, Malformed, Meta, NOT_TRACED, Network, Origin, Packet, untag};
+use crate::tables::Tables;
 use crate::tables::interfaces::Local;
 use crate::tables::services::{Endpoint, ServiceId};
 use crate::wire::{ICMPV6, UDP, ethernet, ipv6};
@@ -205,7 +208,12 @@ fn classify<F: Frame>(packet: &mut Packet<F>, cx: &mut Context<'_>) -> Result<Ne
     let read = meta.read(bytes, packet.frame.total_len(), packet.frame.ip_checksum());
     meta.interface = interface;
     meta.trace = trace;
-    read?;
+    if let Err(malformed) = read {
+        if ours {
+            triple::look_at_refused(meta, bytes, packet.frame.ip_checksum(), cx);
+        }
+        return Err(malformed.into());
+    }
     if meta.network == Network::Arp {
         return Ok(Next::Host);
     }
@@ -213,16 +221,12 @@ fn classify<F: Frame>(packet: &mut Packet<F>, cx: &mut Context<'_>) -> Result<Ne
         // Neighbour discovery comes by multicast (RFC 4861 §4.3); replication of other groups is another part's.
         return if meta.protocol == ICMPV6 && meta.has_l4 { Ok(Next::Host) } else { Err(Drop::Multicast) };
     }
-    if is_bad_source(meta) {
-        return Err(Drop::BadSource);
+    check_source(meta, tables)?;
+    let local = tables.interfaces.local(meta.destination);
+    if let Some(Local { flow: Some(service), .. }) = local {
+        triple::look(service, meta, packet.frame.bytes(), cx);
     }
-    if meta.network == Network::V6 && (meta.source.is_v4() || meta.destination.is_v4()) {
-        return Err(Drop::MappedAddress);
-    }
-    if tables.interfaces.is_ours_alone(meta.source) {
-        return Err(Drop::OwnSource);
-    }
-    match tables.interfaces.local(meta.destination) {
+    match local {
         local if !meta.has_ports() => without_ports(meta, packet.frame.bytes(), local, cx),
         Some(local) => to_us_by_port(meta, local, cx),
         None => past_us_by_port(meta, cx),
@@ -251,6 +255,21 @@ fn without_ports(
         (Some(_), Network::V6) if meta.protocol != ICMPV6 => Err(Drop::UnknownNextHeader),
         (Some(_), _) => Ok(Next::Host),
     }
+}
+
+/// Whether the addresses are ones that a packet may have.
+#[inline(always)]
+pub(super) fn check_source(meta: &Meta, tables: &Tables) -> Result<(), Drop> {
+    if is_bad_source(meta) {
+        return Err(Drop::BadSource);
+    }
+    if meta.network == Network::V6 && (meta.source.is_v4() || meta.destination.is_v4()) {
+        return Err(Drop::MappedAddress);
+    }
+    if tables.interfaces.is_ours_alone(meta.source) {
+        return Err(Drop::OwnSource);
+    }
+    Ok(())
 }
 
 /// A source that is a group, unspecified, loopback, or the destination itself (RFC 1122 §3.2.1.3, RFC 4291 §2.5).

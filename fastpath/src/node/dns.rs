@@ -180,7 +180,10 @@ fn admit<F: Frame>(
                 Admission::Whole => Some(answer),
                 Admission::Truncated => {
                     let message_at = usize::from(packet.meta.l4) + udp::HEADER;
-                    let short = dns::truncate(&mut packet.frame.bytes_mut()[message_at..], &answer)?;
+                    let message = &mut packet.frame.bytes_mut()[message_at..];
+                    // Who has a cookie of its own needn't come by TCP to show that it is there.
+                    let short =
+                        dns::bad_cookie(message, &answer).or_else(|| dns::truncate(message, &answer))?;
                     cx.counters.fates.responses_slipped.add(1);
                     Some(Answer { service: None, ..short })
                 }
@@ -252,9 +255,8 @@ fn hold<F: Frame>(
         asked: cx.slots.get(service).load().0 != Phase::Cold,
         service_max: super::service::hold_share(entry, cx),
     };
-    let parked = cx.holds.park(&parking).ok()?;
-    cx.waker.milestone(service, Milestone::Held, cx.now);
-    Some(parked)
+    let parked = cx.holds.park(&parking);
+    super::service::note_parked(parked, service, cx).ok()
 }
 
 /// The QTYPE of a message whose question the responder has accepted (RFC 1035 §4.1.2).

@@ -77,13 +77,16 @@ impl FragmentTable {
         &mut self.0[at]
     }
 
-    fn insert(&mut self, key: Key, first: First, now: Nanos) {
+    /// Remembers a first fragment; whether another had to be forgotten for it before its time.
+    fn insert(&mut self, key: Key, first: First, now: Nanos) -> bool {
         let set = self.set(&key);
         let way = match set.iter().position(|entry| entry.key == key) {
             Some(way) => way,
             None => (0..WAYS).min_by_key(|way| set[*way].deadline).unwrap_or(0),
         };
+        let evicts = set[way].key != key && set[way].deadline > now;
         set[way] = Entry { key, first, deadline: now.plus(REMEMBERED_NANOS) };
+        evicts
     }
 
     fn get(&mut self, key: &Key, now: Nanos) -> Option<First> {
@@ -138,7 +141,9 @@ pub(super) fn gather(meta: &mut Meta, bytes: &[u8], cx: &mut Context<'_>) -> Res
                         service: meta.service,
                         is_return: meta.is_return,
                     };
-                    cx.fragments.insert(key, first, cx.now);
+                    if cx.fragments.insert(key, first, cx.now) {
+                        cx.counters.fates.fragments_evicted.add(1);
+                    }
                     Ok(Next::Service)
                 }
                 // Nobody puts queries together; those of others aren't ours to refuse.
@@ -197,7 +202,8 @@ pub(super) fn follow<F: Frame>(packet: &mut Packet<F>, flows: &mut FlowTable, no
     let Some((position, direction)) = flows.find(meta.flow_hash, meta.protocol, source, destination) else {
         return false;
     };
-    flows.get_mut(position).touch(direction, 0, now);
+    // Its first fragment has told how far the flow is.
+    let _ = flows.get_mut(position).touch(direction, 0, now);
     let flow = flows.get(position);
     let (source, destination) = match direction {
         Direction::Forward if flow.nat_port == 0 => (flow.client, flow.instance),
@@ -236,10 +242,10 @@ mod tests {
         let sets = (FRAGMENTED_MAX / WAYS) as u64;
         let at = |n: u64| Nanos(1_000_000_000 + n);
         for n in 0..WAYS as u64 {
-            table.insert(key(n * sets), first(n as u16), at(n));
+            assert!(!table.insert(key(n * sets), first(n as u16), at(n)));
         }
-        table.insert(key(0), first(100), at(10));
-        table.insert(key(9 * sets), first(9), at(11));
+        assert!(!table.insert(key(0), first(100), at(10)));
+        assert!(table.insert(key(9 * sets), first(9), at(11)), "one is forgotten before its time");
         assert_eq!(table.get(&key(0), at(12)), Some(first(100)));
         assert_eq!(table.get(&key(sets), at(12)), None, "the oldest by then");
         for n in [2, 3, 9] {

@@ -25,12 +25,14 @@ pub mod fragment;
 pub mod host;
 pub mod icmp;
 pub mod output;
+mod quic;
 mod quote;
 mod reply;
 mod rewrite;
 pub mod service;
 mod splice;
 pub mod transit;
+pub mod triple;
 
 use crate::clock::Nanos;
 use crate::counters::WorkerCounters;
@@ -44,6 +46,7 @@ use crate::slots::Slots;
 use crate::tables::Tables;
 use crate::tables::interfaces::InterfaceId;
 use crate::trace::{DETAIL_BYTES, TraceBuffer, TraceLine};
+use crate::triples::Triples;
 use crate::wake::Waker;
 
 /// The nodes, in the order in which a frame meets them.
@@ -220,6 +223,8 @@ pub struct Context<'a> {
     pub holds: &'a mut Holds,
     /// What wakes services.
     pub waker: &'a mut Waker,
+    /// What the trigger `flow` has seen lately, of all workers.
+    pub triples: &'a Triples,
     /// First fragments seen lately.
     pub fragments: &'a mut fragment::FragmentTable,
     /// How many ICMP errors may be sent.

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!   known flow ───────────────────────────────► translate or encapsulate ─► transit
+//!   QUIC, by an id of an instance's making ───► remember, translate or encapsulate ─► transit
 //!   opens a flow ─┬─ an instance serves ──────► choose, remember, translate or encapsulate ─► transit
 //!                 ├─ cold ─► wake once ─┬─────► hold
 //!                 ├─ waking ────────────┘
@@ -17,7 +18,7 @@ use super::encapsulate::{self, encapsulate};
 use super::icmp::Error;
 use super::splice::refuse;
 pub(crate) use super::splice::{answers, falls_back, into_syn};
-use super::{Context, Lanes, Leaving, NodeId, drops, rewrite::rewrite};
+use super::{Context, Lanes, Leaving, NodeId, drops, quic, rewrite::rewrite};
 use crate::addr::Addr;
 use crate::clock::Nanos;
 use crate::counters::WorkerCounters;
@@ -27,12 +28,13 @@ use crate::flow::table::{Candidate, Gone};
 use crate::flow::{Direction, FlowHasher, FlowState, FlowTable, Opening};
 use crate::hold::{HANDSHAKE, Held, HoldKey, Parked, Parking, Refusal};
 use crate::packet::{Meta, Origin, Packet};
-use crate::slots::{Phase, ServiceSlot};
+use crate::slots::{Escalation, Phase, ServiceSlot};
 use crate::splice::table::Splices;
 use crate::tables::balance::Pool;
 use crate::tables::services::{
     Entry, Handling, INSTANCES_MAX, Instance, Overflow, Service, ServiceId, SourceAddress, Verify,
 };
+use crate::wake::proof;
 use crate::wire::{TCP, UDP, tcp};
 
 /// Ports tried for a flow with a translated source before it is given up: with a part of the range half used,
@@ -40,6 +42,9 @@ use crate::wire::{TCP, UDP, tcp};
 const NAT_PROBES_MAX: usize = 64;
 /// How often a service's last activity is noted at most, in nanoseconds; idleness is counted in seconds.
 const ACTIVITY_NANOS: u64 = 100_000_000;
+
+/// How long a client may take to repeat what it opened with, in nanoseconds: a second (RFC 6298 §2.1), and timers are coarse.
+const REPEAT_NANOS: u64 = 1_200_000_000;
 
 drops! {
     /// Why a packet to or from a service goes no further.
@@ -50,6 +55,12 @@ drops! {
         NoInstance => "no-instance",
         /// It belongs to no flow, opens none, and nothing runs that it could be for.
         NoFlow => "no-flow",
+        /// Cut within the QUIC header, to a service whose connection ids are known.
+        QuicCut => "quic-cut",
+        /// Of a QUIC connection that nobody here has, while nothing runs that could say so.
+        QuicStray => "quic-stray",
+        /// The flow table has no room: all flows that could make some are established.
+        FlowTableFull => "flow-table-full",
         /// Every port towards the instance that was tried is taken, or there is no address to translate to.
         NatExhausted => "nat-exhausted",
         /// The service's overflow action is `drop`.
@@ -94,6 +105,8 @@ pub(super) enum Next {
     Hold(Parked),
     /// It was for us, and has been heard.
     Consumed,
+    /// It can't go on; its sender is told, where it may be, and else it is this drop.
+    Refused(Error, Drop),
 }
 
 /// The service node of one worker.
@@ -157,7 +170,9 @@ impl ServiceNode {
     ) -> Result<Next, Drop> {
         match self.find(packet, candidate) {
             Some((position, Direction::Return)) => {
-                self.flows.get_mut(position).touch(Direction::Return, packet.meta.tcp_flags, cx.now);
+                if self.flows.get_mut(position).touch(Direction::Return, packet.meta.tcp_flags, cx.now) {
+                    note_established(self.flows.get(position).service, cx);
+                }
                 if self.flows.get(position).is_spliced()
                     && let Some(next) = self.splice_return(position, packet, cx)?
                 {
@@ -196,10 +211,14 @@ impl ServiceNode {
             if !meta.is_syn() || self.may_continue(position, cx) {
                 note_activity(self.flows.get(position).service, cx);
                 if !self.flows.get(position).forwarding().is_two_way() {
-                    self.flows.get_mut(position).touch_one_way(meta.tcp_flags, cx.now);
+                    if self.flows.get_mut(position).touch_one_way(meta.tcp_flags, cx.now) {
+                        note_established(self.flows.get(position).service, cx);
+                    }
                     return self.carry(position, packet, cx);
                 }
-                self.flows.get_mut(position).touch(Direction::Forward, meta.tcp_flags, cx.now);
+                if self.flows.get_mut(position).touch(Direction::Forward, meta.tcp_flags, cx.now) {
+                    note_established(self.flows.get(position).service, cx);
+                }
                 if self.flows.get(position).is_spliced()
                     && let Some(next) = self.splice_forward(position, packet, cx)?
                 {
@@ -231,7 +250,7 @@ impl ServiceNode {
     fn open<F: Frame>(&mut self, packet: &mut Packet<F>, cx: &mut Context<'_>) -> Result<Next, Drop> {
         // The reference count goes up once per new flow, so that the table can be read beside the rest of the context.
         let service = cx.tables.services.entry(packet.meta.service).ok_or(Drop::NoService)?.clone();
-        let opens = packet.meta.protocol != TCP || packet.meta.is_syn();
+        let mut opens = packet.meta.protocol != TCP || packet.meta.is_syn();
         if packet.meta.origin == Origin::Own {
             // The flow that it was made for has gone.
             return Err(Drop::NoFlow);
@@ -246,6 +265,14 @@ impl ServiceNode {
             // It ends something that isn't here; a flow for it would only take somebody's place.
             return Err(Drop::NoFlow);
         }
+        if packet.meta.protocol == UDP && service.server_ids().is_some() {
+            let asked = quic::ask(&service, packet).ok_or(Drop::QuicCut)?;
+            if let Some(instance) = asked.instance {
+                cx.counters.fates.flows_by_id.add(1);
+                return self.begin_with(packet, &service, instance, cx);
+            }
+            opens = asked.begins;
+        }
         let slot = cx.slots.get(packet.meta.service);
         let phase = slot.load().0;
         if let Some(pool) = admits(&service, slot)
@@ -254,12 +281,12 @@ impl ServiceNode {
             return self.begin_with(packet, &service, instance, cx);
         }
         if !opens {
-            return Err(Drop::NoFlow);
+            return Err(if packet.meta.protocol == TCP { Drop::NoFlow } else { Drop::QuicStray });
         }
         if !service.wakes {
             return Err(Drop::NoInstance);
         }
-        if !service.trigger_syn && phase == Phase::Cold
+        if !(service.trigger_syn || service.trigger_flow) && phase == Phase::Cold
             || matches!(phase, Phase::Quarantined | Phase::Bypass)
             || packet.meta.origin == Origin::Hold
             || phase == Phase::Ready && !has_family(&service, packet.meta.destination.is_v4())
@@ -267,7 +294,7 @@ impl ServiceNode {
             return self.overflow(packet, &service, Drop::Overflow, cx);
         }
         note_activity(packet.meta.service, cx);
-        if service.trigger_syn && (service.verify != Verify::SecondSyn || is_repeated(packet, cx)) {
+        if service.trigger_syn && (proof(&service, slot) == Verify::None || is_repeated(packet, slot, cx)) {
             let fields = packet.meta.fields(packet.frame.bytes());
             cx.waker.wake(packet.meta.service, Trigger::Syn, fields, cx.now);
         }
@@ -286,12 +313,20 @@ impl ServiceNode {
         instance: &Instance,
         cx: &mut Context<'_>,
     ) -> Result<Next, Drop> {
-        let position = self.begin(&packet.meta, service, instance, cx)?;
-        if !service.forwarding.is_two_way() {
-            return self.carry(position, packet, cx);
+        match self.begin(&packet.meta, service, instance, cx) {
+            Ok(position) if service.forwarding.is_two_way() => {
+                self.translate(position, packet);
+                Ok(Next::Transit)
+            }
+            Ok(position) => self.carry(position, packet, cx),
+            Err(Drop::FlowTableFull) if !service.forwarding.is_two_way() => {
+                // The next packet comes here again, and the hash leads it to the same instance.
+                let to = service.address_of(instance, packet.meta.destination.is_v4());
+                encapsulate(packet, service.forwarding, to.ok_or(Drop::NoInstance)?, cx)
+                    .map_or_else(not_carried, |()| Ok(Next::Transit))
+            }
+            Err(reason) => Err(reason),
         }
-        self.translate(position, packet);
-        Ok(Next::Transit)
     }
 
     /// Begins the flow of a packet, to `instance`; its position.
@@ -322,10 +357,14 @@ impl ServiceNode {
             forwarding: service.forwarding,
             state: if joins { FlowState::Joined } else { FlowState::New },
         };
-        let position = self.flows.insert(meta.flow_hash, &opening, cx.now, |gone| {
+        let inserted = self.flows.insert(meta.flow_hash, &opening, cx.now, |gone| {
             cx.counters.fates.flows_evicted.add(1);
             forget(gone, cx.counters);
         });
+        let Some(position) = inserted else {
+            cx.counters.fates.flows_refused.add(1);
+            return Err(Drop::FlowTableFull);
+        };
         let activity = cx.counters.service(meta.service);
         activity.flows.add(1);
         activity.flows_begun.add(1);
@@ -339,8 +378,8 @@ impl ServiceNode {
     #[inline(never)]
     fn carry<F: Frame>(&self, position: u32, packet: &mut Packet<F>, cx: &Context<'_>) -> Result<Next, Drop> {
         let flow = self.flows.get(position);
-        encapsulate(packet, flow.forwarding(), flow.instance, cx)?;
-        Ok(Next::Transit)
+        encapsulate(packet, flow.forwarding(), flow.instance, cx)
+            .map_or_else(not_carried, |()| Ok(Next::Transit))
     }
 
     /// An address and port of the appliance towards `instance` that no other flow to it uses.
@@ -383,6 +422,7 @@ impl ServiceNode {
         reason: Drop,
         cx: &mut Context<'_>,
     ) -> Result<Next, Drop> {
+        cx.counters.service(packet.meta.service).overflowed.add(1);
         if service.handling == Handling::Splice && packet.meta.protocol == TCP && !packet.meta.is_syn() {
             return refuse(packet);
         }
@@ -410,18 +450,16 @@ impl From<Refusal> for Drop {
     }
 }
 
-impl From<encapsulate::Refusal> for Drop {
-    /// The one place where a packet that is too long for its tunnel ends; the refusal knows how long it may be.
-    fn from(refusal: encapsulate::Refusal) -> Self {
-        use encapsulate::Refusal;
-        match refusal {
-            Refusal::NoRoute => Drop::NoRoute,
-            Refusal::NotOnLink => Drop::NotOnLink,
-            Refusal::NoSource => Drop::NoTunnelSource,
-            Refusal::TtlExpired => Drop::TtlExpired,
-            Refusal::TooBig(_) => Drop::TooBig,
-            Refusal::NoHeadroom => Drop::NoHeadroom,
-        }
+/// What becomes of a packet that can't be sent to its instance whole: its sender is told what a router tells it.
+fn not_carried(refusal: encapsulate::Refusal) -> Result<Next, Drop> {
+    use encapsulate::Refusal;
+    match refusal {
+        Refusal::NoRoute => Ok(Next::Refused(Error::NoRoute, Drop::NoRoute)),
+        Refusal::TtlExpired => Ok(Next::Refused(Error::TimeExceeded, Drop::TtlExpired)),
+        Refusal::TooBig(room) => Ok(Next::Refused(Error::TooBig(room), Drop::TooBig)),
+        Refusal::NotOnLink => Err(Drop::NotOnLink),
+        Refusal::NoSource => Err(Drop::NoTunnelSource),
+        Refusal::NoHeadroom => Err(Drop::NoHeadroom),
     }
 }
 
@@ -440,7 +478,7 @@ pub(super) fn choose<'a>(
 
 /// Which of the service's instances may be given new flows now, if any: among them those that are only bound, when the
 /// serving node is to queue what comes for them.
-pub(super) fn admits(service: &Service, slot: &ServiceSlot) -> Option<Pool> {
+pub(crate) fn admits(service: &Service, slot: &ServiceSlot) -> Option<Pool> {
     match slot.load() {
         _ if !service.wakes => Some(Pool::Fixed),
         (Phase::Ready | Phase::Draining, _) => Some(Pool::Ready),
@@ -473,33 +511,53 @@ pub(super) fn park<F: Frame>(
     cx: &mut Context<'_>,
 ) -> Result<Parked, Refusal> {
     let meta = &packet.meta;
+    let slot = cx.slots.get(meta.service);
+    let asked = slot.load().0 != Phase::Cold;
+    // Who has to say it again first is held until then, and from then on as long as everybody.
+    let again = held == Held::FirstPacket && !asked && proof(service, slot) == Verify::SecondSyn;
+    let hold_nanos = service.hold_nanos_max + if again { REPEAT_NANOS } else { 0 };
     let parking = Parking {
         key: hold_key(meta, held),
         held,
-        trigger: Trigger::Syn,
+        trigger: if service.trigger_flow { Trigger::Flow } else { Trigger::Syn },
         meta,
         bytes: packet.frame.bytes(),
-        deadline: Nanos(cx.now.0 + service.hold_nanos_max),
-        asked: cx.slots.get(meta.service).load().0 != Phase::Cold,
+        deadline: Nanos(cx.now.0 + hold_nanos),
+        asked,
         service_max: hold_share(service, cx),
     };
-    let parked = if packet.frame.segments() > 1 { Err(Refusal::TooLong) } else { cx.holds.park(&parking) }?;
-    cx.waker.milestone(meta.service, Milestone::Held, cx.now);
-    Ok(parked)
+    let parked = if packet.frame.segments() > 1 { Err(Refusal::TooLong) } else { cx.holds.park(&parking) };
+    note_parked(parked, meta.service, cx)
 }
 
-/// Whether a packet says again what is held of its flow; only SYNs are asked for that.
-fn is_repeated<F: Frame>(packet: &Packet<F>, cx: &Context<'_>) -> bool {
+/// Counts that a packet couldn't be held, or tells that the first one is.
+pub(super) fn note_parked(
+    parked: Result<Parked, Refusal>,
+    service: ServiceId,
+    cx: &mut Context<'_>,
+) -> Result<Parked, Refusal> {
+    match parked {
+        Ok(_) => cx.waker.milestone(service, Milestone::Held, cx.now),
+        Err(refusal) => cx.counters.fates.holds_refused[refusal as usize].add(1),
+    }
+    parked
+}
+
+/// Whether a packet says again what is held of its flow. The configuration asks that of SYNs only; after wakes that led to
+/// nothing, of other packets, too.
+fn is_repeated<F: Frame>(packet: &Packet<F>, slot: &ServiceSlot, cx: &Context<'_>) -> bool {
     fn sequence<'a>(meta: &Meta, bytes: &'a [u8]) -> Option<&'a [u8]> {
         let at = usize::from(meta.l4) + tcp::SEQUENCE;
         bytes.get(at..at + 4)
     }
     let meta = &packet.meta;
-    meta.protocol != TCP
-        || cx.holds.find(&hold_key(meta, Held::FirstPacket)).is_some_and(|held| {
-            let (waiting, bytes) = cx.holds.get(held);
-            sequence(&waiting.meta, bytes) == sequence(meta, packet.frame.bytes())
-        })
+    if meta.protocol != TCP && slot.escalation() == Escalation::None {
+        return true;
+    }
+    cx.holds.find(&hold_key(meta, Held::FirstPacket)).is_some_and(|held| {
+        let (waiting, bytes) = cx.holds.get(held);
+        meta.protocol != TCP || sequence(&waiting.meta, bytes) == sequence(meta, packet.frame.bytes())
+    })
 }
 
 pub(super) fn hold_key(meta: &Meta, held: Held) -> HoldKey {
@@ -562,6 +620,9 @@ fn finish<F: Frame>(next: Result<Next, Drop>, packet: Packet<F>, cx: &mut Contex
             let drop = (NodeId::Service, Drop::NoFlow as usize, Drop::NoFlow.name());
             cx.refuse(Error::NoPort, drop, packet, lanes);
         }
+        Ok(Next::Refused(error, reason)) => {
+            cx.refuse(error, (NodeId::Service, reason as usize, reason.name()), packet, lanes);
+        }
         Err(reason) => cx.drop(NodeId::Service, reason as usize, reason.name(), packet, lanes),
     }
 }
@@ -572,6 +633,12 @@ fn note_activity(service: ServiceId, cx: &Context<'_>) {
     if cx.now.0.wrapping_sub(last.get()) > ACTIVITY_NANOS {
         last.set(cx.now.0);
     }
+}
+
+/// A flow's client has gone on after it was answered.
+#[inline(never)]
+fn note_established(service: ServiceId, cx: &Context<'_>) {
+    cx.counters.service(service).flows_established.add(1);
 }
 
 pub(super) fn forget(gone: Gone, counters: &WorkerCounters) {

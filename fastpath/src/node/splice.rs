@@ -26,6 +26,7 @@ use crate::splice::table::{Splice, Stage};
 use crate::splice::translate::Rescale;
 use crate::tables::balance::Pool;
 use crate::tables::services::{Entry, Handling, Overflow, Service, Verify};
+use crate::wake::proof;
 use crate::wire::{ipv4, tcp};
 
 /// The longest packet that we announce to take: what the slab has room for. Ethernet's is this long as well.
@@ -76,7 +77,10 @@ impl ServiceNode {
         match park(packet, Held::Handshake, service, cx) {
             Ok(parked) => Ok(Some(Next::Hold(parked))),
             // The client has been accepted: it has to be told.
-            Err(_) => refuse(packet).map(Some),
+            Err(_) => {
+                cx.counters.service(packet.meta.service).overflowed.add(1);
+                refuse(packet).map(Some)
+            }
         }
     }
 
@@ -230,8 +234,8 @@ impl ServiceNode {
 pub(crate) fn answers(service: &Service, slot: &ServiceSlot) -> bool {
     let (phase, wake) = slot.load();
     let may = match phase {
-        Phase::Cold => service.verify == Verify::Cookie,
-        Phase::Waking => service.verify == Verify::Cookie || slot.is_handed(wake),
+        Phase::Cold => proof(service, slot) == Verify::Cookie,
+        Phase::Waking => slot.is_handed(wake) || proof(service, slot) == Verify::Cookie,
         _ => false,
     };
     may && service.handling == Handling::Splice

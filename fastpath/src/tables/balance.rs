@@ -30,12 +30,19 @@ impl Pool {
 
 /// The tables of one service, by pool and family. Equal ones are one.
 #[derive(Clone, Debug, Default)]
-pub struct Balance([[Option<Arc<Maglev>>; 2]; 3]);
+pub struct Balance([[Option<Share>; 2]; 3]);
+
+/// How new flows are shared out.
+#[derive(Clone, Debug)]
+struct Share {
+    table: Arc<Maglev>,
+    breadth: u32,
+}
 
 impl Balance {
     /// The tables for the instances of `service`.
     pub fn new(service: &Service) -> Self {
-        let mut made: Vec<(Vec<Member>, Arc<Maglev>)> = Vec::new();
+        let mut made: Vec<(Vec<Member>, Share)> = Vec::new();
         Self(Pool::ALL.map(|pool| {
             [true, false].map(|v4| {
                 let takes =
@@ -43,11 +50,12 @@ impl Balance {
                 let takers = service.instances.iter().enumerate().filter(|(_, instance)| takes(instance));
                 let members: Vec<Member> = takers.map(|(at, instance)| member(at, instance)).collect();
                 if let Some((_, same)) = made.iter().find(|(known, _)| *known == members) {
-                    return Some(Arc::clone(same));
+                    return Some(same.clone());
                 }
-                let table = Arc::new(Maglev::build(&members)?);
-                made.push((members, Arc::clone(&table)));
-                Some(table)
+                let share =
+                    Share { table: Arc::new(Maglev::build(&members)?), breadth: breadth_of(&members) };
+                made.push((members, share.clone()));
+                Some(share)
             })
         }))
     }
@@ -55,7 +63,14 @@ impl Balance {
     /// The position, among the instances that this was made for, of the one for a new flow.
     #[inline]
     pub fn choose(&self, pool: Pool, v4: bool, hash: u64) -> Option<usize> {
-        self.0[pool as usize][usize::from(!v4)].as_ref().map(|table| usize::from(table.get(hash)))
+        self.0[pool as usize][usize::from(!v4)].as_ref().map(|share| usize::from(share.table.get(hash)))
+    }
+
+    /// How many flows go to a pool for each one that goes to the instance that gets most of them, rounded down; 0 when
+    /// there is none.
+    #[inline]
+    pub fn breadth(&self, pool: Pool, v4: bool) -> u32 {
+        self.0[pool as usize][usize::from(!v4)].as_ref().map_or(0, |share| share.breadth)
     }
 
     /// Whether there is any for a new flow.
@@ -63,6 +78,11 @@ impl Balance {
     pub fn has(&self, pool: Pool, v4: bool) -> bool {
         self.0[pool as usize][usize::from(!v4)].is_some()
     }
+}
+
+fn breadth_of(members: &[Member]) -> u32 {
+    let weights = || members.iter().map(|member| u32::from(member.weight));
+    weights().sum::<u32>().checked_div(weights().max().unwrap_or(0)).unwrap_or(0)
 }
 
 /// An instance is known by where it is reached: all that every appliance knows of it alike.
@@ -99,6 +119,7 @@ mod tests {
             state,
             slot: InstanceSlotId(u32::from(host)),
             fixed,
+            server_id: None,
         }
     }
 
@@ -144,7 +165,25 @@ mod tests {
         let instances = [1, 2, 3].map(|host| instance(host, InstanceState::Ready, false, true));
         let Balance(tables) = Balance::new(&service(&instances));
         let [[Some(v4), Some(v6)], [Some(bound), _], _] = tables else { panic!("all have members") };
-        assert!(Arc::ptr_eq(&v4, &v6) && Arc::ptr_eq(&v4, &bound));
+        assert!(Arc::ptr_eq(&v4.table, &v6.table) && Arc::ptr_eq(&v4.table, &bound.table));
+    }
+
+    #[test]
+    fn a_pool_is_as_broad_as_its_heaviest_leaves_it() {
+        let breadth = |weights: &[u16]| {
+            let of = |(at, weight): (usize, &u16)| Instance {
+                weight: *weight,
+                ..instance(at as u8 + 1, InstanceState::Ready, false, true)
+            };
+            let mut instances: Vec<Instance> = weights.iter().enumerate().map(of).collect();
+            // None of these takes what the pool is given.
+            instances.push(instance(100, InstanceState::Starting, false, true));
+            instances.push(instance(101, InstanceState::Draining, false, true));
+            instances.push(instance(102, InstanceState::Ready, true, true));
+            Balance::new(&service(&instances)).breadth(Pool::Ready, true)
+        };
+        assert_eq!([breadth(&[]), breadth(&[0]), breadth(&[7]), breadth(&[1, 1, 1])], [0, 0, 1, 3]);
+        assert_eq!([breadth(&[3, 1]), breadth(&[3, 3, 1]), breadth(&[10, 1, 0, 9])], [1, 2, 2]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use hashbrown::HashMap;
 use super::filter::AddrFilter;
 use crate::addr::Addr;
 use crate::driver::PortId;
+use crate::tables::services::ServiceId;
 use crate::wire::ethernet::Tags;
 
 /// A link-layer address.
@@ -73,6 +74,8 @@ pub struct Local {
     pub dns: bool,
     /// Services have ports here.
     pub service: bool,
+    /// The one service that any packet to here may wake, whatever follows its IP header.
+    pub flow: Option<ServiceId>,
 }
 
 /// All interfaces and our own addresses.
@@ -126,6 +129,7 @@ impl Interfaces {
             entry.host |= local.host;
             entry.dns |= local.dns;
             entry.service |= local.service;
+            entry.flow = entry.flow.or(local.flow);
         }
         let ours = AddrFilter::of(merged.keys().copied());
         Self { list, ports, locals: merged, ours }

@@ -12,6 +12,7 @@ pub mod names;
 pub mod neighbours;
 pub mod paged;
 pub mod policy;
+pub mod quic;
 pub mod routes;
 pub mod services;
 pub mod views;

@@ -9,7 +9,9 @@ use hashbrown::HashMap;
 use super::balance::{Balance, Pool};
 use super::filter::AddrFilter;
 use super::paged::PagedMap;
+use super::quic::ServerIds;
 use crate::addr::Addr;
+use crate::wire::quic_lb::{Layout, ServerId};
 
 /// Services an appliance can have; slots beside the snapshot are taken for all of them at start.
 pub const SERVICES_MAX: usize = 4096;
@@ -189,6 +191,8 @@ pub struct Instance {
     pub slot: InstanceSlotId,
     /// True for a configured backend, false for a placed instance.
     pub fixed: bool,
+    /// What the QUIC connection ids that it makes are known by; means something where the service has a layout for them.
+    pub server_id: Option<ServerId>,
 }
 
 impl Instance {
@@ -210,6 +214,8 @@ pub struct Service {
     pub trigger_dns: bool,
     /// A TCP SYN (or a first UDP datagram) to its address wakes it.
     pub trigger_syn: bool,
+    /// Any packet to its address wakes it; see [`crate::node::triple`].
+    pub trigger_flow: bool,
     /// What happens to first packets.
     pub handling: Handling,
     /// What they must prove to wake it.
@@ -226,6 +232,9 @@ pub struct Service {
     pub hold_nanos_max: u64,
     /// What happens then, or when holds are full.
     pub overflow: Overflow,
+    /// How its instances make their QUIC connection ids, one layout a rotation; empty where they don't speak QUIC, or make
+    /// ids that say nothing.
+    pub quic: Vec<Layout>,
     /// Its instances and backends.
     pub instances: Vec<Instance>,
 }
@@ -252,6 +261,7 @@ pub struct Entry {
     service: Arc<Service>,
     endpoints: Box<[Endpoint]>,
     balance: Balance,
+    server_ids: Option<Box<ServerIds>>,
 }
 
 impl Entry {
@@ -265,6 +275,18 @@ impl Entry {
     #[inline]
     pub fn has(&self, pool: Pool, v4: bool) -> bool {
         self.balance.has(pool, v4)
+    }
+
+    /// Who made which QUIC connection ids, where they say it.
+    #[inline]
+    pub fn server_ids(&self) -> Option<&ServerIds> {
+        self.server_ids.as_deref()
+    }
+
+    /// How many instances' worth of new flows the pool takes; see [`Balance::breadth`].
+    #[inline]
+    pub fn breadth(&self, pool: Pool, v4: bool) -> u32 {
+        self.balance.breadth(pool, v4)
     }
 
     /// Where answers of its instances come from.
@@ -315,6 +337,8 @@ pub struct Services {
     returns: PagedMap<Endpoint, u32>,
     /// Endpoints whose instances have left, oldest first.
     departed: VecDeque<Endpoint>,
+    /// How many of those were forgotten because more left after them.
+    forgotten: u64,
     /// Of the addresses in `endpoints`. What has left stays noted until the filter is made anew.
     addressed: AddrFilter,
     /// Of the addresses in `returns`.
@@ -333,7 +357,8 @@ impl Services {
     pub fn insert(&mut self, id: ServiceId, service: Arc<Service>, endpoints: &[Endpoint]) {
         assert!(id.index() < SERVICES_MAX, "the configuration is checked against SERVICES_MAX");
         let balance = Balance::new(&service);
-        let entry = Entry { service, endpoints: endpoints.into(), balance };
+        let server_ids = ServerIds::new(&service).map(Box::new);
+        let entry = Entry { service, endpoints: endpoints.into(), balance, server_ids };
         let answers = entry.answers();
         let old = self.put(id, Some(Arc::new(entry)));
         let before = old.as_ref().map_or_else(Vec::new, |old| old.answers());
@@ -425,6 +450,7 @@ impl Services {
         if self.departed.len() > DEPARTED_MAX
             && let Some(oldest) = self.departed.pop_front()
         {
+            self.forgotten += 1;
             self.forget(&oldest);
         }
     }
@@ -461,6 +487,11 @@ impl Services {
     /// Forgets what a retired service's instances answered.
     pub fn forget_answers(&mut self, answers: &[Endpoint]) {
         answers.iter().for_each(|endpoint| self.forget(endpoint));
+    }
+
+    /// Endpoints of instances that have left and whose answers aren't expected any more, because many left after them.
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten
     }
 
     /// Makes the filter of addressed endpoints anew where it is too small for what it has been told.
@@ -522,4 +553,4 @@ fn place(id: ServiceId) -> (usize, usize) {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;

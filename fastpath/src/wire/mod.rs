@@ -5,6 +5,8 @@ pub mod ethernet;
 pub mod icmp;
 pub mod ipv4;
 pub mod ipv6;
+pub mod quic;
+pub mod quic_lb;
 pub mod tcp;
 pub mod udp;
 

@@ -14,8 +14,9 @@ use crate::event::{Milestone, Trigger};
 use crate::hold::{Held, HeldId, Line, Waiting};
 use crate::node::{port_of, service};
 use crate::packet::{Meta, NOT_TRACED, Origin, Packet};
-use crate::slots::Phase;
-use crate::tables::services::{Entry, Instance, InstanceState, SERVICES_MAX, ServiceId, Verify};
+use crate::slots::{Escalation, Phase};
+use crate::tables::balance::Pool;
+use crate::tables::services::{Entry, SERVICES_MAX, ServiceId, Verify};
 use crate::wake::Wake;
 
 /// First packets released to one instance in a millisecond: half the listen backlog of 128 that servers commonly have.
@@ -167,11 +168,9 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         }
         let handshake = waiting.held == Held::Handshake;
         if self.can_go(service, id, waiting) && !(handshake && ending) {
-            let takes = |instance: &&Instance| {
-                instance.fixed != service.wakes && instance.state != InstanceState::Draining
-            };
-            let takers = service.instances.iter().filter(takes).count().max(1) as u32;
-            let share = (RELEASE_PER_MS * takers).div_ceil(self.shared.workers.len() as u32);
+            let pool = service::admits(service, slot).unwrap_or(Pool::Ready);
+            let instances = service.breadth(pool, waiting.meta.destination.is_v4()).max(1);
+            let share = (RELEASE_PER_MS * instances).div_ceil(self.shared.workers.len() as u32);
             if self.pacer.turn(id, now).released < share {
                 return Some(if handshake { Exit::Connects } else { Exit::Released });
             }
@@ -184,13 +183,23 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         }
         let (phase, wake) = slot.load();
         let untold = !waiting.asked || !slot.is_handed(wake);
-        if handshake && phase == Phase::Cold && !untold {
+        let over = match phase {
+            Phase::Cold => !untold,
+            // Nor will there be another one.
+            Phase::Quarantined | Phase::Bypass => true,
+            Phase::Waking | Phase::Ready | Phase::Draining => false,
+        };
+        if handshake && over {
             // The wake has failed; the client, whom we accepted, hears of it now.
             return Some(Exit::Expired);
         }
         // Whoever has to ask twice does so itself.
-        let by_packet = service.trigger_syn && (handshake || service.verify != Verify::SecondSyn);
-        let may_wake = waiting.trigger != Trigger::Syn || by_packet;
+        let once = slot.escalation() == Escalation::None && service.verify != Verify::SecondSyn;
+        let may_wake = match waiting.trigger {
+            Trigger::Dns { .. } => true,
+            Trigger::Syn => service.trigger_syn && (handshake || once),
+            Trigger::Flow => service.trigger_flow && (handshake || once),
+        };
         if phase == Phase::Cold
             && untold
             && may_wake

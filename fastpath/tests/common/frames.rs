@@ -96,6 +96,12 @@ pub fn client_udp(from: End<'_>, to: End<'_>, data: &[u8]) -> Vec<u8> {
     udp((CLIENT_MAC, WAN_MAC), from, to, data)
 }
 
+/// Client to appliance, of any protocol.
+pub fn client_ip(from: &str, to: &str, protocol: u8, payload: &[u8]) -> Vec<u8> {
+    let ip = ip(from, to, IpProtocol::from(protocol), payload.len());
+    ethernet(CLIENT_MAC, WAN_MAC, &ip, |bytes| bytes.copy_from_slice(payload))
+}
+
 /// Puts an 802.1Q tag on.
 pub fn tagged(frame: &[u8], vlan: u16) -> Vec<u8> {
     let mut bytes = frame[..12].to_vec();

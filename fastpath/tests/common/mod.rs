@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of this bench")]
 
 pub mod frames;
+pub mod zone;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,10 +11,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use millrace_fastpath::addr::Addr;
 use millrace_fastpath::clock::{Clock, Nanos};
+use millrace_fastpath::counters::{Counter, WorkerCounters};
 use millrace_fastpath::driver::PortId;
 use millrace_fastpath::event::Event;
 use millrace_fastpath::fates::Fates;
-use millrace_fastpath::heap::{HeapDriver, HeapNet, HeapPlan};
+use millrace_fastpath::heap::{HeapDriver, HeapFrame, HeapNet, HeapPlan};
 use millrace_fastpath::node::NodeId;
 use millrace_fastpath::shared::{Publisher, Shared};
 use millrace_fastpath::slots::Phase;
@@ -54,6 +56,7 @@ pub struct Bench {
     pub workers: Vec<Worker<HeapDriver, ManualClock>>,
     pub tables: Tables,
     pub frames: usize,
+    rings: Arc<Rings<HeapFrame>>,
     clock: ManualClock,
 }
 
@@ -68,22 +71,29 @@ impl Bench {
     pub fn with_limits(workers: usize, limits: &WorkerLimits) -> Self {
         let frames = 2048;
         let plan = HeapPlan { ports: 2, workers, frames, rx_queue: 1024, tx_queue: 2048 };
-        let (net, drivers) = HeapNet::new(&plan);
+        let (net, _) = HeapNet::new(&plan);
         let shared = Shared::new(workers);
+        let publisher = Publisher::new(shared.clone());
         let rings = Rings::new(workers);
         let clock = ManualClock::default();
-        clock.0.store(1_000_000_000, Ordering::Relaxed);
-        let workers = drivers
-            .into_iter()
-            .enumerate()
-            .map(|(index, driver)| {
-                Worker::new(index, driver, clock.clone(), shared.clone(), rings.clone(), [7, 11], limits)
-            })
-            .collect();
-        let publisher = Publisher::new(shared.clone());
-        let mut bench = Self { net, shared, publisher, workers, tables: tables(), frames, clock };
-        bench.publish();
+        let mut bench =
+            Self { net, shared, publisher, workers: Vec::new(), tables: tables(), frames, rings, clock };
+        bench.start(limits);
         bench
+    }
+
+    /// Begins with `self.tables` and workers that know nothing, at the time when every bench begins. What costs most to make
+    /// stays: frames, rings, counters.
+    pub fn start(&mut self, limits: &WorkerLimits) {
+        self.workers.clear();
+        self.shared.triples.clear();
+        self.clock.0.store(1_000_000_000, Ordering::Relaxed);
+        self.publish();
+        let worker = |(index, driver)| {
+            let (clock, shared, rings) = (self.clock.clone(), self.shared.clone(), self.rings.clone());
+            Worker::new(index, driver, clock, shared, rings, [7, 11], limits)
+        };
+        self.workers = self.net.drivers().into_iter().enumerate().map(worker).collect();
     }
 
     /// Publishes `self.tables` as they stand.
@@ -91,8 +101,10 @@ impl Bench {
         self.publisher.publish(self.tables.clone());
     }
 
-    /// Sets a service at `203.0.113.10:80` and `[2001:db8:f::10]:80` over TCP, and UDP port 443.
+    /// Sets a service at `203.0.113.10:80` and `[2001:db8:f::10]:80` over TCP, and UDP port 443. Any packet to these addresses
+    /// wakes it if it says so; they should be its alone then.
     pub fn set_service(&mut self, id: u16, service: Service) {
+        let flow = service.trigger_flow.then_some(ServiceId(id));
         let mut services = (*self.tables.services).clone();
         let endpoints: Vec<Endpoint> =
             [("203.0.113.10", 80, 6), ("2001:db8:f::10", 80, 6), ("203.0.113.10", 443, 17)]
@@ -100,6 +112,15 @@ impl Bench {
                 .to_vec();
         services.insert(ServiceId(id), Arc::new(service), &endpoints);
         self.tables.services = Arc::new(services);
+        if flow.is_some() {
+            let interfaces = &self.tables.interfaces;
+            let list = interfaces.iter().map(|(id, interface)| (id, interface.clone()));
+            let locals = interfaces.locals().map(|(addr, local)| match local.service {
+                true => (addr, Local { flow, ..local }),
+                false => (addr, local),
+            });
+            self.tables.interfaces = Arc::new(Interfaces::with_ids(list, locals));
+        }
         self.publish();
     }
 
@@ -118,7 +139,16 @@ impl Bench {
     }
 
     pub fn advance_ms(&self, ms: u64) {
-        self.clock.0.fetch_add(ms * 1_000_000, Ordering::Relaxed);
+        self.advance_us(ms * 1000);
+    }
+
+    pub fn advance_us(&self, us: u64) {
+        self.clock.0.fetch_add(us * 1000, Ordering::Relaxed);
+    }
+
+    /// The sum of one counter over all workers.
+    pub fn sum(&self, counter: impl Fn(&WorkerCounters) -> &Counter) -> u64 {
+        self.shared.workers.iter().map(|worker| counter(&worker.counters).get()).sum()
     }
 
     pub fn deliver(&self, port: PortId, frame: &[u8]) {
@@ -266,6 +296,7 @@ pub fn instance(id: u64, state: InstanceState) -> Instance {
         state,
         slot: InstanceSlotId(id as u32),
         fixed: id == 0,
+        server_id: None,
     }
 }
 
@@ -276,6 +307,7 @@ pub fn cold_service() -> Service {
         wakes: true,
         trigger_dns: true,
         trigger_syn: true,
+        trigger_flow: false,
         handling: Handling::Hold,
         verify: Verify::None,
         dns_answer: DnsAnswer::Immediate,
@@ -284,6 +316,7 @@ pub fn cold_service() -> Service {
         hold_packets_max: 512,
         hold_nanos_max: 900_000_000,
         overflow: Overflow::Drop,
+        quic: Vec::new(),
         instances: Vec::new(),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use millrace_fastpath::dns::{
-    Answer, Outcome, Readiness, Role, Silence, Transport, respond, servfail, truncate,
+    Answer, Outcome, Rcode, Readiness, Role, Silence, Transport, bad_cookie, respond, servfail, truncate,
 };
 use millrace_fastpath::tables::services::ServiceId;
 
@@ -276,6 +276,18 @@ fn a_truncated_answer_keeps_question_and_opt() {
     assert_eq!((short.len, short.truncated), (12 + 22 + 11 + 28, true));
     assert_eq!((oracle::options(&message), oracle::read(&message).answers.len()), (options, 0));
     assert_eq!(message[2..4], [0x87, 0]);
+    // The same with a way back that needs no TCP.
+    let (_, mut message) = laws::respond_lawfully(&names, &wire, 1232, Role::Authoritative, Transport::Udp);
+    let again = bad_cookie(&mut message, &whole).unwrap();
+    message.truncate(again.len);
+    assert_eq!((again.len, again.rcode), (short.len, Rcode::BadCookie));
+    assert_eq!((oracle::read(&message).rcode, &message[2..4]), (23, &[0x81, 7][..]));
+    assert_eq!(oracle::options(&message).len(), 1);
+    assert_eq!(
+        bad_cookie(&mut message, &Answer { proven: true, ..whole }),
+        None,
+        "who has shown it isn't asked again"
+    );
     // A header alone has nothing to be cut off.
     let mut bare = b"\x12\x34\x80\x01\0\0\0\0\0\0\0\0".to_vec();
     assert_eq!(truncate(&mut bare, &Answer { len: 12, ..Answer::default() }), None);

@@ -1,6 +1,8 @@
 //! What holds for any bytes at all. Shared by tests and fuzz targets.
 
-use millrace_fastpath::dns::{Answer, Outcome, Rcode, Role, Silence, Transport, respond, servfail, truncate};
+use millrace_fastpath::dns::{
+    Answer, Outcome, Rcode, Role, Silence, Transport, bad_cookie, respond, servfail, truncate,
+};
 use millrace_fastpath::tables::Names;
 
 use super::fixture::context;
@@ -31,6 +33,14 @@ pub(crate) fn respond_lawfully(
                     check_answer(query, &short, &cut, role, transport);
                 }
                 None => assert_eq!((answer.len, &short), (12, &message), "only a header can't be cut"),
+            }
+            let mut again = message.clone();
+            match bad_cookie(&mut again, &answer) {
+                Some(cut) => {
+                    assert!(answer.cookie && !answer.proven && cut.len <= answer.len);
+                    check_answer(query, &again, &cut, role, transport);
+                }
+                None => assert!(again == message && (!answer.cookie || answer.proven || answer.len == 12)),
             }
             // No answer to an answer, whichever way it goes.
             let mut echo = message.clone();
@@ -66,6 +76,10 @@ fn check_answer(query: &[u8], message: &[u8], answer: &Answer, role: Role, trans
     assert_eq!(message[3] & 0x70, 0, "Z, AD and CD are clear");
     assert_eq!(message[3] & 0x80 != 0, role == Role::Intercept, "RA");
     assert_eq!(message[3] & 0x0f, answer.rcode as u8 & 0x0f);
+    if answer.opt_len > 0 {
+        let opt = &message[answer.len - usize::from(answer.opt_len)..];
+        assert_eq!((opt[2], opt[5]), (41, answer.rcode as u8 >> 4), "RCODE goes on in OPT");
+    }
     if role == Role::Intercept {
         assert_eq!(message[2] & 0x04, 0, "AA");
         assert!(matches!(answer.rcode, Rcode::NoError | Rcode::ServFail), "{:?} in transit", answer.rcode);

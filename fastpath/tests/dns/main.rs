@@ -1,5 +1,6 @@
 //! The DNS responder against named messages, a plain model of its zones, and two readers that others wrote.
 
+mod clients;
 mod fixture;
 mod golden;
 mod laws;

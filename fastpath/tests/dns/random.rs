@@ -14,7 +14,7 @@ use super::query::{Opt, Query};
 use super::{fixture, laws, oracle};
 
 /// Every owner of the fixture, its parents, and a child of each.
-fn pool() -> Vec<Vec<u8>> {
+pub(crate) fn pool() -> Vec<Vec<u8>> {
     let zones: Vec<Zone> = fixture::zones();
     let mut pool = Vec::new();
     for zone in &zones {
@@ -40,7 +40,7 @@ fn pool() -> Vec<Vec<u8>> {
 }
 
 /// Upper or lower case by the bits of `spelling`; length bytes are no letters.
-fn spell(name: &mut [u8], spelling: u64) {
+pub(crate) fn spell(name: &mut [u8], spelling: u64) {
     for (index, byte) in name.iter_mut().enumerate() {
         if byte.is_ascii_alphabetic() && spelling >> (index % 64) & 1 == 1 {
             *byte ^= 0x20;

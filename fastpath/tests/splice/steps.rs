@@ -124,6 +124,8 @@ fn what_the_client_says_waits_unacknowledged_until_the_instance_accepts() {
     assert_eq!(only(&bench, LAN).tcp, Some((TcpControl::Fin, ISN + 11, Some(THEIRS + 7))));
     let fates = bench.fates();
     assert_eq!((fates.originated, fates.delivered), (1, 1), "our SYN, and the answer to it");
+    let activity = bench.shared.workers[0].counters.service(ServiceId(0));
+    assert_eq!((activity.flows_begun.get(), activity.flows_established.get()), (1, 1));
     bench.check_laws();
 }
 
@@ -190,13 +192,57 @@ fn an_instance_that_refuses_or_never_answers_resets_the_client() {
 
 #[test]
 fn a_wake_that_fails_resets_the_client_at_once() {
+    for then in [Phase::Cold, Phase::Quarantined, Phase::Bypass] {
+        let mut bench = bench(splicing());
+        let own = accept(&mut bench);
+        bench.deliver_and_run(WAN, &client(TcpControl::Psh, Some(own), ISN + 1, b"GET /"));
+        assert!(bench.shared.slots.get(ServiceId(0)).cancel_wake(WakeId(1)));
+        bench.set_phase(0, then);
+        bench.run();
+        assert_eq!(only(&bench, WAN).tcp, Some((TcpControl::Rst, own, None)), "{then:?}");
+        assert_eq!((bench.fates().expired, bench.wakes()), (1, 1), "{then:?}");
+        bench.check_laws();
+    }
+}
+
+#[test]
+fn a_client_that_answers_after_the_wake_has_failed_is_reset_or_wakes_again() {
+    for then in [Phase::Quarantined, Phase::Bypass] {
+        let mut bench = bench(splicing());
+        let own = accept(&mut bench);
+        bench.set_phase(0, then);
+        bench.deliver_and_run(WAN, &client(TcpControl::Psh, Some(own), ISN + 1, b"GET /"));
+        assert_eq!(only(&bench, WAN).tcp, Some((TcpControl::Rst, own, None)), "{then:?}");
+        assert_eq!(bench.fates().held, 1, "{then:?}: no more than its SYN was");
+        bench.check_laws();
+    }
+    let mut bench = bench(splicing());
+    let own = accept(&mut bench);
+    assert!(bench.shared.slots.get(ServiceId(0)).cancel_wake(WakeId(1)));
+    bench.events();
+    bench.deliver_and_run(WAN, &client(TcpControl::Psh, Some(own), ISN + 1, b"GET /"));
+    assert_eq!((bench.wakes(), bench.fates().still_held), (1, 1));
+    let slot = bench.shared.slots.get(ServiceId(0));
+    slot.set_handed(WakeId(2));
+    assert!(slot.cancel_wake(WakeId(2)));
+    bench.run();
+    assert_eq!(only(&bench, WAN).tcp, Some((TcpControl::Rst, own, None)), "that one failed, too");
+    bench.check_laws();
+}
+
+#[test]
+fn an_instance_that_is_gone_before_it_was_connected_to_resets_the_client() {
     let mut bench = bench(splicing());
     let own = accept(&mut bench);
     bench.deliver_and_run(WAN, &client(TcpControl::Psh, Some(own), ISN + 1, b"GET /"));
-    assert!(bench.shared.slots.get(ServiceId(0)).cancel_wake(WakeId(1)));
+    // Ready by its phase, but the tables have nobody: what is held waits, until the service is cold again.
+    bench.set_phase(0, Phase::Ready);
+    bench.run();
+    assert!(bench.sent(WAN).is_empty() && bench.sent(LAN).is_empty());
+    bench.set_phase(0, Phase::Cold);
     bench.run();
     assert_eq!(only(&bench, WAN).tcp, Some((TcpControl::Rst, own, None)));
-    assert_eq!(bench.fates().expired, 1);
+    assert_eq!(bench.fates().still_held, 0);
     bench.check_laws();
 }
 

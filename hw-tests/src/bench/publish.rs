@@ -144,6 +144,7 @@ fn crowded(id: u16, weight: u16) -> (Service, Endpoint) {
         state: InstanceState::Ready,
         slot: InstanceSlotId(u32::from(id) * SHARE + n),
         fixed: false,
+        server_id: None,
     };
     let endpoint = Endpoint { addr: Addr::v4([172, 20, high, low]), port: 80, protocol: 6 };
     (Service { instances: (0..SHARE).map(instance).collect(), ..template }, endpoint)

@@ -47,7 +47,7 @@ pub fn network() -> Tables {
         mtu: 1500,
         addresses: vec![(Addr::v4(OURS), 24)],
     };
-    let local = |host, dns, service| Local { host, dns, service };
+    let local = |host, dns, service| Local { host, dns, service, flow: None };
     let locals = [
         (Addr::v4(OURS), local(true, false, false)),
         (Addr::v4(DNS_ADDRESS), local(false, true, false)),
@@ -99,12 +99,14 @@ pub fn service(cold: bool) -> Service {
         state: InstanceState::Ready,
         slot: InstanceSlotId(0),
         fixed: true,
+        server_id: None,
     };
     Service {
         name: "bench".to_owned(),
         wakes: cold,
         trigger_dns: false,
         trigger_syn: true,
+        trigger_flow: false,
         handling: Handling::Hold,
         verify: Verify::None,
         dns_answer: DnsAnswer::Immediate,
@@ -114,6 +116,7 @@ pub fn service(cold: bool) -> Service {
         // Short, so that there is always room for the next: a packet's way into the hold and out of it is one cost.
         hold_nanos_max: 500_000,
         overflow: Overflow::Drop,
+        quic: Vec::new(),
         instances: if cold { Vec::new() } else { vec![instance] },
     }
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::lab::{Host, LabError, Look, Process, command, unreadable, wait_until};
 
 use super::site::{BEACON, Place};
-use super::{Driver, Edge, Fates, Site, Wake};
+use super::{Driver, Edge, Fates, Second, Site, Wake};
 
 /// How long the appliance gets to start: the EAL alone takes seconds on a busy machine.
 const START_MAX: Duration = Duration::from_secs(60);
@@ -49,37 +49,70 @@ impl Appliance {
     /// # Errors
     /// [`LabError`] with the appliance's last words.
     pub fn start_by(edge: &Edge, binary: &Path, site: &Site, through: &[&str]) -> Result<Self, LabError> {
-        match Self::try_start(edge, binary, site, through) {
+        Self::start_in(edge, &edge.appliance, binary, site, through)
+    }
+
+    /// Starts the second appliance of an edge location.
+    ///
+    /// # Errors
+    /// [`LabError`] with the appliance's last words.
+    pub fn start_second(edge: &Edge, second: &Second, binary: &Path, site: &Site) -> Result<Self, LabError> {
+        let site = Site { dns: second.dns.clone(), ports: Some(vec![second.port.clone()]), ..site.clone() };
+        Self::start_in(edge, &second.host, binary, &site, &[])
+    }
+
+    fn start_in(
+        edge: &Edge,
+        host: &Host,
+        binary: &Path,
+        site: &Site,
+        through: &[&str],
+    ) -> Result<Self, LabError> {
+        match Self::try_start(edge, host, binary, site, through) {
             Err(LabError::Ended { status, output, .. })
                 if site.driver == Driver::AfXdp
                     && status.code() == Some(REFUSED)
                     && output.contains("af_xdp") =>
             {
                 eprintln!("XDP IS REFUSED HERE; going on with net_af_packet. The appliance said:\n{output}");
-                Self::try_start(edge, binary, &Site { driver: Driver::AfPacket, ..site.clone() }, through)
+                Self::try_start(
+                    edge,
+                    host,
+                    binary,
+                    &Site { driver: Driver::AfPacket, ..site.clone() },
+                    through,
+                )
             }
             tried => tried,
         }
     }
 
-    fn try_start(edge: &Edge, binary: &Path, site: &Site, through: &[&str]) -> Result<Self, LabError> {
-        let configuration = Self::configure(edge, site, "edge.toml")?;
+    fn try_start(
+        edge: &Edge,
+        host: &Host,
+        binary: &Path,
+        site: &Site,
+        through: &[&str],
+    ) -> Result<Self, LabError> {
+        let first = host.namespace() == edge.appliance.namespace();
+        let (file, socket) = match first {
+            true => ("edge.toml".to_owned(), socket(edge)),
+            false => {
+                (format!("{}.toml", host.name()), edge.lab().folder().join(format!("{}.sock", host.name())))
+            }
+        };
+        let configuration = configure(edge, site, &file, &socket)?;
         let mut run = match through.split_first() {
-            None => edge.appliance.command(binary),
+            None => host.command(binary),
             Some((program, args)) => {
-                let mut run = edge.appliance.command(program);
+                let mut run = host.command(program);
                 run.args(args).arg(binary);
                 run
             }
         };
-        let process = edge.appliance.spawn("run", run.args(["run", "-c"]).arg(configuration))?;
-        let appliance = Appliance {
-            process,
-            host: edge.appliance.clone(),
-            binary: binary.to_owned(),
-            socket: socket(edge),
-            driver: site.driver,
-        };
+        let process = host.spawn("run", run.args(["run", "-c"]).arg(configuration))?;
+        let appliance =
+            Appliance { process, host: host.clone(), binary: binary.to_owned(), socket, driver: site.driver };
         appliance.process.wait_until("the appliance to answer", START_MAX, || appliance.show("ports"))?;
         Ok(appliance)
     }
@@ -89,15 +122,7 @@ impl Appliance {
     /// # Errors
     /// [`LabError`] where certificate or file cannot be made.
     pub fn configure(edge: &Edge, site: &Site, name: &str) -> Result<PathBuf, LabError> {
-        let identity = edge.certificates.identity("edge-lab", Some(super::MANAGEMENT))?;
-        let text = site.render(&Place {
-            shape: edge.shape,
-            instances: edge.instances(),
-            socket: &socket(edge),
-            identity: &identity,
-            authority: &edge.certificates.authority,
-        });
-        edge.lab().write(name, &text)
+        configure(edge, site, name, &socket(edge))
     }
 
     /// The driver that its ports run on.
@@ -249,6 +274,18 @@ impl Orchestrator {
     pub fn process(&self) -> &Process {
         &self.process
     }
+}
+
+fn configure(edge: &Edge, site: &Site, name: &str, socket: &Path) -> Result<PathBuf, LabError> {
+    let identity = edge.certificates.identity("edge-lab", Some(super::MANAGEMENT))?;
+    let text = site.render(&Place {
+        shape: edge.shape,
+        instances: edge.instances(),
+        socket,
+        identity: &identity,
+        authority: &edge.certificates.authority,
+    });
+    edge.lab().write(name, &text)
 }
 
 fn socket(edge: &Edge) -> PathBuf {

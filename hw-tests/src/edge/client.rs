@@ -1,5 +1,7 @@
-//! Clients nobody here wrote: `dig` and `curl`, with what they measured.
+//! Clients nobody here wrote: `dig`, `kdig`, `curl` and `wrk`, with what they measured.
 
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use crate::lab::{Host, LabError, command};
@@ -38,6 +40,15 @@ pub struct CurlTimes {
     pub body: String,
 }
 
+/// What `wrk` did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Load {
+    /// Requests answered with a status of 2xx or 3xx.
+    pub served: u64,
+    /// Requests answered with another one, connections that failed, and what came too late.
+    pub failed: u64,
+}
+
 /// Asks a server one question; `args` as dig takes them. No retry: a lost query shows.
 ///
 /// # Errors
@@ -58,6 +69,55 @@ pub fn curl(host: &Host, args: &str, url: &str) -> Result<CurlTimes, LabError> {
     command.args(words.get_args()).args(["-w", WRITE_OUT, url]);
     let text = command::succeed(&mut command)?;
     parse_curl(&text).ok_or_else(|| crate::lab::unreadable(format!("curl {url}"), &text))
+}
+
+/// Asks a server one question with Knot's client; the data of the answer, a line a record.
+///
+/// # Errors
+/// [`LabError`] where no answer comes.
+pub fn kdig(host: &Host, args: &str) -> Result<Vec<String>, LabError> {
+    let text = host.run(&format!("kdig +short +retry=0 +time=5 {args}"))?;
+    Ok(text.lines().map(str::to_owned).collect())
+}
+
+/// A command that sends a file to a URL and writes what comes back into another file, and fails where the server does not
+/// say 2xx; `args` come before, as curl takes them.
+#[must_use]
+pub fn post_command(host: &Host, args: &str, url: &str, sent: &Path, back: &Path) -> Command {
+    let words = command::split(&format!("curl -sS --noproxy * --fail --max-time 60 {args} -X POST -o"));
+    let mut command = host.command(words.get_program());
+    command
+        .args(words.get_args())
+        .arg(back)
+        .arg("--data-binary")
+        .arg(format!("@{}", sent.display()))
+        .arg(url);
+    command
+}
+
+/// Loads a URL; `args` as wrk takes them: `-c 20 -d 1s`.
+///
+/// # Errors
+/// [`LabError`] where wrk fails or is not understood.
+pub fn wrk(host: &Host, args: &str, url: &str) -> Result<Load, LabError> {
+    let text = host.run(&format!("wrk -t 1 {args} {url}"))?;
+    Load::parse(&text).ok_or_else(|| crate::lab::unreadable(format!("wrk {url}"), &text))
+}
+
+impl Load {
+    /// Reads what wrk wrote; `None` where it is not a whole report.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let lines = || text.lines().map(str::trim);
+        let (requests, _) = lines().find_map(|line| line.split_once(" requests in "))?;
+        let requests: u64 = requests.parse().ok()?;
+        let refused = lines().find_map(|line| line.strip_prefix("Non-2xx or 3xx responses: "));
+        let refused: u64 = refused.map_or(Some(0), |count| count.parse().ok())?;
+        // "connect 0, read 0, write 0, timeout 0"; the line is there where one of them is not 0.
+        let errors = lines().find_map(|line| line.strip_prefix("Socket errors: ")).unwrap_or_default();
+        let errors = errors.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse::<u64>().ok());
+        Some(Load { served: requests.checked_sub(refused)?, failed: refused + errors.sum::<u64>() })
+    }
 }
 
 /// The line that curl appends to the body.
@@ -107,6 +167,16 @@ fn record_data(line: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn wrk_is_understood() {
+        let text = "Running 1s test @ http://hello.fn.example/\n  1 threads and 4 connections\n  Thread Stats   Avg\n\
+                    \x20 2013 requests in 1.01s, 282.91KB read\n  Socket errors: connect 1, read 20, write 0, timeout 300\n\
+                    \x20 Non-2xx or 3xx responses: 13\nRequests/sec:   1993.12\nTransfer/sec:    280.10KB\n";
+        assert_eq!(Load::parse(text), Some(Load { served: 2000, failed: 334 }));
+        assert_eq!(Load::parse("  7 requests in 1.00s, 1KB read\n"), Some(Load { served: 7, failed: 0 }));
+        assert_eq!(Load::parse("unable to connect to hello.fn.example:http\n"), None);
+    }
 
     #[test]
     fn dig_is_understood() {

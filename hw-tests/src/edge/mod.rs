@@ -17,22 +17,26 @@
 
 mod appliance;
 pub mod client;
+mod decapsulator;
 mod fates;
+mod second;
 mod serving;
 mod site;
 mod wakes;
+pub mod web;
 
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::lab::{Certificates, Host, Lab, LabError, NameServer, command, unreadable};
+use crate::lab::{Capture, Certificates, Host, Lab, LabError, NameServer, command, unreadable};
 
 pub use appliance::{Appliance, Orchestrator};
-
+pub use decapsulator::Decapsulator;
 pub use fates::{Fates, Unexplained};
+pub use second::Second;
 pub use serving::ServingNode;
-pub use site::{Driver, Function, Link, Service, Site};
+pub use site::{Driver, Function, Link, Port, Role, Service, Site};
 pub use wakes::Wake;
 
 /// The address that the appliance answers DNS at, IPv4 and IPv6; on the wan network, and not a port's own.
@@ -49,6 +53,9 @@ pub const MANAGEMENT: &str = "192.168.99.1";
 pub const CLIENT_PREFIXES: u8 = 8;
 /// Client addresses in each of them, from `.10` on.
 pub const CLIENTS_PER_PREFIX: u8 = 25;
+
+/// Frames of each interface that [`Edge::watch`] keeps: a megabyte each way, and some seconds of a load.
+const WATCHED_MAX: usize = 4000;
 
 /// How the appliance is connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +82,7 @@ pub struct Edge {
     /// How the appliance is connected.
     pub shape: Shape,
     upstream: NameServer,
+    watch: Vec<Capture>,
     lab: Lab,
 }
 
@@ -137,7 +145,39 @@ impl Edge {
 
         let upstream = NameServer::start(&lab, &resolver, &RESOLVER, "example.", &upstream_records())?;
         let certificates = Certificates::new(&lab)?;
-        Ok(Edge { client, appliance, function, resolver, certificates, shape, upstream, lab })
+        Ok(Edge {
+            client,
+            appliance,
+            function,
+            resolver,
+            certificates,
+            shape,
+            upstream,
+            watch: Vec::new(),
+            lab,
+        })
+    }
+
+    /// Captures what clients and the function host send and receive from now on, each up to some thousand frames.
+    ///
+    /// # Errors
+    /// [`LabError`] where an interface can't be captured.
+    pub fn watch(&mut self) -> Result<(), LabError> {
+        for host in [&self.client, &self.function] {
+            self.watch.push(Capture::start_first(&self.lab, host, "eth0", WATCHED_MAX)?);
+        }
+        Ok(())
+    }
+
+    /// Ends what [`Self::watch`] began, and has tshark look through that and every other capture of the lab.
+    ///
+    /// # Errors
+    /// [`LabError::Malformed`] with what it found.
+    pub fn inspect(&mut self) -> Result<(), LabError> {
+        for capture in self.watch.drain(..) {
+            capture.finish()?;
+        }
+        self.lab.inspect()
     }
 
     /// The lab below.

@@ -22,10 +22,11 @@ pub enum Driver {
 }
 
 impl Driver {
-    fn device(self, index: usize, interface: &str) -> String {
+    fn device(self, index: usize, interface: &str, queues: u16) -> String {
         match self {
+            // One queue, whatever is asked: DPDK takes a veth for a device that has no more.
             Driver::AfXdp => format!("net_af_xdp{index},iface={interface}"),
-            Driver::AfPacket => format!("net_af_packet{index},iface={interface}"),
+            Driver::AfPacket => format!("net_af_packet{index},iface={interface},qpairs={queues}"),
         }
     }
 }
@@ -55,7 +56,7 @@ impl Function {
     }
 }
 
-/// A service; it listens on TCP port 80.
+/// A service; it listens on TCP port 80, unless `ports` says otherwise.
 #[derive(Debug, Clone)]
 pub struct Service {
     /// Its name; its DNS name is the same below `fn.example.`
@@ -89,6 +90,7 @@ impl Service {
             v6: format!("2001:db8:f::{:x}", number + 1),
             keys: Vec::new(),
         }
+        .set("ports", "[\"tcp/80\"]")
     }
 
     /// Sets a key to a TOML value.
@@ -123,6 +125,32 @@ pub enum Link {
     },
 }
 
+/// A port of an appliance that isn't where the edge's own is.
+#[derive(Debug, Clone)]
+pub struct Port {
+    /// Its name, which is that of its interface.
+    pub name: &'static str,
+    /// Its addresses, with their prefix lengths.
+    pub addresses: Vec<String>,
+}
+
+impl Port {
+    /// A port with these addresses.
+    #[must_use]
+    pub fn new(name: &'static str, addresses: [&str; 2]) -> Self {
+        Port { name, addresses: addresses.map(str::to_owned).into() }
+    }
+}
+
+/// What an appliance does of all that it can.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Answers queries, and wakes what they ask for.
+    Dns,
+    /// Steers packets to services.
+    Balancer,
+}
+
 /// One appliance's configuration.
 #[derive(Debug, Clone)]
 pub struct Site {
@@ -132,6 +160,19 @@ pub struct Site {
     pub hugepages: &'static str,
     /// Whether there is the third port, towards the upstream name server.
     pub upstream_port: bool,
+    /// How many workers there are, each with a queue of its own where the driver gives them; more than one share the CPUs
+    /// with the controller.
+    pub workers: u16,
+    /// Its only role; `None` for both.
+    pub role: Option<Role>,
+    /// Its ports, where they aren't the edge's; then it has no routes either but those of `routes`.
+    pub ports: Option<Vec<Port>>,
+    /// MTUs of ports, by name.
+    pub mtus: Vec<(&'static str, u16)>,
+    /// Routes: where to, and the next hop.
+    pub routes: Vec<(String, String)>,
+    /// Where it answers queries.
+    pub dns: [String; 2],
     /// Its functions.
     pub functions: Vec<Function>,
     /// Its services.
@@ -150,6 +191,12 @@ impl Default for Site {
             driver: Driver::AfXdp,
             hugepages: "auto",
             upstream_port: true,
+            workers: 1,
+            role: None,
+            ports: None,
+            mtus: Vec::new(),
+            routes: Vec::new(),
+            dns: DNS.map(str::to_owned),
             functions: Vec::new(),
             services: Vec::new(),
             limits: Vec::new(),
@@ -189,10 +236,29 @@ impl Site {
         self
     }
 
+    /// Adds a route.
+    #[must_use]
+    pub fn route(mut self, to: &str, via: &str) -> Self {
+        self.routes.push((to.to_owned(), via.to_owned()));
+        self
+    }
+
     pub(super) fn render(&self, place: &Place<'_>) -> String {
         let mut text = String::from("schema_version = 1\n\n[site]\nname = \"edge-lab\"\n\n");
+        if self.workers > 1 {
+            let cpus = format!("{{ cpus = \"0-{}\" }}", self.workers - 1);
+            let _ = writeln!(text, "[cores]\ncontroller = {cpus}\ndataplane = {cpus}\n");
+        }
+        if let Some(role) = self.role {
+            let _ = writeln!(
+                text,
+                "[roles]\ndns = {}\nbalancer = {}\n",
+                role == Role::Dns,
+                role == Role::Balancer
+            );
+        }
         self.render_ports(&mut text, place.shape);
-        let listen: Vec<_> = DNS.iter().map(|address| quoted(address)).collect();
+        let listen: Vec<_> = self.dns.iter().map(|address| quoted(address)).collect();
         let _ = writeln!(
             text,
             "[dns]\nlisten = [{}]\nintercept = true\ncookies = true\n\n[[dns.zone]]\nname = \"fn.example.\"\n\
@@ -218,7 +284,7 @@ impl Site {
         for service in &self.services {
             let _ = writeln!(
                 text,
-                "[[service]]\nname = {}\nnames = [{}]\naddress = [{}, {}]\nports = [\"tcp/80\"]",
+                "[[service]]\nname = {}\nnames = [{}]\naddress = [{}, {}]",
                 quoted(&service.name),
                 quoted(&service.dns_name()),
                 quoted(&service.v4),
@@ -243,19 +309,32 @@ impl Site {
     fn render_ports(&self, text: &mut String, shape: Shape) {
         // Small pools: two ports with the default 16,384 frames would not fit the ordinary pages of `hugepages = "never"`.
         let _ = writeln!(text, "[memory]\nhugepages = \"{}\"\nframes_per_port = 8191\n", self.hugepages);
-        let mut ports = vec![("wan", "\"192.0.2.1/24\", \"2001:db8::1/64\"")];
+        let ports = self.ports.clone().unwrap_or_else(|| self.ports_of(shape));
+        for (index, port) in ports.into_iter().enumerate() {
+            let device = quoted(&self.driver.device(index, port.name, self.workers));
+            let addresses: Vec<_> = port.addresses.iter().map(|address| quoted(address)).collect();
+            let _ = writeln!(text, "[[port]]\nname = \"{}\"\ndevice = {device}", port.name);
+            let _ = writeln!(text, "addresses = [{}]", addresses.join(", "));
+            if let Some((_, mtu)) = self.mtus.iter().find(|(name, _)| *name == port.name) {
+                let _ = writeln!(text, "mtu_bytes = {mtu}");
+            }
+            text.push('\n');
+        }
+        let clients = ("10.0.0.0/8".to_owned(), "192.0.2.2".to_owned());
+        for (to, via) in self.ports.is_none().then_some(&clients).into_iter().chain(&self.routes) {
+            let _ = writeln!(text, "[[route]]\nto = {}\nvia = {}\n", quoted(to), quoted(via));
+        }
+    }
+
+    fn ports_of(&self, shape: Shape) -> Vec<Port> {
+        let mut ports = vec![Port::new("wan", ["192.0.2.1/24", "2001:db8::1/64"])];
         if shape == Shape::TwoPort {
-            ports.push(("lan", "\"198.51.100.1/24\", \"2001:db8:1::1/64\""));
+            ports.push(Port::new("lan", ["198.51.100.1/24", "2001:db8:1::1/64"]));
         }
         if self.upstream_port {
-            ports.push(("upstream", "\"172.16.53.1/24\", \"2001:db8:2::1/64\""));
+            ports.push(Port::new("upstream", ["172.16.53.1/24", "2001:db8:2::1/64"]));
         }
-        for (index, (name, addresses)) in ports.into_iter().enumerate() {
-            let device = quoted(&self.driver.device(index, name));
-            let _ =
-                writeln!(text, "[[port]]\nname = \"{name}\"\ndevice = {device}\naddresses = [{addresses}]\n");
-        }
-        text.push_str("[[route]]\nto = \"10.0.0.0/8\"\nvia = \"192.0.2.2\"\n\n");
+        ports
     }
 
     fn render_orchestrator(&self, text: &mut String, place: &Place<'_>) {
@@ -339,5 +418,30 @@ mod tests {
             let parsed = millrace_config::Config::parse("edge.toml", &text);
             assert!(parsed.is_ok(), "{:?}\n{text}", parsed.err());
         }
+    }
+
+    #[test]
+    fn another_place_is_a_configuration_too() {
+        let identity = Identity { certificate: "/lab/site.pem".into(), key: "/lab/site.key".into() };
+        let function = Function::new("hello", "/lab/hello.wasm");
+        let site = Site {
+            workers: 2,
+            role: Some(Role::Balancer),
+            ports: Some(vec![Port::new("peer", ["192.0.2.5/30", "2001:db8:5::1/64"])]),
+            mtus: vec![("peer", 1400)],
+            dns: ["192.0.3.53".to_owned(), "2001:db8:3::53".to_owned()],
+            ..Site::new(vec![function], vec![Service::new("hello", 0, "hello")])
+        };
+        let text = site.route("198.18.0.0/16", "192.0.2.6").render(&Place {
+            shape: Shape::TwoPort,
+            instances: ["198.51.100.21", "2001:db8:1::21"],
+            socket: Path::new("/lab/control.sock"),
+            identity: &identity,
+            authority: Path::new("/lab/ca.pem"),
+        });
+        let parsed = millrace_config::Config::parse("edge.toml", &text);
+        let config = parsed.unwrap_or_else(|report| panic!("{report:?}\n{text}"));
+        assert!(config.roles.balancer && !config.roles.dns);
+        assert_eq!((config.ports.len(), config.ports[0].mtu_bytes, config.routes.len()), (1, 1400, 1));
     }
 }

@@ -59,7 +59,11 @@ impl Wake {
     /// The points it passed, in the order of time, with words for a person.
     #[must_use]
     pub fn timeline(&self) -> Vec<(f64, &'static str)> {
-        let first = if self.trigger.contains("dns") { "query seen" } else { "SYN seen" };
+        let first = match self.trigger.as_str() {
+            "dns" => "query seen",
+            "flow" => "packet seen",
+            _ => "SYN seen",
+        };
         let points = [
             (Some(0.0), first),
             (self.notified_ms, "orchestrator notified"),

@@ -1,8 +1,11 @@
-//! Frames as they were on the wire: tcpdump writes them, a small reader of its file takes them apart.
+//! Frames as they were on the wire: tcpdump writes them, a small reader of its file takes them apart, and in the end
+//! tshark says whether anything in it is malformed.
 
-use std::path::PathBuf;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::command::{split, succeed};
 use super::wait::{Look, wait_until};
 use super::{Host, LabError, Process, file, unreadable};
 
@@ -35,12 +38,33 @@ impl Capture {
     /// # Errors
     /// [`LabError`] where tcpdump cannot open the interface.
     pub fn start(lab: &super::Lab, host: &Host, interface: &str, filter: &str) -> Result<Self, LabError> {
-        let name = format!("capture-{interface}");
-        let path = lab.folder().join(format!("{}-{interface}.pcap", host.name()));
+        Self::start_with(lab, host, interface, &[filter])
+    }
+
+    /// Captures the first `count` frames, whatever they are, in both directions.
+    ///
+    /// # Errors
+    /// [`LabError`] where tcpdump cannot open the interface.
+    pub fn start_first(
+        lab: &super::Lab,
+        host: &Host,
+        interface: &str,
+        count: usize,
+    ) -> Result<Self, LabError> {
+        Self::start_with(lab, host, interface, &["-c", &count.to_string()])
+    }
+
+    fn start_with(
+        lab: &super::Lab,
+        host: &Host,
+        interface: &str,
+        arguments: &[&str],
+    ) -> Result<Self, LabError> {
+        let (number, path) = lab.inner.own_capture(host.name(), interface);
         let mut command = host.command("tcpdump");
         command.args(["-i", interface, "-n", "-U", "-s", "0", "--immediate-mode", "-Z", "root", "-w"]);
-        command.arg(&path).arg(filter);
-        let process = host.spawn(&name, &mut command)?;
+        command.arg(&path).args(arguments);
+        let process = host.spawn(&format!("capture-{number}"), &mut command)?;
         process.wait_until("tcpdump to listen", START_MAX, || {
             process.stderr().contains("listening on").then_some(())
         })?;
@@ -129,6 +153,28 @@ impl Frame {
         }
     }
 
+    /// The source address.
+    #[must_use]
+    pub fn source(&self) -> Option<IpAddr> {
+        self.address(12, 8)
+    }
+
+    /// The destination address.
+    #[must_use]
+    pub fn destination(&self) -> Option<IpAddr> {
+        self.address(16, 24)
+    }
+
+    /// The address at a place of the IPv4 header, or at another of the IPv6 header.
+    fn address(&self, v4: usize, v6: usize) -> Option<IpAddr> {
+        let packet = self.bytes.get(14..)?;
+        match self.ether_type()? {
+            0x0800 => Some(<[u8; 4]>::try_from(packet.get(v4..v4 + 4)?).ok()?.into()),
+            0x86dd => Some(<[u8; 16]>::try_from(packet.get(v6..v6 + 16)?).ok()?.into()),
+            _ => None,
+        }
+    }
+
     /// Source and destination port of a UDP or TCP frame.
     #[must_use]
     pub fn ports(&self) -> Option<(u16, u16)> {
@@ -145,7 +191,62 @@ impl Frame {
     pub fn tcp_flags(&self) -> Option<u8> {
         (self.protocol()? == 6).then(|| self.ip_payload()?.get(13).copied())?
     }
+
+    /// Whether it opens a TCP connection: SYN without ACK.
+    #[must_use]
+    pub fn is_syn(&self) -> bool {
+        self.tcp_flags().is_some_and(|flags| flags & 0x12 == 0x02)
+    }
+
+    /// Whether it accepts a TCP connection: SYN and ACK.
+    #[must_use]
+    pub fn is_syn_ack(&self) -> bool {
+        self.tcp_flags().is_some_and(|flags| flags & 0x12 == 0x12)
+    }
+
+    /// The kinds of the TCP options, in their order, without padding; their number in IANA's list: 2 is the maximum segment
+    /// size, 3 the window scale, 4 "SACK permitted", 8 timestamps.
+    #[must_use]
+    pub fn tcp_options(&self) -> Vec<u8> {
+        let header = self.ip_payload().filter(|_| self.protocol() == Some(6));
+        let header = header.and_then(|segment| segment.get(..usize::from(segment.get(12)? >> 4) * 4));
+        let (mut rest, mut kinds) =
+            (header.and_then(|header| header.get(20..)).unwrap_or_default(), Vec::new());
+        while let [kind, behind @ ..] = rest {
+            rest = match (kind, behind.first()) {
+                (0, _) => break,
+                (1, _) => behind,
+                (_, Some(&length)) if length >= 2 => rest.get(usize::from(length)..).unwrap_or_default(),
+                _ => break,
+            };
+            if *kind > 1 {
+                kinds.push(*kind);
+            }
+        }
+        kinds
+    }
 }
+
+/// What tshark finds wrong in a capture, a line a frame, with every checksum looked at: malformed packets, and what its
+/// experts call an error. Nothing, where all is well. What is dubious but may happen on any wire (a retransmission, a
+/// window that is full) is none of that.
+///
+/// # Errors
+/// [`LabError`] where tshark can't read the file.
+pub fn faults(path: &Path) -> Result<Vec<String>, LabError> {
+    let mut command = split("tshark -n");
+    for protocol in ["ip", "tcp", "udp"] {
+        command.args(["-o", &format!("{protocol}.check_checksum:TRUE")]);
+    }
+    command.args(["-Y", FAULTY, "-T", "fields", "-e", "frame.number", "-e", "_ws.col.Protocol"]);
+    command.args(["-e", "_ws.col.Info", "-e", "_ws.expert.message", "-r"]);
+    Ok(succeed(command.arg(path))?.lines().map(str::to_owned).collect())
+}
+
+/// Malformed, or an expert's item of severity "error" (0x00800000) or above, save that what was sent again is cut otherwise
+/// than it was at first: which is how TCP repairs a loss.
+const FAULTY: &str = "_ws.malformed.expert || _ws.malformed.dissector_bug || \
+                      (_ws.expert.severity >= 8388608 && !_ws.malformed.reassembly)";
 
 /// Frames of a pcap file in the machine's byte order with microseconds, as tcpdump writes it. A frame that is
 /// still being written at the end is left for the next look.

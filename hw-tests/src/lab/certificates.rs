@@ -36,11 +36,19 @@ impl Certificates {
         Ok(Certificates { folder, authority })
     }
 
-    /// Makes a certificate for both ends of a connection, for `name` and, where given, an address.
+    /// A certificate for both ends of a connection, for `name` and, where given, an address. It is made once: who reads
+    /// certificate and key would get one of each while they are made anew.
     ///
     /// # Errors
     /// [`LabError`] with what `openssl` said.
     pub fn identity(&self, name: &str, address: Option<&str>) -> Result<Identity, LabError> {
+        let identity = Identity {
+            certificate: self.folder.join(format!("{name}.pem")),
+            key: self.folder.join(format!("{name}.key")),
+        };
+        if identity.certificate.exists() {
+            return Ok(identity);
+        }
         let address = address.map(|address| format!(",IP:{address}")).unwrap_or_default();
         let mut command = request(&self.folder, name, &format!("/CN={name}"));
         command.arg("-CA").arg(&self.authority).arg("-CAkey").arg(self.folder.join("ca.key"));
@@ -48,10 +56,7 @@ impl Certificates {
         command.args(["-addext", "basicConstraints=critical,CA:false"]);
         command.args(["-addext", "extendedKeyUsage=serverAuth,clientAuth"]);
         succeed(&mut command)?;
-        Ok(Identity {
-            certificate: self.folder.join(format!("{name}.pem")),
-            key: self.folder.join(format!("{name}.key")),
-        })
+        Ok(identity)
     }
 }
 

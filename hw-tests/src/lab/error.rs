@@ -48,6 +48,14 @@ pub enum LabError {
         /// What the last look showed.
         last: String,
     },
+    /// A capture holds frames that no host should have sent.
+    #[error("{capture} holds what is malformed:\n{faults}", capture = capture.display(), faults = faults.join("\n"))]
+    Malformed {
+        /// The capture.
+        capture: PathBuf,
+        /// A line for each such frame.
+        faults: Vec<String>,
+    },
     /// A file of the lab could not be read or written.
     #[error("{path}: {source}", path = path.display())]
     File {

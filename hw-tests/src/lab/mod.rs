@@ -41,7 +41,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub use capture::{Capture, Frame};
+pub use capture::{Capture, Frame, faults};
 pub use certificates::{Certificates, Identity};
 pub use error::LabError;
 pub(crate) use error::{file, unreadable};
@@ -75,6 +75,7 @@ struct Inner {
     folder: PathBuf,
     namespaces: Mutex<Vec<String>>,
     processes: Mutex<Vec<Arc<Running>>>,
+    captures: Mutex<Vec<PathBuf>>,
     /// Held while it is being removed: a signal and an error it brings about may both want that, and the process may end
     /// after either.
     removed: Mutex<bool>,
@@ -98,6 +99,7 @@ impl Lab {
             folder,
             namespaces: Mutex::default(),
             processes: Mutex::default(),
+            captures: Mutex::default(),
             removed: Mutex::new(false),
             keep: AtomicBool::new(false),
         });
@@ -147,6 +149,21 @@ impl Lab {
         self.inner.keep.store(true, Ordering::Release);
     }
 
+    /// Has tshark look through every capture that was taken in this lab; end them first.
+    ///
+    /// # Errors
+    /// [`LabError::Malformed`] with what it found, the first capture with anything.
+    pub fn inspect(&self) -> Result<(), LabError> {
+        let captures = self.inner.captures.lock().unwrap_or_else(PoisonError::into_inner);
+        for capture in captures.iter() {
+            let faults = faults(capture)?;
+            if !faults.is_empty() {
+                return Err(LabError::Malformed { capture: capture.clone(), faults });
+            }
+        }
+        Ok(())
+    }
+
     /// Starts a process in the background, outside any host of the lab.
     ///
     /// # Errors
@@ -165,6 +182,15 @@ impl Drop for Lab {
 impl Inner {
     fn own_namespace(&self, name: &str) {
         self.namespaces.lock().unwrap_or_else(PoisonError::into_inner).push(name.to_owned());
+    }
+
+    /// Number and file of the next capture.
+    fn own_capture(&self, host: &str, interface: &str) -> (usize, PathBuf) {
+        let mut captures = self.captures.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = captures.len();
+        let path = self.folder.join(format!("{number}-{host}-{interface}.pcap"));
+        captures.push(path.clone());
+        (number, path)
     }
 
     fn spawn(&self, name: &str, command: &mut Command) -> Result<Process, LabError> {

@@ -137,6 +137,11 @@ impl Process {
         self.running.signal(Signal::STOP);
     }
 
+    /// Has it go on where it was stopped.
+    pub fn thaw(&self) {
+        self.running.signal(Signal::CONT);
+    }
+
     /// Sends SIGKILL and waits until it is gone.
     ///
     /// # Errors

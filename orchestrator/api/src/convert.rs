@@ -197,6 +197,7 @@ impl From<FirstPacket> for proto::FirstPacket {
             trigger: match notice.trigger {
                 Trigger::Dns => proto::Trigger::Dns,
                 Trigger::Syn => proto::Trigger::Syn,
+                Trigger::Flow => proto::Trigger::Flow,
             }
             .into(),
             time_unix_ns: notice.time_unix_ns,
@@ -307,6 +308,7 @@ fn first_packet(notice: proto::FirstPacket) -> Result<FirstPacket, WireError> {
         trigger: match proto::Trigger::try_from(notice.trigger) {
             Ok(proto::Trigger::Dns) => Trigger::Dns,
             Ok(proto::Trigger::Syn) => Trigger::Syn,
+            Ok(proto::Trigger::Flow) => Trigger::Flow,
             Ok(proto::Trigger::Unspecified) | Err(_) => return Err(WireError::Field("FirstPacket.trigger")),
         },
         time_unix_ns: notice.time_unix_ns,
@@ -500,8 +502,10 @@ mod tests {
 
     #[test]
     fn a_notice_survives_the_wire() {
-        let up = Up::FirstPacket(notice());
-        assert_eq!(from_appliance(up.clone().into()), Ok(FromAppliance::Up(up)));
+        for trigger in [Trigger::Dns, Trigger::Syn, Trigger::Flow] {
+            let up = Up::FirstPacket(FirstPacket { trigger, ..notice() });
+            assert_eq!(from_appliance(up.clone().into()), Ok(FromAppliance::Up(up)));
+        }
     }
 
     #[test]

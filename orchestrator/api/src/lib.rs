@@ -10,9 +10,9 @@
 //! - [`message`]: the plain types that the rest of the house uses; what came over the wire is checked once.
 //! - [`link`]: the [`Link`] trait, free of any runtime, and its in-memory form.
 //! - [`view`]: the placement as an appliance sees it; applies snapshots and deltas, all or nothing.
-//! - [`client`]: the link over gRPC.
+//! - [`client`]: the link over gRPC (with the feature `grpc`).
 //! - [`proto`], [`convert`]: the wire's types, and the checks between the two.
-//! - [`tls`]: certificates for both ends.
+//! - [`tls`]: certificates for both ends (with the feature `grpc`).
 //!
 //! ```
 //! use millrace_orchestrator_api::{Link, LinkState, Up, memory_link};
@@ -29,11 +29,13 @@
 //! bounded number of messages and says [`LinkError::Full`] beyond it.
 
 pub mod backoff;
+#[cfg(feature = "grpc")]
 pub mod client;
 pub mod convert;
 pub mod link;
 pub mod message;
 pub mod proto;
+#[cfg(feature = "grpc")]
 pub mod tls;
 pub mod view;
 

@@ -109,6 +109,8 @@ pub enum Trigger {
     Dns,
     /// A TCP SYN to the service's address.
     Syn,
+    /// A packet to the service's address, whatever follows its IP header.
+    Flow,
 }
 
 /// The question of a DNS trigger.

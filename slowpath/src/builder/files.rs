@@ -1,23 +1,29 @@
-//! The files that the configuration names for DNS: zones, and the secrets of cookies.
+//! The files that the configuration names for the tables: zones, the secrets of cookies, and the keys of QUIC connection ids.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use millrace_config::model::{Config, Cookies, SecretRef, cookie_secrets};
+use millrace_config::model::{Config, Cookies, SecretRef, cookie_secrets, quic_key};
 use millrace_config::zonefile::{ZoneFile, ZoneFileError};
 use millrace_fastpath::dns::CookieSecret;
+use millrace_fastpath::wire::quic_lb::Key;
 use siphasher::sip::SipHasher13;
 
 /// What those files say.
 #[derive(Clone, Debug, Default)]
-pub struct DnsFiles {
+pub struct TableFiles {
     /// Zone files, by the index of their zone in the configuration.
     pub zones: HashMap<usize, ZoneFile>,
     /// The shared secrets of cookies, the one that makes them first; none where the appliance has its own.
     pub cookie_secrets: Vec<CookieSecret>,
+    /// The keys of QUIC connection ids, by the name that the configuration has for their file.
+    pub quic_keys: QuicKeys,
     /// Of each file's text, by the name that the configuration has for it.
     pub digests: BTreeMap<PathBuf, Digest>,
 }
+
+/// The keys of QUIC connection ids, by the configuration's names of their files.
+pub type QuicKeys = BTreeMap<PathBuf, Key>;
 
 /// What is kept of a file's text, to tell whether it is another one: a file may have a million records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,16 +60,21 @@ pub enum FileError {
         /// The file.
         path: PathBuf,
     },
+    /// It has no key, or something else.
+    #[error("{} isn't one line of 32 hexadecimal digits", path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+    },
 }
 
-impl DnsFiles {
+impl TableFiles {
     /// Reads what the configuration names. Relative paths begin at `folder`, that of the configuration file.
     ///
     /// # Errors
     /// The first file that can't be had.
     pub fn read(config: &Config, folder: &Path) -> Result<Self, FileError> {
         let mut files = Self::default();
-        let Some(dns) = config.dns.as_ref().filter(|_| config.roles.dns) else { return Ok(files) };
         let digests = &mut files.digests;
         let mut read = |name: &Path| {
             let path = folder.join(name);
@@ -75,6 +86,16 @@ impl DnsFiles {
                 Err(reason) => Err(FileError::Unreadable { path, reason }),
             }
         };
+        let layouts =
+            config.services.iter().flat_map(|service| &service.quic).flat_map(|quic| quic.layouts());
+        for SecretRef::File(file) in
+            layouts.filter(|_| config.roles.balancer).filter_map(|one| one.key.as_ref())
+        {
+            let (path, text) = read(file)?;
+            let key = std::str::from_utf8(&text).ok().and_then(quic_key);
+            files.quic_keys.insert(file.clone(), Key(key.ok_or(FileError::Key { path })?));
+        }
+        let Some(dns) = config.dns.as_ref().filter(|_| config.roles.dns) else { return Ok(files) };
         for (index, zone) in dns.zones.iter().enumerate() {
             let Some(file) = &zone.file else { continue };
             let (path, text) = read(file)?;
@@ -93,21 +114,25 @@ impl DnsFiles {
 
 #[cfg(test)]
 mod tests {
+    use millrace_fastpath::addr::Addr;
     use millrace_fastpath::tables::names::HashKey;
+    use millrace_fastpath::wire::quic_lb::{Codec, Layout, ServerId};
 
     use super::*;
     use crate::builder::{BuildError, TableBuilder};
     use crate::testing::{EDGE, ports};
 
     /// The test's configuration with its zone in a file that has this text, read from a folder.
-    fn read(text: &str, change: impl Fn(&str) -> String) -> (Config, Result<DnsFiles, FileError>) {
+    fn read(text: &str, change: impl Fn(&str) -> String) -> (Config, Result<TableFiles, FileError>) {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("z.zone"), text).unwrap();
-        std::fs::write(folder.path().join("c.secret"), "e5e973e5a6b2a43f48e7dc849e37bfcf\n").unwrap();
+        let secret = "e5e973e5a6b2a43f48e7dc849e37bfcf\n";
+        std::fs::write(folder.path().join("c.secret"), secret).unwrap();
+        std::fs::write(folder.path().join("two.secrets"), secret.repeat(2)).unwrap();
         let (before, rest) = EDGE.split_once("soa = ").unwrap();
         let (_, after) = rest.split_once('\n').unwrap();
         let config = Config::parse("t", &change(&format!("{before}file = \"z.zone\"\n{after}"))).unwrap();
-        let files = DnsFiles::read(&config, folder.path());
+        let files = TableFiles::read(&config, folder.path());
         (config, files)
     }
 
@@ -160,5 +185,32 @@ mod tests {
         };
         assert_eq!(with("c.secret").unwrap().cookie_secrets.len(), 1);
         assert!(matches!(with("z.zone"), Err(FileError::Secrets { .. })));
+    }
+
+    #[test]
+    fn keys_of_connection_ids_are_read_and_make_the_service_what_it_is() {
+        let with = |file: &str| {
+            let service = "[[service]]\nname = \"q\"\naddress = [\"203.0.113.77\"]\nports = [\"udp/443\"]";
+            let backends = "backends = [{ address = \"198.51.100.77\", server_id = \"0x0007\" }]";
+            let quic = format!(
+                "quic = {{ rotation = 2, server_id_bytes = 2, nonce_bytes = 5, key = \"file:{file}\" }}"
+            );
+            read(ZONE, |text| format!("{text}\n{service}\n{backends}\n{quic}\n"))
+        };
+        let (config, files) = with("c.secret");
+        let builder = TableBuilder::new(&config, &ports(), files.unwrap(), HashKey(1, 2)).unwrap();
+        let entry = builder.tables().services.entry(builder.find("q").unwrap()).unwrap().clone();
+        let key = Key(0xe5e9_73e5_a6b2_a43f_48e7_dc84_9e37_bfcf_u128.to_be_bytes());
+        let codec = Codec::new(Layout::new(2, 2, 5, Some(key)).unwrap());
+        let find = |server: &[u8]| {
+            let id = codec.make(ServerId::new(server).unwrap(), &[1, 2, 3, 4, 5]).unwrap();
+            entry.server_ids().unwrap().find(&id).map(|at| entry.instances[at].addresses)
+        };
+        let address = Addr::from(std::net::Ipv4Addr::new(198, 51, 100, 77));
+        assert_eq!((find(&[0, 7]), find(&[0, 8])), (Some([Some(address), None]), None));
+        for wrong in ["two.secrets", "z.zone"] {
+            let error = with(wrong).1.unwrap_err().to_string();
+            assert!(error.contains(&format!("{wrong} isn't one line of 32")), "{error}");
+        }
     }
 }

@@ -18,6 +18,7 @@ use millrace_config::model::Config;
 use millrace_fastpath::addr::Addr;
 use millrace_fastpath::counters::WorkerCounters;
 use millrace_fastpath::dns::{CookieKeys, RecordType};
+use millrace_fastpath::driver::PortId;
 use millrace_fastpath::tables::interfaces::{InterfaceId, Local, Mac};
 use millrace_fastpath::tables::names::{HashKey, NameError, NamesError};
 use millrace_fastpath::tables::services::{SERVICES_MAX, ServiceId, Services};
@@ -26,7 +27,7 @@ use millrace_orchestrator_api::ServicePlacement;
 use siphasher::sip::SipHasher13;
 use tracing::warn;
 
-pub use files::{Digest, DnsFiles, FileError};
+pub use files::{Digest, FileError, QuicKeys, TableFiles};
 use ids::{InstanceKey, InstanceSlots};
 pub use names::DnsNames;
 pub use network::INTERFACES_MAX;
@@ -40,7 +41,7 @@ pub(crate) use services::addresses;
 /// What the driver found out about a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortInfo {
-    /// Its name in the configuration.
+    /// Its name in the configuration; empty for one that was closed.
     pub name: String,
     /// Its link-layer address.
     pub mac: Mac,
@@ -109,7 +110,7 @@ pub enum BuildError {
 /// The next snapshot, under construction.
 #[derive(Debug)]
 pub struct TableBuilder {
-    /// As the driver opened them.
+    /// As the driver opened them, by their ids.
     ports: Vec<PortInfo>,
     key: HashKey,
     /// By id; of services that are gone, what is left of them.
@@ -137,7 +138,7 @@ impl TableBuilder {
     pub fn new(
         config: &Config,
         ports: &[PortInfo],
-        files: DnsFiles,
+        files: TableFiles,
         key: HashKey,
     ) -> Result<Self, BuildError> {
         let mut builder = Self {
@@ -156,7 +157,7 @@ impl TableBuilder {
             published: Generation::default(),
             dirty: true,
         };
-        let draft = builder.draft(config)?;
+        let draft = builder.draft(config)?.with_quic_keys(files.quic_keys);
         let names = draft.names(config, files.zones)?;
         for id in builder.reload(config, draft, Some(names)).renewed {
             builder.place(id, None);
@@ -260,6 +261,11 @@ impl TableBuilder {
     /// The static neighbours.
     pub fn static_neighbours(&self) -> &[(InterfaceId, Addr, Mac)] {
         &self.statics
+    }
+
+    /// The name of a port.
+    pub fn port_name(&self, id: PortId) -> Option<&str> {
+        self.ports.get(id.index()).map(|port| port.name.as_str())
     }
 
     /// The id of the service of this name.

@@ -7,6 +7,7 @@ use millrace_fastpath::addr::Addr;
 use millrace_fastpath::driver::PortId;
 use millrace_fastpath::tables::interfaces::{Interface, InterfaceId, Local, Mac};
 use millrace_fastpath::tables::routes::{NextHop, Route, Routes};
+use millrace_fastpath::tables::services::ServiceId;
 
 use super::{BuildError, PortInfo};
 
@@ -137,12 +138,23 @@ pub(crate) fn floating(config: &Config) -> impl Iterator<Item = (Addr, Local)> {
     services.chain(dns)
 }
 
-/// All our addresses, and what each is for.
-pub(crate) fn locals(config: &Config, list: &[(InterfaceId, Interface)]) -> Vec<(Addr, Local)> {
+/// All our addresses, and what each is for; `ids` are those of the services, in the order of the file.
+pub(crate) fn locals(
+    config: &Config,
+    list: &[(InterfaceId, Interface)],
+    ids: &[ServiceId],
+) -> Vec<(Addr, Local)> {
     let host = Local { host: true, ..Local::default() };
     let own =
         list.iter().flat_map(|(_, interface)| interface.addresses.iter().map(|(addr, _)| (*addr, host)));
-    own.chain(floating(config)).collect()
+    let by_flow = config.services.iter().zip(ids).filter(|(service, _)| {
+        config.roles.balancer && service.on_demand().is_some_and(|on_demand| on_demand.trigger.flow)
+    });
+    let flow = by_flow.flat_map(|(service, id)| {
+        let local = Local { flow: Some(*id), ..Local::default() };
+        service.address.iter().map(move |addr| (Addr::from(*addr), local))
+    });
+    own.chain(floating(config)).chain(flow).collect()
 }
 
 /// Interfaces that ids can number, those that were once configured included.

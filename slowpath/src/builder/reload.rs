@@ -24,21 +24,31 @@ use millrace_fastpath::tables::services::{Endpoint, SERVICES_MAX, ServiceId, Ser
 use millrace_fastpath::tables::{Bounds, Generation, NatPorts, Policy};
 use tracing::warn;
 
+use super::files::QuicKeys;
 use super::network::{self, InterfaceIds};
 use super::services::{ServiceSpec, spec};
-use super::{BuildError, DnsNames, InstanceKey, TableBuilder, names};
+use super::{BuildError, DnsNames, InstanceKey, PortInfo, TableBuilder, names};
 
 /// What a configuration asks for, checked against the appliance that is to carry it out.
 #[derive(Debug)]
 pub struct Draft {
+    /// By their ids.
+    ports: Vec<PortInfo>,
     /// The services' ids, in the order of the file.
     services: Vec<ServiceId>,
     list: Vec<(InterfaceId, Interface)>,
     interface_ids: InterfaceIds,
     key: HashKey,
+    quic_keys: QuicKeys,
 }
 
 impl Draft {
+    /// The same with the keys of QUIC connection ids that the configuration names.
+    #[must_use]
+    pub fn with_quic_keys(self, quic_keys: QuicKeys) -> Self {
+        Self { quic_keys, ..self }
+    }
+
     /// The names of the configuration that this is the draft of. `zones` are its zone files, by the index of their zone.
     ///
     /// # Errors
@@ -104,16 +114,26 @@ impl TableBuilder {
     /// # Errors
     /// The appliance can't carry it out as it runs.
     pub fn draft(&self, config: &Config) -> Result<Draft, BuildError> {
+        self.draft_on(config, self.ports.clone())
+    }
+
+    /// The same for an appliance whose driver has other ports by the time of the reload: those of before by the ids of
+    /// before, then new ones. One that is closed by then has no name.
+    ///
+    /// # Errors
+    /// As of [`TableBuilder::draft`].
+    pub fn draft_on(&self, config: &Config, ports: Vec<PortInfo>) -> Result<Draft, BuildError> {
         let mut interface_ids = self.interface_ids.clone();
         for port in &config.ports {
-            let opened = self.ports.iter().find(|info| info.name == port.name.as_str());
+            let opened = ports.iter().find(|info| info.name == port.name.as_str());
             if let Some(info) = opened.filter(|info| port.mtu_bytes > info.mtu_bytes) {
                 let (port, wanted, opened) = (info.name.clone(), port.mtu_bytes, info.mtu_bytes);
                 return Err(BuildError::Mtu { port, wanted, opened });
             }
         }
-        let list = network::interfaces(config, &self.ports, &mut interface_ids)?;
-        Ok(Draft { services: self.service_ids(config)?, list, interface_ids, key: self.key })
+        let list = network::interfaces(config, &ports, &mut interface_ids)?;
+        let services = self.service_ids(config)?;
+        Ok(Draft { ports, services, list, interface_ids, key: self.key, quic_keys: QuicKeys::new() })
     }
 
     /// By name where it is known, else one that was never given out, else the one that was free for longest.
@@ -131,8 +151,9 @@ impl TableBuilder {
     /// Takes the configuration over that `draft` is of, its cookies aside: those are off until their secrets are set. Without `names` those that are out stay; what they lead to must
     /// then be the same.
     pub fn reload(&mut self, config: &Config, draft: Draft, names: Option<DnsNames>) -> Reloaded {
-        let Draft { services, list, interface_ids, .. } = draft;
+        let Draft { ports, services, list, interface_ids, quic_keys, key: _ } = draft;
         let mut reloaded = Reloaded::default();
+        self.ports = ports;
         self.tables.routes = Arc::new(network::routes(config, &self.ports, &list, &interface_ids));
         self.tables.policy = policy(config);
         if let Some(names) = names {
@@ -152,7 +173,7 @@ impl TableBuilder {
             self.retire(*id);
         }
         for (service, id) in config.services.iter().zip(&services) {
-            let next = spec(config, *id, service);
+            let next = spec(config, *id, service, &quic_keys);
             match self.specs.get(id.index()) {
                 Some(known) if self.by_name.contains_key(service.name.as_str()) => {
                     if *known != next {
@@ -170,7 +191,7 @@ impl TableBuilder {
         self.by_name = kept;
         self.set_statics(config, &interface_ids);
         self.interface_ids = interface_ids;
-        self.locals = network::locals(config, &list);
+        self.locals = network::locals(config, &list, &services);
         self.set_interfaces(list);
         self.dirty = true;
         reloaded

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use millrace_config::model::{self, Config, Target};
+use millrace_config::model::{self, Config, SecretRef, Target};
 use millrace_fastpath::addr::Addr;
 use millrace_fastpath::tables::services::{
     DnsAnswer, Endpoint, Forwarding, Handling, Instance, InstanceState, Overflow, Service, ServiceId,
     SourceAddress, Verify,
 };
+use millrace_fastpath::wire::quic_lb::{Layout, ServerId};
 use millrace_orchestrator_api as api;
 
+use super::files::QuicKeys;
 use super::ids::{InstanceKey, InstanceSlots};
 
 /// A service that was woken by a query is kept this long for the connection, however short the answer's time to live is.
@@ -39,8 +41,8 @@ pub struct ServiceSpec {
     template: Service,
 }
 
-/// What the configuration says of a service.
-pub(crate) fn spec(config: &Config, id: ServiceId, service: &model::Service) -> ServiceSpec {
+/// What the configuration says of a service; `keys` are those that it names.
+pub(crate) fn spec(config: &Config, id: ServiceId, service: &model::Service, keys: &QuicKeys) -> ServiceSpec {
     let on_demand = service.on_demand();
     let hold = on_demand.map(|on_demand| on_demand.hold);
     let endpoints = service.address.iter().filter(|_| config.roles.balancer).flat_map(|addr| {
@@ -73,6 +75,7 @@ pub(crate) fn spec(config: &Config, id: ServiceId, service: &model::Service) -> 
             wakes: on_demand.is_some(),
             trigger_dns: on_demand.is_some_and(|on_demand| on_demand.trigger.dns),
             trigger_syn: on_demand.is_some_and(|on_demand| on_demand.trigger.syn),
+            trigger_flow: on_demand.is_some_and(|on_demand| on_demand.trigger.flow),
             handling: match on_demand.map(|on_demand| on_demand.first_packet) {
                 Some(model::FirstPacket::Forward) => Handling::Forward,
                 Some(model::FirstPacket::Splice) => Handling::Splice,
@@ -105,9 +108,29 @@ pub(crate) fn spec(config: &Config, id: ServiceId, service: &model::Service) -> 
                 Some(model::Overflow::Rst) => Overflow::Rst,
                 Some(model::Overflow::Drop) | None => Overflow::Drop,
             },
+            quic: service.quic.iter().flat_map(|quic| layouts(quic, keys)).collect(),
             instances: backends(service),
         },
     }
+}
+
+/// How ids are made, and were before. One whose key isn't among `keys` is left out: no id is better read wrong.
+fn layouts<'a>(quic: &'a model::Quic, keys: &'a QuicKeys) -> impl Iterator<Item = Layout> + 'a {
+    quic.layouts().filter_map(|layout| {
+        let key = match &layout.key {
+            Some(SecretRef::File(file)) => Some(*keys.get(file)?),
+            None => None,
+        };
+        Layout::new(layout.rotation, quic.server_id_bytes.into(), layout.nonce_bytes.into(), key)
+    })
+}
+
+/// The server id of a placed instance: what both it and every appliance know of it.
+fn placed_server_id(addresses: [Option<Addr>; 2], port: u16) -> Option<ServerId> {
+    let bytes = addresses.into_iter().flatten().next()?.v6_bytes();
+    let [.., a, b, c, d] = bytes;
+    let [high, low] = port.to_be_bytes();
+    ServerId::new(&[a, b, c, d, high, low])
 }
 
 fn backends(service: &model::Service) -> Vec<Instance> {
@@ -120,6 +143,7 @@ fn backends(service: &model::Service) -> Vec<Instance> {
         state: if backend.drain { InstanceState::Draining } else { InstanceState::Ready },
         slot: Default::default(),
         fixed: true,
+        server_id: backend.server_id.and_then(|id| ServerId::new(id.as_bytes())),
     };
     service.backends().iter().map(one).collect()
 }
@@ -167,14 +191,16 @@ impl ServiceSpec {
                 left_out += 1;
                 continue;
             };
+            let addresses = addresses(placed);
             service.instances.push(Instance {
                 id: placed.id.0,
-                addresses: addresses(placed),
+                addresses,
                 port: placed.port,
                 weight: u16::try_from(placed.weight).unwrap_or(u16::MAX),
                 state,
                 slot,
                 fixed: false,
+                server_id: placed_server_id(addresses, placed.port),
             });
         }
         (Arc::new(service), left_out)

@@ -2,7 +2,7 @@ use millrace_fastpath::tables::services::{Endpoint, InstanceState};
 use millrace_orchestrator_api::{Instance, InstanceId, InstanceState as Placed};
 
 use super::*;
-use crate::testing::{LAN, LAN_20, WAN, addr, config, ports};
+use crate::testing::{EDGE, LAN, LAN_20, WAN, addr, config, ports};
 
 fn instance(id: u64, state: Placed) -> Instance {
     Instance {
@@ -22,7 +22,7 @@ fn placement(instances: Vec<Instance>) -> ServicePlacement {
 
 #[test]
 fn the_configuration_alone_gives_interfaces_routes_locals_and_backends() {
-    let builder = TableBuilder::new(&config(), &ports(), DnsFiles::default(), HashKey(1, 2)).unwrap();
+    let builder = TableBuilder::new(&config(), &ports(), TableFiles::default(), HashKey(1, 2)).unwrap();
     let tables = builder.tables();
     let names: Vec<&str> = tables.interfaces.iter().map(|(_, interface)| interface.name.as_str()).collect();
     assert_eq!(names, ["wan", "lan", "lan.20"]);
@@ -59,7 +59,7 @@ fn the_configuration_alone_gives_interfaces_routes_locals_and_backends() {
 
 #[test]
 fn a_placement_rebuilds_its_own_service_and_nothing_else() {
-    let mut builder = TableBuilder::new(&config(), &ports(), DnsFiles::default(), HashKey(1, 2)).unwrap();
+    let mut builder = TableBuilder::new(&config(), &ports(), TableFiles::default(), HashKey(1, 2)).unwrap();
     let before = builder.take().unwrap();
     assert!(builder.take().is_none(), "nothing changed since");
     let hello = builder.find("hello").unwrap();
@@ -82,7 +82,7 @@ fn a_placement_rebuilds_its_own_service_and_nothing_else() {
 
 #[test]
 fn an_instance_keeps_its_slot_through_its_states_and_leaves_it_for_later() {
-    let mut builder = TableBuilder::new(&config(), &ports(), DnsFiles::default(), HashKey(1, 2)).unwrap();
+    let mut builder = TableBuilder::new(&config(), &ports(), TableFiles::default(), HashKey(1, 2)).unwrap();
     let hello = builder.find("hello").unwrap();
     let slot = |builder: &TableBuilder, id| {
         let service = builder.tables().services.get(hello).unwrap();
@@ -105,7 +105,7 @@ fn an_instance_keeps_its_slot_through_its_states_and_leaves_it_for_later() {
 #[test]
 fn a_port_that_the_driver_lacks_is_an_error() {
     let wan = ports().remove(0);
-    let error = TableBuilder::new(&config(), &[wan], DnsFiles::default(), HashKey(1, 2)).unwrap_err();
+    let error = TableBuilder::new(&config(), &[wan], TableFiles::default(), HashKey(1, 2)).unwrap_err();
     assert_eq!(error, BuildError::PortMissing { port: "lan".into() });
 }
 
@@ -114,7 +114,7 @@ fn roles_that_are_off_leave_nothing_in_the_tables() {
     let mut config = config();
     config.roles.balancer = false;
     config.roles.dns = false;
-    let builder = TableBuilder::new(&config, &ports(), DnsFiles::default(), HashKey(1, 2)).unwrap();
+    let builder = TableBuilder::new(&config, &ports(), TableFiles::default(), HashKey(1, 2)).unwrap();
     assert_eq!(builder.tables().interfaces.local(addr("203.0.113.10")), None);
     assert_eq!(builder.tables().interfaces.local(addr("192.0.2.53")), None);
     let endpoint = Endpoint { addr: addr("203.0.113.10"), port: 80, protocol: 6 };
@@ -123,8 +123,35 @@ fn roles_that_are_off_leave_nothing_in_the_tables() {
 }
 
 #[test]
+fn addresses_that_wake_by_any_packet_lead_to_their_service_and_no_others_do() {
+    let text = EDGE.replace("trigger = [\"dns\", \"syn\"]", "trigger = [\"dns\", \"flow\"]");
+    let mut config = Config::parse("edge.toml", &text).unwrap_or_else(|report| panic!("{report}"));
+    let builder = TableBuilder::new(&config, &ports(), TableFiles::default(), HashKey(1, 2)).unwrap();
+    let hello = builder.find("hello");
+    let flow =
+        |builder: &TableBuilder, text: &str| builder.tables().interfaces.local(addr(text)).unwrap().flow;
+    assert!(hello.is_some());
+    assert_eq!(["203.0.113.10", "2001:db8:f::10"].map(|text| flow(&builder, text)), [hello; 2]);
+    assert_eq!(["203.0.113.20", "192.0.2.1", "192.0.2.53"].map(|text| flow(&builder, text)), [None; 3]);
+    let service = builder.tables().services.get(hello.unwrap()).unwrap();
+    assert!(service.trigger_flow && service.trigger_dns && !service.trigger_syn);
+    // By a reload, and back.
+    let mut builder =
+        TableBuilder::new(&self::config(), &ports(), TableFiles::default(), HashKey(1, 2)).unwrap();
+    assert_eq!(flow(&builder, "203.0.113.10"), None);
+    for (next, expected) in [(config.clone(), hello), (self::config(), None)] {
+        let draft = builder.draft(&next).unwrap();
+        builder.reload(&next, draft, None);
+        assert_eq!(flow(&builder, "203.0.113.10"), expected);
+    }
+    config.roles.balancer = false;
+    let builder = TableBuilder::new(&config, &ports(), TableFiles::default(), HashKey(1, 2)).unwrap();
+    assert_eq!(builder.tables().interfaces.local(addr("203.0.113.10")), None);
+}
+
+#[test]
 fn names_lead_to_their_services() {
-    let builder = TableBuilder::new(&config(), &ports(), DnsFiles::default(), HashKey(1, 2)).unwrap();
+    let builder = TableBuilder::new(&config(), &ports(), TableFiles::default(), HashKey(1, 2)).unwrap();
     let names = &builder.tables().names;
     assert_eq!(
         names.get(b"\x05hello\x02fn\x07example\0").and_then(|node| node.service()),

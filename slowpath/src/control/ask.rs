@@ -12,7 +12,7 @@ use millrace_orchestrator_api::{Generation, LinkState};
 
 use super::reload::Reload;
 use super::{ControlCounters, LinkCounters, Wake};
-use crate::builder::{BuildError, DnsNames, Draft};
+use crate::builder::{BuildError, DnsNames, Draft, PortInfo};
 use crate::host::HostCounters;
 use crate::neighbour;
 
@@ -37,6 +37,8 @@ pub struct Status {
     pub host: HostCounters,
     /// Frames that found no room on their way to the workers.
     pub injects_refused: u64,
+    /// Endpoints of instances that left so many departures ago that their answers aren't translated any more.
+    pub answers_forgotten: u64,
 }
 
 /// A question, with the way for its answer.
@@ -45,7 +47,7 @@ pub(super) enum Ask {
     Status(SyncSender<Status>),
     Neighbours(SyncSender<(Nanos, Vec<neighbour::Row>)>),
     Wakes(SyncSender<Vec<Wake>>),
-    Draft(Arc<Config>, SyncSender<Result<Draft, BuildError>>),
+    Draft(Arc<Config>, Option<Vec<PortInfo>>, SyncSender<Result<Draft, BuildError>>),
     Reload(Box<Reload>, SyncSender<tables::Generation>),
 }
 
@@ -86,12 +88,13 @@ impl Asker {
         self.ask(Ask::Wakes, ANSWER_MAX)
     }
 
-    /// Whether the appliance could carry a configuration out as it runs.
+    /// Whether the appliance could carry a configuration out as it runs; `ports` are those that its driver has by then, by
+    /// their ids, where they are others.
     ///
     /// # Errors
     /// [`ReloadError`]
-    pub fn draft(&self, config: &Arc<Config>) -> Result<Draft, ReloadError> {
-        let draft = self.ask(|to| Ask::Draft(Arc::clone(config), to), RELOAD_MAX);
+    pub fn draft(&self, config: &Arc<Config>, ports: Option<Vec<PortInfo>>) -> Result<Draft, ReloadError> {
+        let draft = self.ask(|to| Ask::Draft(Arc::clone(config), ports, to), RELOAD_MAX);
         Ok(draft.ok_or(ReloadError::NoControl)??)
     }
 

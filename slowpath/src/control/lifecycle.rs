@@ -7,6 +7,8 @@ use millrace_fastpath::clock::Nanos;
 use millrace_fastpath::slots::{Phase, ServiceSlot, WakeId};
 use millrace_fastpath::tables::Generation;
 
+use super::strikes::{Proof, Strikes};
+
 /// A notice that the link has taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Notice {
@@ -40,8 +42,9 @@ pub(super) struct Lifecycle {
     pub(super) asked: Option<u64>,
     /// When it was reported idle.
     pub(super) idle_sent: Option<Nanos>,
-    strikes: u32,
-    struck: Nanos,
+    /// What its latest wake has to lead to; `None` when it has.
+    pub(super) proof: Option<Proof>,
+    strikes: Strikes,
     quarantined: Option<Nanos>,
     /// A wake whose notice hasn't come, and since when.
     orphan: Option<(WakeId, Nanos)>,
@@ -50,31 +53,72 @@ pub(super) struct Lifecycle {
 impl Lifecycle {
     /// The wake came to nothing: back to `Cold`, or into quarantine when that happened too often.
     pub(super) fn fail(&mut self, slot: &ServiceSlot, wake: WakeId, now: Nanos) {
-        let decayed = now.since(self.struck) / STRIKE_DECAY_NANOS;
-        self.strikes = self.strikes.saturating_sub(u32::try_from(decayed).unwrap_or(u32::MAX)) + 1;
-        self.struck = now;
+        let too_often = self.strikes.strike(now);
+        // Before it can be woken again.
+        self.strikes.show(slot);
         self.notice = None;
-        if slot.cancel_wake(wake)
-            && self.strikes >= STRIKES_MAX
-            && slot.transition(Phase::Cold, Phase::Quarantined)
-        {
+        self.proof = None;
+        if slot.cancel_wake(wake) && too_often && slot.transition(Phase::Cold, Phase::Quarantined) {
             self.quarantined = Some(now);
         }
     }
 
-    /// It serves.
+    /// It serves. Whether that was good for anything is seen later.
     pub(super) fn ready(&mut self, slot: &ServiceSlot, now: Nanos) {
+        // One that was called off has nothing to prove.
+        let proof = self.proof.filter(|proof| slot.load() == (Phase::Waking, proof.wake));
         slot.set_phase(Phase::Ready);
-        *self = Self { busy_since: now, asked: self.asked, ..Self::default() };
+        *self = Self {
+            busy_since: now,
+            asked: self.asked,
+            proof: proof.map(|proof| proof.ready(now)),
+            strikes: self.strikes,
+            ..Self::default()
+        };
+    }
+
+    /// Looks whether somebody has come to the instance that was readied, by the sums of flows; the wake that led to nothing,
+    /// if this is when that shows. Who comes later still makes good for it.
+    pub(super) fn judge(
+        &mut self,
+        slot: &ServiceSlot,
+        established: u64,
+        begun: u64,
+        now: Nanos,
+    ) -> Option<WakeId> {
+        let serves = matches!(slot.load().0, Phase::Ready | Phase::Draining);
+        if serves {
+            self.strikes.pause(now);
+        } else {
+            self.strikes.decay(now);
+        }
+        let mut unproductive = None;
+        if let Some(proof) = self.proof.as_mut().filter(|_| serves) {
+            if proof.is_given(established, begun) {
+                self.proof = None;
+                self.strikes = Strikes::default();
+                self.quarantined = None;
+            } else if proof.due.is_some_and(|due| due <= now) {
+                proof.due = None;
+                unproductive = Some(proof.wake);
+                if self.strikes.strike(now) {
+                    self.quarantined = Some(now);
+                }
+            }
+        }
+        self.strikes.show(slot);
+        unproductive
     }
 
     /// Nothing of it serves any more.
     pub(super) fn gone(&mut self, slot: &ServiceSlot) {
         self.readying = None;
         self.idle_sent = None;
-        // The instances that drain keep their flows; a new one has to find another instance.
-        if !slot.transition(Phase::Ready, Phase::Cold) {
-            slot.transition(Phase::Draining, Phase::Cold);
+        // The instances that drain keep their flows; a new one has to find another instance. A quarantine that began while it
+        // served is for whoever would wake it now.
+        let next = if self.quarantined.is_some() { Phase::Quarantined } else { Phase::Cold };
+        if !slot.transition(Phase::Ready, next) {
+            slot.transition(Phase::Draining, next);
         }
     }
 
@@ -82,8 +126,8 @@ impl Lifecycle {
     pub(super) fn pardon(&mut self, slot: &ServiceSlot, now: Nanos) {
         if self.quarantined.is_some_and(|since| now.since(since) >= QUARANTINE_NANOS) {
             self.quarantined = None;
-            self.strikes = STRIKES_MAX - 1;
-            self.struck = now;
+            self.strikes.pardon(now);
+            self.strikes.show(slot);
             slot.transition(Phase::Quarantined, Phase::Cold);
         }
     }
@@ -105,12 +149,8 @@ impl Lifecycle {
     }
 }
 
-/// Wakes in a row that come to nothing before no more are tried for a while.
-pub const STRIKES_MAX: u32 = 3;
-/// How long none are tried.
+/// How long no wakes are tried after too many came to nothing.
 pub const QUARANTINE_NANOS: u64 = 60_000_000_000;
-/// How long a failure counts.
-const STRIKE_DECAY_NANOS: u64 = 60_000_000_000;
 /// How long a wake may be without its notice: far longer than the queue of events takes.
 const ORPHAN_NANOS: u64 = 1_000_000_000;
 
@@ -150,9 +190,63 @@ mod tests {
         let (mut lifecycle, slot) = (Lifecycle::default(), ServiceSlot::default());
         for second in 0..10 {
             assert!(fail_once(&mut lifecycle, &slot, at(second * 2)));
+            assert_eq!(slot.strikes(), 1);
+            let proof = proof(slot.begin_wake().unwrap(), second);
+            lifecycle.proof = Some(proof);
             lifecycle.ready(&slot, at(second * 2 + 1));
+            assert_eq!(slot.strikes(), 1, "ready isn't needed");
+            assert_eq!(lifecycle.judge(&slot, second + 1, 0, at(second * 2 + 1)), None);
+            assert_eq!(slot.strikes(), 0);
             lifecycle.gone(&slot);
         }
+    }
+
+    fn proof(wake: WakeId, established: u64) -> Proof {
+        Proof { wake, established, begun: None, asked: false, due: None }
+    }
+
+    /// Wakes it, and nobody comes; it goes after `stays` seconds.
+    fn wake_in_vain(lifecycle: &mut Lifecycle, slot: &ServiceSlot, from: u64, stays: u64) -> Vec<u64> {
+        let at = |seconds: u64| Nanos(1_000_000_000_000 + seconds * 1_000_000_000);
+        let wake = slot.begin_wake().expect("cold");
+        lifecycle.proof = Some(proof(wake, 0));
+        lifecycle.ready(slot, at(from));
+        let judge = |second: &u64| lifecycle.judge(slot, 0, 9, at(from + second)) == Some(wake);
+        let struck = (0..=stays).filter(judge).collect();
+        lifecycle.gone(slot);
+        struck
+    }
+
+    #[test]
+    fn instances_that_nobody_comes_to_are_strikes_once_and_the_third_quarantines_when_it_goes() {
+        let (mut lifecycle, slot) = (Lifecycle::default(), ServiceSlot::default());
+        let at = |seconds: u64| Nanos(1_000_000_000_000 + seconds * 1_000_000_000);
+        assert_eq!(wake_in_vain(&mut lifecycle, &slot, 0, 500), [2], "once, however long it stays");
+        assert_eq!((slot.load().0, slot.strikes()), (Phase::Cold, 1), "nothing is forgotten while it serves");
+        assert_eq!(wake_in_vain(&mut lifecycle, &slot, 510, 20), [2]);
+        assert_eq!((slot.load().0, slot.strikes()), (Phase::Cold, 2));
+        assert_eq!(wake_in_vain(&mut lifecycle, &slot, 535, 10), [2]);
+        assert_eq!((slot.load().0, slot.strikes()), (Phase::Quarantined, 3));
+        lifecycle.pardon(&slot, at(596));
+        assert_eq!(slot.load().0, Phase::Quarantined);
+        lifecycle.pardon(&slot, at(597));
+        assert_eq!((slot.load().0, slot.strikes()), (Phase::Cold, 2));
+    }
+
+    #[test]
+    fn who_comes_late_makes_good_for_the_wake() {
+        let (mut lifecycle, slot) = (Lifecycle::default(), ServiceSlot::default());
+        let at = |seconds: u64| Nanos(1_000_000_000_000 + seconds * 1_000_000_000);
+        for _ in 0..2 {
+            wake_in_vain(&mut lifecycle, &slot, 0, 3);
+        }
+        lifecycle.proof = Some(proof(slot.begin_wake().unwrap(), 0));
+        lifecycle.ready(&slot, at(4));
+        assert!(lifecycle.judge(&slot, 0, 0, at(6)).is_some());
+        assert_eq!(slot.strikes(), 3);
+        assert_eq!(lifecycle.judge(&slot, 1, 1, at(50)), None);
+        lifecycle.gone(&slot);
+        assert_eq!((slot.load().0, slot.strikes()), (Phase::Cold, 0), "and no quarantine is left");
     }
 
     #[test]

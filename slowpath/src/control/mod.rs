@@ -22,6 +22,7 @@ mod orchestrator;
 mod parcels;
 mod placements;
 mod reload;
+mod strikes;
 mod thread;
 
 use std::collections::HashMap;
@@ -40,7 +41,7 @@ use millrace_fastpath::tables::names::HashKey;
 use millrace_fastpath::tables::services::ServiceId;
 use millrace_orchestrator_api::Link;
 
-use crate::builder::{BuildError, DnsFiles, PortInfo, TableBuilder, floating};
+use crate::builder::{BuildError, PortInfo, TableBuilder, TableFiles, floating};
 use crate::host::HostStack;
 use crate::neighbour::{Machine, Output};
 use ask::Ask;
@@ -48,11 +49,12 @@ pub use ask::{Asker, ReloadError, Status};
 use cookies::CookieRoll;
 pub use journal::{Journal, WAKES_MAX, Wake};
 use lifecycle::Lifecycle;
-pub use lifecycle::{QUARANTINE_NANOS, STRIKES_MAX};
+pub use lifecycle::QUARANTINE_NANOS;
 pub use orchestrator::LinkCounters;
 use orchestrator::Orchestrator;
 pub(crate) use parcels::Bucket;
 use parcels::{Kept, Parcels};
+pub use strikes::STRIKES_MAX;
 pub use thread::{ControlThread, monotonic};
 
 /// What the control loop can't find in the configuration.
@@ -65,7 +67,7 @@ pub struct Settings {
     /// The wall clock minus the monotonic clock, in nanoseconds since 1970-01-01 UTC.
     pub unix_offset_nanos: u64,
     /// The files that the configuration names for DNS.
-    pub dns_files: DnsFiles,
+    pub table_files: TableFiles,
 }
 
 /// What the control loop counted, for the operator.
@@ -77,6 +79,10 @@ pub struct ControlCounters {
     pub wakes_failed: u64,
     /// Wakes by a query that no flow followed.
     pub wakes_unused: u64,
+    /// Wakes by a packet that readied an instance to which nobody completed a handshake.
+    pub wakes_unproductive: u64,
+    /// Notices of new triples for services that had an instance already.
+    pub arrivals: u64,
     /// Wakes that led to a ready service.
     pub wakes_ready: u64,
     /// Frames for the host stack or the neighbours that came faster than their limit.
@@ -101,13 +107,13 @@ pub struct Control<L> {
     cookies: Option<CookieRoll>,
     settings: Settings,
     site: String,
-    ports: Vec<String>,
     /// Next hops that instances and routes need, by how many need them.
     wanted: HashMap<(InterfaceId, Addr), usize>,
     wanted_by: Vec<Vec<(InterfaceId, Addr)>>,
     wanted_by_routes: Vec<(InterfaceId, Addr)>,
     neighbour_bucket: Bucket,
     host_bucket: Bucket,
+    arrival_bucket: Bucket,
     /// Services with a notice out or on the way to ready: looked at each turn.
     moving: Vec<ServiceId>,
     next_scan: Nanos,
@@ -135,7 +141,7 @@ impl<L: Link> Control<L> {
         now: Nanos,
     ) -> Result<Self, BuildError> {
         // Taken, so that records don't stay in memory beside the tables.
-        let files = std::mem::take(&mut settings.dns_files);
+        let files = std::mem::take(&mut settings.table_files);
         let cookies = CookieRoll::start(config, &files.cookie_secrets, settings.unix_offset_nanos, now);
         let mut builder = TableBuilder::new(config, ports, files, settings.names_key)?;
         if let Some(cookies) = &cookies {
@@ -162,12 +168,12 @@ impl<L: Link> Control<L> {
             cookies,
             settings,
             site: config.site.name.as_str().to_owned(),
-            ports: ports.iter().map(|port| port.name.clone()).collect(),
             wanted: HashMap::new(),
             wanted_by: vec![Vec::new(); services],
             wanted_by_routes: Vec::new(),
             neighbour_bucket: Bucket::new(NEIGHBOUR_FRAMES_PER_SECOND, NEIGHBOUR_FRAMES_PER_SECOND / 10),
             host_bucket: Bucket::new(HOST_FRAMES_PER_SECOND, HOST_FRAMES_PER_SECOND / 10),
+            arrival_bucket: Bucket::new(ARRIVALS_PER_SECOND, ARRIVALS_PER_SECOND),
             moving: Vec::new(),
             next_scan: now,
             counters: ControlCounters::default(),
@@ -248,6 +254,7 @@ impl<L: Link> Control<L> {
                     neighbours_parked: self.neighbours.parked(),
                     host: self.host.counters(),
                     injects_refused: self.parcels.refused,
+                    answers_forgotten: self.builder.tables().services.forgotten(),
                 });
             }
             Ok(Ask::Neighbours(to)) => {
@@ -256,8 +263,12 @@ impl<L: Link> Control<L> {
             Ok(Ask::Wakes(to)) => {
                 let _ = to.try_send(self.journal.iter().cloned().collect());
             }
-            Ok(Ask::Draft(config, to)) => {
-                let _ = to.try_send(self.builder.draft(&config));
+            Ok(Ask::Draft(config, ports, to)) => {
+                let draft = match ports {
+                    Some(ports) => self.builder.draft_on(&config, ports),
+                    None => self.builder.draft(&config),
+                };
+                let _ = to.try_send(draft);
             }
             Ok(Ask::Reload(reload, to)) => {
                 let _ = to.try_send(self.reload(*reload, now));
@@ -286,6 +297,9 @@ impl<L: Link> Control<L> {
 const NEIGHBOUR_FRAMES_PER_SECOND: u64 = 20_000;
 /// Other frames for us per second: echo requests and TCP/53.
 const HOST_FRAMES_PER_SECOND: u64 = 20_000;
+/// Arrivals at services that have an instance already that the orchestrator is told of per second, over all services: a flood over
+/// many of them must leave the link to wakes.
+const ARRIVALS_PER_SECOND: u64 = 20;
 /// How often services are looked at for idleness and such.
 const SCAN_NANOS: u64 = 100_000_000;
 

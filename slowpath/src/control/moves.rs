@@ -110,8 +110,26 @@ impl<L: Link> Control<L> {
                 self.counters.wakes_cancelled += 1;
             }
             self.settle(id);
+            self.judge(id, now);
             self.scan_idle(id, now);
         }
+    }
+
+    /// Whether the wake of a service was good for anything.
+    fn judge(&mut self, id: ServiceId, now: Nanos) {
+        let (established, begun) = (self.flows_established(id), self.flows_begun(id));
+        let slot = self.shared.slots.get(id);
+        let Some(wake) = self.lifecycles[id.index()].judge(slot, established, begun, now) else { return };
+        info!(
+            service = self.builder.specs()[id.index()].name,
+            wake = wake.0,
+            strikes = slot.strikes(),
+            "{UNPRODUCTIVE}"
+        );
+        self.counters.wakes_unproductive += 1;
+        let entry = self.journal.entry(id, wake);
+        entry.failed = Some(now);
+        entry.reason = UNPRODUCTIVE.to_owned();
     }
 
     /// Reports a service that nobody uses, and takes that back when somebody does, or when the orchestrator keeps it.
@@ -157,6 +175,8 @@ impl<L: Link> Control<L> {
     }
 }
 
+/// What a wake that led to nothing is told with.
+const UNPRODUCTIVE: &str = "nobody completed a handshake";
 /// How long a wake may be out before it is taken for failed: longer than any instance takes to start.
 const WAKE_NANOS_MAX: u64 = 10_000_000_000;
 /// How long readiness waits for the instance's neighbour. It was asked for when the instance began to start; what is

@@ -6,11 +6,13 @@ use millrace_fastpath::clock::Nanos;
 use millrace_fastpath::event::{Event, PacketFields, Trigger};
 use millrace_fastpath::slots::{Phase, WakeId};
 use millrace_fastpath::tables::services::ServiceId;
+use millrace_fastpath::wire::UDP;
 use millrace_orchestrator_api as api;
 use millrace_orchestrator_api::{Link, LinkError};
 
 use super::Control;
 use super::lifecycle::Notice;
+use super::strikes::Proof;
 use crate::builder::ServiceSpec;
 
 impl<L: Link> Control<L> {
@@ -34,6 +36,10 @@ impl<L: Link> Control<L> {
         match event {
             Event::FirstPacket { service, wake, trigger, at, fields } => {
                 self.first_packet(service, wake, trigger, at, &fields, now)
+            }
+            Event::Arrival { service, trigger, at, fields } => {
+                self.arrival(service, trigger, at, &fields, now);
+                Ok(())
             }
             Event::Milestone { service, wake, what, at } => {
                 self.journal.entry(service, wake).pass(what, at);
@@ -60,8 +66,17 @@ impl<L: Link> Control<L> {
         if !self.builder.specs().get(service.index()).is_some_and(ServiceSpec::wakes) {
             return Ok(());
         }
-        let begun = self.flows_begun(service);
-        self.lifecycles[service.index()].asked = matches!(trigger, Trigger::Dns { .. }).then_some(begun);
+        let (begun, asked) = (self.flows_begun(service), matches!(trigger, Trigger::Dns { .. }));
+        let established = self.flows_established(service);
+        let lifecycle = &mut self.lifecycles[service.index()];
+        lifecycle.asked = asked.then_some(begun);
+        lifecycle.proof = Some(Proof {
+            wake,
+            established,
+            begun: (fields.protocol == UDP && !asked).then_some(begun),
+            asked,
+            due: None,
+        });
         let notice = self.notice(service, trigger, at, fields);
         let shared = Arc::clone(&self.shared);
         let slot = shared.slots.get(service);
@@ -79,6 +94,8 @@ impl<L: Link> Control<L> {
                 if slot.load() == (Phase::Ready, wake) {
                     // An instance was there before the notice.
                     entry.ready = Some(now.max(at));
+                    let lifecycle = &mut self.lifecycles[service.index()];
+                    lifecycle.proof = lifecycle.proof.map(|proof| proof.ready(now));
                 } else {
                     self.lifecycles[service.index()].notice = Some(Notice { wake, sequence, seen: at });
                     self.set_moving(service);
@@ -96,10 +113,35 @@ impl<L: Link> Control<L> {
         }
     }
 
+    /// Tells the orchestrator of a client that finds an instance there. Nothing waits for that: what the link doesn't take, or
+    /// what is too much for it, is lost, and so is what the configuration has left behind.
+    fn arrival(
+        &mut self,
+        service: ServiceId,
+        trigger: Trigger,
+        at: Nanos,
+        fields: &PacketFields,
+        now: Nanos,
+    ) {
+        if self.builder.specs().get(service.index()).is_some_and(ServiceSpec::wakes)
+            && self.orchestrator.is_in_step()
+            && self.arrival_bucket.take(now)
+        {
+            let notice = self.notice(service, trigger, at, fields);
+            self.counters.arrivals += u64::from(self.orchestrator.notify(notice).is_ok());
+        }
+    }
+
     /// Flows that a service has had, over all workers.
     pub(super) fn flows_begun(&self, service: ServiceId) -> u64 {
         let workers = self.shared.workers.iter();
         workers.map(|worker| worker.counters.service(service).flows_begun.get()).sum()
+    }
+
+    /// Those of them that got as far as being established.
+    pub(super) fn flows_established(&self, service: ServiceId) -> u64 {
+        let workers = self.shared.workers.iter();
+        workers.map(|worker| worker.counters.service(service).flows_established.get()).sum()
     }
 
     fn notice(
@@ -111,10 +153,11 @@ impl<L: Link> Control<L> {
     ) -> api::FirstPacket {
         let spec = &self.builder.specs()[service.index()];
         let interface = self.builder.tables().interfaces.get(fields.interface);
-        let port = interface.and_then(|interface| self.ports.get(interface.port.index()));
+        let port = interface.and_then(|interface| self.builder.port_name(interface.port));
         let (trigger, kind) = match trigger {
             Trigger::Dns { query_type } => (api::Trigger::Dns, Some(query_type)),
             Trigger::Syn => (api::Trigger::Syn, None),
+            Trigger::Flow => (api::Trigger::Flow, None),
         };
         api::FirstPacket {
             site: self.site.clone(),
@@ -123,7 +166,7 @@ impl<L: Link> Control<L> {
             service: spec.name.clone(),
             trigger,
             time_unix_ns: at.0.saturating_add(self.settings.unix_offset_nanos),
-            ingress_port: port.cloned().unwrap_or_default(),
+            ingress_port: port.unwrap_or_default().to_owned(),
             vlan: interface.and_then(|interface| interface.vlan),
             source_mac: api::MacAddress(fields.source_mac),
             destination_mac: api::MacAddress(fields.destination_mac),

@@ -6,7 +6,7 @@ use millrace_config::model::Config;
 use millrace_fastpath::addr::Addr;
 use millrace_fastpath::clock::Nanos;
 use millrace_fastpath::dns::CookieSecret;
-use millrace_fastpath::slots::Phase;
+use millrace_fastpath::slots::{Escalation, Phase};
 use millrace_fastpath::tables::Generation;
 use millrace_fastpath::tables::services::ServiceId;
 use millrace_orchestrator_api::Link;
@@ -90,6 +90,7 @@ impl<L: Link> Control<L> {
     /// A service that begins its life, or becomes one of another kind. Workers don't know it yet, or find backends.
     fn renew(&mut self, id: ServiceId) {
         self.lifecycles[id.index()] = Lifecycle::default();
+        self.shared.slots.get(id).set_strikes(0, Escalation::None);
         self.journal.forget(id);
         let wakes = self.builder.specs()[id.index()].wakes();
         self.shared.slots.get(id).set_phase(if wakes { Phase::Bypass } else { Phase::Ready });

@@ -1,5 +1,7 @@
 mod flows;
 mod reload;
+mod stopped;
+mod strikes;
 
 use std::sync::Arc;
 
@@ -119,19 +121,16 @@ impl Bench {
 
     fn first_packet_by(&mut self, worker: usize, trigger: Trigger) -> Option<WakeId> {
         let wake = self.slot().begin_wake()?;
-        let fields = PacketFields {
-            interface: WAN,
-            source_mac: PEER_MAC,
-            destination_mac: [2, 0, 0, 0, 0, 1],
-            source: addr("192.0.2.200"),
-            destination: addr("203.0.113.10"),
-            protocol: 6,
-            length: 60,
-            flow_label: 0,
-        };
-        let event = Event::FirstPacket { service: HELLO, wake, trigger, at: self.now, fields };
-        self.shared.workers[worker].queues.events.push(event).unwrap();
+        self.tell(
+            worker,
+            Event::FirstPacket { service: HELLO, wake, trigger, at: self.now, fields: first_fields() },
+        );
         Some(wake)
+    }
+
+    /// What a worker says.
+    fn tell(&self, worker: usize, event: Event) {
+        self.shared.workers[worker].queues.events.push(event).unwrap();
     }
 
     fn slot(&self) -> &millrace_fastpath::slots::ServiceSlot {
@@ -181,6 +180,20 @@ impl Bench {
         self.turn();
         assert_eq!(self.phase(), Phase::Ready);
         self.ups();
+    }
+}
+
+/// The header fields of a client's SYN to the service.
+fn first_fields() -> PacketFields {
+    PacketFields {
+        interface: WAN,
+        source_mac: PEER_MAC,
+        destination_mac: [2, 0, 0, 0, 0, 1],
+        source: addr("192.0.2.200"),
+        destination: addr("203.0.113.10"),
+        protocol: 6,
+        length: 60,
+        flow_label: 0,
     }
 }
 

@@ -7,8 +7,9 @@
 //!      └──────── closed ◄─────────────┴ end of stream, idle, nonsense, too many of one source
 //! ```
 //!
-//! Everything is bounded: connections, those of one source, queries that wait, bytes in either direction, and the time
-//! between two whole queries. When all sockets are taken, the connection that has been quiet for longest makes room.
+//! Everything is bounded: connections, those of one source, queries that wait, bytes in either direction, the time
+//! between two whole queries, that for one whole answer, and that for taking leave. When all sockets are taken, the connection
+//! that has been quiet for longest makes room.
 
 use millrace_fastpath::addr::Addr;
 use millrace_fastpath::clock::Nanos;
@@ -35,6 +36,8 @@ const QUERY_MAX: usize = 4096;
 pub const WAITING_MAX: usize = 8;
 /// A connection without a whole query is ended after this (RFC 7766 §6.2.3 advises seconds), also one that sends it byte by byte.
 const IDLE_NANOS: u64 = 5_000_000_000;
+/// What an ended connection may take to be closed by its peer as well. Who keeps talking meanwhile keeps no socket by it.
+const LEAVE_NANOS: u64 = 3_000_000_000;
 /// A peer that says nothing at all for this long is gone; also in handshakes. Longer than [`IDLE_NANOS`], for it ends the
 /// connection less politely.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -59,7 +62,7 @@ pub(super) struct Listeners {
 struct Connection {
     handle: SocketHandle,
     state: Stage,
-    /// When it last went a step further: a whole query came, or some of an answer left.
+    /// When it last went a step further: a whole query came, the last of an answer left, or it was ended.
     active: Nanos,
     input: Vec<u8>,
     output: Vec<u8>,
@@ -164,21 +167,31 @@ impl Listeners {
                         socket.abort();
                     }
                 }
+                (_, Stage::Closing) if now.since(connection.active) >= LEAVE_NANOS => {
+                    counters.tcp_aborted += 1;
+                    socket.abort();
+                }
                 _ => {}
             }
         }
         let count = |stage| self.connections.iter().filter(|one| one.state == stage).count();
         if count(Stage::Listening) < LISTENING_MIN
             && let Some(oldest) = {
-                // Of handshakes and connections, the kind that has more than its half; of connections those that owe nothing.
+                // Of handshakes and connections, the kind that has more than its half; of connections first those that are ended,
+                // then those that are owed nothing.
                 let handshakes = count(Stage::Handshake) > CONNECTIONS_MAX / 2;
                 let quiet = |one: &&mut Connection| match one.state {
-                    Stage::Handshake => true,
+                    Stage::Handshake | Stage::Closing => true,
                     Stage::Open(..) => one.waiting.is_empty(),
-                    Stage::Listening | Stage::Closing => false,
+                    Stage::Listening => false,
                 };
-                let all = self.connections.iter_mut().filter(quiet);
-                all.min_by_key(|one| ((one.state == Stage::Handshake) != handshakes, one.active))
+                let order = |one: &Connection| {
+                    ((one.state == Stage::Handshake) != handshakes, one.state != Stage::Closing, one.active)
+                };
+                // One that was aborted in this turn makes room already.
+                let alive =
+                    |one: &&mut Connection| sockets.get::<Socket<'_>>(one.handle).state() != State::Closed;
+                self.connections.iter_mut().filter(quiet).filter(alive).min_by_key(|one| order(one))
             }
         {
             counters.tcp_aborted += 1;
@@ -234,7 +247,8 @@ impl Connection {
         match self.state {
             Stage::Open(..) if self.waiting.is_empty() => Some(self.active.plus(IDLE_NANOS)),
             Stage::Open(..) => Some(now.plus(WAITING_NANOS)),
-            _ => None,
+            Stage::Closing => Some(self.active.plus(LEAVE_NANOS)),
+            Stage::Listening | Stage::Handshake => None,
         }
     }
 
@@ -248,6 +262,7 @@ impl Connection {
         let ended = !socket.may_recv() && self.waiting.is_empty() && self.written == self.output.len();
         if idle || ended {
             self.state = Stage::Closing;
+            self.active = service.now;
             socket.close();
         }
     }
@@ -259,12 +274,10 @@ impl Connection {
             if self.written < self.output.len() {
                 let sent = socket.send_slice(&self.output[self.written..]).map_err(|_| Nonsense)?;
                 self.written += sent;
-                if sent > 0 {
-                    self.active = service.now;
-                }
                 if self.written < self.output.len() {
                     return Ok(());
                 }
+                self.active = service.now;
             }
             let over = |waiting: &Waiting| {
                 let phase = service.context.slots.get(waiting.service).load().0;

@@ -78,7 +78,7 @@ impl SmolStack {
             TCP => l4.get(2..4) == Some(&[0, 53]) && self.dns.contains(&destination),
             _ => false,
         };
-        wanted.then_some(source)
+        (wanted && is_station(source)).then_some(source)
     }
 
     /// Puts the Ethernet headers on what the stack sent.
@@ -103,6 +103,13 @@ impl SmolStack {
             context.frames.push((interface, frame));
         }
     }
+}
+
+/// Whether somebody may be there: an answer to anything else has nowhere to go (RFC 1122 section 3.2.1.3, RFC 4291 section
+/// 2.5.2), and the stack asserts that none is sent.
+fn is_station(source: Addr) -> bool {
+    let source = source.to_ip();
+    !source.is_unspecified() && !source.is_multicast()
 }
 
 fn mtu(config: &Config) -> usize {

@@ -14,8 +14,10 @@ use smoltcp::wire::{
     Ipv4Packet, Ipv4Repr, Ipv6Packet, Ipv6Repr,
 };
 
+mod bounds;
+
 use super::*;
-use crate::builder::{DnsFiles, TableBuilder};
+use crate::builder::{TableBuilder, TableFiles};
 use crate::testing::{EDGE, PEER_MAC, WAN, WAN_MAC, addr, ms, ports};
 use millrace_config::Config;
 use millrace_fastpath::event::Trigger;
@@ -35,7 +37,7 @@ impl Bench {
     fn new(dns_answer: &str) -> Self {
         let text = EDGE.replace("trigger = [", &format!("dns_answer = \"{dns_answer}\"\ntrigger = ["));
         let config = Config::parse("edge.toml", &text).unwrap_or_else(|report| panic!("{report}"));
-        let tables = TableBuilder::new(&config, &ports(), DnsFiles::default(), HashKey(1, 2))
+        let tables = TableBuilder::new(&config, &ports(), TableFiles::default(), HashKey(1, 2))
             .unwrap()
             .tables()
             .clone();
@@ -150,10 +152,16 @@ fn nothing_else_is_answered() {
     fragment[14 + 6] = 0x20;
     let mut damaged = ping_v4("192.0.2.1");
     damaged[14 + 24] ^= 1;
-    for frame in [udp, other_port, not_listening, fragment, damaged, vec![0; 14], Vec::new()] {
+    let mut from_nobody = ping_v4("192.0.2.1");
+    from_nobody[14 + 12..14 + 16].fill(0);
+    let mut from_a_group = ping_v6("2001:db8::1");
+    from_a_group[14 + 8] = 0xff;
+    let unwanted =
+        [udp, other_port, not_listening, fragment, from_nobody, from_a_group, vec![0; 14], Vec::new()];
+    for frame in [damaged].into_iter().chain(unwanted) {
         assert_eq!(bench.run([frame]), Vec::<Vec<u8>>::new());
     }
-    assert_eq!(bench.stack.counters().unwanted, 6);
+    assert_eq!(bench.stack.counters().unwanted, 8);
 }
 
 /// A client with a TCP of its own at the other end of the wire.
@@ -219,8 +227,13 @@ impl Client {
     }
 
     fn connect(&mut self, to: &str, port: u16) -> SocketHandle {
-        let buffer = || tcp::SocketBuffer::new(vec![0; 32_768]);
-        let mut socket = tcp::Socket::new(buffer(), buffer());
+        self.connect_with_room(to, port, 32_768)
+    }
+
+    /// Connects with room for so many bytes that it hasn't read.
+    fn connect_with_room(&mut self, to: &str, port: u16, room: usize) -> SocketHandle {
+        let buffer = |len| tcp::SocketBuffer::new(vec![0; len]);
+        let mut socket = tcp::Socket::new(buffer(room), buffer(32_768));
         socket.set_nagle_enabled(false);
         let to: IpAddress = to.parse().unwrap();
         socket.connect(self.interface.context(), (to, 53), port).unwrap();
@@ -415,7 +428,7 @@ fn a_cold_functions_name_wakes_it_once_and_is_answered_at_once() {
             Event::FirstPacket { service, wake, trigger, fields, .. } => {
                 Some((*service, *wake, *trigger, fields))
             }
-            Event::Milestone { .. } => None,
+            Event::Arrival { .. } | Event::Milestone { .. } => None,
         })
         .collect();
     let [(service, wake, trigger, fields)] = wakes[..] else { panic!("{wakes:?}") };

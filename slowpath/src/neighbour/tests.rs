@@ -5,14 +5,14 @@ use proptest::prelude::*;
 use millrace_fastpath::tables::names::HashKey;
 
 use super::*;
-use crate::builder::{DnsFiles, TableBuilder, floating};
+use crate::builder::{TableBuilder, TableFiles, floating};
 use crate::testing::{LAN, LAN_20, LAN_MAC, OTHER_MAC, PEER_MAC, WAN, WAN_MAC, addr, config, ms, ports};
 
 const MAX: usize = 64;
 
 fn machine() -> Machine<u32> {
     let config = config();
-    let builder = TableBuilder::new(&config, &ports(), DnsFiles::default(), HashKey(1, 2)).unwrap();
+    let builder = TableBuilder::new(&config, &ports(), TableFiles::default(), HashKey(1, 2)).unwrap();
     let floating = floating(&config).map(|(addr, _)| addr);
     Machine::new(&builder.tables().interfaces, floating, builder.static_neighbours(), MAX)
 }

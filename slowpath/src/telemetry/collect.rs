@@ -11,14 +11,16 @@ use millrace_fastpath::addr::Addr;
 use millrace_fastpath::clock::Nanos;
 use millrace_fastpath::event::Trigger;
 use millrace_fastpath::fates::Fates;
+use millrace_fastpath::hold::Refusal;
 use millrace_fastpath::node::{NodeId, drop_names};
 use millrace_fastpath::queue::{Command, Reply};
 use millrace_fastpath::shared::Shared;
 use millrace_fastpath::tables::Names;
 use millrace_fastpath::tables::interfaces::Mac;
 use millrace_fastpath::tables::names::{Node, WireName};
-use millrace_fastpath::tables::services::{Endpoint, InstanceState, Overflow, Service, ServiceId};
+use millrace_fastpath::tables::services::{Endpoint, InstanceState, Overflow, Service, ServiceId, Verify};
 use millrace_fastpath::trace::TraceBuffer;
+use millrace_fastpath::wake::proof;
 use millrace_orchestrator_api::LinkState;
 
 use super::rows::*;
@@ -129,7 +131,16 @@ impl Sources {
                 idle_share: ratio(idle, polls),
                 generation: self.shared.epoch(at).map(|generation| generation.0),
                 flows: counters.flows.get(),
+                flows_by_id: counters.flows_by_id.get(),
                 flows_evicted: counters.flows_evicted.get(),
+                flows_refused: counters.flows_refused.get(),
+                fragments_evicted: counters.fragments_evicted.get(),
+                holds_refused: Refusal::NAMES
+                    .iter()
+                    .zip(&counters.holds_refused)
+                    .map(|(reason, count)| ((*reason).to_owned(), count.get()))
+                    .collect(),
+                injects_lost: counters.injects_lost.get(),
                 events_lost: counters.events_lost.get(),
                 wakes_limited: counters.wakes_limited.get(),
                 responses_slipped: counters.responses_slipped.get(),
@@ -180,7 +191,8 @@ impl Sources {
         let now = monotonic();
         let row = |(id, service): (ServiceId, &Arc<Service>)| {
             let activity = || self.shared.workers.iter().map(move |worker| worker.counters.service(id));
-            let (phase, wake) = self.shared.slots.get(id).load();
+            let slot = self.shared.slots.get(id);
+            let (phase, wake) = slot.load();
             let last = activity().map(|activity| activity.last_nanos.get()).max().filter(|last| *last > 0);
             let mut endpoints: Vec<String> = tables.services.endpoints(id).map(endpoint_text).collect();
             endpoints.sort();
@@ -196,6 +208,17 @@ impl Sources {
                 instances: self.instances(service),
                 flows: activity().map(|activity| activity.flows.get()).sum(),
                 flows_begun: activity().map(|activity| activity.flows_begun.get()).sum(),
+                flows_established: activity().map(|activity| activity.flows_established.get()).sum(),
+                arrivals: activity().map(|activity| activity.arrivals.get()).sum(),
+                strikes: slot.strikes(),
+                escalation: slot.escalation() as u8,
+                asks: match proof(service, slot) {
+                    Verify::None => "none",
+                    Verify::SecondSyn => "second-syn",
+                    Verify::Cookie => "cookie",
+                }
+                .to_owned(),
+                overflowed: activity().map(|activity| activity.overflowed.get()).sum(),
                 held: activity().map(|activity| activity.holds.get()).sum(),
                 idle_seconds: last.map(|last| seconds(now.since(Nanos(last)))),
             }
@@ -331,6 +354,7 @@ impl Sources {
             trigger: wake.trigger.map(|trigger| match trigger {
                 Trigger::Dns { .. } => "dns".to_owned(),
                 Trigger::Syn => "syn".to_owned(),
+                Trigger::Flow => "flow".to_owned(),
             }),
             client: wake.client.map(|client| client.to_string()),
             sequence: wake.sequence,
@@ -447,11 +471,14 @@ pub(super) fn counters(status: &Status) -> Vec<(&'static str, u64)> {
         ("wakes_ready", control.wakes_ready),
         ("wakes_failed", control.wakes_failed),
         ("wakes_unused", control.wakes_unused),
+        ("wakes_unproductive", control.wakes_unproductive),
+        ("arrivals", control.arrivals),
         ("wakes_cancelled", control.wakes_cancelled),
         ("tables_published", control.published),
         ("punts", control.punts),
         ("punts_limited", control.punts_limited),
         ("injects_refused", status.injects_refused),
+        ("answers_forgotten", status.answers_forgotten),
         ("neighbour_malformed", neighbours.malformed),
         ("neighbour_answered", neighbours.answered),
         ("neighbour_asked", neighbours.asked),

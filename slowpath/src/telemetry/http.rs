@@ -3,8 +3,8 @@
 use super::collect::Sources;
 use super::metrics::{self, Format};
 
-/// Answers a request by its head.
-pub(super) fn respond(head: &str, sources: &Sources) -> Vec<u8> {
+/// What is answered on the metrics listener to a request with this head.
+pub fn respond(head: &str, sources: &Sources) -> Vec<u8> {
     let mut first = head.lines().next().unwrap_or_default().split(' ');
     let (method, target) = (first.next().unwrap_or_default(), first.next().unwrap_or_default());
     let path = target.split('?').next().unwrap_or_default();

@@ -150,6 +150,14 @@ fn workers(sources: &Sources, page: &mut Page) {
             "Flows that had to make room.",
             (|row| row.flows_evicted) as fn(&super::rows::WorkerRow) -> u64,
         ),
+        ("flows_by_id", "Flows begun by what a QUIC connection id says.", |row| row.flows_by_id),
+        ("flows_refused", "Flows that found no room beside established ones.", |row| row.flows_refused),
+        (
+            "fragments_evicted",
+            "Fragmented packets forgotten before their time.",
+            (|row| row.fragments_evicted),
+        ),
+        ("injects_lost", "Frames of the control thread that found no buffer.", |row| row.injects_lost),
         ("events_lost", "Messages to the control thread that found the queue full.", |row| row.events_lost),
         ("wakes_limited", "Wakes that the limit refused.", |row| row.wakes_limited),
         ("errors_sent", "ICMP errors sent about packets that were refused.", |row| row.errors_sent),
@@ -164,6 +172,17 @@ fn workers(sources: &Sources, page: &mut Page) {
         let samples = rows().map(|row| (vec![label(row.worker)], value(row) as f64));
         page.family(Kind::Counter, &format!("millrace_worker_{name}"), help, samples);
     }
+    let refused = rows().flat_map(|row| {
+        row.holds_refused
+            .iter()
+            .map(move |(reason, count)| (vec![label(row.worker), ("reason", reason.clone())], *count as f64))
+    });
+    page.family(
+        Kind::Counter,
+        "millrace_worker_holds_refused",
+        "Packets that couldn't be held, by reason.",
+        refused,
+    );
     // The fates are a flat struct of numbers, whose field names are the labels.
     let fates = rows().flat_map(|row| {
         let fates = serde_json::to_value(row.fates).ok();
@@ -207,13 +226,22 @@ fn services(sources: &Sources, page: &mut Page) {
         ("flows", "Flows of the service.", (|row| row.flows) as fn(&super::rows::ServiceRow) -> u64),
         ("held_packets", "Packets held for the service.", |row| row.held),
         ("instances", "Instances and backends of the service.", |row| row.instances.len() as u64),
+        ("strikes", "Wakes in a row that led to nothing.", |row| u64::from(row.strikes)),
+        (
+            "escalation",
+            "What strikes ask of the next first packet: 0 nothing, 1 a repetition, 2 a cookie's answer.",
+            |row| u64::from(row.escalation),
+        ),
     ] {
         let samples = services.iter().map(|row| (vec![label(&row.name)], value(row) as f64));
         page.family(Kind::Gauge, &format!("millrace_service_{name}"), help, samples);
     }
     for (name, help, value) in [
         ("flows_begun", "Flows begun.", (|row| row.flows_begun) as fn(&super::rows::ServiceRow) -> u64),
+        ("flows_established", "Flows whose handshake was completed.", |row| row.flows_established),
+        ("arrivals", "Triples that the trigger flow took for new.", |row| row.arrivals),
         ("wakes", "Wakes begun.", |row| row.wake),
+        ("overflowed", "Packets that took the overflow action.", |row| row.overflowed),
     ] {
         let samples = services.iter().map(|row| (vec![label(&row.name)], value(row) as f64));
         page.family(Kind::Counter, &format!("millrace_service_{name}"), help, samples);

@@ -72,8 +72,8 @@ pub enum Response {
     Error(String),
 }
 
-/// Answers one line.
-pub(super) fn answer(line: &str, sources: &Sources) -> Response {
+/// What is answered to one line on the control socket.
+pub fn answer(line: &str, sources: &Sources) -> Response {
     let request = match serde_json::from_str(line) {
         Ok(request) => request,
         Err(error) => return Response::Error(format!("not a request: {error}")),

@@ -170,7 +170,35 @@ fn workers(report: &WorkersReport) -> String {
     line.push(flows.to_string());
     line.extend(cells(&report.total, report.unexplained));
     table.row(line);
-    table.text()
+    let mut limits = Table::new(&["WORKER", "LIMIT", "TIMES"]);
+    for row in &report.workers {
+        for (limit, count) in limits_of(row).into_iter().filter(|(_, count)| *count > 0) {
+            limits.row(vec![row.worker.to_string(), limit, count.to_string()]);
+        }
+    }
+    let mut text = table.text();
+    if limits.0.len() > 1 {
+        text.push('\n');
+        text += &limits.text();
+    }
+    text
+}
+
+/// How often a worker met each of its limits.
+fn limits_of(row: &WorkerRow) -> Vec<(String, u64)> {
+    let named = [
+        ("flows-evicted", row.flows_evicted),
+        ("flows-refused", row.flows_refused),
+        ("fragments-evicted", row.fragments_evicted),
+        ("events-lost", row.events_lost),
+        ("wakes-limited", row.wakes_limited),
+        ("errors-limited", row.errors_limited),
+        ("responses-slipped", row.responses_slipped),
+        ("limits-evicted", row.limits_evicted),
+        ("injects-lost", row.injects_lost),
+    ];
+    let holds = row.holds_refused.iter().map(|(reason, count)| (format!("hold-{reason}"), *count));
+    named.map(|(name, count)| (name.to_owned(), count)).into_iter().chain(holds).collect()
 }
 
 fn nodes(rows: &[NodeRow]) -> String {
@@ -199,14 +227,27 @@ fn nodes(rows: &[NodeRow]) -> String {
 }
 
 fn services(rows: &[ServiceRow]) -> String {
-    let mut table =
-        Table::new(&["SERVICE", "PHASE", "WAKES", "FLOWS", "BEGUN", "HELD", "IDLE S", "ENDPOINTS", "NAMES"]);
+    let mut table = Table::new(&[
+        "SERVICE",
+        "PHASE",
+        "WAKES",
+        "STRIKES",
+        "ASKS",
+        "FLOWS",
+        "BEGUN",
+        "HELD",
+        "IDLE S",
+        "ENDPOINTS",
+        "NAMES",
+    ]);
     let mut instances = Table::new(&["SERVICE", "INSTANCE", "STATE", "ADDRESS", "PORT", "WEIGHT", "FLOWS"]);
     for row in rows {
         table.row(vec![
             row.name.clone(),
             row.phase.clone(),
             row.wake.to_string(),
+            row.strikes.to_string(),
+            row.asks.clone(),
             row.flows.to_string(),
             row.flows_begun.to_string(),
             row.held.to_string(),

@@ -70,8 +70,18 @@ pub struct WorkerRow {
     pub generation: Option<u64>,
     /// Flows that it knows.
     pub flows: u64,
+    /// Flows that were begun by what a QUIC connection id says.
+    pub flows_by_id: u64,
     /// Flows that had to make room for others.
     pub flows_evicted: u64,
+    /// Flows that found no room, because all that could have made some were established.
+    pub flows_refused: u64,
+    /// Fragmented packets that were forgotten before their time, for want of room.
+    pub fragments_evicted: u64,
+    /// Packets that couldn't be held, by reason, whatever became of them instead.
+    pub holds_refused: BTreeMap<String, u64>,
+    /// Frames of the control thread's that found no buffer.
+    pub injects_lost: u64,
     /// Messages to the control thread that found the queue full.
     pub events_lost: u64,
     /// Wakes that the limit refused.
@@ -128,6 +138,19 @@ pub struct ServiceRow {
     pub flows: u64,
     /// Flows begun.
     pub flows_begun: u64,
+    /// Flows whose client went on after it was answered: of TCP, whose handshake was completed.
+    pub flows_established: u64,
+    /// Triples of source, destination and protocol that the trigger `flow` took for new.
+    pub arrivals: u64,
+    /// Wakes in a row that led to nothing; see `escalation`.
+    pub strikes: u32,
+    /// What those ask of the next first packet beyond the configuration: 0 nothing, 1 a repetition, 2 an answer to a
+    /// cookie where the service can send one.
+    pub escalation: u8,
+    /// What a first packet has to prove now: `none`, `second-syn` or `cookie`.
+    pub asks: String,
+    /// Packets that took the overflow action, whichever it is.
+    pub overflowed: u64,
     /// Packets held now.
     pub held: u64,
     /// Seconds since the last packet or query; `null` before the first.
@@ -170,7 +193,7 @@ pub struct FlowRow {
     pub instance: String,
     /// The appliance's address and port towards the instance, where the source is translated.
     pub nat: Option<String>,
-    /// `new`, `established` or `closing`.
+    /// `new`, `joined`, `answered`, `established`, `half-closed` or `closing`.
     pub state: String,
     /// Seconds since the last packet.
     pub idle_seconds: u32,
@@ -232,7 +255,7 @@ pub struct WakeRow {
     pub service: String,
     /// Its number among the service's.
     pub wake: u64,
-    /// `dns` or `syn`.
+    /// `dns`, `syn` or `flow`.
     pub trigger: Option<String>,
     /// Who sent the first packet.
     pub client: Option<String>,

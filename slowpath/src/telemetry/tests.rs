@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use millrace_fastpath::node::{NodeId, transit};
+use millrace_fastpath::node::{NodeId, drop_names, transit};
 use millrace_fastpath::queue::{Command, Reply};
 use millrace_fastpath::shared::Shared;
+use millrace_fastpath::slots::Escalation;
 use millrace_fastpath::tables::names::HashKey;
+use millrace_fastpath::tables::services::ServiceId;
 use millrace_fastpath::trace::TraceLine;
 use millrace_orchestrator_api::memory_link;
 use serde_json::Value;
@@ -142,6 +144,17 @@ fn every_topic_is_answered_and_can_be_read() {
     assert_eq!(services[0].endpoints, ["tcp 203.0.113.10:80", "tcp [2001:db8:f::10]:80"]);
     assert_eq!(services[0].dns_names, ["hello.fn.example.", "hi.fn.example."]);
     assert_eq!(services[1].instances.len(), 2);
+    assert_eq!((services[0].strikes, services[0].escalation, services[0].asks.as_str()), (0, 0, "none"));
+    bench.shared.slots.get(ServiceId(1)).set_strikes(2, Escalation::Cookie);
+    let services: Vec<ServiceRow> = serde_json::from_value(bench.show(Topic::Services)).unwrap();
+    let web = &services[1];
+    assert_eq!((web.strikes, web.escalation, web.asks.as_str()), (2, 2, "second-syn"), "it sends no cookies");
+    let (_, metrics) = bench.http("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+    for line in
+        ["millrace_service_strikes{service=\"web\"} 2", "millrace_service_escalation{service=\"web\"} 2"]
+    {
+        assert!(metrics.lines().any(|one| one == line), "{line}");
+    }
     let names: Vec<NameRow> = serde_json::from_value(bench.show(Topic::Names)).unwrap();
     let hello = names.iter().find(|row| row.name == "hello.fn.example.").unwrap();
     assert_eq!((hello.service.as_deref(), hello.zone.as_str()), (Some("hello"), "fn.example."));
@@ -154,6 +167,95 @@ fn every_topic_is_answered_and_can_be_read() {
     assert!(!link.up && link.counters["tables_published"] >= 1);
     assert_eq!(bench.show(Topic::Flows), Value::Array(vec![]));
     assert_eq!(bench.show(Topic::Wakes), Value::Array(vec![]));
+}
+
+/// Everything that is full, limited or lost has a name that an operator finds, in the rows and in the metrics.
+#[test]
+fn every_limit_that_is_met_shows_by_its_name() {
+    let bench = Bench::new();
+    let counters = &bench.shared.workers[0].counters;
+    let fates = &counters.fates;
+    let named = [
+        ("flows_evicted", &fates.flows_evicted),
+        ("flows_refused", &fates.flows_refused),
+        ("fragments_evicted", &fates.fragments_evicted),
+        ("events_lost", &fates.events_lost),
+        ("wakes_limited", &fates.wakes_limited),
+        ("errors_limited", &fates.errors_limited),
+        ("responses_slipped", &fates.responses_slipped),
+        ("limits_evicted", &fates.limits_evicted),
+        ("injects_lost", &fates.injects_lost),
+    ];
+    for (n, (_, counter)) in (1..).zip(&named) {
+        counter.add(n);
+    }
+    for (n, counter) in (100..).zip(&fates.holds_refused) {
+        counter.add(n);
+    }
+    let full = [
+        (NodeId::Host, "queue-full"),
+        (NodeId::Transit, "neighbour-queue-full"),
+        (NodeId::Classify, "owner-behind"),
+        (NodeId::Classify, "fragment-orphan"),
+        (NodeId::Service, "flow-table-full"),
+        (NodeId::Service, "nat-exhausted"),
+        (NodeId::Service, "hold-service-full"),
+        (NodeId::Service, "hold-prefix-full"),
+        (NodeId::Service, "hold-worker-full"),
+        (NodeId::Service, "hold-too-long"),
+        (NodeId::Service, "hold-expired"),
+        (NodeId::Service, "splice-surplus"),
+        (NodeId::Dns, "rate-limited"),
+        (NodeId::Output, "refused"),
+    ];
+    for (n, (node, name)) in (200..).zip(full) {
+        let at = drop_names(node).iter().position(|known| *known == name).unwrap_or_else(|| panic!("{name}"));
+        counters.node(node).drops[at].add(n);
+    }
+    counters.service(ServiceId(0)).overflowed.add(300);
+
+    let (_, body) = bench.http("GET /metrics HTTP/1.1\r\n\r\n");
+    let shows = |sample: String| assert!(body.contains(&format!("\n{sample}\n")), "{sample}\n{body}");
+    let workers = bench.show(Topic::Workers);
+    let text = render(Request::Show(Topic::Workers), workers.clone()).unwrap();
+    let row = &workers["workers"][0];
+    let tells = |limit: &str, n: u64| {
+        let lines = || text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        assert!(lines().any(|words| words == ["0", limit, &n.to_string()]), "{limit} {n}\n{text}");
+    };
+    for (n, (name, _)) in (1..).zip(&named) {
+        assert_eq!(row[*name], n, "{name}");
+        shows(format!("millrace_worker_{name}_total{{worker=\"0\"}} {n}"));
+        tells(&name.replace('_', "-"), n);
+    }
+    for (n, reason) in (100..).zip(["service-full", "prefix-full", "worker-full", "too-long"]) {
+        assert_eq!(row["holds_refused"][reason], n);
+        shows(format!("millrace_worker_holds_refused_total{{worker=\"0\",reason=\"{reason}\"}} {n}"));
+        tells(&format!("hold-{reason}"), n);
+    }
+    let nodes = bench.show(Topic::Nodes);
+    for (n, (node, name)) in (200..).zip(full) {
+        assert_eq!(nodes[node as usize]["drops"][name], n, "{name}");
+        shows(format!("millrace_node_drops_total{{node=\"{}\",reason=\"{name}\"}} {n}", node.name()));
+    }
+    assert_eq!(bench.show(Topic::Services)[0]["overflowed"], 300);
+    shows("millrace_service_overflowed_total{service=\"hello\"} 300".to_owned());
+    let link = bench.show(Topic::Link);
+    for name in [
+        "punts_limited",
+        "injects_refused",
+        "answers_forgotten",
+        "notices_refused_full",
+        "notices_refused_down",
+        "wakes_cancelled",
+        "neighbour_discarded",
+        "neighbour_refused",
+        "host_overflowed",
+        "tcp_aborted",
+    ] {
+        assert!(link["counters"][name].is_u64(), "{name}");
+        assert!(body.contains(&format!("\nmillrace_control_{name}_total ")), "{name}");
+    }
 }
 
 #[test]

@@ -65,6 +65,7 @@ pub(crate) fn receive_all(driver: &mut DpdkDriver) -> Vec<DpdkFrame> {
 
 /// Every frame is back in the port's pool.
 pub(crate) fn assert_all_back(ports: &Ports) {
-    let pool = ports[PORT].pool();
+    let port = ports.get(PORT).unwrap();
+    let pool = port.pool();
     assert_eq!(pool.available(), pool.size(), "frames are missing from the pool");
 }

@@ -3,8 +3,8 @@
 use std::sync::mpsc;
 use std::thread;
 
-use millrace_dpdk::DpdkFrame;
-use millrace_fastpath::driver::{BURST_MAX, Burst, Driver, Frame, RxChecksum};
+use millrace_dpdk::{DpdkFrame, PortConfig};
+use millrace_fastpath::driver::{BURST_MAX, Burst, Driver, Frame, PortId, RxChecksum};
 
 use crate::common::{PORT, assert_all_back, frame, open, pattern, receive_all, unique};
 use crate::eal;
@@ -35,9 +35,9 @@ fn round_trip() {
             );
         }
     }
-    let stats = ports[PORT].stats().unwrap();
+    let stats = ports.get(PORT).unwrap().stats().unwrap();
     assert_eq!((stats.rx_packets, stats.tx_packets), (50 * BURST_MAX as u64, 50 * BURST_MAX as u64));
-    assert!(ports[PORT].link().up && !ports[PORT].is_removed());
+    assert!(ports.get(PORT).unwrap().link().up && !ports.get(PORT).unwrap().is_removed());
     assert_all_back(&ports);
 }
 
@@ -117,7 +117,7 @@ fn payload_is_shared_and_counted() {
     let eal = eal();
     const COPIES: usize = 5;
     let (ports, mut drivers) = open(eal, &unique("net_ring"), 1, 511);
-    assert!(ports[PORT].capabilities().multi_segment_tx, "net_ring sends several segments");
+    assert!(ports.get(PORT).unwrap().capabilities().multi_segment_tx, "net_ring sends several segments");
     let driver = &mut drivers[0];
     let mut payload = frame(driver, 1, 1000);
     // A frame that was received has lost its old header.
@@ -146,7 +146,8 @@ fn payload_is_shared_and_counted() {
         assert_eq!((frame.bytes().len(), frame.total_len()), (20, 20 + 986));
     }
     // The payload itself can become the front of another frame, and is still the same bytes.
-    let pool = ports[PORT].pool();
+    let port = ports.get(PORT).unwrap();
+    let pool = port.pool();
     let held = pool.size() - pool.available();
     assert_eq!(held, 2 * COPIES + 1, "a header and a reference each, and the payload once");
     let last = frames.pop().unwrap();
@@ -163,7 +164,10 @@ fn workers_have_queues_of_their_own() {
     let eal = eal();
     const WORKERS: u16 = 4;
     let (ports, drivers) = open(eal, &unique("net_ring"), WORKERS, 4095);
-    assert_eq!((ports[PORT].rx_queues(), ports[PORT].tx_queues()), (WORKERS, WORKERS));
+    assert_eq!(
+        (ports.get(PORT).unwrap().rx_queues(), ports.get(PORT).unwrap().tx_queues()),
+        (WORKERS, WORKERS)
+    );
     let (give, take) = mpsc::channel();
     thread::scope(|scope| {
         for (worker, mut driver) in drivers.into_iter().enumerate() {
@@ -220,4 +224,47 @@ fn a_frame_may_outlive_its_port() {
     assert_eq!(survivor.bytes(), pattern(3, 100));
     survivor.bytes_mut().fill(0xee);
     drop(survivor);
+}
+
+#[test]
+fn ports_come_and_go_while_drivers_are_used() {
+    let eal = eal();
+    let (ports, mut drivers) = open(eal, &unique("net_ring"), 2, 511);
+    let (first, late) = (PORT, PortId(1));
+    let opened = ports.open_more(&[PortConfig::new("late", &unique("net_ring"))]).unwrap();
+    let mac = opened.iter().next().unwrap().mac();
+    opened.hand_out();
+    assert_eq!(drivers[0].ports(), 1, "nobody has looked yet");
+    for driver in &mut drivers {
+        driver.renew();
+        assert_eq!(driver.ports(), 2);
+    }
+    assert_eq!(ports.get(late).unwrap().mac(), mac);
+    let driver = &mut drivers[0];
+    let mut burst: Burst<DpdkFrame> = (0..4).map(|seed| frame(driver, seed, 64)).collect();
+    assert_eq!(driver.transmit(late, &mut burst), 4);
+    assert_eq!(driver.receive(late, &mut burst), 4);
+    assert!(burst.iter().all(|frame| frame.port() == late));
+
+    ports.close(late);
+    assert_eq!(ports.collect(), 2, "both workers have it yet");
+    drivers[0].renew();
+    assert_eq!(ports.collect(), 1);
+    drivers[1].renew();
+    assert_eq!(ports.collect(), 0);
+    assert!(ports.get(late).is_none() && ports.iter().count() == 1);
+    let driver = &mut drivers[0];
+    assert_eq!((driver.transmit(late, &mut burst), burst.len()), (0, 4), "a closed port takes nothing");
+    driver.free_burst(&mut burst);
+    assert_eq!(driver.receive(late, &mut burst), 0);
+    assert!(driver.allocate(late).is_none());
+    assert_eq!(driver.receive(first, &mut burst), 0, "the other one is still there");
+    // Dropped before it was handed out, it leaves its device's name to the next.
+    let device = unique("net_ring");
+    drop(ports.open_more(&[PortConfig::new("never", &device)]).unwrap());
+    ports.open_more(&[PortConfig::new("later", &device)]).unwrap().hand_out();
+    drivers.iter_mut().for_each(Driver::renew);
+    assert_eq!((drivers[0].ports(), ports.get(PortId(2)).is_some()), (3, true));
+    drop(drivers);
+    assert_all_back(&ports);
 }

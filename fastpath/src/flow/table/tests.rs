@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::super::entry::{
-    CLOSING_SECONDS, ESTABLISHED_SECONDS, FlowState, HALF_CLOSED_SECONDS, NEW_SECONDS,
+    ANSWERED_SECONDS, CLOSING_SECONDS, ESTABLISHED_SECONDS, FlowState, HALF_CLOSED_SECONDS, NEW_SECONDS,
 };
 use super::super::key::FlowHasher;
 use super::*;
@@ -27,6 +27,16 @@ fn opening(client: u16, nat: Option<u16>, hasher: &FlowHasher) -> Opening {
     }
 }
 
+/// Its client is answered, and goes on.
+fn establish(flow: &mut Flow, now: Nanos) {
+    assert!(!flow.touch(Direction::Return, tcp::SYN | tcp::ACK, now));
+    assert!(!flow.touch(Direction::Forward, tcp::SYN, now), "the SYN once more");
+    assert_eq!(flow.state(), FlowState::Answered);
+    assert!(flow.touch(Direction::Forward, tcp::ACK, now));
+    assert!(!flow.touch(Direction::Forward, tcp::ACK, now), "told once");
+    assert_eq!(flow.state(), FlowState::Established);
+}
+
 fn at(seconds: u64) -> Nanos {
     Nanos(seconds * 1_000_000_000)
 }
@@ -38,7 +48,7 @@ fn both_directions_find_the_flow_and_strangers_do_not() {
     for nat in [None, Some(20_000)] {
         let open = opening(if nat.is_some() { 1 } else { 2 }, nat, &hasher);
         let hash = hasher.hash(open.client.0, open.client.1, TCP);
-        let position = table.insert(hash, &open, at(0), |_| panic!("there is room"));
+        let position = table.insert(hash, &open, at(0), |_| panic!("there is room")).unwrap();
         assert_eq!(table.find(hash, TCP, open.client, open.vip), Some((position, Direction::Forward)));
         assert_eq!(table.find(hash, 17, open.client, open.vip), None, "another protocol");
         assert_eq!(table.find(hash, TCP, open.client, (open.vip.0, 81)), None, "another port");
@@ -61,22 +71,30 @@ fn flows_leave_by_age_and_state_and_not_before() {
     let mut table = FlowTable::new(16);
     let add = |table: &mut FlowTable, port| {
         let open = opening(port, None, &hasher);
-        table.insert(hasher.hash(open.client.0, open.client.1, TCP), &open, at(0), |_| {})
+        table.insert(hasher.hash(open.client.0, open.client.1, TCP), &open, at(0), |_| {}).unwrap()
     };
     let (_new, established, closing) = (add(&mut table, 1), add(&mut table, 2), add(&mut table, 3));
-    table.get_mut(established).touch(Direction::Return, tcp::ACK, at(0));
-    table.get_mut(closing).touch(Direction::Return, tcp::ACK, at(0));
+    establish(table.get_mut(established), at(0));
+    establish(table.get_mut(closing), at(0));
     table.get_mut(closing).touch(Direction::Return, tcp::FIN, at(3));
     table.get_mut(closing).touch(Direction::Forward, tcp::FIN, at(5));
     let half = add(&mut table, 4);
+    establish(table.get_mut(half), at(0));
     table.get_mut(half).touch(Direction::Forward, tcp::FIN, at(5));
+    let answered = add(&mut table, 6);
+    table.get_mut(answered).touch(Direction::Return, tcp::SYN | tcp::ACK, at(0));
+    // What nobody has answered is as new as before, whatever its client says.
+    let unheard = add(&mut table, 5);
+    table.get_mut(unheard).touch(Direction::Forward, tcp::FIN, at(1));
     let mut left = Vec::new();
     for second in 5..u64::from(ESTABLISHED_SECONDS) + 2 {
         table.sweep(16, at(second), |gone| left.push((second, gone.service.0)));
     }
     let expected = vec![
         (u64::from(NEW_SECONDS), 1),
+        (1 + u64::from(NEW_SECONDS), 2),
         (5 + u64::from(CLOSING_SECONDS), 0),
+        (u64::from(ANSWERED_SECONDS), 0),
         (5 + u64::from(HALF_CLOSED_SECONDS), 1),
         (u64::from(ESTABLISHED_SECONDS), 2),
     ];
@@ -91,11 +109,86 @@ fn a_full_table_gives_up_its_oldest_and_counts_them() {
     for port in 0..1000 {
         let open = opening(port, Some(port + 1000), &hasher);
         let hash = hasher.hash(open.client.0, open.client.1, TCP);
-        table.insert(hash, &open, at(u64::from(port) / 10), |_| gone += 1);
+        assert!(table.insert(hash, &open, at(u64::from(port) / 10), |_| gone += 1).is_some());
         assert!(table.find(hash, TCP, open.client, open.vip).is_some(), "the newest is always found");
     }
     assert_eq!(table.len() + gone, 1000);
     assert!(table.len() <= 64);
+}
+
+#[test]
+fn what_is_proven_makes_room_for_nobody_and_the_lowest_for_all() {
+    let hasher = FlowHasher::new([3, 4]);
+    for nat in [false, true] {
+        let mut table = FlowTable::new(64);
+        let insert = |table: &mut FlowTable, port: u16, forwarding, now| {
+            let open = Opening { forwarding, ..opening(port, nat.then_some(port), &hasher) };
+            let hash = hasher.hash(open.client.0, open.client.1, TCP);
+            let mut gone = Vec::new();
+            let position = table.insert(hash, &open, now, |flow| gone.push(flow.instance_slot.0));
+            assert_eq!(table.find(hash, TCP, open.client, open.vip).is_some(), position.is_some());
+            (position, gone)
+        };
+        let (mut proven, mut port) = (Vec::new(), 0);
+        while table.len() < 32 {
+            port += 1;
+            let (position, _) = insert(&mut table, port, Forwarding::Nat, at(0));
+            establish(table.get_mut(position.unwrap()), at(0));
+            proven.push(u32::from(port));
+        }
+        while table.len() < 48 {
+            port += 1;
+            let (position, _) = insert(&mut table, port, Forwarding::Ipip, at(0));
+            table.get_mut(position.unwrap()).touch_one_way(tcp::ACK, at(0));
+        }
+        let one_way = proven.len() as u32 + 1..=u32::from(port);
+        // A flood of the same second, and of later ones: only its own kind and those who can do without make room.
+        let (mut refused, mut one_way_gone) = (0, 0);
+        for n in 0..2000u16 {
+            let (position, gone) = insert(&mut table, 1000 + n, Forwarding::Nat, at(u64::from(n) / 500));
+            assert!(gone.iter().all(|flow| !proven.contains(flow)), "{gone:?}");
+            refused += usize::from(position.is_none());
+            one_way_gone += gone.iter().filter(|flow| one_way.contains(flow)).count();
+        }
+        assert!(refused < 200, "{refused} of 2000 found no room");
+        assert_eq!(table.len(), 64);
+        assert!(one_way_gone <= 16);
+        // One that can do without an entry drives out no other of that kind.
+        for n in 0..2000u16 {
+            let (_, gone) = insert(&mut table, 4000 + n, Forwarding::Gue, at(4));
+            assert!(gone.iter().all(|flow| !proven.contains(flow) && !one_way.contains(flow)), "{gone:?}");
+        }
+        let found = proven.iter().filter(|port| {
+            let open = opening(**port as u16, None, &hasher);
+            let hash = hasher.hash(open.client.0, open.client.1, TCP);
+            table.find(hash, TCP, open.client, open.vip).is_some()
+        });
+        assert_eq!(found.count(), proven.len());
+        // When they have been silent for too long, they make room, swept or not.
+        let late = at(u64::from(ESTABLISHED_SECONDS));
+        assert!((0..500).all(|n| insert(&mut table, 7000 + n, Forwarding::Nat, late).0.is_some()));
+    }
+}
+
+#[test]
+fn a_table_full_of_proven_flows_refuses_and_is_whole_afterwards() {
+    let hasher = FlowHasher::new([3, 4]);
+    let mut table = FlowTable::new(64);
+    let mut positions = Vec::new();
+    for port in 0..500u16 {
+        let open = opening(port, Some(port + 1000), &hasher);
+        let hash = hasher.hash(open.client.0, open.client.1, TCP);
+        if let Some(position) = table.insert(hash, &open, at(0), |flow| panic!("{flow:?} had to go")) {
+            establish(table.get_mut(position), at(0));
+            positions.push(position);
+        }
+    }
+    let held = table.len();
+    assert!((60..=64).contains(&held) && positions.len() == held, "{held} flows");
+    for position in positions.drain(..) {
+        table.remove(position);
+    }
+    assert!(table.is_empty() && table.buckets.iter().all(|bucket| bucket.tags == [0; WAYS]));
 }
 
 proptest! {
@@ -109,7 +202,7 @@ proptest! {
             let hash = hasher.hash(open.client.0, open.client.1, TCP);
             match model.get(&client).copied() {
                 None if add => {
-                    let position = table.insert(hash, &open, at(0), |_| panic!("there is room"));
+                    let position = table.insert(hash, &open, at(0), |_| panic!("there is room")).unwrap();
                     model.insert(client, position);
                 }
                 Some(position) if !add => {

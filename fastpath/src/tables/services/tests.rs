@@ -20,17 +20,19 @@ fn service(hosts: impl IntoIterator<Item = u16>) -> Service {
         state: InstanceState::Ready,
         slot: InstanceSlotId(u32::from(host)),
         fixed: false,
+        server_id: None,
     };
     service_of(hosts.into_iter().map(instance).collect())
 }
 
 /// A service that differs from others by its instances alone.
-pub(in crate::tables) fn service_of(instances: Vec<Instance>) -> Service {
+pub(crate) fn service_of(instances: Vec<Instance>) -> Service {
     Service {
         name: "hello".into(),
         wakes: true,
         trigger_dns: false,
         trigger_syn: true,
+        trigger_flow: false,
         handling: Handling::Hold,
         verify: Verify::None,
         dns_answer: DnsAnswer::Immediate,
@@ -39,6 +41,7 @@ pub(in crate::tables) fn service_of(instances: Vec<Instance>) -> Service {
         hold_packets_max: 0,
         hold_nanos_max: 0,
         overflow: Overflow::Drop,
+        quic: Vec::new(),
         instances,
     }
 }
@@ -99,9 +102,11 @@ fn only_so_many_that_left_are_remembered_the_latest_of_them() {
         set(&mut services, first..first + 1);
     }
     assert!(services.is_return(&answer(0)));
+    assert_eq!(services.forgotten(), 0);
     let next = DEPARTED_MAX as u16 + 1;
     set(&mut services, next..next + 1);
     assert!(!services.is_return(&answer(0)), "the oldest is forgotten");
+    assert_eq!(services.forgotten(), 1, "and counted");
     assert!((1..=next).all(|host| services.is_return(&answer(host))));
     // One that comes and goes takes one place, at the end.
     for _ in 0..DEPARTED_MAX {

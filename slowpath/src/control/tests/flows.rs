@@ -16,19 +16,19 @@ use millrace_orchestrator_api::MemoryLink;
 use super::*;
 use crate::testing::{EDGE, WAN_MAC};
 
-const FLOWS: usize = 10_000;
+pub(super) const FLOWS: usize = 10_000;
 /// Frames delivered between two runs of the workers.
 const BATCH: usize = 250;
-const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
-const HOST_MAC: [u8; 6] = [2, 0, 0, 0, 0, 7];
+pub(super) const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
+pub(super) const HOST_MAC: [u8; 6] = [2, 0, 0, 0, 0, 7];
 const WEB: [u8; 4] = [203, 0, 113, 20];
-const SYN: u8 = 2;
-const ACK: u8 = 16;
+pub(super) const SYN: u8 = 2;
+pub(super) const ACK: u8 = 16;
 const RST: u8 = 4;
 
 /// The workers' clock, in nanoseconds.
 #[derive(Clone)]
-struct Manual(Arc<AtomicU64>);
+pub(super) struct Manual(pub(super) Arc<AtomicU64>);
 
 impl Clock for Manual {
     fn now(&self) -> Nanos {
@@ -40,12 +40,12 @@ impl Clock for Manual {
     }
 }
 
-/// Source, its port, destination, its port.
 /// An address and a port.
-type End = ([u8; 4], u16);
-type Ends = ([u8; 4], u16, [u8; 4], u16);
+pub(super) type End = ([u8; 4], u16);
+/// Source, its port, destination, its port.
+pub(super) type Ends = ([u8; 4], u16, [u8; 4], u16);
 
-fn frame(macs: [[u8; 6]; 2], (from, from_port, to, to_port): Ends, flags: u8) -> Vec<u8> {
+pub(super) fn frame(macs: [[u8; 6]; 2], (from, from_port, to, to_port): Ends, flags: u8) -> Vec<u8> {
     let mut frame = vec![0; 54];
     frame[..6].copy_from_slice(&macs[1]);
     frame[6..12].copy_from_slice(&macs[0]);
@@ -64,28 +64,28 @@ fn frame(macs: [[u8; 6]; 2], (from, from_port, to, to_port): Ends, flags: u8) ->
     frame
 }
 
-fn ends(frame: &[u8]) -> Ends {
+pub(super) fn ends(frame: &[u8]) -> Ends {
     let addr = |at: usize| [frame[at], frame[at + 1], frame[at + 2], frame[at + 3]];
     let port = |at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
     (addr(26), port(34), addr(30), port(36))
 }
 
 /// Client number `n`.
-fn client(n: usize) -> ([u8; 4], u16) {
+pub(super) fn client(n: usize) -> ([u8; 4], u16) {
     ([10, 1, (n >> 8) as u8, n as u8], 20_000 + (n % 7) as u16)
 }
 
-struct Site {
-    net: HeapNet,
+pub(super) struct Site {
+    pub(super) net: HeapNet,
     workers: Vec<Worker<HeapDriver, Manual>>,
-    control: Control<MemoryLink>,
-    _orchestrator: OrchestratorEnd,
-    now: Nanos,
-    clock: Manual,
+    pub(super) control: Control<MemoryLink>,
+    pub(super) orchestrator: OrchestratorEnd,
+    pub(super) now: Nanos,
+    pub(super) clock: Manual,
 }
 
 /// [`EDGE`] with these backends of `web`, or without the service, and the neighbours that everything goes by.
-fn site(web: Option<&str>) -> Arc<Config> {
+pub(super) fn site(web: Option<&str>) -> Arc<Config> {
     let start = EDGE.find("[[service]]\nname = \"web\"").unwrap();
     let end = EDGE.find("[limits]").unwrap();
     let mut text = EDGE[..start].to_owned();
@@ -107,14 +107,14 @@ fn site(web: Option<&str>) -> Arc<Config> {
     Arc::new(Config::parse("edge.toml", &text).unwrap_or_else(|report| panic!("{report}")))
 }
 
-fn backends(hosts: &[u8]) -> String {
+pub(super) fn backends(hosts: &[u8]) -> String {
     let list: Vec<String> =
         hosts.iter().map(|host| format!("{{ address = \"198.51.100.{host}\" }}")).collect();
     list.join(", ")
 }
 
 impl Site {
-    fn new(config: &Arc<Config>) -> Self {
+    pub(super) fn new(config: &Arc<Config>) -> Self {
         let plan = HeapPlan { ports: 2, workers: 2, frames: 4096, rx_queue: 1024, tx_queue: 2048 };
         let (net, drivers) = HeapNet::new(&plan);
         let shared = Shared::new(2);
@@ -131,14 +131,14 @@ impl Site {
             Worker::new(index, driver, clock.clone(), shared.clone(), Arc::clone(&rings), [7, 11], &limits)
         };
         let workers = drivers.into_iter().enumerate().map(worker).collect();
-        Self { net, workers, control, _orchestrator: orchestrator, now: ms(0), clock }
+        Self { net, workers, control, orchestrator, now: ms(0), clock }
     }
 
-    fn run(&mut self) {
+    pub(super) fn run(&mut self) {
         while self.workers.iter_mut().map(Worker::poll).sum::<usize>() > 0 {}
     }
 
-    fn turn(&mut self) {
+    pub(super) fn turn(&mut self) {
         self.now = self.now.plus(200_000_000);
         self.control.turn(self.now);
         self.run();
@@ -154,7 +154,7 @@ impl Site {
     }
 
     /// Sends a frame for each client by a port, and gives what left by the other one.
-    fn exchange(&mut self, by: u16, frames: impl Iterator<Item = Vec<u8>>) -> Vec<Ends> {
+    pub(super) fn exchange(&mut self, by: u16, frames: impl Iterator<Item = Vec<u8>>) -> Vec<Ends> {
         let frames: Vec<_> = frames.collect();
         let mut out = Vec::new();
         for batch in frames.chunks(BATCH) {
@@ -170,7 +170,7 @@ impl Site {
     }
 
     /// Each client sends to the service; gives the instance that each reached.
-    fn ask(&mut self, clients: std::ops::Range<usize>, flags: u8) -> HashMap<End, End> {
+    pub(super) fn ask(&mut self, clients: std::ops::Range<usize>, flags: u8) -> HashMap<End, End> {
         let frames = clients.map(|n| {
             let (addr, port) = client(n);
             frame([CLIENT_MAC, WAN_MAC], (addr, port, WEB, 80), flags)
@@ -184,7 +184,7 @@ impl Site {
     }
 
     /// All flows, both ways: each reaches its instance, and its answer comes from the service.
-    fn check(&mut self, flows: &HashMap<End, End>) {
+    pub(super) fn check(&mut self, flows: &HashMap<End, End>) {
         assert!(self.ask(0..FLOWS, ACK) == *flows, "a flow went elsewhere, or nowhere");
         let answers = flows.iter().map(|((client, port), (instance, instance_port))| {
             frame([HOST_MAC, LAN_MAC], (*instance, *instance_port, *client, *port), SYN | ACK)
@@ -219,7 +219,7 @@ impl Site {
         workers.map(|worker| worker.counters.node(NodeId::Service).drops[reason as usize].get()).sum()
     }
 
-    fn check_laws(&self) {
+    pub(super) fn check_laws(&self) {
         let mut sum = Fates::default();
         self.control.shared.workers.iter().for_each(|worker| sum.add(&Fates::read(&worker.counters.fates)));
         sum.check().unwrap();
