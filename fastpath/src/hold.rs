@@ -32,8 +32,8 @@ const SMALL_PER_LARGE: usize = 8;
 const NONE: u32 = u32::MAX;
 
 /// What is released by the same condition, in order. Queries wait for readiness, handshakes for an instance of their
-/// family, first packets for that or, where handshakes are spliced, for the notification: one that can't leave must not
-/// stand in the way of the other.
+/// family, SYNs for that or, where handshakes are spliced, for the notification, datagrams for that in any case: one that
+/// can't leave must not stand in the way of the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Line {
     /// The service.
@@ -41,8 +41,8 @@ pub struct Line {
     class: u8,
 }
 
-/// Lines of a service: queries, first packets of IPv4 and of IPv6, handshakes of IPv4 and of IPv6.
-const CLASSES: usize = 5;
+/// Lines of a service: queries, and of IPv4 and of IPv6 SYNs, handshakes and datagrams.
+const CLASSES: usize = 7;
 
 impl Line {
     /// The line that a packet for a service waits in.
@@ -53,6 +53,8 @@ impl Line {
             (Held::FirstPacket, false) => 2,
             (Held::Handshake, true) => 3,
             (Held::Handshake, false) => 4,
+            (Held::Datagram, true) => 5,
+            (Held::Datagram, false) => 6,
         };
         Self { service, class }
     }
@@ -109,8 +111,10 @@ impl HeldId {
 /// What is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Held {
-    /// The packet that opens a flow.
+    /// The SYN that opens a flow.
     FirstPacket,
+    /// What opens a flow without a handshake that could be answered for its instance.
+    Datagram,
     /// A DNS query, by the role in which it will be answered.
     Query(Role),
     /// What a client sent behind the SYN-ACK that we answered it with: see [`crate::splice`].

@@ -312,7 +312,8 @@ impl ServiceNode {
             let fields = packet.meta.fields(packet.frame.bytes());
             cx.waker.wake(packet.meta.service, Trigger::Syn, fields, cx.now);
         }
-        match park(packet, Held::FirstPacket, service, cx) {
+        let held = if packet.meta.protocol == TCP { Held::FirstPacket } else { Held::Datagram };
+        match park(packet, held, service, cx) {
             Ok(parked) => Ok(Next::Hold(parked)),
             Err(refusal) => self.overflow(packet, service, refusal.into(), cx),
         }

@@ -223,7 +223,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         let slot = self.shared.slots.get(id);
         match waiting.held {
             Held::Query(_) => slot.load().0 == Phase::Ready,
-            Held::FirstPacket | Held::Handshake => {
+            Held::FirstPacket | Held::Datagram | Held::Handshake => {
                 service::can_open(entry, slot, waiting.meta.destination.is_v4())
             }
         }

@@ -130,6 +130,22 @@ fn what_the_client_says_waits_unacknowledged_until_the_instance_accepts() {
 }
 
 #[test]
+fn a_datagram_waits_for_the_instance_and_no_handshake_waits_behind_it() {
+    let mut bench = bench(Service { overflow: Overflow::Drop, ..splicing() });
+    let datagram = client_udp(("10.9.9.9", 40_001), ("203.0.113.10", 443), b"no handshake");
+    bench.deliver_and_run(WAN, &datagram);
+    bench.deliver_and_run(WAN, &client(TcpControl::Syn, None, ISN, b""));
+    hand(&mut bench);
+    assert!(matches!(only(&bench, WAN).tcp, Some((TcpControl::Syn, _, Some(_)))), "the SYN is answered");
+    assert_eq!(bench.fates().still_held, 1, "the datagram can't be");
+    bench.make_ready(0);
+    bench.run();
+    assert_eq!(only(&bench, LAN).data, b"no handshake");
+    assert_eq!(bench.fates().still_held, 0);
+    bench.check_laws();
+}
+
+#[test]
 fn a_lost_acknowledgement_is_repeated_without_the_client() {
     let mut bench = bench(splicing());
     connecting(&mut bench, b"");

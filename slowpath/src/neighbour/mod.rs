@@ -21,7 +21,7 @@ mod reload;
 mod search;
 mod table;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use millrace_fastpath::addr::Addr;
 use millrace_fastpath::clock::Nanos;
@@ -103,7 +103,8 @@ struct Link {
 #[derive(Debug)]
 pub struct Machine<P> {
     links: Vec<Link>,
-    floating: HashSet<Addr>,
+    /// In order, for they are announced in it: what is sent doesn't depend on a hasher's key.
+    floating: BTreeSet<Addr>,
     /// Addresses that are ours no longer, but have flows: answered for until another station has them.
     lingering: HashSet<Addr>,
     table: Table<P>,
