@@ -225,7 +225,7 @@ impl World {
             }
             Phase::Cold => cookie || facts.handling == FirstPacket::Forward,
             Phase::Ready | Phase::Draining => true,
-            Phase::Quarantined | Phase::Bypass => facts.handling == FirstPacket::Forward,
+            Phase::Quarantined | Phase::Bypass | Phase::Down => facts.handling == FirstPacket::Forward,
         };
         assert!(handed, "{what} for {} in phase {phase:?} before its notice was handed over", facts.name);
     }
