@@ -536,8 +536,8 @@ const CASES: &[(&str, &str, &str, &str)] = &[
     (
         "Health.overflow",
         "up_after = 2, overflow = \"drop\"",
-        "up_after = 2, overflow = \"rst\"",
-        "~ service web: health.overflow drop -> rst",
+        "up_after = 2, overflow = \"upstream\"",
+        "~ service web: health.overflow drop -> upstream",
     ),
     (
         "Health.passive",
