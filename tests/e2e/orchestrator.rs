@@ -48,7 +48,10 @@ fn killed_in_the_middle_of_a_wake() {
     // It stops reading first, so that the wake is surely under way when it dies.
     orchestrator.process().freeze();
     dig(&world.edge.client, &format!("@{} cold.fn.example. A", DNS[0])).unwrap();
-    world.appliance.wait_for_service("cold", "waking", SOON).unwrap();
+    wait_until("the wake", SOON, || {
+        world.appliance.row("services", "cold").is_ok_and(|row| row["wake"] == 1)
+    })
+    .unwrap();
     orchestrator.process().kill().unwrap();
 
     // The cold one takes its overflow action; the ready one loses nothing, however often it is asked.

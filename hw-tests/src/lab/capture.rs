@@ -62,7 +62,7 @@ impl Capture {
     ) -> Result<Self, LabError> {
         let (number, path) = lab.inner.own_capture(host.name(), interface);
         let mut command = host.command("tcpdump");
-        command.args(["-i", interface, "-n", "-U", "-s", "0", "-B", BUFFER_KIB]);
+        command.args(["-i", interface, "-n", "-U", "-s", "65535", "-B", BUFFER_KIB]);
         command.args(["--immediate-mode", "-Z", "root", "-w"]);
         command.arg(&path).args(arguments);
         let process = host.spawn(&format!("capture-{number}"), &mut command)?;
@@ -249,6 +249,8 @@ fn filtered(path: &Path, filter: &str) -> Result<Vec<String>, LabError> {
     for protocol in ["ip", "tcp", "udp"] {
         command.args(["-o", &format!("{protocol}.check_checksum:TRUE")]);
     }
+    // Ciphertext of QUIC may pass for a message of substations, which is guessed at without a port.
+    command.args(["--disable-protocol", "goose"]);
     command.args(["-Y", filter, "-T", "fields", "-e", "frame.number", "-e", "_ws.col.Protocol"]);
     command.args(["-e", "_ws.col.Info", "-e", "_ws.expert.message", "-r"]);
     Ok(succeed(command.arg(path))?.lines().map(str::to_owned).collect())
@@ -262,7 +264,7 @@ const FAULTY: &str = "_ws.malformed.expert || _ws.malformed.dissector_bug || \
 /// Acknowledged by who got it, and not in the file: tcpdump came too late for it.
 const HOLE: &str = "tcp.analysis.ack_lost_segment";
 
-/// Frames wait for tcpdump in a buffer of so many KiB: it has to share its CPU.
+/// Frames wait for tcpdump in a buffer of so many KiB, each in a place as long as the longest may be: it has to share its CPU.
 const BUFFER_KIB: &str = "65536";
 
 /// Frames of a pcap file in the machine's byte order with microseconds, as tcpdump writes it. A frame that is
