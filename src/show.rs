@@ -46,7 +46,7 @@ enum Topic {
     Workers,
     /// Nodes of the packet path: frames, cycles, drops by reason
     Nodes,
-    /// Services: phase, endpoints, instances
+    /// Services: phase, endpoints, instances and their health, strikes
     Services,
     /// Flows: client, address, instance
     Flows,

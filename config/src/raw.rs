@@ -79,7 +79,7 @@ table! {
     struct CoreSet {
         /// How many of those that are left, or "rest" for all of them.
         optional count: Count,
-        /// The CPUs of whole physical cores.
+        /// The CPUs of whole physical cores. Those in the lists of controller and dataplane both are shared by them.
         optional cpus: CpuSet,
     }
 }

@@ -88,7 +88,7 @@ impl CorePlan {
             return Err(wrong);
         }
         let [controller, dataplane] = named;
-        // One core in all: it is shared, unless two lists were given, which can't both have it.
+        // One core in all: it is shared, unless two lists were given, which say so themselves.
         if topology.cores.len() == 1 && !matches!((&controller, &dataplane), (Some(_), Some(_))) {
             return Self::shared(config, topology, ports);
         }
