@@ -44,9 +44,9 @@ pub struct Port {
     rx_queues: u16,
     tx_queues: u16,
     interface: Option<Interface>,
-    pool: Arc<Pool>,
-    /// The device itself, closed after all else is said.
+    /// The device itself; before the pool, for it is closed while that is there.
     _attached: Attached,
+    pool: Arc<Pool>,
 }
 
 /// State of a port's link.

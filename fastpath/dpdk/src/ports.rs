@@ -51,6 +51,9 @@ struct Shared {
     exchanges: Box<[Arc<Exchange>]>,
     /// Lanes that workers were told to let go of and haven't yet given back.
     closing: AtomicUsize,
+    /// Pools of ports that were closed. Frames of theirs may be anywhere, and who counts them while workers run may count
+    /// one twice, so they stay for the life of the ports.
+    retired: Mutex<Vec<Arc<Pool>>>,
 }
 
 /// Why the ports can't be had.
@@ -109,8 +112,8 @@ impl Ports {
             drivers.map(|(lanes, exchange)| DpdkDriver::new(lanes.into_iter(), Arc::clone(exchange)));
         let drivers = drivers.collect();
         let list = Mutex::new(ports.into_iter().map(Some).collect());
-        let (eal, config, closing) = (eal.clone(), *config, AtomicUsize::new(0));
-        Ok((Ports(Arc::new(Shared { eal, config, list, exchanges, closing })), drivers))
+        let (eal, config, closing, retired) = (eal.clone(), *config, AtomicUsize::new(0), Mutex::default());
+        Ok((Ports(Arc::new(Shared { eal, config, list, exchanges, closing, retired })), drivers))
     }
 
     /// Opens and starts further ports, all of them or none, while workers run. They have pools of their own. Nobody polls
@@ -123,12 +126,23 @@ impl Ports {
         if count > PORTS_MAX {
             return Err(OpenError::Number { ports: count, workers: self.0.config.workers });
         }
+        for port in wanted {
+            // A device that DPDK knows already may be one that workers poll.
+            let device = port.device.split(',').next().unwrap_or_default();
+            if self.collect() > 0 || self.iter().any(|open| open.device() == device) {
+                let source = PortError::InUse { device: device.to_owned() };
+                return Err(OpenError::Port { name: port.name.clone(), source });
+            }
+        }
         Ok(Opened { owner: self.clone(), ports: start(&self.0.eal, &self.0.config, wanted)? })
     }
 
     /// Takes a port from the workers, who let go of it with the next tables; [`Ports::collect`] closes it.
     pub fn close(&self, id: PortId) {
-        let Some(_port) = self.list().get_mut(id.index()).and_then(Option::take) else { return };
+        let Some(port) = self.list().get_mut(id.index()).and_then(Option::take) else { return };
+        let mut retired = self.0.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        retired.push(Arc::clone(port.shared_pool()));
+        drop(retired);
         self.0.closing.fetch_add(self.0.exchanges.len(), Ordering::Relaxed);
         self.0.exchanges.iter().for_each(|exchange| exchange.tell(Change::Closed(id)));
     }

@@ -116,8 +116,9 @@ fn code(protocol: u8) -> u32 {
 pub enum Standing {
     /// Nothing: anybody may have sent its packets in another's name. Or it is over.
     Unproven,
-    /// Its client has gone on, but whether it was answered isn't seen here. Without its entry its packets go by the hash
-    /// alone, to the same instance as long as the instances are the same.
+    /// Its client has gone on, but whether it was answered isn't seen here; or it has no handshake that would show who it is.
+    /// Without its entry the packets of the former go by the hash alone, to the same instance as long as the instances are
+    /// the same.
     OneWay,
     /// Its client has shown to be where its packets say it is.
     Proven,
@@ -193,7 +194,13 @@ impl Flow {
     pub fn touch(&mut self, direction: Direction, tcp_flags: u8, now: Nanos) -> bool {
         self.seen(now);
         if self.is_of(TCP) && tcp_flags & (tcp::FIN | tcp::RST) != 0 {
-            self.end(direction, tcp_flags & tcp::RST != 0);
+            // Without an acknowledgement it may be anybody's, as below.
+            if self.state() != FlowState::Answered
+                || direction == Direction::Return
+                || tcp_flags & (tcp::RST | tcp::ACK) != 0
+            {
+                self.end(direction, tcp_flags & tcp::RST != 0);
+            }
             return false;
         }
         self.is_opening() && self.proceed(direction, tcp_flags)
@@ -259,6 +266,8 @@ impl Flow {
             _ if self.is_spliced() => Standing::Proven,
             FlowState::New | FlowState::Joined | FlowState::Answered => Standing::Unproven,
             _ if !self.forwarding().is_two_way() => Standing::OneWay,
+            // Two datagrams are as easily forged as one: connections come before them.
+            _ if !self.is_of(TCP) => Standing::OneWay,
             _ => Standing::Proven,
         }
     }
@@ -326,7 +335,7 @@ impl Flow {
     }
 
     #[inline(always)]
-    fn seen(&mut self, now: Nanos) {
+    pub(crate) fn seen(&mut self, now: Nanos) {
         let now = seconds(now);
         if self.last_seconds != now {
             // Once a second and not with each packet: a line that isn't written needn't be written back to memory.
@@ -341,7 +350,12 @@ impl Flow {
             (FlowState::New, Direction::Return) => FlowState::Answered,
             // To what it doesn't know an instance answers with a RST, so it knows this client.
             (FlowState::Joined, Direction::Return) => FlowState::Established,
-            (FlowState::Answered, Direction::Forward) if tcp_flags & tcp::SYN == 0 => FlowState::Established,
+            // What acknowledges nothing is dropped by an instance without a word, so it shows nothing.
+            (FlowState::Answered, Direction::Forward)
+                if !self.is_of(TCP) || tcp_flags & (tcp::SYN | tcp::ACK) == tcp::ACK =>
+            {
+                FlowState::Established
+            }
             _ => return false,
         };
         self.set_state(next);

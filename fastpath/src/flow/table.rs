@@ -23,6 +23,7 @@ use crate::addr::Addr;
 use crate::clock::Nanos;
 use crate::driver::Frame;
 use crate::tables::services::{InstanceSlotId, ServiceId};
+use crate::wire::TCP;
 
 const WAYS: usize = 8;
 /// Marks an index entry as the appliance's side of a flow.
@@ -250,7 +251,8 @@ impl FlowTable {
         now: Nanos,
         mut on_gone: impl FnMut(Gone),
     ) -> Option<u32> {
-        let spared = if opening.forwarding.is_two_way() { Standing::Proven } else { Standing::OneWay };
+        let connects = opening.protocol == TCP && opening.forwarding.is_two_way();
+        let spared = if connects { Standing::Proven } else { Standing::OneWay };
         let position = self.place(hash, spared, now, &mut on_gone)?;
         self.in_use += 1;
         self.flows[position as usize] = Flow::new(opening, now);

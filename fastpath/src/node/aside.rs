@@ -21,7 +21,13 @@ pub fn process<F: Frame>(
         let is_quote = packet.meta.kind == Kind::Quote;
         let translated = match is_quote {
             true => quote::translate(&mut packet, flows, cx),
-            false => fragment::follow(&mut packet, flows, cx.now),
+            false => match fragment::follow(&mut packet, flows, cx) {
+                Ok(followed) => followed,
+                Err(refusal) => {
+                    service::finish(service::not_carried(refusal), packet, cx, lanes);
+                    continue;
+                }
+            },
         };
         match (translated, is_ours, is_quote) {
             (true, ..) => {

@@ -11,6 +11,7 @@
 //! packets. Both steps go by the same rings, so the first stays ahead of the others.
 
 use super::classify::{Drop, Next, past_us_by_port, to_us_by_port};
+use super::encapsulate::{self, encapsulate};
 use super::{Context, rewrite::rewrite_addresses};
 use crate::addr::Addr;
 use crate::clock::Nanos;
@@ -193,25 +194,35 @@ fn l4_header(protocol: u8) -> usize {
     if protocol == TCP { tcp::HEADER } else { udp::HEADER }
 }
 
-/// Translates the addresses of a later fragment; false, and nothing changed, when its flow isn't known (any longer, or not
-/// yet: a first fragment that is held has no flow).
-pub(super) fn follow<F: Frame>(packet: &mut Packet<F>, flows: &mut FlowTable, now: Nanos) -> bool {
+/// Sends a later fragment the way of its first: translated, or carried whole. False, and nothing changed, when its flow isn't
+/// known (any longer, or not yet: a first fragment that is held has no flow).
+///
+/// # Errors
+/// It can't be carried.
+pub(super) fn follow<F: Frame>(
+    packet: &mut Packet<F>,
+    flows: &mut FlowTable,
+    cx: &Context<'_>,
+) -> Result<bool, encapsulate::Refusal> {
     let meta = &packet.meta;
     let source = (meta.source, meta.source_port);
     let destination = (meta.destination, meta.destination_port);
     let Some((position, direction)) = flows.find(meta.flow_hash, meta.protocol, source, destination) else {
-        return false;
+        return Ok(false);
     };
     // Its first fragment has told how far the flow is.
-    let _ = flows.get_mut(position).touch(direction, 0, now);
+    flows.get_mut(position).seen(cx.now);
     let flow = flows.get(position);
+    if !flow.forwarding().is_two_way() {
+        return encapsulate(packet, flow.forwarding(), flow.instance, cx).map(|()| true);
+    }
     let (source, destination) = match direction {
         Direction::Forward if flow.nat_port == 0 => (flow.client, flow.instance),
         Direction::Forward => (flows.nat_addr(position), flow.instance),
         Direction::Return => (flow.vip, flow.client),
     };
     rewrite_addresses(packet, source, destination);
-    true
+    Ok(true)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //! doesn't.
 //!
 //! ```text
-//!   SYN sent on ─┬─ SYN-ACK came back ─────────────────► answered, whatever the client does about it
+//!   SYN sent on ─┬─ SYN-ACK came back ─────────────────► answered, whatever the client does about it, if it is from there
 //!                ├─ RST, or ICMP unreachable ──────────► refused, if it comes from where the instance is
 //!                ├─ silence until the flow expires ────► unanswered, if the answer had to come by here
 //!                └─ the client gave up, the flow made room for another ─► nothing
@@ -33,10 +33,13 @@ pub(super) fn heard<F: Frame>(flow: &Flow, packet: &Packet<F>, cx: &Context<'_>)
     if packet.meta.protocol != TCP || flow.state() != FlowState::New {
         return;
     }
+    if !comes_from(flow.instance, packet, cx) {
+        return;
+    }
     let handshakes = of(flow.instance_slot(), cx.counters);
     if packet.meta.tcp_flags & tcp::RST == 0 {
         handshakes.answered.add(1);
-    } else if !flow.is_told() && comes_from(flow.instance, packet, cx) {
+    } else if !flow.is_told() {
         handshakes.refused.add(1);
     }
 }

@@ -147,7 +147,12 @@ impl ServiceNode {
         }
         while let Some(mut packet) = lanes.expired.pop() {
             let tables = cx.tables;
+            let candidate = self.flows.candidate::<F>(packet.meta.flow_hash);
             let next = match tables.services.entry(packet.meta.service) {
+                // Its sender has said it again, and was let through then.
+                Some(_) if self.find(&packet, candidate).is_some() => {
+                    self.on_forward(&mut packet, candidate, cx)
+                }
                 Some(service) => self.overflow(&mut packet, service, Drop::HoldExpired, cx),
                 None => Err(Drop::NoService),
             };
@@ -474,7 +479,7 @@ impl From<Refusal> for Drop {
 }
 
 /// What becomes of a packet that can't be sent to its instance whole: its sender is told what a router tells it.
-fn not_carried(refusal: encapsulate::Refusal) -> Result<Next, Drop> {
+pub(super) fn not_carried(refusal: encapsulate::Refusal) -> Result<Next, Drop> {
     use encapsulate::Refusal;
     match refusal {
         Refusal::NoRoute => Ok(Next::Refused(Error::NoRoute, Drop::NoRoute)),
@@ -617,7 +622,12 @@ pub(super) fn finish_hold<F: Frame>(
     cx.free(packet, lanes);
 }
 
-fn finish<F: Frame>(next: Result<Next, Drop>, packet: Packet<F>, cx: &mut Context<'_>, lanes: &mut Lanes<F>) {
+pub(super) fn finish<F: Frame>(
+    next: Result<Next, Drop>,
+    packet: Packet<F>,
+    cx: &mut Context<'_>,
+    lanes: &mut Lanes<F>,
+) {
     match next {
         Ok(Next::Transit) => {
             cx.trace(NodeId::Service, "to transit", &packet);

@@ -9,7 +9,7 @@ use arrayvec::ArrayVec;
 use super::{Worker, copy_into};
 use crate::clock::{Clock, Nanos};
 use crate::counters::FateCounters;
-use crate::driver::{BURST_MAX, Driver};
+use crate::driver::{BURST_MAX, Driver, PortId};
 use crate::event::{Milestone, Trigger};
 use crate::hold::{Held, HeldId, Line, Waiting};
 use crate::node::{NodeId, port_of, service};
@@ -263,8 +263,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
     /// Copies a held packet into a frame; `None` when there is none.
     pub(super) fn copy_held(&mut self, id: HeldId) -> Option<Packet<D::Frame>> {
         let (waiting, bytes) = self.holds.get(id);
-        let port = port_of(&self.tables, waiting.meta.interface).unwrap_or_default();
-        let mut frame = self.driver.allocate(port)?;
+        let mut frame = allocate(&mut self.driver, port_of(&self.tables, waiting.meta.interface))?;
         if !copy_into(&mut frame, bytes) {
             // What was received fits into a fresh frame; a pool of smaller buffers is a wrong configuration.
             self.driver.free(frame);
@@ -273,5 +272,13 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         let mut meta = self.metas.take();
         *meta = Meta { origin: Origin::Hold, trace: NOT_TRACED, ..waiting.meta };
         Some(Packet { frame, meta })
+    }
+}
+
+/// A frame from the pool of `port`, or of any other: the one that a packet came by may be gone.
+pub(super) fn allocate<D: Driver>(driver: &mut D, port: Option<PortId>) -> Option<D::Frame> {
+    match port.and_then(|port| driver.allocate(port)) {
+        Some(frame) => Some(frame),
+        None => (0..driver.ports()).find_map(|port| driver.allocate(PortId(port as u16))),
     }
 }

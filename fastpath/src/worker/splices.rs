@@ -5,7 +5,7 @@
 use arrayvec::ArrayVec;
 
 use super::Worker;
-use super::release::Exit;
+use super::release::{Exit, allocate};
 use crate::clock::{Clock, Nanos};
 use crate::driver::{BURST_MAX, Driver, Frame};
 use crate::event::Milestone;
@@ -127,8 +127,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
     fn syn(&mut self, held: HeldId, accepted: &Accepted) -> Option<Packet<D::Frame>> {
         let (waiting, bytes) = self.holds.get(held);
         let l4 = usize::from(waiting.meta.l4);
-        let port = port_of(&self.tables, waiting.meta.interface).unwrap_or_default();
-        let mut frame = self.driver.allocate(port)?;
+        let mut frame = allocate(&mut self.driver, port_of(&self.tables, waiting.meta.interface))?;
         if !frame.extend(l4 + TCP_HEADER_MAX) {
             self.driver.free(frame);
             return None;

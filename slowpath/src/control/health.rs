@@ -353,8 +353,11 @@ impl<L: Link> Control<L> {
                 counted: Counted::sum(
                     workers.map(|worker| &worker.counters.handshakes[instance.slot.index()]),
                 ),
-                usable: instance.state == InstanceState::Ready
-                    && (machines.is_empty() || machines.iter().any(|machine| machine.is_up())),
+                usable: [true, false].map(|v4| {
+                    instance.state == InstanceState::Ready
+                        && service.address_of(instance, v4).is_some()
+                        && (machines.is_empty() || machines.iter().any(|machine| machine.is_up()))
+                }),
                 proven: machines.iter().filter_map(|machine| machine.succeeded()).max(),
             }
         };

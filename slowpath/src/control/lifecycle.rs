@@ -42,6 +42,8 @@ pub(super) struct Lifecycle {
     pub(super) asked: Option<u64>,
     /// When it was reported idle.
     pub(super) idle_sent: Option<Nanos>,
+    /// Since when it is down, or when that was reported.
+    pub(super) downed: Option<Nanos>,
     /// What its latest wake has to lead to; `None` when it has.
     pub(super) proof: Option<Proof>,
     strikes: Strikes,
@@ -73,6 +75,8 @@ impl Lifecycle {
             asked: self.asked,
             proof: proof.map(|proof| proof.ready(now)),
             strikes: self.strikes,
+            // In force as soon as nothing serves, also where what serves was down for a while.
+            quarantined: self.quarantined,
             ..Self::default()
         };
     }
@@ -116,6 +120,7 @@ impl Lifecycle {
         self.idle_sent = None;
         let news = slot.load().0 != Phase::Down;
         if news {
+            self.downed = None;
             slot.set_phase(Phase::Down);
         }
         news

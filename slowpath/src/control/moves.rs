@@ -171,11 +171,26 @@ impl<L: Link> Control<L> {
                     slot.transition(Phase::Draining, Phase::Ready);
                 }
             }
+            Phase::Down => {
+                let since = *lifecycle.downed.get_or_insert(now);
+                if flows == 0
+                    && now.since(since) >= DOWN_NANOS_MAX
+                    && self.orchestrator.is_in_step()
+                    && self.orchestrator.report_idle(&spec.name)
+                {
+                    info!(service = spec.name, "down and unused: given up, so that another can be woken");
+                    // Said again after as long, if nothing comes of it.
+                    lifecycle.downed = Some(now);
+                }
+            }
             _ => {}
         }
     }
 }
 
+/// How long what a function's service has may fail its checks before it is reported idle: nothing wakes another as long as
+/// it is there.
+const DOWN_NANOS_MAX: u64 = 10_000_000_000;
 /// What a wake that led to nothing is told with.
 const UNPRODUCTIVE: &str = "nobody completed a handshake";
 /// How long a wake may be out before it is taken for failed: longer than any instance takes to start.

@@ -12,7 +12,7 @@
 //!
 //! Whether an instance is left out hangs on what it does alone (see `millrace_fastpath::node::handshake` for what counts):
 //! one handshake answered, a client's or a probe's of ours, takes back all failures before it. No more than a share of
-//! the instances are left out at a time, and never the last.
+//! the instances that clients of a family can be sent to are left out at a time, and never the last.
 
 use std::collections::HashMap;
 
@@ -74,8 +74,8 @@ pub struct Seen {
     pub slot: InstanceSlotId,
     /// By the counters of all workers.
     pub counted: Counted,
-    /// Whether it would be used if it weren't left out.
-    pub usable: bool,
+    /// Whether it would be used if it weren't left out, by clients of either family: IPv4, IPv6.
+    pub usable: [bool; 2],
     /// When a probe of it succeeded last.
     pub proven: Option<Nanos>,
 }
@@ -167,7 +167,8 @@ impl Member {
 #[derive(Clone, Debug, Default)]
 pub struct Ejector {
     members: HashMap<InstanceSlotId, Member>,
-    calm_until: Nanos,
+    /// By family.
+    calm_until: [Nanos; 2],
     panics: u64,
 }
 
@@ -185,19 +186,28 @@ impl Ejector {
             }
             member.hear(now, rules, one);
         }
-        let usable: Vec<InstanceSlotId> = seen.iter().filter(|one| one.usable).map(|one| one.slot).collect();
+        for family in 0..2 {
+            let of_family = seen.iter().filter(|one| one.usable[family]).map(|one| one.slot);
+            changed |= self.step_family(now, rules, family, &of_family.collect::<Vec<_>>());
+        }
+        changed
+    }
+
+    /// The same for those that clients of one family can be sent to: they have nobody else.
+    fn step_family(&mut self, now: Nanos, rules: &Rules, family: usize, usable: &[InstanceSlotId]) -> bool {
         let out = usable.iter().filter(|slot| self.is_ejected(**slot)).count();
         let mut failing: Vec<InstanceSlotId> =
             usable.iter().copied().filter(|slot| self.members[slot].fails(now, rules)).collect();
         if !usable.is_empty() && out + failing.len() == usable.len() {
-            self.panic(now, rules);
-            return changed || out > 0;
+            self.panic(now, rules, family, usable);
+            return out > 0;
         }
-        if failing.is_empty() || now < self.calm_until {
-            return changed;
+        if failing.is_empty() || now < self.calm_until[family] {
+            return false;
         }
         // The worst first.
         failing.sort_by_key(|slot| (std::cmp::Reverse(self.members[slot].streak), *slot));
+        let mut changed = false;
         let allowed = (usable.len() * rules.share_percent / 100).clamp(1, (usable.len() - 1).max(1));
         for slot in failing.into_iter().take(allowed.saturating_sub(out)) {
             let Some(member) = self.members.get_mut(&slot) else { continue };
@@ -210,10 +220,14 @@ impl Ejector {
     }
 
     /// Nobody would be left: what looks like the instances' fault is somebody else's, or there is nothing better.
-    fn panic(&mut self, now: Nanos, rules: &Rules) {
+    fn panic(&mut self, now: Nanos, rules: &Rules, family: usize, usable: &[InstanceSlotId]) {
         self.panics += 1;
-        self.calm_until = now.plus(rules.eject_nanos);
-        self.members.values_mut().for_each(|member| member.use_again(now));
+        self.calm_until[family] = now.plus(rules.eject_nanos);
+        for slot in usable {
+            if let Some(member) = self.members.get_mut(slot) {
+                member.use_again(now);
+            }
+        }
     }
 
     /// Whether an instance is left out.
@@ -256,7 +270,7 @@ mod tests {
                 slot: InstanceSlotId(slot),
                 // Somebody had the slot before.
                 counted: Counted { begun: 90, answered: 1, refused: 70, unanswered: 7 },
-                usable: true,
+                usable: [true, false],
                 proven: None,
             });
             let mut bench =
@@ -405,7 +419,7 @@ mod tests {
         bench.step(5);
         assert_eq!(bench.out(), [0]);
         // The other one fails its probes.
-        bench.seen[1].usable = false;
+        bench.seen[1].usable = [false, false];
         assert!(bench.step(1));
         assert!(bench.out().is_empty());
     }
@@ -421,5 +435,21 @@ mod tests {
         bench.step(1);
         assert!(bench.out().is_empty());
         assert_eq!(bench.ejector.member(InstanceSlotId(0)).unwrap().counted(), Counted::default());
+    }
+
+    #[test]
+    fn the_last_of_a_family_stays_though_there_are_others_of_the_other() {
+        let mut bench = Bench::new(3);
+        bench.seen[1].usable = [false, true];
+        bench.seen[2].usable = [false, true];
+        bench.step(6);
+        bench.refuse(0, 50);
+        bench.refuse(1, 50);
+        bench.step(1);
+        assert_eq!(bench.out(), [1], "of IPv6 there is another, of IPv4 there is none");
+        assert_eq!(bench.ejector.panics(), 1);
+        bench.refuse(2, 50);
+        bench.step(7);
+        assert_eq!(bench.out(), [0; 0], "now none of IPv6 is left, and all are used");
     }
 }

@@ -182,7 +182,7 @@ impl Listeners {
                 let handshakes = count(Stage::Handshake) > CONNECTIONS_MAX / 2;
                 let quiet = |one: &&mut Connection| match one.state {
                     Stage::Handshake | Stage::Closing => true,
-                    Stage::Open(..) => one.waiting.is_empty(),
+                    Stage::Open(..) => one.waits_for_peer(),
                     Stage::Listening => false,
                 };
                 let order = |one: &Connection| {
@@ -245,11 +245,17 @@ impl Connection {
 
     fn due(&self, now: Nanos) -> Option<Nanos> {
         match self.state {
-            Stage::Open(..) if self.waiting.is_empty() => Some(self.active.plus(IDLE_NANOS)),
+            Stage::Open(..) if self.waits_for_peer() => Some(self.active.plus(IDLE_NANOS)),
             Stage::Open(..) => Some(now.plus(WAITING_NANOS)),
             Stage::Closing => Some(self.active.plus(LEAVE_NANOS)),
             Stage::Listening | Stage::Handshake => None,
         }
+    }
+
+    /// Whether the next step is its: it asks nothing, or doesn't take the answer that it was given. What waits for functions
+    /// behind that answer is no reason to keep it.
+    fn waits_for_peer(&self) -> bool {
+        self.waiting.is_empty() || self.written < self.output.len()
     }
 
     fn step(&mut self, socket: &mut Socket<'_>, service: &mut Service<'_, '_>) {
@@ -258,7 +264,7 @@ impl Connection {
             self.state = Stage::Closing;
             return socket.abort();
         }
-        let idle = service.now.since(self.active) >= IDLE_NANOS && self.waiting.is_empty();
+        let idle = service.now.since(self.active) >= IDLE_NANOS && self.waits_for_peer();
         let ended = !socket.may_recv() && self.waiting.is_empty() && self.written == self.output.len();
         if idle || ended {
             self.state = Stage::Closing;

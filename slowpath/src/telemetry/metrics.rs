@@ -1,5 +1,6 @@
 //! OpenMetrics 1.0, written by hand: the same values as in the rows, so that a dashboard and an operator see the same.
 
+use std::collections::HashSet;
 use std::fmt::Write;
 
 use serde_json::Value;
@@ -258,9 +259,12 @@ fn health(services: &[ServiceRow], page: &mut Page) {
         "Times that handshakes failed everywhere, so that all instances were used.",
         panics,
     );
+    // Instances on one node may share what is probed.
+    let mut named = HashSet::new();
     let checks: Vec<(Labels<'_>, &CheckRow)> = services
         .iter()
         .flat_map(|row| row.instances.iter().flat_map(|instance| &instance.checks).map(move |one| (row, one)))
+        .filter(|(row, check)| named.insert((&row.name, &check.address, check.port)))
         .map(|(row, check)| {
             let address = ("address", check.address.clone());
             (vec![("service", row.name.clone()), address, ("port", check.port.to_string())], check)
@@ -280,7 +284,9 @@ fn health(services: &[ServiceRow], page: &mut Page) {
         .flat_map(|row| row.instances.iter().map(move |instance| (row, instance)))
         .filter_map(|(row, instance)| {
             let addresses = ("instance", instance.addresses.join(" "));
-            Some((vec![("service", row.name.clone()), addresses], instance.handshakes.as_ref()?))
+            // Those of a function may be on one node, and differ by their port.
+            let port = ("port", instance.port.to_string());
+            Some((vec![("service", row.name.clone()), addresses, port], instance.handshakes.as_ref()?))
         })
         .collect();
     let ejected = watched
