@@ -102,6 +102,30 @@ fn flows_leave_by_age_and_state_and_not_before() {
 }
 
 #[test]
+fn what_acknowledges_nothing_proves_nothing() {
+    let hasher = FlowHasher::new([3, 4]);
+    let mut table = FlowTable::new(16);
+    let mut open = opening(1, None, &hasher);
+    let hash = hasher.hash(open.client.0, open.client.1, TCP);
+    let position = table.insert(hash, &open, at(0), |_| {}).unwrap();
+    let flow = table.get_mut(position);
+    flow.touch(Direction::Return, tcp::SYN | tcp::ACK, at(0));
+    for forged in [0, 0x08, tcp::FIN] {
+        assert!(!flow.touch(Direction::Forward, forged, at(0)));
+        assert_eq!((flow.state(), flow.standing(at(0))), (FlowState::Answered, Standing::Unproven));
+    }
+    assert!(flow.touch(Direction::Forward, tcp::ACK, at(0)));
+    assert_eq!(flow.standing(at(0)), Standing::Proven);
+    // Datagrams acknowledge nothing at all.
+    open.protocol = 17;
+    let position = table.insert(hash ^ 1, &open, at(0), |_| {}).unwrap();
+    let flow = table.get_mut(position);
+    flow.touch(Direction::Return, 0, at(0));
+    flow.touch(Direction::Forward, 0, at(0));
+    assert_eq!((flow.state(), flow.standing(at(0))), (FlowState::Established, Standing::OneWay));
+}
+
+#[test]
 fn a_full_table_gives_up_its_oldest_and_counts_them() {
     let hasher = FlowHasher::new([3, 4]);
     let mut table = FlowTable::new(64);

@@ -602,3 +602,25 @@ fn a_placed_instance_that_is_down_takes_its_service_with_it_and_back() {
     assert_eq!(lab.probes(NODE), 0, "nobody is probed");
     lab.check_laws();
 }
+
+#[test]
+fn an_instance_that_stays_down_is_given_up_so_that_another_can_be_woken() {
+    let mut lab = Lab::new(&file("", TCP));
+    lab.round();
+    let services = vec![placement(vec![instance(1, InstanceState::Ready)], None)];
+    lab.orchestrator.send(Down::Snapshot(Snapshot { generation: Placed(1), services })).unwrap();
+    lab.run_until("readiness", 100, |lab| lab.phase("hello") == Phase::Ready);
+    lab.say(NODE, Says::Nothing);
+    lab.run_until("it down", 1000, |lab| lab.phase("hello") == Phase::Down);
+    let idle = |lab: &mut Lab| {
+        let ups: Vec<Up> = std::iter::from_fn(|| lab.orchestrator.try_receive()).collect();
+        ups.iter().filter(|up| matches!(up, Up::Idle(idle) if idle.service == "hello")).count()
+    };
+    lab.run(9_000);
+    assert_eq!(idle(&mut lab), 0, "it may come back");
+    lab.run(2_000);
+    assert_eq!((idle(&mut lab), lab.phase("hello")), (1, Phase::Down));
+    lab.orchestrator.send(Down::Snapshot(Snapshot { generation: Placed(2), services: vec![] })).unwrap();
+    lab.run_until("nothing left", 100, |lab| lab.phase("hello") == Phase::Cold);
+    lab.check_laws();
+}
