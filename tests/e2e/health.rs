@@ -67,7 +67,7 @@ fn a_server_that_hangs_gets_nothing_new_and_keeps_what_it_has() {
         // Those of servers that hang are few; the first that is there is the download's.
         let at =
             |address: &&str| instance(&world, address).is_some_and(|one| one["flows"].as_u64() > Some(0));
-        match BACKENDS.iter().position(|address| at(&address)) {
+        match BACKENDS.iter().position(at) {
             Some(at) => Look::Done(at),
             None => Look::NotYet("no flow".to_owned()),
         }

@@ -172,7 +172,7 @@ impl Client {
         self.stack.poll(time, &mut self.wire, &mut self.sockets);
         let outcome = self.go_on(now, services, patience, random, out);
         self.stack.poll(time, &mut self.wire, &mut self.sockets);
-        out.extend(self.wire.tx.drain(..));
+        out.append(&mut self.wire.tx);
         let due = self.stack.poll_at(time, &self.sockets);
         let due = due.map_or(u64::MAX, |at| at.total_micros() as u64 * 1000);
         self.due = Nanos(due.max(now.0 + 1_000_000));

@@ -299,7 +299,7 @@ impl ServiceNode {
             return Err(if packet.meta.protocol == TCP { Drop::NoFlow } else { Drop::QuicStray });
         }
         if !service.wakes {
-            return self.overflow(packet, &service, Drop::NoInstance, cx);
+            return self.overflow(packet, service, Drop::NoInstance, cx);
         }
         if !(service.trigger_syn || service.trigger_flow) && phase == Phase::Cold
             || phase.refuses()

@@ -100,6 +100,9 @@ pub struct HandshakeHealth {
     pub ejections: u64,
 }
 
+/// A probe that is over: what came of it, if that says anything.
+type Ended = (ProbeId, DialId, Option<Result<(), Failure>>);
+
 impl<L: Link> Control<L> {
     /// The instances of a service may have changed, or how they are checked.
     pub(super) fn check_instances(&mut self, id: ServiceId, now: Nanos) {
@@ -200,7 +203,7 @@ impl<L: Link> Control<L> {
 
     fn end_probes(&mut self, now: Nanos) -> bool {
         let losses = self.losses();
-        let ended: Vec<(ProbeId, DialId, Option<Result<(), Failure>>)> = self
+        let ended: Vec<Ended> = self
             .health
             .checks
             .running()

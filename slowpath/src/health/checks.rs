@@ -126,7 +126,7 @@ impl<D> Checks<D> {
         };
         // By the golden ratio each falls into the widest gap that those before it have left.
         self.spread = self.spread.wrapping_add(0x9e37_79b9);
-        let offset = u128::from(nanos(target.check.interval)) * u128::from(self.spread) >> 32;
+        let offset = (u128::from(nanos(target.check.interval)) * u128::from(self.spread)) >> 32;
         let due = now.plus(offset as u64);
         let probe = Probe { target: target.clone(), machine, users: Vec::new(), due, running: None };
         let at = match self.free.pop() {

@@ -23,7 +23,7 @@ pub fn judge(answer: &[u8], good: StatusRange) -> Option<Result<(), Failure>> {
         return Some(Err(Failure::NotHttp));
     }
     // HTTP/1.1 200 and whatever ends the code.
-    let Some(line) = answer.first_chunk::<13>() else { return None };
+    let line = answer.first_chunk::<13>()?;
     let [.., minor, space, a, b, c, end] = *line;
     let digits = [a, b, c].map(|digit| digit.wrapping_sub(b'0'));
     let is_code = minor.is_ascii_digit() && space == b' ' && digits.iter().all(|digit| *digit < 10);
