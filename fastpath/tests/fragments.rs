@@ -98,6 +98,27 @@ fn fragments_of_one_burst_stay_in_their_order() {
 }
 
 #[test]
+fn fragments_to_who_answers_past_us_are_carried_as_their_first_was() {
+    // What goes before the packet: nothing; IPv4; IPv4, UDP and the header of GUE.
+    for (forwarding, outer) in [(Forwarding::L2, 0), (Forwarding::Ipip, 20), (Forwarding::Gue, 32)] {
+        let mut bench = Bench::new(1);
+        bench.set_service(0, Service { forwarding, ..fixed_service() });
+        let data = [7; 1200];
+        for fragment in fragments(&client_udp(CLIENT, UDP_VIP, &data), 5, &[400, 800]) {
+            bench.deliver_and_run(WAN, &fragment);
+        }
+        let inner = |frame: &Vec<u8>| [&frame[..14], &frame[14 + outer..]].concat();
+        let got = read(&put_together(&bench.sent(LAN).iter().map(inner).collect::<Vec<_>>()));
+        assert_eq!(
+            (got.from, got.to, got.data),
+            (end(CLIENT), end(UDP_VIP), data.to_vec()),
+            "{forwarding:?}"
+        );
+        bench.check_laws();
+    }
+}
+
+#[test]
 fn a_fragment_without_its_first_has_its_name_and_so_have_those_that_lie() {
     let mut bench = fixed_bench(4);
     let names = ["fragment-orphan", "fragment-short", "fragment-overlap", "fragment"];
