@@ -15,7 +15,7 @@ pub(super) struct Peer {
     pub(super) interface: InterfaceId,
     /// Its address on the link, or its router's.
     pub(super) mac: Mac,
-    /// Our address on the link.
+    /// What its frame was sent to: our address on the link, or a group's.
     pub(super) ours: Mac,
     seen: Nanos,
 }

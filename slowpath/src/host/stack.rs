@@ -103,7 +103,9 @@ impl SmolStack {
             };
             // Whoever asked is answered by the way that it came. Whom we ask ourselves is asked as workers would send to it.
             let peer = if is_dialled(ip, &self.dials) { None } else { self.peers.get(to) };
-            let known = peer.map(|peer| (peer.interface, peer.mac, peer.ours));
+            // What it was sent to may be a group.
+            let ours = |interface| Some(context.tables.interfaces.get(interface)?.mac);
+            let known = peer.and_then(|peer| Some((peer.interface, peer.mac, ours(peer.interface)?)));
             let Some((interface, mac, ours)) = known.or_else(|| way_to(to, context.tables)) else {
                 self.counters.unreachable += 1;
                 continue;

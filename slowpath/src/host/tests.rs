@@ -110,6 +110,14 @@ fn ping_v6(to: &str) -> Vec<u8> {
 }
 
 #[test]
+fn answers_come_from_our_address_on_the_link_also_when_the_question_went_to_a_group() {
+    let mut bench = Bench::new("immediate");
+    let mut frame = ping_v6("2001:db8::1");
+    frame[..6].copy_from_slice(&[0x33, 0x33, 0, 0, 0, 1]);
+    assert_eq!(bench.run([frame]).len(), 1);
+}
+
+#[test]
 fn echo_requests_to_every_address_of_ours_are_answered_from_it() {
     let mut bench = Bench::new("immediate");
     for to in ["192.0.2.1", "203.0.113.10", "192.0.2.53"] {
