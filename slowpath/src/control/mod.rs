@@ -226,6 +226,11 @@ impl<L: Link> Control<L> {
         busy
     }
 
+    /// Whether a service is on its way to ready, and its clients wait for this loop.
+    pub fn is_waited_for(&self) -> bool {
+        !self.moving.is_empty()
+    }
+
     /// Who asks this loop how it is.
     pub fn asker(&self) -> Asker {
         self.asker.clone()
