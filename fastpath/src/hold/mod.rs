@@ -35,6 +35,11 @@ const LARGE_BYTES: usize = 1536;
 /// One large place for so many small ones.
 const SMALL_PER_LARGE: usize = 8;
 
+/// More can't be held, whatever is asked for.
+const ENTRIES_MAX: usize = 1 << 28;
+/// Chains for each packet that can be held: so many that a new one mostly meets no other, whose key would have to be fetched.
+const CHAINS_PER_ENTRY: usize = 4;
+
 const NONE: u32 = u32::MAX;
 
 /// What is known of a held packet, in two cache lines. The rest of its key is in `waiting.meta`.
@@ -99,7 +104,7 @@ pub struct Holds {
 impl Holds {
     /// Takes the memory for `entries_max` packets, at most `per_prefix_max` of them from one /24 or /56.
     pub fn new(entries_max: usize, per_prefix_max: u32) -> Self {
-        let entries_max = entries_max.clamp(1, NONE as usize - 1);
+        let entries_max = entries_max.clamp(1, ENTRIES_MAX);
         Self {
             entries: Vec::with_capacity(entries_max),
             free: Vec::with_capacity(entries_max),
@@ -108,7 +113,7 @@ impl Holds {
             queues: vec![Queue { head: NONE, tail: NONE, len: 0 }; SERVICES_MAX * CLASSES].into_boxed_slice(),
             by_service: vec![0; SERVICES_MAX].into_boxed_slice(),
             active: Vec::with_capacity(SERVICES_MAX * CLASSES),
-            chains: vec![NONE; entries_max.next_power_of_two()].into_boxed_slice(),
+            chains: vec![NONE; (entries_max * CHAINS_PER_ENTRY).next_power_of_two()].into_boxed_slice(),
             len: 0,
             hasher: DefaultHashBuilder::default(),
             by_prefix: Prefixes::new(entries_max),
