@@ -26,8 +26,8 @@ fn thread_cpu() -> Nanos {
     Nanos(time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs())
 }
 
-/// How long to rest while nothing happens: so long that waking up to look costs a [`QUIET_SHARE`]th of a CPU, which is 100
-/// microseconds on bare metal and five times that on a virtual machine whose timers are dear.
+/// How long to rest while nothing happens: so long that waking up to look costs a [`QUIET_SHARE`]th of a CPU: some 150
+/// microseconds on bare metal, several times that on a virtual machine whose timers are dear.
 #[derive(Debug)]
 struct QuietRest {
     rest: Duration,
@@ -126,7 +126,7 @@ const QUIET_REST: Duration = Duration::from_micros(250);
 /// At most that: a first packet waits so long for its notification.
 const QUIET_REST_MAX: Duration = Duration::from_millis(1);
 /// Looking whether anything has happened may cost one CPU second in so many.
-const QUIET_SHARE: u32 = 20;
+const QUIET_SHARE: u32 = 32;
 /// Rests after which their cost is measured.
 const RESTS_MEASURED: u32 = 64;
 /// That while: some turns of whatever began.
@@ -152,7 +152,7 @@ mod tests {
     fn what_a_rest_costs_decides_how_long_it_is() {
         let mut cpu = 0;
         let mut quiet = QuietRest::new(Nanos(0));
-        for (cost, rest) in [(5, 100), (25, 500), (1, 50), (200, 1000)] {
+        for (cost, rest) in [(5, 160), (20, 640), (1, 50), (200, 1000)] {
             assert_eq!(
                 rests(&mut quiet, &mut cpu, Duration::from_micros(cost)),
                 Duration::from_micros(rest),
