@@ -1,8 +1,9 @@
 //! The BIFT-id (RFC 8296 section 2.1): 20 bits that say which table a packet is for.
 //!
-//! In an MPLS network it is a label, and each router chooses its own. Elsewhere no RFC lays it down: the expired draft
-//! `draft-ietf-bier-non-mpls-bift-encoding` has a fixed form, and newer ones let each router advertise ranges. So each router has a
-//! map of its own here, ours for what comes in and one of each neighbour for what goes out to it.
+//! In an MPLS network it is a label, and each router chooses its own. Elsewhere no RFC lays it down: the expired
+//! draft `draft-ietf-bier-non-mpls-bift-encoding` has a fixed form, and newer ones let each router advertise ranges.
+//! So each router has a map of its own here, ours for what comes in and one of each neighbour for what goes out to
+//! it.
 
 use alloc::vec::Vec;
 use core::fmt;

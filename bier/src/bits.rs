@@ -1,12 +1,13 @@
 //! Bit strings of 64 to 4096 bits as words.
 //!
-//! On the wire bit 1 is the least significant bit of the last byte (RFC 8296 section 2.1.2). In memory it is the least
-//! significant bit of the first word, so that the walk of RFC 8279 section 6.5 from the lowest bit up is a walk through memory.
-//! The bytes are turned around once, by [`load`], and once for each copy, by [`store`].
+//! On the wire bit 1 is the least significant bit of the last byte (RFC 8296 section 2.1.2). In memory it is the
+//! least significant bit of the first word, so that the walk of RFC 8279 section 6.5 from the lowest bit up is a walk
+//! through memory. The bytes are turned around once, by [`load`], and once for each copy, by [`store`].
 //!
-//! The functions take slices, so that a table's masks can lie side by side; [`BitString`] owns one, for the control plane.
-//! The `bitvec` crate does the same with the same layout (`BitVec<u64, Lsb0>`; a test compares them). Its slices carry a bit
-//! offset, so that ANDs go through chunks rather than words: see `examples/copy_decision.rs` for what that costs.
+//! The functions take slices, so that a table's masks can lie side by side; [`BitString`] owns one, for the control
+//! plane. The `bitvec` crate does the same with the same layout (`BitVec<u64, Lsb0>`; a test compares them). Its
+//! slices carry a bit offset, so that ANDs go through chunks rather than words: see `examples/copy_decision.rs` for
+//! what that costs.
 
 use alloc::boxed::Box;
 use alloc::vec;

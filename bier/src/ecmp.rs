@@ -21,13 +21,13 @@ pub fn pick(entropy: u32, seed: u32, choice: Choice, count: usize) -> usize {
     if count <= 1 {
         return 0;
     }
-    let salted = u64::from(entropy) << 32 | u64::from(seed ^ (choice as u32).wrapping_mul(0x9e37_79b9));
+    let salted = (u64::from(entropy) << 32) | u64::from(seed ^ (choice as u32).wrapping_mul(0x9e37_79b9));
     // The finaliser of SplitMix64: each bit of the input moves each bit of the output.
     let mut hash = salted;
-    hash = (hash ^ hash >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    hash = (hash ^ hash >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     hash ^= hash >> 31;
-    ((hash >> 32) * count as u64 >> 32) as usize
+    (((hash >> 32) * count as u64) >> 32) as usize
 }
 
 #[cfg(test)]

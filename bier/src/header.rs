@@ -9,9 +9,10 @@
 //! |                BitString, 64 to 4096 bits ...
 //! ```
 //!
-//! A received header is checked once, by [`View::parse`]; then no accessor fails. The length of the bit string is that of the
-//! table that the BIFT-id stands for; the BSL field is only compared with it (section 2.1.2). What a router sends on is the
-//! header that it got, with three fields rewritten in place ([`rewrite`]); what it makes itself is a [`Header`].
+//! A received header is checked once, by [`View::parse`]; then no accessor fails. The length of the bit string is
+//! that of the table that the BIFT-id stands for; the BSL field is only compared with it (section 2.1.2). What a
+//! router sends on is the header that it got, with three fields rewritten in place ([`rewrite`]); what it makes
+//! itself is a [`Header`].
 
 mod emit;
 mod proto;
@@ -130,8 +131,8 @@ impl<'a> View<'a> {
         Ok((key, Self::parse(packet, carriage, key.bsl)?))
     }
 
-    /// Checks a packet whose BIFT-id stands for a table with bit strings of this length. Fields that a receiver has to ignore
-    /// aren't looked at: Rsv, OAM, and DSCP; without MPLS, TC, S and the nibble as well.
+    /// Checks a packet whose BIFT-id stands for a table with bit strings of this length. Fields that a receiver has
+    /// to ignore aren't looked at: Rsv, OAM, and DSCP; without MPLS, TC, S and the nibble as well.
     ///
     /// # Errors
     /// Any of [`Malformed`] but [`Malformed::UnknownBift`].

@@ -1,9 +1,9 @@
-//! Bit Index Explicit Replication (RFC 8279, 8296, 9262): multicast without state in the middle of the network. A packet carries
-//! a string with a bit for each router that it is for, and every router on the way sends one copy to each neighbour that leads to
-//! some of them.
+//! Bit Index Explicit Replication (RFC 8279, 8296, 9262): multicast without state in the middle of the network. A
+//! packet carries a string with a bit for each router that it is for, and every router on the way sends one copy to
+//! each neighbour that leads to some of them.
 //!
-//! This crate is bytes, tables and values: no I/O, no clock, no threads, and no standard library. The workers of the fastpath
-//! forward with its tables; configuration and control plane build them.
+//! This crate is bytes, tables and values: no I/O, no clock, no threads, and no standard library. The workers of the
+//! fastpath forward with its tables; configuration and control plane build them.
 //!
 //! ```text
 //!  topology ── spf ── compute ─┐                        ┌─► copy to a neighbour: header::rewrite
@@ -18,16 +18,21 @@
 //!
 //! # Limits
 //!
-//! Links are point to point (a shared segment is a link between each pair of its routers); one topology for each sub-domain;
-//! no signalling protocols: what they would tell comes in as a [`topology::Domain`].
+//! Links are point to point (a shared segment is a link between each pair of its routers); one topology for each
+//! sub-domain; no signalling protocols: what they would tell comes in as a [`topology::Domain`].
 
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+pub mod bift;
 pub mod bift_id;
 pub mod bits;
 pub mod ecmp;
+pub mod forward;
 pub mod header;
 pub mod id;
+pub mod overlay;
+pub mod plane;
+pub mod te;

@@ -6,8 +6,8 @@ use millrace_bier::header::{self, Carriage, Header, Malformed, NoRoom, Proto, Vi
 use millrace_bier::id::{BfrId, BiftKey, BitPosition, Bsl, Si, SubDomain};
 use proptest::prelude::*;
 
-/// Written by hand from the picture in RFC 8296 section 2.1: label 1000, TC 2, S 1, TTL 64; nibble 5, version 0, BSL 1 (64),
-/// entropy 0xabcde; OAM 1, Rsv 0, DSCP 0, Proto 4 (IPv4), BFIR-id 258; bits 1, 9 and 64.
+/// Written by hand from the picture in RFC 8296 section 2.1: label 1000, TC 2, S 1, TTL 64; nibble 5, version 0, BSL
+/// 1 (64), entropy 0xabcde; OAM 1, Rsv 0, DSCP 0, Proto 4 (IPv4), BFIR-id 258; bits 1, 9 and 64.
 const MPLS_64: [u8; 20] =
     [0x00, 0x3e, 0x85, 0x40, 0x50, 0x1a, 0xbc, 0xde, 0x40, 0x04, 0x01, 0x02, 0x80, 0, 0, 0, 0, 0, 0x01, 0x01];
 
