@@ -16,6 +16,33 @@
 //!                         └──── packet ──────┘           tree: what a domain makes of it;   oam: ping and trace
 //! ```
 //!
+//! ```
+//! use millrace_bier::bift_id::BiftIds;
+//! use millrace_bier::compute::{Computed, Options};
+//! use millrace_bier::forward::{Down, Packet, Part};
+//! use millrace_bier::id::{BfrId, Bsl, SubDomain};
+//! use millrace_bier::topology::{Domain, LinkSpec, RouterSpec};
+//!
+//! // a ── b ── c, where b and c are number 2 and 3.
+//! let router = |name: &str, id| RouterSpec {
+//!     prefix: Some([192, 0, 2, id as u8].into()),
+//!     bfr_id: BfrId::new(id),
+//!     ..RouterSpec::bier(name)
+//! };
+//! let routers = [router("a", 1), router("b", 2), router("c", 3)];
+//! let links = [LinkSpec::new("a", "b", 10), LinkSpec::new("b", "c", 10)];
+//! let (domain, contradictions) = Domain::new(SubDomain(0), Bsl::B256, &routers, &links);
+//! assert!(contradictions.is_empty());
+//!
+//! let a = Computed::new(&domain, domain.router("a").unwrap(), Options::default());
+//! let bift = &a.bifts()[0];
+//! let both = millrace_bier::overlay::Receivers::new([2, 3].into_iter().filter_map(BfrId::new)).sets(Bsl::B256);
+//! let packet = Packet { bits: both[0].1.words(), ttl: 64, entropy: 7 };
+//! let mut copies = 0;
+//! let outcome = bift.forward(packet, &Down::default(), |part| copies += u32::from(matches!(part, Part::Copy { .. })));
+//! assert_eq!((copies, outcome.expired()), (1, false));
+//! ```
+//!
 //! # Limits
 //!
 //! Links are point to point (a shared segment is a link between each pair of its routers); one topology for each
@@ -29,10 +56,13 @@ extern crate alloc;
 pub mod bift;
 pub mod bift_id;
 pub mod bits;
+pub mod compute;
 pub mod ecmp;
 pub mod forward;
 pub mod header;
 pub mod id;
 pub mod overlay;
 pub mod plane;
+mod spf;
 pub mod te;
+pub mod topology;
