@@ -59,6 +59,7 @@ pub mod bits;
 pub mod compute;
 pub mod ecmp;
 pub mod forward;
+pub mod frr;
 pub mod header;
 pub mod id;
 pub mod overlay;
