@@ -67,3 +67,4 @@ pub mod plane;
 mod spf;
 pub mod te;
 pub mod topology;
+pub mod tree;
