@@ -62,6 +62,7 @@ pub mod forward;
 pub mod frr;
 pub mod header;
 pub mod id;
+pub mod oam;
 pub mod overlay;
 pub mod plane;
 mod spf;
