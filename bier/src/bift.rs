@@ -1,0 +1,266 @@
+//! The Bit Index Forwarding Table (RFC 8279 section 6.4): which neighbour leads to which bits.
+//!
+//! A BIFT here has 1 to [`TABLES_MAX`] tables, of which a packet's entropy picks one (section 6.7.2, the
+//! deterministic kind of ECMP). Within a table each bit has at most one neighbour, so the masks (F-BMs) of different
+//! neighbours are disjoint. That is what allows to look at each neighbour once instead of at each bit: see
+//! [`forward`](crate::forward).
+
+pub mod given;
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use crate::bift_id::BiftId;
+use crate::bits;
+use crate::ecmp::{Choice, pick};
+use crate::id::{BiftKey, BitPosition};
+
+/// The most tables that a BIFT may have; perfect balance needs as many as the least common multiple of path counts.
+pub const TABLES_MAX: usize = 16;
+/// The most neighbours, tunnels of repairs included: their numbers have 16 bits, and the last stands for none.
+pub const NEIGHBOURS_MAX: usize = u16::MAX as usize;
+
+/// The place of a neighbour in [`Bift::neighbours`]; the same in all BIFTs of a sub-domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NeighbourIndex(pub u16);
+
+/// A link, by a number that is the caller's: a port, or a place in a topology.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u32);
+
+/// A router that copies are sent to (BFR-NBR).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Its BFR-prefix.
+    pub prefix: IpAddr,
+    /// How to reach it.
+    pub reach: Reach,
+}
+
+/// How copies get to a neighbour.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Over any one of parallel links.
+    Links(Box<[LinkId]>),
+    /// Through routers that don't speak BIER, by whatever way unicast goes (RFC 8279 section 6.9). The tunnel's own
+    /// TTL is large and never copied to or from that of BIER; the entropy is carried on to the tunnel.
+    Tunnel,
+    /// Along these links, around a failure: see the module `frr`.
+    Repair(Box<[LinkId]>),
+}
+
+impl Neighbour {
+    /// The link for packets of this entropy, of those that `usable` lets pass; `None` if there is none, or if the
+    /// neighbour isn't reached over links.
+    pub fn link(&self, entropy: u32, seed: u32, usable: impl Fn(LinkId) -> bool) -> Option<LinkId> {
+        let Reach::Links(links) = &self.reach else { return None };
+        let count = links.iter().filter(|link| usable(**link)).count();
+        let chosen = pick(entropy, seed, Choice::Link, count);
+        links.iter().copied().filter(|link| usable(*link)).nth(chosen)
+    }
+}
+
+/// The table for one sub-domain, set and length.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bift {
+    key: BiftKey,
+    local: Option<BitPosition>,
+    neighbours: Arc<[Neighbour]>,
+    /// The BIFT-id that each neighbour wants; `None` where it has no such table, and then no row leads to it.
+    out: Box<[Option<BiftId>]>,
+    tables: Box<[Table]>,
+    seed: u32,
+}
+
+impl Bift {
+    pub(crate) fn new(
+        key: BiftKey,
+        local: Option<BitPosition>,
+        neighbours: Arc<[Neighbour]>,
+        out: Box<[Option<BiftId>]>,
+        tables: Box<[Table]>,
+        seed: u32,
+    ) -> Self {
+        assert!((1..=TABLES_MAX).contains(&tables.len()) && neighbours.len() == out.len());
+        Self { key, local, neighbours, out, tables, seed }
+    }
+
+    /// What it is for.
+    #[must_use]
+    pub fn key(&self) -> BiftKey {
+        self.key
+    }
+
+    /// The bit that stands for this router itself, if it is of this set.
+    #[must_use]
+    pub fn local(&self) -> Option<BitPosition> {
+        self.local
+    }
+
+    /// All neighbours of the sub-domain, whether or not rows lead to them.
+    #[must_use]
+    pub fn neighbours(&self) -> &[Neighbour] {
+        &self.neighbours
+    }
+
+    /// The neighbour of a copy.
+    ///
+    /// # Panics
+    /// If the index is that of another sub-domain's neighbour.
+    #[inline]
+    #[must_use]
+    pub fn neighbour(&self, index: NeighbourIndex) -> &Neighbour {
+        &self.neighbours[usize::from(index.0)]
+    }
+
+    /// The BIFT-id that a copy to this neighbour carries; always there for the neighbours of copies.
+    #[inline]
+    #[must_use]
+    pub fn out(&self, index: NeighbourIndex) -> Option<BiftId> {
+        self.out[usize::from(index.0)]
+    }
+
+    /// Its tables.
+    #[must_use]
+    pub fn tables(&self) -> &[Table] {
+        &self.tables
+    }
+
+    /// What makes this router's choices differ from those of others.
+    #[must_use]
+    pub fn seed(&self) -> u32 {
+        self.seed
+    }
+
+    /// The table for packets of this entropy (RFC 8279 section 6.7.2).
+    #[inline]
+    #[must_use]
+    pub fn table(&self, entropy: u32) -> &Table {
+        &self.tables[pick(entropy, self.seed, Choice::Table, self.tables.len())]
+    }
+
+    /// The same with other tables and neighbours, as repairs add them.
+    pub(crate) fn with(
+        &self,
+        neighbours: Arc<[Neighbour]>,
+        out: Box<[Option<BiftId>]>,
+        tables: Box<[Table]>,
+    ) -> Self {
+        Self::new(self.key, self.local, neighbours, out, tables, self.seed)
+    }
+}
+
+/// One of a BIFT's tables: its rows, and the rows that stand ready for failures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    rows: Rows,
+    /// By the neighbour that fails; shorter than the neighbours, or `None`, where nothing is prepared.
+    on_failure: Box<[Option<Rows>]>,
+}
+
+impl Table {
+    pub(crate) fn new(rows: Rows, on_failure: Box<[Option<Rows>]>) -> Self {
+        Self { rows, on_failure }
+    }
+
+    /// Its rows while nothing fails.
+    #[must_use]
+    pub fn rows(&self) -> &Rows {
+        &self.rows
+    }
+
+    /// Its rows while this neighbour can't be reached, if prepared.
+    #[must_use]
+    pub fn on_failure(&self, neighbour: NeighbourIndex) -> Option<&Rows> {
+        self.on_failure.get(usize::from(neighbour.0))?.as_ref()
+    }
+}
+
+/// `row_of` of bits without a row.
+pub(crate) const NULL_ROW: u16 = u16::MAX;
+
+/// Disjoint masks, side by side, and whom each leads to. Bits in no mask are those of the null row: no such router,
+/// or no way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rows {
+    words: usize,
+    /// A mask (F-BM) for each row, one after the other.
+    masks: Box<[u64]>,
+    /// The neighbour of each row.
+    neighbours: Box<[NeighbourIndex]>,
+    /// The row of each bit.
+    row_of: Box<[u16]>,
+    /// All masks together.
+    routable: Box<[u64]>,
+}
+
+impl Rows {
+    /// The rows that lead each of these bits to its neighbour.
+    pub(crate) fn new(
+        words: usize,
+        bits: impl Iterator<Item = (BitPosition, NeighbourIndex)> + Clone,
+    ) -> Self {
+        let mut neighbours: Vec<_> = bits.clone().map(|(_, neighbour)| neighbour).collect();
+        neighbours.sort_unstable();
+        neighbours.dedup();
+        let mut rows = Self {
+            words,
+            masks: vec![0; words * neighbours.len()].into(),
+            neighbours: neighbours.into(),
+            row_of: vec![NULL_ROW; words * 64].into(),
+            routable: vec![0; words].into(),
+        };
+        for (bit, neighbour) in bits {
+            let row = rows.neighbours.binary_search(&neighbour).expect("all are there");
+            assert_eq!(rows.row_of[bit.index()], NULL_ROW, "one row a bit, so that masks are disjoint");
+            rows.row_of[bit.index()] = row as u16;
+            bits::set(&mut rows.masks[row * words..][..words], bit);
+            bits::set(&mut rows.routable, bit);
+        }
+        rows
+    }
+
+    /// The masks, side by side.
+    #[inline]
+    pub(crate) fn masks(&self) -> &[u64] {
+        &self.masks
+    }
+
+    /// The neighbours, in the order of the masks.
+    #[inline]
+    pub(crate) fn neighbours(&self) -> &[NeighbourIndex] {
+        &self.neighbours
+    }
+
+    /// The row of each bit, or [`NULL_ROW`].
+    #[inline]
+    pub(crate) fn row_of(&self) -> &[u16] {
+        &self.row_of
+    }
+
+    /// The bits that have a row.
+    #[inline]
+    #[must_use]
+    pub fn routable(&self) -> &[u64] {
+        &self.routable
+    }
+
+    /// Each neighbour that bits lead to, and its mask.
+    pub fn iter(&self) -> impl Iterator<Item = (NeighbourIndex, &[u64])> {
+        self.neighbours.iter().copied().zip(self.masks.chunks_exact(self.words))
+    }
+
+    /// The neighbour that a bit leads to.
+    #[must_use]
+    pub fn neighbour_of(&self, bit: BitPosition) -> Option<NeighbourIndex> {
+        self.neighbours.get(usize::from(self.row_of[bit.index()])).copied()
+    }
+
+    /// Each bit that has a row, and its neighbour.
+    pub(crate) fn bits(&self) -> impl Iterator<Item = (BitPosition, NeighbourIndex)> + Clone {
+        bits::ones(&self.routable).map(|bit| (bit, self.neighbours[usize::from(self.row_of[bit.index()])]))
+    }
+}

@@ -1,0 +1,136 @@
+//! Rows by hand: what they make, and everything that can be wrong with them.
+
+use millrace_bier::bift::given::{Given, Row, RowError, build};
+use millrace_bier::bift::{LinkId, Neighbour, NeighbourIndex, Reach};
+use millrace_bier::bift_id::{BiftId, BiftIdMap, BiftIds};
+use millrace_bier::bits::BitString;
+use millrace_bier::forward::{Down, Packet, Part};
+use millrace_bier::id::{BfrId, BiftKey, Bsl, Si, SubDomain};
+
+fn neighbour(last: u8) -> Neighbour {
+    Neighbour { prefix: [192, 0, 2, last].into(), reach: Reach::Links([LinkId(u32::from(last))].into()) }
+}
+
+fn ids(numbers: impl IntoIterator<Item = u16>) -> Vec<BfrId> {
+    numbers.into_iter().filter_map(BfrId::new).collect()
+}
+
+fn row(neighbour: u16, numbers: &[u16], backup: Option<u16>) -> Row {
+    let backup = backup.map(NeighbourIndex);
+    Row { neighbour: NeighbourIndex(neighbour), bfr_ids: ids(numbers.iter().copied()), backup }
+}
+
+/// Two neighbours; this router is number 5, bit strings have 64 bits.
+fn given<'a>(neighbours: &'a [(Neighbour, BiftIds)], rows: &'a [Row], tables: usize) -> Given<'a> {
+    let (sub_domain, bsl, own) = (SubDomain(0), Bsl::B64, BfrId::new(5));
+    Given { sub_domain, bsl, own, tables, seed: 0, neighbours, rows }
+}
+
+fn copies(bift: &millrace_bier::bift::Bift, bits: u64, entropy: u32, down: &Down) -> Vec<(u16, u64)> {
+    let mut copies = Vec::new();
+    let packet = Packet { bits: &[bits], ttl: 9, entropy };
+    let outcome = bift.forward(packet, down, |part| match part {
+        Part::Copy { neighbour, bits } => copies.push((neighbour.0, bits[0])),
+        Part::Local => copies.push((u16::MAX, 0)),
+        Part::Unroutable(bits) => copies.push((u16::MAX - 1, bits[0])),
+    });
+    assert!(!outcome.expired());
+    copies.sort_unstable();
+    copies
+}
+
+#[test]
+fn rows_make_a_table_for_each_set() {
+    let neighbours = [(neighbour(2), BiftIds::Static), (neighbour(3), BiftIds::Static)];
+    let rows = [row(0, &[1, 2, 8], None), row(1, &[3, 66, 67, 68], Some(0))];
+    let bifts = build(&given(&neighbours, &rows, 4)).unwrap();
+    let sets: Vec<_> = bifts.iter().map(|bift| bift.key().si.0).collect();
+    assert_eq!(sets, [0, 1]);
+    let down = Down::new(2);
+    assert_eq!(
+        copies(&bifts[0], 0b1111_1111, 0, &down),
+        [(0, 0b1000_0011), (1, 0b100), (u16::MAX - 1, 0b0110_1000), (u16::MAX, 0)]
+    );
+    assert_eq!(copies(&bifts[1], 0b1110, 0, &down), [(1, 0b1110)]);
+    assert_eq!(bifts[1].out(NeighbourIndex(1)), Some(BiftId::static_form(bifts[1].key())));
+    // The backup takes over; rows without one have no way.
+    down.set(NeighbourIndex(1), true);
+    assert_eq!(copies(&bifts[0], 0b0111, 0, &down), [(0, 0b0111)]);
+    down.set(NeighbourIndex(1), false);
+    down.set(NeighbourIndex(0), true);
+    assert_eq!(copies(&bifts[0], 0b0111, 0, &down), [(1, 0b100), (u16::MAX - 1, 0b011)]);
+}
+
+#[test]
+fn a_router_in_two_rows_has_two_equal_ways() {
+    let neighbours = [(neighbour(2), BiftIds::Static), (neighbour(3), BiftIds::Static)];
+    let rows = [row(0, &[1, 2], None), row(1, &[2], None)];
+    let bift = build(&given(&neighbours, &rows, 2)).unwrap().remove(0);
+    let down = Down::default();
+    let ways: std::collections::BTreeSet<_> =
+        (0..64).map(|entropy| copies(&bift, 0b11, entropy, &down)).collect();
+    assert_eq!(ways, [vec![(0, 0b11)], vec![(0, 0b01), (1, 0b10)]].into());
+}
+
+#[test]
+fn a_router_without_rows_still_delivers_to_itself() {
+    let bift = build(&given(&[], &[], 1)).unwrap().remove(0);
+    assert_eq!(copies(&bift, 1 << 4, 0, &Down::default()), [(u16::MAX, 0)]);
+    let mut transit = given(&[], &[], 1);
+    transit.own = None;
+    assert_eq!(build(&transit), Ok(vec![]));
+}
+
+#[test]
+fn everything_wrong_is_told_with_its_row() {
+    let mut map = BiftIdMap::default();
+    let key = BiftKey { sub_domain: SubDomain(0), si: Si(0), bsl: Bsl::B64 };
+    map.insert(key, BiftId::new(99).unwrap()).unwrap();
+    let neighbours = [(neighbour(2), BiftIds::Static), (neighbour(3), BiftIds::Map(map))];
+    let beyond = 64 * 256 + 1;
+    let rows = [
+        row(0, &[1, 5], None),
+        row(2, &[7], Some(3)),
+        row(1, &[1], None),
+        row(0, &[1, beyond], Some(0)),
+        row(1, &[100], None),
+        row(0, &[101], Some(1)),
+    ];
+    let id = |id| BfrId::new(id).unwrap();
+    let expected = [
+        RowError::OwnId { row: 0, id: id(5) },
+        RowError::UnknownNeighbour { row: 1, neighbour: NeighbourIndex(2) },
+        RowError::UnknownNeighbour { row: 1, neighbour: NeighbourIndex(3) },
+        RowError::MoreWaysThanTables { row: 2, id: id(1) },
+        RowError::OwnBackup { row: 3 },
+        RowError::Repeated { row: 3, first: 0, id: id(1) },
+        RowError::BeyondSets { row: 3, id: id(beyond) },
+        RowError::NoBiftId { row: 4, neighbour: NeighbourIndex(1), si: Si(1) },
+        RowError::NoBiftId { row: 5, neighbour: NeighbourIndex(1), si: Si(1) },
+    ];
+    assert_eq!(build(&given(&neighbours, &rows, 1)).unwrap_err(), expected);
+}
+
+#[test]
+fn forwarding_allocates_nothing() {
+    let neighbours: Vec<_> = (0..64).map(|last| (neighbour(last), BiftIds::Static)).collect();
+    let rows: Vec<_> = (0..64).map(|at| row(at, &[300 + at, 400 + at], None)).collect();
+    let spec = Given { bsl: Bsl::B4096, ..given(&neighbours, &rows, 3) };
+    let bift = build(&spec).unwrap().remove(0);
+    let string = BitString::of(
+        Bsl::B4096,
+        ids((300..364).chain(400..464)).iter().map(|id| id.position(Bsl::B4096).unwrap().1),
+    );
+    let down = Down::new(64);
+    let mut copies = 0;
+    let allocations = allocation_counter::measure(|| {
+        for entropy in 0..100 {
+            down.set(NeighbourIndex(7), entropy % 2 == 1);
+            let packet = Packet { bits: string.words(), ttl: 9, entropy };
+            let outcome =
+                bift.forward(packet, &down, |part| copies += u32::from(matches!(part, Part::Copy { .. })));
+            assert!(!outcome.expired());
+        }
+    });
+    assert_eq!((copies, allocations.count_total), (64 * 50 + 63 * 50, 0));
+}

@@ -1,0 +1,49 @@
+//! Following changes of links gives the tables that computing from nothing gives.
+
+mod common;
+
+use std::sync::Arc;
+
+use common::{Plan, Random, Shape, seed};
+use millrace_bier::bift::LinkId;
+use millrace_bier::compute::{Computed, Options};
+use millrace_bier::id::Bsl;
+use millrace_bier::topology::RouterIndex;
+
+const DOMAINS: usize = 1_500;
+const EVENTS: usize = 12;
+
+#[test]
+fn following_links_is_the_same_as_beginning_anew() {
+    let seed = seed();
+    let (mut kept, mut built) = (0, 0);
+    for case in 0..DOMAINS {
+        let mut random = Random(seed.wrapping_add(case as u64));
+        let shape = Shape { routers: (2, 16), plain: [0, 4][random.below(2) as usize], gaps: 15, sets: 3 };
+        let plan = Plan::random(&mut random, Bsl::B64, shape);
+        if plan.links.is_empty() {
+            continue;
+        }
+        let mut domain = plan.domain();
+        let options = Options { tables: 1 + random.below(4) as usize, seed: 1 };
+        let root = RouterIndex(random.below(plan.routers.len() as u64) as u32);
+        let mut computed = Computed::new(&domain, root, options);
+        for event in 0..EVENTS {
+            let link = LinkId(random.below(plan.links.len() as u64) as u32);
+            let costs = [1 + random.below(4) as u32, 1 + random.below(4) as u32];
+            domain.set_link(link, (!random.once_in(3)).then_some(costs));
+            let before = computed.clone();
+            let anew = computed.link_changed(&domain, link);
+            assert_eq!(computed, Computed::new(&domain, root, options), "case {case}, event {event}");
+            for (bift, before) in computed.bifts().iter().zip(before.bifts()) {
+                if anew.contains(&bift.key().si) {
+                    built += 1;
+                } else {
+                    assert!(Arc::ptr_eq(bift, before), "what doesn't depend on the link stays");
+                    kept += 1;
+                }
+            }
+        }
+    }
+    assert!(kept > built, "most changes don't concern most tables: {kept} stayed, {built} were built");
+}
