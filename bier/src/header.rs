@@ -17,7 +17,7 @@
 mod emit;
 mod proto;
 
-pub use emit::{Header, NoRoom, rewrite};
+pub use emit::{Header, NoRoom, rewrite, set_carriage};
 pub use proto::Proto;
 
 use crate::bift_id::{BiftId, BiftIds};
@@ -46,6 +46,17 @@ pub enum Carriage {
     Mpls,
     /// In Ethernet or anything else (RFC 8296 section 2.2).
     NonMpls,
+}
+
+impl Carriage {
+    /// The EtherType of frames with such a header.
+    #[must_use]
+    pub const fn ethertype(self) -> u16 {
+        match self {
+            Self::Mpls => ETHERTYPE_MPLS,
+            Self::NonMpls => ETHERTYPE,
+        }
+    }
 }
 
 /// The first nibble after the label in an MPLS network: neither IPv4 nor IPv6 nor a pseudowire (RFC 8296 section 2.1.2).

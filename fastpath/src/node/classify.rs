@@ -37,6 +37,8 @@ pub enum Next {
     Service,
     /// To the flow's owner, or the fragments' worker, to be told apart there.
     Aside,
+    /// To replication.
+    Bier,
     /// To the slowpath.
     Host,
     /// To plain forwarding.
@@ -192,6 +194,10 @@ fn send<F: Frame>(next: Next, mut packet: Packet<F>, cx: &mut Context<'_>, lanes
                 lanes.hand_over.push((owner, packet));
             }
         }
+        Next::Bier => {
+            cx.trace(NodeId::Classify, "to bier", &packet);
+            lanes.bier.push(packet);
+        }
         Next::Host => {
             cx.trace(NodeId::Classify, "to host", &packet);
             lanes.host.push(packet);
@@ -236,8 +242,13 @@ fn classify<F: Frame>(
         }
         return Err(malformed.into());
     }
-    if meta.network == Network::Arp {
-        return Ok(Next::Host);
+    match meta.network {
+        Network::V4 | Network::V6 => {}
+        Network::Arp => return Ok(Next::Host),
+        Network::Bier | Network::Mpls if tables.bier.is_none() => return Err(Drop::UnknownEthertype),
+        // It is sent to one neighbour at a time (RFC 8296 §3).
+        Network::Bier | Network::Mpls if group => return Err(Drop::Multicast),
+        Network::Bier | Network::Mpls => return Ok(Next::Bier),
     }
     if group {
         // Neighbour discovery comes by multicast (RFC 4861 §4.3); replication of other groups is another part's.
