@@ -287,7 +287,8 @@ fn a_header_changes_where_the_carriage_does() {
 #[test]
 fn what_is_wrong_has_a_name() {
     let good = packet_by(Carriage::Mpls, Bsl::B64, &[1], 9, b"payload");
-    let cases: [(&str, fn(&mut Vec<u8>)); 11] = [
+    type Spoil = fn(&mut Vec<u8>);
+    let cases: [(&str, Spoil); 11] = [
         ("fixed-part-cut", |frame| frame.truncate(14 + 11)),
         ("bit-string-cut", |frame| frame.truncate(14 + 19)),
         ("unknown-bift", |frame| frame[14] ^= 0x0f),
