@@ -13,8 +13,13 @@
 //! Whether an instance is left out hangs on what it does alone (see `millrace_fastpath::node::handshake` for what counts):
 //! one handshake answered, a client's or a probe's of ours, takes back all failures before it. No more than a share of
 //! the instances that clients of a family can be sent to are left out at a time, and never the last.
+//!
+//! A handshake may fail long after its SYN, when the instance is used again already. Of those that were under way at that
+//! time, none counts against it: as many failures as there may be of them are let pass.
+//!
+//! Who the clients are isn't counted: an instance that a single one uses is judged by that one's handshakes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use millrace_fastpath::clock::Nanos;
 use millrace_fastpath::counters::Handshakes;
@@ -91,6 +96,11 @@ pub struct Member {
     failed: Nanos,
     /// When it answered last, or was given a new chance.
     answered: Nanos,
+    /// The SYNs sent on by a time at which this was looked at, and a time before that.
+    begun: [(Nanos, u64); 2],
+    /// Failures that may be of handshakes from before its new chance, and until when those can come.
+    forgiven: u64,
+    forgiven_until: Nanos,
     ejected: Option<Nanos>,
     /// Ejections in a row.
     times: u64,
@@ -106,6 +116,9 @@ impl Member {
             streak: 0,
             failed: now,
             answered: now,
+            begun: [(now, counted.begun); 2],
+            forgiven: 0,
+            forgiven_until: now,
             ejected: None,
             times: 0,
             ejections: 0,
@@ -131,6 +144,15 @@ impl Member {
     fn hear(&mut self, now: Nanos, rules: &Rules, seen: &Seen) {
         let new = seen.counted.since(self.last);
         self.last = seen.counted;
+        if now.since(self.begun[0].0) >= HANDSHAKE_NANOS_MAX {
+            self.begun = [(now, seen.counted.begun), self.begun[0]];
+        }
+        let mut failed = new.refused + new.unanswered;
+        if now < self.forgiven_until {
+            let old = failed.min(self.forgiven);
+            self.forgiven -= old;
+            failed -= old;
+        }
         // Which came first isn't known; an instance that answers isn't gone.
         if new.answered > 0 || seen.proven.is_some_and(|proven| proven > self.answered) {
             if self.ejected.is_none() {
@@ -140,7 +162,6 @@ impl Member {
             self.streak = 0;
             return;
         }
-        let failed = new.refused + new.unanswered;
         if failed > 0 {
             if now.since(self.failed) > rules.window_nanos {
                 self.streak = 0;
@@ -160,6 +181,16 @@ impl Member {
         self.ejected = None;
         self.streak = 0;
         self.answered = now;
+        self.forgiven = self.under_way();
+        self.forgiven_until = now.plus(HANDSHAKE_NANOS_MAX);
+    }
+
+    /// Handshakes of which nothing has been heard yet, at most: of those that clients gave up nothing ever is, but they are
+    /// old at some time.
+    fn under_way(&self) -> u64 {
+        let Counted { begun, answered, refused, unanswered } = self.counted();
+        let lately = self.last.begun.wrapping_sub(self.begun[1].1);
+        begun.saturating_sub(answered + refused + unanswered).min(lately)
     }
 }
 
@@ -176,15 +207,17 @@ impl Ejector {
     /// Looks at all instances. Whether others are left out now than before.
     pub fn step(&mut self, now: Nanos, rules: &Rules, seen: &[Seen]) -> bool {
         let before = self.members.len();
-        self.members.retain(|slot, _| seen.iter().any(|one| one.slot == *slot));
+        let present: HashSet<InstanceSlotId> = seen.iter().map(|one| one.slot).collect();
+        self.members.retain(|slot, _| present.contains(slot));
         let mut changed = self.members.len() != before;
         for one in seen {
             let member = self.members.entry(one.slot).or_insert_with(|| Member::new(one.counted, now));
+            // What was counted so far was while it was left out.
+            member.hear(now, rules, one);
             if member.ejected.is_some_and(|until| until <= now) {
                 member.use_again(now);
                 changed = true;
             }
-            member.hear(now, rules, one);
         }
         for family in 0..2 {
             let of_family = seen.iter().filter(|one| one.usable[family]).map(|one| one.slot);
@@ -248,9 +281,14 @@ impl Ejector {
 
 /// How much longer than the first time an instance is left out at most.
 const TIMES_MAX: u64 = 10;
+/// How long a handshake may take to fail: a client's SYNs are at most so far apart that its flow doesn't expire for a while
+/// (Linux sends seven within half a minute before the pauses between them are longer than a flow lives).
+const HANDSHAKE_NANOS_MAX: u64 = 30_000_000_000;
 
 #[cfg(test)]
 mod tests {
+    use millrace_fastpath::tables::services::INSTANCES_MAX;
+
     use super::*;
 
     const RULES: Rules =
@@ -321,6 +359,81 @@ mod tests {
         bench.step(1);
         assert_eq!(bench.out(), [0; 0]);
         assert_eq!(bench.ejector.member(InstanceSlotId(1)).unwrap().ejections(), 2);
+    }
+
+    /// Whoever is left out for a shorter time than a handshake takes to fail.
+    #[test]
+    fn handshakes_from_before_it_was_left_out_do_not_count_when_it_is_used_again() {
+        let rules = Rules { eject_nanos: 2 * SECOND, ..RULES };
+        let mut bench = Bench::new(3);
+        let step = |bench: &mut Bench, seconds: u64| {
+            bench.now = bench.now.plus(seconds * SECOND);
+            bench.ejector.step(bench.now, &rules, &bench.seen)
+        };
+        // A hundred SYNs a second; each fails ten seconds later. Those of the first five put it out.
+        for second in 0..15 {
+            bench.seen[1].counted.begun += 100;
+            bench.seen[1].counted.unanswered += if second >= 10 { 100 } else { 0 };
+            step(&mut bench, 1);
+            if !bench.out().is_empty() {
+                break;
+            }
+        }
+        assert_eq!(bench.out(), [1]);
+        assert!(!step(&mut bench, 1));
+        assert!(step(&mut bench, 1), "it is used again");
+        // All that were under way fail now, one after the other, and it answers no one.
+        let under_way = {
+            let Counted { begun, unanswered, .. } =
+                bench.ejector.member(InstanceSlotId(1)).unwrap().counted();
+            begun - unanswered
+        };
+        assert!(under_way >= 500);
+        for _ in 0..10 {
+            bench.seen[1].counted.unanswered += under_way / 10;
+            assert!(!step(&mut bench, 1), "nothing new has failed");
+        }
+        // One more than those is of its new chance, and five are enough.
+        bench.seen[1].counted.begun += 5;
+        bench.seen[1].counted.unanswered += under_way % 10 + 4;
+        assert!(!step(&mut bench, 1));
+        bench.seen[1].counted.refused += 1;
+        assert!(step(&mut bench, 1));
+        assert_eq!(bench.out(), [1]);
+    }
+
+    #[test]
+    fn handshakes_that_clients_gave_up_excuse_no_more_than_were_begun_lately() {
+        let mut bench = Bench::new(3);
+        bench.seen[1].counted.begun += 100_000;
+        for _ in 0..70 {
+            bench.step(1);
+        }
+        bench.seen[1].counted.begun += 10;
+        bench.refuse(1, 10);
+        assert!(bench.step(1));
+        assert!(bench.step(30));
+        assert_eq!(bench.out(), [0; 0]);
+        // All those of the last minute may be ones that fail only now.
+        bench.seen[1].counted.begun += 5;
+        bench.refuse(1, 10);
+        assert!(!bench.step(5));
+        bench.refuse(1, 5);
+        assert!(bench.step(0));
+        assert_eq!(bench.out(), [1]);
+    }
+
+    /// Were each looked for among all, this would take more than a hundred thousand million comparisons, and the runner would
+    /// end it.
+    #[test]
+    fn one_service_may_have_all_instances_that_there_are() {
+        let mut bench = Bench::new(INSTANCES_MAX as u32);
+        for _ in 0..16 {
+            bench.step(1);
+        }
+        bench.refuse(7, 5);
+        assert!(bench.step(5));
+        assert_eq!(bench.out(), [7]);
     }
 
     #[test]
