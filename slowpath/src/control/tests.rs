@@ -4,6 +4,7 @@ mod health;
 mod link;
 mod plant;
 mod reload;
+mod server_ids;
 mod stopped;
 mod strikes;
 mod wakes;
@@ -49,14 +50,17 @@ struct Bench {
 impl Bench {
     /// Two workers, a link for `capacity` messages, nothing in step yet.
     fn cold(capacity: usize) -> Self {
+        Self::of(&config(), capacity)
+    }
+
+    fn of(config: &Config, capacity: usize) -> Self {
         let shared = Shared::new(2);
         let (link, orchestrator) = memory_link(capacity);
         let settings =
             Settings { boot: 7, names_key: HashKey(1, 2), unix_offset_nanos: 5, ..Settings::default() };
-        let config = config();
-        let host = Box::new(SmolStack::new(&config, 1));
+        let host = Box::new(SmolStack::new(config, 1));
         let control =
-            Control::new(&config, &ports(), Arc::clone(&shared), link, host, settings, ms(0)).unwrap();
+            Control::new(config, &ports(), Arc::clone(&shared), link, host, settings, ms(0)).unwrap();
         Self { control, shared, orchestrator: Some(orchestrator), now: ms(0), generation: 0, follow: true }
     }
 

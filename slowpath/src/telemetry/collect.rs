@@ -302,6 +302,7 @@ pub(super) fn counters(status: &Status) -> Vec<(&'static str, u64)> {
         ("tcp_dials", host.dials),
         ("probes", health.probes),
         ("probes_failed", health.failures),
+        ("server_ids_shared", control.server_ids_shared),
         ("probes_inconclusive", health.inconclusive),
         ("probes_put_off", health.put_off),
         ("addresses_unprobed", health.unprobed),
