@@ -11,7 +11,7 @@ mod network;
 mod reload;
 mod services;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use millrace_config::model::Config;
@@ -180,8 +180,9 @@ impl TableBuilder {
             warn!(service = spec.name, left_out, "no slot is left for some instances; they get no flows");
         }
         let now: Vec<u64> = service.instances.iter().filter(|one| !one.fixed).map(|one| one.id).collect();
-        for gone in std::mem::replace(&mut self.placed[id.index()], now.clone()) {
-            if !now.contains(&gone) {
+        let present: HashSet<u64> = now.iter().copied().collect();
+        for gone in std::mem::replace(&mut self.placed[id.index()], now) {
+            if !present.contains(&gone) {
                 self.release(InstanceKey::Placed(id, gone));
             }
         }

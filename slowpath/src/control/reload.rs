@@ -44,6 +44,7 @@ impl<L: Link> Control<L> {
         for id in &reloaded.retired {
             self.lifecycles[id.index()] = Lifecycle::default();
             self.check_instances(*id, now);
+            self.tell_shared_server_ids(*id);
         }
         for id in &reloaded.renewed {
             self.renew(*id);
