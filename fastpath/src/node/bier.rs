@@ -4,6 +4,8 @@
 //!            header ──► BIFT ──► parts ─┬─► copy to a neighbour: BIFT-id, TTL - 1, its part of the bit string
 //!   frame ─┤                            ├─► payload to listeners behind us
 //!            payload, never written     └─► bits without a way: counted
+//!
+//!   multicast packet of a flow that enters here ──► a header for each set, and the same
 //! ```
 //!
 //! How a copy is made depends on what costs less: the only copy is the frame itself, rewritten in place; short frames are
@@ -12,11 +14,12 @@
 
 mod copies;
 mod deliver;
+mod impose;
 
 use millrace_bier::bift::{Bift, NeighbourIndex};
 use millrace_bier::forward::{Down, Packet as Decision, Part};
-use millrace_bier::header::{Carriage, Malformed, View};
-use millrace_bier::id::Bsl;
+use millrace_bier::header::{Carriage, Malformed, Proto, View};
+use millrace_bier::id::{BiftKey, Bsl};
 use millrace_bier::plane::AnyBift;
 
 use super::output::Outbox;
@@ -25,6 +28,7 @@ use crate::driver::{Driver, Frame};
 use crate::packet::{L3, Network, Packet};
 use crate::tables::bier::Bier;
 use copies::{Copies, Copy};
+pub(super) use impose::flow_of;
 
 drops! {
     /// Why a packet had no copy, and was delivered to nobody.
@@ -51,6 +55,10 @@ drops! {
         TtlExpired => "ttl-expired",
         /// None of its bits has a way.
         NoRoute => "no-route",
+        /// It would enter here, but its own time to live is used up.
+        PayloadTtl => "payload-ttl",
+        /// It would enter here, in a sub-domain that nothing may enter here.
+        NoIngress => "no-ingress",
         /// For us, and nobody behind us listens.
         NoListener => "no-listener",
         /// For us, and what it carries is nothing that we could give to anybody.
@@ -129,13 +137,17 @@ pub fn process<D: Driver>(
         // Nothing comes here without tables.
         let Some(bier) = &tables.bier else { continue };
         let mut copies = Copies::new(driver, outboxes);
-        match replicate(bier, &mut packet, &mut copies, cx) {
+        let replicated = match packet.meta.network {
+            Network::Mpls => pass_on(bier, Carriage::Mpls, &mut packet, &mut copies, cx),
+            Network::Bier => pass_on(bier, Carriage::NonMpls, &mut packet, &mut copies, cx),
+            Network::V4 | Network::V6 | Network::Arp => impose::impose(bier, &mut packet, &mut copies, cx),
+        };
+        match replicated {
             Ok(()) => {
                 cx.trace(NodeId::Bier, "replicated", &packet);
                 cx.counters.fates.replicated.add(1);
-                match copies.last(packet, cx) {
-                    None => {}
-                    Some(packet) => cx.free(packet, lanes),
+                if let Some(rest) = copies.last(packet, cx) {
+                    cx.free(rest, lanes);
                 }
             }
             Err(reason) => cx.drop(NodeId::Bier, reason as usize, reason.name(), packet, lanes),
@@ -143,35 +155,47 @@ pub fn process<D: Driver>(
     }
 }
 
-/// Makes all copies but the last, which is left to the frame itself.
-fn replicate<D: Driver>(
+/// A packet that came as BIER: makes all copies but the last, which is left to the frame itself.
+fn pass_on<D: Driver>(
     bier: &Bier,
+    carriage: Carriage,
     packet: &mut Packet<D::Frame>,
     copies: &mut Copies<'_, D>,
     cx: &Context<'_>,
 ) -> Result<(), Drop> {
-    let carriage = if packet.meta.network == Network::Mpls { Carriage::Mpls } else { Carriage::NonMpls };
     let (key, view) = View::of(&packet.frame.bytes()[L3..], carriage, bier.plane.ours())?;
     let mut words = [0; Bsl::B4096.words()];
     let words = &mut words[..key.bsl.words()];
     view.load(words);
-    let (ttl, entropy, proto) = (view.ttl(), view.entropy(), view.proto());
+    let proto = view.proto();
+    let decision = Decision { bits: words, ttl: view.ttl(), entropy: view.entropy() };
+    copies.begin(carriage, key.bsl, view.ttl());
+    replicate(bier, key, decision, proto, &mut packet.frame, copies, cx)
+}
+
+/// Does with a packet what its table says. It has a header of `key`'s length, in the frame or apart.
+fn replicate<D: Driver>(
+    bier: &Bier,
+    key: BiftKey,
+    decision: Decision<'_>,
+    proto: Proto,
+    frame: &mut D::Frame,
+    copies: &mut Copies<'_, D>,
+    cx: &Context<'_>,
+) -> Result<(), Drop> {
     // The plane has no id without its table, and tables of adjacencies have no links yet.
     let Some(AnyBift::Bier(bift)) = bier.plane.get(key) else { return Err(Drop::UnknownBift) };
-    copies.begin(carriage, key.bsl, ttl);
-    let mut local = false;
-    let mut unroutable = false;
-    let mut found = 0;
-    let len = packet.frame.total_len() - L3;
+    let (mut local, mut unroutable, mut found) = (false, false, false);
     let all_up = Down::default();
     let down = bier.down(key.sub_domain).unwrap_or(&all_up);
-    let outcome = bift.forward(Decision { bits: words, ttl, entropy }, down, |part| match part {
+    let len = copies.packet_len(frame);
+    let outcome = bift.forward(decision, down, |part| match part {
         Part::Local => local = true,
         Part::Unroutable(_) => unroutable = true,
         Part::Copy { neighbour, bits } => {
-            found += 1;
-            match way(bier, bift, neighbour, entropy, len, cx) {
-                Ok(copy) => copies.next(&mut packet.frame, copy, bits, cx),
+            found = true;
+            match way(bier, bift, neighbour, decision.entropy, len, cx) {
+                Ok(copy) => copies.next(frame, copy, bits, cx),
                 Err(loss) => lose(loss, cx),
             }
         }
@@ -183,14 +207,14 @@ fn replicate<D: Driver>(
         lose(Loss::Expired, cx);
     }
     let delivered = match local {
-        true => deliver::payload(bier, &packet.frame, proto, copies, cx),
+        true => deliver::payload(bier, frame, proto, copies, cx),
         false => Ok(()),
     };
     if copies.any() {
         return Ok(());
     }
     Err(match delivered {
-        _ if found > 0 => Drop::Lost,
+        _ if found => Drop::Lost,
         Err(reason) => reason,
         Ok(()) if local => Drop::Lost,
         Ok(()) if outcome.expired() => Drop::TtlExpired,

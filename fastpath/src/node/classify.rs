@@ -13,6 +13,9 @@
 //! What goes to `service` goes to the worker that owns the flow. Packets without ports of their own, ICMP errors and
 //! fragments, are told apart off the common path: `quote` and `fragment`.
 
+use std::sync::Arc;
+
+use super::bier::flow_of;
 use super::icmp::Error;
 use super::{Context, Lanes, NodeId, drops, fragment, quote, triple};
 use crate::dns::Role;
@@ -20,9 +23,9 @@ use crate::driver::Frame;
 use crate::flow::FlowTable;
 use crate::flow::key::owner;
 use crate::packet::{Fragment, Kind, Malformed, Meta, NOT_TRACED, Network, Origin, Packet, untag};
-use crate::tables::Tables;
 use crate::tables::interfaces::Local;
 use crate::tables::services::{Endpoint, ServiceId};
+use crate::tables::{Bier, Tables};
 use crate::wire::{ICMPV6, UDP, ethernet, ipv6};
 
 /// The port of DNS.
@@ -251,8 +254,14 @@ fn classify<F: Frame>(
         Network::Bier | Network::Mpls => return Ok(Next::Bier),
     }
     if group {
-        // Neighbour discovery comes by multicast (RFC 4861 §4.3); replication of other groups is another part's.
-        return if meta.protocol == ICMPV6 && meta.has_l4 { Ok(Next::Host) } else { Err(Drop::Multicast) };
+        // Neighbour discovery comes by multicast (RFC 4861 §4.3).
+        let next = if meta.protocol == ICMPV6 && meta.has_l4 { Next::Host } else { Next::Bier };
+        let enters = |bier: &Arc<Bier>| bier.overlay.get(flow_of(meta)).is_some();
+        return match next {
+            Next::Bier if !tables.bier.as_ref().is_some_and(enters) => Err(Drop::Multicast),
+            Next::Bier => check_source(meta, tables).map(|()| next),
+            next => Ok(next),
+        };
     }
     check_source(meta, tables)?;
     if let Some((endpoint, service)) = last

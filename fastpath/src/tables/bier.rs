@@ -6,7 +6,8 @@ use hashbrown::HashMap;
 use millrace_bier::bift::{LinkId, NeighbourIndex};
 use millrace_bier::forward::Down;
 use millrace_bier::header::Carriage;
-use millrace_bier::id::SubDomain;
+use millrace_bier::id::{BfrId, SubDomain};
+use millrace_bier::overlay::Overlay;
 use millrace_bier::plane::Plane;
 
 use super::interfaces::InterfaceId;
@@ -26,6 +27,15 @@ pub struct Link {
     pub carriage: Carriage,
 }
 
+/// What packets say that enter a sub-domain here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ingress {
+    /// Who we are in it (BFIR-id, RFC 8296 §2.1.2).
+    pub bfir_id: BfrId,
+    /// How many hops they may go, 1 to 255.
+    pub ttl: u8,
+}
+
 /// Everything of BIER.
 #[derive(Clone, Debug)]
 pub struct Bier {
@@ -35,6 +45,10 @@ pub struct Bier {
     pub links: Vec<Link>,
     /// Which neighbours can't be reached, by sub-domain; the same flags in all snapshots.
     pub down: Vec<(SubDomain, Arc<Down>)>,
+    /// Which flows enter here, and for whom.
+    pub overlay: Overlay,
+    /// How, by sub-domain.
+    pub ingress: Vec<(SubDomain, Ingress)>,
     /// Interfaces with listeners, by the group that they listen to.
     pub listeners: HashMap<Addr, Vec<InterfaceId>>,
 }
@@ -50,6 +64,12 @@ impl Bier {
     #[inline]
     pub fn down(&self, sub_domain: SubDomain) -> Option<&Down> {
         self.down.iter().find(|(id, _)| *id == sub_domain).map(|(_, down)| down.as_ref())
+    }
+
+    /// How packets enter a sub-domain here, if they may.
+    #[inline]
+    pub fn ingress(&self, sub_domain: SubDomain) -> Option<Ingress> {
+        self.ingress.iter().find(|(id, _)| *id == sub_domain).map(|(_, ingress)| *ingress)
     }
 
     /// Says that a neighbour can't be reached, or can be again. Workers see it with their next packet.

@@ -2,8 +2,8 @@
 
 use arrayvec::ArrayVec;
 use millrace_bier::bift_id::BiftId;
-use millrace_bier::header::{Carriage, LEN_MAX, len, rewrite, set_carriage};
-use millrace_bier::id::Bsl;
+use millrace_bier::header::{Carriage, Header, LEN_MAX, len, rewrite, set_carriage};
+use millrace_bier::id::{BiftKey, Bsl};
 
 use super::{Loss, lose};
 use crate::driver::{Driver, Frame};
@@ -68,6 +68,39 @@ impl<'a, D: Driver> Copies<'a, D> {
         (self.carriage, self.header_len, self.ttl) = (carriage, len(bsl), ttl.saturating_sub(1));
     }
 
+    /// The packet is the payload of one that enters here, with this header. What waits of the set before goes first.
+    pub(super) fn enter(
+        &mut self,
+        frame: &mut D::Frame,
+        header: &Header,
+        key: BiftKey,
+        words: &[u64],
+        cx: &Context<'_>,
+    ) {
+        self.flush(frame, cx);
+        (self.carriage, self.header_len, self.ttl) = (header.carriage, len(key.bsl), header.ttl);
+        self.head.clear();
+        self.head.extend([0; L3]);
+        let mut bytes = [0; LEN_MAX];
+        // There is room for the longest.
+        let written = header.emit(key.bsl, words, &mut bytes).unwrap_or(0);
+        self.head.extend(bytes[..written].iter().copied());
+    }
+
+    /// Makes the copy that waits.
+    fn flush(&mut self, frame: &mut D::Frame, cx: &Context<'_>) {
+        let Some((copy, bits)) = self.waiting.take() else { return };
+        match self.duplicate(frame, copy.link.interface, cx) {
+            Ok(made) => self.send(made, &copy, &bits, cx),
+            Err(loss) => lose(loss, cx),
+        }
+    }
+
+    /// Bytes of the packet behind the Ethernet header.
+    pub(super) fn packet_len(&self, frame: &D::Frame) -> usize {
+        frame.total_len() + self.head.len() - L3
+    }
+
     /// Whether there is any copy.
     pub(super) fn any(&self) -> bool {
         self.made > 0 || self.waiting.is_some()
@@ -76,15 +109,11 @@ impl<'a, D: Driver> Copies<'a, D> {
     /// One more copy, with these bits.
     #[inline]
     pub(super) fn next(&mut self, frame: &mut D::Frame, copy: Copy, bits: &[u64], cx: &Context<'_>) {
+        self.flush(frame, cx);
         let mut words = ArrayVec::new();
         // As many as the longest bit string has.
         words.extend(bits.iter().copied());
-        if let Some((before, bits)) = self.waiting.replace((copy, words)) {
-            match self.duplicate(frame, before.link.interface, cx) {
-                Ok(made) => self.send(made, &before, &bits, cx),
-                Err(loss) => lose(loss, cx),
-            }
-        }
+        self.waiting = Some((copy, words));
     }
 
     /// Sends the last copy, which is the frame itself if nobody shares it. Gives back what is left of it.
@@ -94,17 +123,14 @@ impl<'a, D: Driver> Copies<'a, D> {
         mut packet: Packet<D::Frame>,
         cx: &mut Context<'_>,
     ) -> Option<Packet<D::Frame>> {
+        if !self.head.is_empty() {
+            self.flush(&mut packet.frame, cx);
+            return Some(packet);
+        }
         let Some((copy, bits)) = self.waiting.take() else { return Some(packet) };
-        if self.head.is_empty() {
-            self.send(packet.frame, &copy, &bits, cx);
-            cx.metas.put(packet.meta);
-            return None;
-        }
-        match self.duplicate(&mut packet.frame, copy.link.interface, cx) {
-            Ok(made) => self.send(made, &copy, &bits, cx),
-            Err(loss) => lose(loss, cx),
-        }
-        Some(packet)
+        self.send(packet.frame, &copy, &bits, cx);
+        cx.metas.put(packet.meta);
+        None
     }
 
     /// The same frame once more: copied, or with a header of its own in front of the shared payload.
@@ -114,25 +140,23 @@ impl<'a, D: Driver> Copies<'a, D> {
         to: InterfaceId,
         cx: &Context<'_>,
     ) -> Result<D::Frame, Loss> {
-        let port = port_of(cx.tables, to).ok_or(Loss::NoInterface)?;
-        let mut copy = self.driver.allocate(port).ok_or(Loss::NoBuffer)?;
-        let head = L3 + self.header_len;
-        let made =
-            if self.head.is_empty() && frame.segments() == 1 && frame.bytes().len() <= head + COPIED_MAX {
-                fill(&mut copy, frame.bytes())
-            } else {
-                if self.head.is_empty() {
-                    // Both were checked when the header was read.
-                    let _fits = self.head.try_extend_from_slice(&frame.bytes()[..head]);
-                    frame.trim_front(head);
-                }
-                let filled = fill(&mut copy, &self.head);
-                match self.driver.attach(copy, frame) {
-                    Ok(whole) if filled => return Ok(whole),
-                    Ok(partial) | Err(partial) => copy = partial,
-                }
-                false
-            };
+        let mut copy = self.allocate(to, cx)?;
+        let head = if self.head.is_empty() { L3 + self.header_len } else { 0 };
+        let made = if frame.segments() == 1 && frame.bytes().len() <= head + COPIED_MAX {
+            fill(&mut copy, &self.head) && fill(&mut copy, frame.bytes())
+        } else {
+            if self.head.is_empty() {
+                // There is room for the longest, and the header was found in the frame.
+                self.head.extend(frame.bytes()[..head].iter().copied());
+                frame.trim_front(head);
+            }
+            let filled = fill(&mut copy, &self.head);
+            match self.driver.attach(copy, frame) {
+                Ok(whole) if filled => return Ok(whole),
+                Ok(partial) | Err(partial) => copy = partial,
+            }
+            false
+        };
         if made {
             return Ok(copy);
         }
@@ -202,11 +226,12 @@ pub(super) fn fits(len: usize, interface: InterfaceId, cx: &Context<'_>) -> Resu
     if len > usize::from(egress.mtu) { Err(Loss::TooBig) } else { Ok(()) }
 }
 
-/// Writes a fresh frame; false if it hasn't got the room.
+/// Writes behind what is in a frame; false if it hasn't got the room.
 pub(super) fn fill<F: Frame>(frame: &mut F, bytes: &[u8]) -> bool {
+    let from = frame.bytes().len();
     let fits = frame.extend(bytes.len());
     if fits {
-        frame.bytes_mut().copy_from_slice(bytes);
+        frame.bytes_mut()[from..].copy_from_slice(bytes);
     }
     fits
 }
