@@ -167,7 +167,9 @@ impl<'a> View<'a> {
             Some(_) => return Err(Malformed::OtherBsl),
             None => return Err(Malformed::IllegalBsl),
         }
-        if bit_string.iter().all(|byte| *byte == 0) {
+        // All of it at once: bit strings are mostly zeros, and a search would go from byte to byte.
+        let (words, _) = bit_string.as_chunks::<8>();
+        if words.iter().fold(0, |set, word| set | u64::from_ne_bytes(*word)) == 0 {
             return Err(Malformed::Empty);
         }
         Ok(Self { fixed, bit_string, payload })

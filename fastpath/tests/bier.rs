@@ -79,8 +79,9 @@ fn bench_by(bsl: Bsl, rows: &[&[u16]], carriages: &[Carriage]) -> Bench {
         interface: LAN_IF,
         via: neighbour_of(number).0,
         carriage: carriages[usize::from(number)],
+        mac: None,
     };
-    bench.tables.bier = Some(Arc::new(Bier {
+    let mut bier = Bier {
         plane: Plane::new(BiftIds::Static, tables).unwrap(),
         links: numbers.map(link).collect(),
         down: vec![(SubDomain(0), Arc::new(Down::new(neighbours.len())))],
@@ -90,7 +91,9 @@ fn bench_by(bsl: Bsl, rows: &[&[u16]], carriages: &[Carriage]) -> Bench {
             (addr("232.1.1.1"), vec![LAN_IF, VLAN_IF]),
             (addr("ff3e::1:2"), vec![LAN_IF]),
         ]),
-    }));
+    };
+    assert!(bier.resolve(&bench.tables.neighbours) == !rows.is_empty());
+    bench.tables.bier = Some(Arc::new(bier));
     bench.publish();
     bench
 }
@@ -329,6 +332,9 @@ fn what_stands_in_the_way_of_one_copy_doesnt_touch_the_others() {
     // No link-layer address yet.
     let mut unknown = bench(Bsl::B64, &rows);
     unknown.tables.neighbours.remove(LAN_IF, neighbour_of(1).0);
+    let mut bier = (**unknown.tables.bier.as_ref().unwrap()).clone();
+    assert!(bier.resolve(&unknown.tables.neighbours) && !bier.resolve(&unknown.tables.neighbours));
+    unknown.tables.bier = Some(Arc::new(bier));
     unknown.publish();
     unknown.deliver_and_run(WAN, &all);
     assert_eq!((copies(&unknown, Bsl::B64), lost(&unknown, Loss::NeighbourUnknown)), (left(&[0, 2]), 1));

@@ -16,6 +16,7 @@ mod copies;
 mod deliver;
 mod impose;
 
+use arrayvec::ArrayVec;
 use millrace_bier::bift::{Bift, NeighbourIndex};
 use millrace_bier::forward::{Down, Packet as Decision, Part};
 use millrace_bier::header::{Carriage, Malformed, Proto, View};
@@ -133,6 +134,7 @@ pub fn process<D: Driver>(
 ) {
     std::mem::swap(scratch, &mut lanes.bier);
     let tables = cx.tables;
+    let (mut replicated_now, mut made) = (0, 0);
     for mut packet in scratch.drain(..) {
         // Nothing comes here without tables.
         let Some(bier) = &tables.bier else { continue };
@@ -145,43 +147,47 @@ pub fn process<D: Driver>(
         match replicated {
             Ok(()) => {
                 cx.trace(NodeId::Bier, "replicated", &packet);
-                cx.counters.fates.replicated.add(1);
                 if let Some(rest) = copies.last(packet, cx) {
                     cx.free(rest, lanes);
                 }
+                (replicated_now, made) = (replicated_now + 1, made + copies.made());
             }
             Err(reason) => cx.drop(NodeId::Bier, reason as usize, reason.name(), packet, lanes),
         }
     }
+    cx.counters.fates.replicated.add(replicated_now);
+    cx.counters.fates.copies.add(made);
 }
 
 /// A packet that came as BIER: makes all copies but the last, which is left to the frame itself.
-fn pass_on<D: Driver>(
-    bier: &Bier,
+#[inline]
+fn pass_on<'t, D: Driver>(
+    bier: &'t Bier,
     carriage: Carriage,
     packet: &mut Packet<D::Frame>,
-    copies: &mut Copies<'_, D>,
-    cx: &Context<'_>,
+    copies: &mut Copies<'_, 't, D>,
+    cx: &Context<'t>,
 ) -> Result<(), Drop> {
     let (key, view) = View::of(&packet.frame.bytes()[L3..], carriage, bier.plane.ours())?;
-    let mut words = [0; Bsl::B4096.words()];
-    let words = &mut words[..key.bsl.words()];
-    view.load(words);
+    let mut words = ArrayVec::<u64, { Bsl::B4096.words() }>::new();
+    words.extend(std::iter::repeat_n(0, key.bsl.words()));
+    view.load(&mut words);
     let proto = view.proto();
-    let decision = Decision { bits: words, ttl: view.ttl(), entropy: view.entropy() };
-    copies.begin(carriage, key.bsl, view.ttl());
+    let decision = Decision { bits: &words, ttl: view.ttl(), entropy: view.entropy() };
+    copies.begin(carriage, key.bsl, view.ttl().saturating_sub(1));
     replicate(bier, key, decision, proto, &mut packet.frame, copies, cx)
 }
 
 /// Does with a packet what its table says. It has a header of `key`'s length, in the frame or apart.
-fn replicate<D: Driver>(
-    bier: &Bier,
+#[inline]
+fn replicate<'t, D: Driver>(
+    bier: &'t Bier,
     key: BiftKey,
     decision: Decision<'_>,
     proto: Proto,
     frame: &mut D::Frame,
-    copies: &mut Copies<'_, D>,
-    cx: &Context<'_>,
+    copies: &mut Copies<'_, 't, D>,
+    cx: &Context<'t>,
 ) -> Result<(), Drop> {
     // The plane has no id without its table, and tables of adjacencies have no links yet.
     let Some(AnyBift::Bier(bift)) = bier.plane.get(key) else { return Err(Drop::UnknownBift) };
@@ -224,21 +230,21 @@ fn replicate<D: Driver>(
 
 /// How a copy of a packet of `len` bytes gets to a neighbour.
 #[inline]
-fn way(
-    bier: &Bier,
+fn way<'t>(
+    bier: &'t Bier,
     bift: &Bift,
     neighbour: NeighbourIndex,
     entropy: u32,
     len: usize,
-    cx: &Context<'_>,
-) -> Result<Copy, Loss> {
+    cx: &Context<'t>,
+) -> Result<Copy<'t>, Loss> {
     let id = bift.out(neighbour).ok_or(Loss::NoWay)?;
     let link = bift.neighbour(neighbour).link(entropy, bift.seed(), |_| true).ok_or(Loss::NoWay)?;
     let number = link.0 as usize;
-    let link = *bier.link(link).ok_or(Loss::NoWay)?;
-    copies::fits(len, link.interface, cx)?;
-    let mac = cx.tables.neighbours.get(link.interface, link.via).ok_or(Loss::NeighbourUnknown)?;
-    Ok(Copy { id, number, link, mac })
+    let link = bier.link(link).ok_or(Loss::NoWay)?;
+    let egress = copies::egress(len, link.interface, cx)?;
+    let mac = link.mac.ok_or(Loss::NeighbourUnknown)?;
+    Ok(Copy { id, number, egress, carriage: link.carriage, mac })
 }
 
 #[inline]

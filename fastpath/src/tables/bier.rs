@@ -10,7 +10,8 @@ use millrace_bier::id::{BfrId, SubDomain};
 use millrace_bier::overlay::Overlay;
 use millrace_bier::plane::Plane;
 
-use super::interfaces::InterfaceId;
+use super::interfaces::{InterfaceId, Mac};
+use super::neighbours::Neighbours;
 use crate::addr::Addr;
 
 /// Links that are counted apart.
@@ -25,6 +26,8 @@ pub struct Link {
     pub via: Addr,
     /// What the header is carried in there.
     pub carriage: Carriage,
+    /// That link-layer address, once it is known: see [`Bier::resolve`].
+    pub mac: Option<Mac>,
 }
 
 /// What packets say that enter a sub-domain here.
@@ -64,6 +67,17 @@ impl Bier {
     #[inline]
     pub fn down(&self, sub_domain: SubDomain) -> Option<&Down> {
         self.down.iter().find(|(id, _)| *id == sub_domain).map(|(_, down)| down.as_ref())
+    }
+
+    /// Notes the link-layer addresses of the links' neighbours, so that a copy needs no look-up. To be called whenever those
+    /// or the links change; whether anything has.
+    pub fn resolve(&mut self, neighbours: &Neighbours) -> bool {
+        let mut changed = false;
+        for link in &mut self.links {
+            let mac = neighbours.get(link.interface, link.via);
+            changed |= std::mem::replace(&mut link.mac, mac) != mac;
+        }
+        changed
     }
 
     /// How packets enter a sub-domain here, if they may.

@@ -7,47 +7,49 @@ use millrace_bier::id::{BiftKey, Bsl};
 
 use super::{Loss, lose};
 use crate::driver::{Driver, Frame};
+use crate::node::Context;
 use crate::node::output::{self, Outbox};
-use crate::node::{Context, port_of};
 use crate::packet::{L3, Packet, tag};
-use crate::tables::bier::{LINKS_MAX, Link};
-use crate::tables::interfaces::{InterfaceId, Mac};
+use crate::tables::bier::LINKS_MAX;
+use crate::tables::interfaces::Mac;
+use crate::tables::{Interface, InterfaceId};
 use crate::wire::ethernet;
 
 /// Payloads up to this many bytes are copied: cheaper than a second buffer for each copy. Measured with the benchmark
 /// `node.bier.copy`.
 const COPIED_MAX: usize = 256;
 
-/// The words of the longest bit string.
-const WORDS_MAX: usize = 64;
-
 /// A copy: what it carries, and which way it goes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Copy {
+pub(super) struct Copy<'t> {
     /// What the neighbour calls the table.
     pub(super) id: BiftId,
     /// The link's number, for its counter.
     pub(super) number: usize,
-    /// The link.
-    pub(super) link: Link,
-    /// The neighbour's address on it.
+    /// Where it leaves.
+    pub(super) egress: &'t Interface,
+    /// What the header is carried in there.
+    pub(super) carriage: Carriage,
+    /// The neighbour's address there.
     pub(super) mac: Mac,
 }
 
 /// The copies of one packet. The latest one waits until there is another: the last is the frame itself.
-pub(super) struct Copies<'a, D: Driver> {
+pub(super) struct Copies<'a, 't, D: Driver> {
     driver: &'a mut D,
     outboxes: &'a mut [Outbox<D::Frame>],
     carriage: Carriage,
     header_len: usize,
     ttl: u8,
-    waiting: Option<(Copy, ArrayVec<u64, WORDS_MAX>)>,
+    waiting: Option<Copy<'t>>,
+    /// The bits of the one that waits.
+    bits: ArrayVec<u64, { Bsl::B4096.words() }>,
     /// The frame's headers, once it is no more than a payload that copies share.
     head: ArrayVec<u8, { L3 + LEN_MAX }>,
-    made: u32,
+    made: u64,
 }
 
-impl<'a, D: Driver> Copies<'a, D> {
+impl<'a, 't, D: Driver> Copies<'a, 't, D> {
     #[inline]
     pub(super) fn new(driver: &'a mut D, outboxes: &'a mut [Outbox<D::Frame>]) -> Self {
         Self {
@@ -57,6 +59,7 @@ impl<'a, D: Driver> Copies<'a, D> {
             header_len: 0,
             ttl: 0,
             waiting: None,
+            bits: ArrayVec::new(),
             head: ArrayVec::new(),
             made: 0,
         }
@@ -65,7 +68,7 @@ impl<'a, D: Driver> Copies<'a, D> {
     /// What is known of the packet.
     #[inline]
     pub(super) fn begin(&mut self, carriage: Carriage, bsl: Bsl, ttl: u8) {
-        (self.carriage, self.header_len, self.ttl) = (carriage, len(bsl), ttl.saturating_sub(1));
+        (self.carriage, self.header_len, self.ttl) = (carriage, len(bsl), ttl);
     }
 
     /// The packet is the payload of one that enters here, with this header. What waits of the set before goes first.
@@ -78,22 +81,12 @@ impl<'a, D: Driver> Copies<'a, D> {
         cx: &Context<'_>,
     ) {
         self.flush(frame, cx);
-        (self.carriage, self.header_len, self.ttl) = (header.carriage, len(key.bsl), header.ttl);
+        self.begin(header.carriage, key.bsl, header.ttl);
         self.head.clear();
-        self.head.extend([0; L3]);
-        let mut bytes = [0; LEN_MAX];
+        let mut bytes = [0; L3 + LEN_MAX];
         // There is room for the longest.
-        let written = header.emit(key.bsl, words, &mut bytes).unwrap_or(0);
-        self.head.extend(bytes[..written].iter().copied());
-    }
-
-    /// Makes the copy that waits.
-    fn flush(&mut self, frame: &mut D::Frame, cx: &Context<'_>) {
-        let Some((copy, bits)) = self.waiting.take() else { return };
-        match self.duplicate(frame, copy.link.interface, cx) {
-            Ok(made) => self.send(made, &copy, &bits, cx),
-            Err(loss) => lose(loss, cx),
-        }
+        let written = header.emit(key.bsl, words, &mut bytes[L3..]).unwrap_or(0);
+        set(&mut self.head, &bytes[..L3 + written]);
     }
 
     /// Bytes of the packet behind the Ethernet header.
@@ -106,20 +99,35 @@ impl<'a, D: Driver> Copies<'a, D> {
         self.made > 0 || self.waiting.is_some()
     }
 
+    /// Copies given to ports so far.
+    pub(super) fn made(&self) -> u64 {
+        self.made
+    }
+
     /// One more copy, with these bits.
     #[inline]
-    pub(super) fn next(&mut self, frame: &mut D::Frame, copy: Copy, bits: &[u64], cx: &Context<'_>) {
+    pub(super) fn next(&mut self, frame: &mut D::Frame, copy: Copy<'t>, bits: &[u64], cx: &Context<'_>) {
         self.flush(frame, cx);
-        let mut words = ArrayVec::new();
+        self.waiting = Some(copy);
+        self.bits.clear();
         // As many as the longest bit string has.
-        words.extend(bits.iter().copied());
-        self.waiting = Some((copy, words));
+        let _fits = self.bits.try_extend_from_slice(bits);
+    }
+
+    /// Makes the copy that waits.
+    #[inline]
+    fn flush(&mut self, frame: &mut D::Frame, cx: &Context<'_>) {
+        let Some(copy) = self.waiting.take() else { return };
+        match self.duplicate(frame, copy.egress) {
+            Ok(made) => self.send(made, &copy, cx),
+            Err(loss) => lose(loss, cx),
+        }
     }
 
     /// Sends the last copy, which is the frame itself if nobody shares it. Gives back what is left of it.
     #[inline]
     pub(super) fn last(
-        mut self,
+        &mut self,
         mut packet: Packet<D::Frame>,
         cx: &mut Context<'_>,
     ) -> Option<Packet<D::Frame>> {
@@ -127,27 +135,25 @@ impl<'a, D: Driver> Copies<'a, D> {
             self.flush(&mut packet.frame, cx);
             return Some(packet);
         }
-        let Some((copy, bits)) = self.waiting.take() else { return Some(packet) };
-        self.send(packet.frame, &copy, &bits, cx);
+        let Some(copy) = self.waiting.take() else { return Some(packet) };
+        self.send(packet.frame, &copy, cx);
         cx.metas.put(packet.meta);
         None
     }
 
     /// The same frame once more: copied, or with a header of its own in front of the shared payload.
-    fn duplicate(
-        &mut self,
-        frame: &mut D::Frame,
-        to: InterfaceId,
-        cx: &Context<'_>,
-    ) -> Result<D::Frame, Loss> {
-        let mut copy = self.allocate(to, cx)?;
+    #[inline]
+    fn duplicate(&mut self, frame: &mut D::Frame, egress: &Interface) -> Result<D::Frame, Loss> {
+        let mut copy = self.allocate(egress)?;
         let head = if self.head.is_empty() { L3 + self.header_len } else { 0 };
-        let made = if frame.segments() == 1 && frame.bytes().len() <= head + COPIED_MAX {
-            fill(&mut copy, &self.head) && fill(&mut copy, frame.bytes())
+        if frame.bytes().len() <= head + COPIED_MAX && frame.segments() == 1 {
+            if fill(&mut copy, &self.head) && fill(&mut copy, frame.bytes()) {
+                return Ok(copy);
+            }
         } else {
             if self.head.is_empty() {
                 // There is room for the longest, and the header was found in the frame.
-                self.head.extend(frame.bytes()[..head].iter().copied());
+                set(&mut self.head, &frame.bytes()[..head]);
                 frame.trim_front(head);
             }
             let filled = fill(&mut copy, &self.head);
@@ -155,52 +161,43 @@ impl<'a, D: Driver> Copies<'a, D> {
                 Ok(whole) if filled => return Ok(whole),
                 Ok(partial) | Err(partial) => copy = partial,
             }
-            false
-        };
-        if made {
-            return Ok(copy);
         }
         self.driver.free(copy);
         Err(Loss::NoBuffer)
     }
 
     /// Gives a frame its headers and puts it into the box of its port.
-    fn send(&mut self, mut frame: D::Frame, copy: &Copy, bits: &[u64], cx: &Context<'_>) {
-        let Link { interface, carriage, .. } = copy.link;
+    #[inline]
+    fn send(&mut self, mut frame: D::Frame, copy: &Copy<'_>, cx: &Context<'_>) {
         let bytes = frame.bytes_mut();
-        rewrite(&mut bytes[L3..], copy.id, self.ttl, bits);
-        if carriage != self.carriage {
-            set_carriage(&mut bytes[L3..], carriage);
+        rewrite(&mut bytes[L3..], copy.id, self.ttl, &self.bits);
+        if copy.carriage != self.carriage {
+            set_carriage(&mut bytes[L3..], copy.carriage);
         }
-        ethernet::set_addresses(
-            bytes,
-            copy.mac,
-            cx.tables.interfaces.get(interface).map_or([0; 6], |own| own.mac),
-        );
-        ethernet::set_ethertype(bytes, carriage.ethertype());
+        ethernet::set_addresses(bytes, copy.mac, copy.egress.mac);
+        ethernet::set_ethertype(bytes, copy.carriage.ethertype());
         cx.counters.bier.copies[copy.number % LINKS_MAX].add(1);
-        self.give(frame, interface, cx);
+        self.give(frame, copy.egress, cx);
     }
 
     /// Puts a finished frame into the box of its port, which is emptied when it is full.
-    pub(super) fn give(&mut self, mut frame: D::Frame, interface: InterfaceId, cx: &Context<'_>) {
-        let way =
-            cx.tables.interfaces.get(interface).filter(|egress| egress.port.index() < self.outboxes.len());
-        let Some(egress) = way else {
-            lose(Loss::NoInterface, cx);
-            return self.driver.free(frame);
+    #[inline]
+    pub(super) fn give(&mut self, mut frame: D::Frame, egress: &Interface, cx: &Context<'_>) {
+        let tagged = egress.vlan.is_none() || tag(&mut frame, egress.tags());
+        let loss = match self.outboxes.get_mut(egress.port.index()) {
+            Some(outbox) if tagged => {
+                if outbox.frames.is_full() {
+                    output::transmit(self.driver, egress.port, outbox, cx);
+                }
+                outbox.frames.push(frame);
+                self.made += 1;
+                return;
+            }
+            Some(_) => Loss::NoBuffer,
+            None => Loss::NoInterface,
         };
-        if egress.vlan.is_some() && !tag(&mut frame, egress.tags()) {
-            lose(Loss::NoBuffer, cx);
-            return self.driver.free(frame);
-        }
-        let outbox = &mut self.outboxes[egress.port.index()];
-        if outbox.frames.is_full() {
-            output::transmit(self.driver, egress.port, outbox, cx);
-        }
-        outbox.frames.push(frame);
-        self.made += 1;
-        cx.counters.fates.copies.add(1);
+        lose(loss, cx);
+        self.driver.free(frame);
     }
 
     /// What follows the headers of the frame that copies are made of.
@@ -210,9 +207,9 @@ impl<'a, D: Driver> Copies<'a, D> {
     }
 
     /// A buffer for a frame that will leave there.
-    pub(super) fn allocate(&mut self, interface: InterfaceId, cx: &Context<'_>) -> Result<D::Frame, Loss> {
-        let port = port_of(cx.tables, interface).ok_or(Loss::NoInterface)?;
-        self.driver.allocate(port).ok_or(Loss::NoBuffer)
+    #[inline]
+    pub(super) fn allocate(&mut self, egress: &Interface) -> Result<D::Frame, Loss> {
+        self.driver.allocate(egress.port).ok_or(Loss::NoBuffer)
     }
 
     pub(super) fn free(&mut self, frame: D::Frame) {
@@ -220,10 +217,20 @@ impl<'a, D: Driver> Copies<'a, D> {
     }
 }
 
-/// Whether a packet of that many bytes behind the Ethernet header may leave there.
-pub(super) fn fits(len: usize, interface: InterfaceId, cx: &Context<'_>) -> Result<(), Loss> {
+/// Where packets of `len` bytes behind the Ethernet header leave, if they may.
+#[inline]
+pub(super) fn egress<'t>(
+    len: usize,
+    interface: InterfaceId,
+    cx: &Context<'t>,
+) -> Result<&'t Interface, Loss> {
     let egress = cx.tables.interfaces.get(interface).ok_or(Loss::NoInterface)?;
-    if len > usize::from(egress.mtu) { Err(Loss::TooBig) } else { Ok(()) }
+    if len > usize::from(egress.mtu) { Err(Loss::TooBig) } else { Ok(egress) }
+}
+
+fn set<const N: usize>(to: &mut ArrayVec<u8, N>, bytes: &[u8]) {
+    to.clear();
+    let _fits = to.try_extend_from_slice(bytes);
 }
 
 /// Writes behind what is in a frame; false if it hasn't got the room.

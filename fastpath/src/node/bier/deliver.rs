@@ -2,7 +2,7 @@
 
 use millrace_bier::header::Proto;
 
-use super::copies::{Copies, fill, fits};
+use super::copies::{Copies, egress, fill};
 use super::{Drop, Loss, lose};
 use crate::addr::Addr;
 use crate::driver::{Driver, Frame};
@@ -28,7 +28,7 @@ pub(super) fn payload<D: Driver>(
     bier: &Bier,
     frame: &D::Frame,
     proto: Proto,
-    copies: &mut Copies<'_, D>,
+    copies: &mut Copies<'_, '_, D>,
     cx: &Context<'_>,
 ) -> Result<(), Drop> {
     let bytes = copies.payload_of(frame);
@@ -67,12 +67,11 @@ fn ipv6_to_group(bytes: &[u8]) -> Option<Payload<'_>> {
 fn send<D: Driver>(
     payload: Payload<'_>,
     interface: InterfaceId,
-    copies: &mut Copies<'_, D>,
+    copies: &mut Copies<'_, '_, D>,
     cx: &Context<'_>,
 ) -> Result<(), Loss> {
-    fits(payload.bytes.len(), interface, cx)?;
-    let egress = cx.tables.interfaces.get(interface).ok_or(Loss::NoInterface)?;
-    let mut frame = copies.allocate(interface, cx)?;
+    let egress = egress(payload.bytes.len(), interface, cx)?;
+    let mut frame = copies.allocate(egress)?;
     let mut head = [0; L3];
     ethernet::set_addresses(&mut head, mac(payload.group), egress.mac);
     ethernet::set_ethertype(&mut head, if payload.v4 { ethernet::IPV4 } else { ethernet::IPV6 });
@@ -87,7 +86,7 @@ fn send<D: Driver>(
         true => ipv4::decrement_ttl(ip),
         false => ipv6::decrement_hop_limit(ip),
     }
-    copies.give(frame, interface, cx);
+    copies.give(frame, egress, cx);
     Ok(())
 }
 

@@ -18,11 +18,11 @@ pub(in crate::node) fn flow_of(meta: &Meta) -> Flow {
 }
 
 /// Sends a packet to all receivers of its flow.
-pub(super) fn impose<D: Driver>(
-    bier: &Bier,
+pub(super) fn impose<'t, D: Driver>(
+    bier: &'t Bier,
     packet: &mut Packet<D::Frame>,
-    copies: &mut Copies<'_, D>,
-    cx: &Context<'_>,
+    copies: &mut Copies<'_, 't, D>,
+    cx: &Context<'t>,
 ) -> Result<(), Drop> {
     // It comes here because it has one.
     let impose = bier.overlay.get(flow_of(&packet.meta)).ok_or(Drop::NoRoute)?;
