@@ -16,10 +16,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 
 use millrace_fastpath::addr::Addr;
+use millrace_fastpath::clock::Nanos;
 use millrace_fastpath::queue::PARCELS_MAX;
 use millrace_fastpath::slots::Phase;
 use millrace_fastpath::tables::InterfaceId;
-use millrace_fastpath::tables::services::ServiceId;
 
 use crate::appliance::{FRAMES, LAN};
 use crate::services::Facts;
@@ -51,8 +51,12 @@ pub(crate) struct Checks {
     prefixes: BTreeMap<u64, u64>,
     /// Since when the tables have the neighbour at a station's address.
     neighbours: BTreeMap<IpAddr, u64>,
-    /// Since when services aren't in the configuration.
-    absent: BTreeMap<usize, u64>,
+    /// Since when services aren't in the configuration, by family (`true` for IPv4).
+    absent: BTreeMap<(usize, bool), u64>,
+    /// Whom the first pieces of answers came from, and when they left, by their identification.
+    answered: HashMap<(u32, IpAddr), (IpAddr, Nanos)>,
+    /// When pieces of answers came in, by identification and offset.
+    answering: HashMap<(u32, usize), Nanos>,
     /// The most that may have been held for each service, and for each prefix, since the appliance started.
     holds_max: BTreeMap<usize, u32>,
     prefix_max: u32,
@@ -62,10 +66,11 @@ pub(crate) struct Checks {
     pub(crate) counts: Counts,
 }
 
-/// Wakes that workers may have begun.
-#[derive(Clone, Copy, Debug, Default)]
+/// Wakes that each worker may have begun, and those that it has.
+#[derive(Clone, Debug, Default)]
 struct Allowance {
     wakes: f64,
+    begun: Vec<u64>,
     counted_ms: u64,
     /// Of the configuration before, which workers go by until they take the next one up.
     before: f64,
@@ -114,10 +119,12 @@ impl World {
         for (at, facts) in self.scenario.services().iter().enumerate() {
             let most = checks.holds_max.entry(at).or_default();
             *most = facts.hold_packets.max(*most);
-            if facts.present {
-                checks.absent.remove(&at);
-            } else {
-                checks.absent.entry(at).or_insert(now_ms);
+            for v4 in [true, false] {
+                if facts.present && (v4 || !facts.without_v6) {
+                    checks.absent.remove(&(at, v4));
+                } else {
+                    checks.absent.entry((at, v4)).or_insert(now_ms);
+                }
             }
         }
     }
@@ -125,19 +132,28 @@ impl World {
     /// Workers may have begun more wakes by now.
     pub(crate) fn note_allowance(&mut self) {
         let (now_ms, limit) = (self.now_ms(), self.scenario.limits().wakes);
-        let workers = self.scenario.workers as f64;
+        let workers = self.scenario.workers;
         let allowance = &mut self.checks.allowance;
         if allowance.counted_ms == 0 {
-            *allowance =
-                Allowance { wakes: workers * limit.burst, counted_ms: now_ms, before: 0.0, until_ms: 0 };
+            let begun = vec![0; workers];
+            *allowance = Allowance { wakes: limit.burst, begun, counted_ms: now_ms, ..Allowance::default() };
         }
-        let rate = if now_ms < allowance.until_ms {
-            limit.per_second.max(allowance.before)
-        } else {
-            limit.per_second
-        };
-        allowance.wakes += workers * rate * (now_ms - allowance.counted_ms) as f64 / 1e3;
+        let known = now_ms >= allowance.until_ms;
+        let rate = if known { limit.per_second } else { limit.per_second.max(allowance.before) };
+        allowance.wakes += rate * (now_ms - allowance.counted_ms) as f64 / 1e3;
         allowance.counted_ms = now_ms;
+    }
+
+    /// Each worker has its share of wakes, and those back that nobody was told of.
+    fn check_allowance(&mut self) {
+        self.note_allowance();
+        let allowance = &self.checks.allowance;
+        for (worker, begun) in self.appliance.shared.workers.iter().zip(&allowance.begun) {
+            let lost = worker.counters.fates.events_lost.get();
+            let allowed = allowance.wakes + (worker.wakes_returned.get() + lost) as f64;
+            // Time is counted in whole milliseconds here.
+            assert!(*begun as f64 <= allowed + 0.1, "{begun} wakes of {allowed}");
+        }
     }
 
     /// Another limit holds as soon as the workers know it.
@@ -184,16 +200,10 @@ impl World {
 
     /// After each step.
     pub(crate) fn check_step(&mut self) {
-        self.note_allowance();
+        self.check_allowance();
         let appliance = &self.appliance;
         let fates = appliance.sum();
         assert!(fates.handed_out >= fates.handed_in, "more came out of the rings than went in");
-        let slots = (0..appliance.ids_end).map(|id| appliance.shared.slots.get(ServiceId(id)));
-        let begun: u64 = slots.map(|slot| slot.load().1.0).sum();
-        let returned: u64 = appliance.shared.workers.iter().map(|worker| worker.wakes_returned.get()).sum();
-        let allowed = self.checks.allowance.wakes + returned as f64;
-        // Time is counted in whole milliseconds here.
-        assert!(begun as f64 <= allowed + 0.1, "{begun} wakes of {allowed}");
         for worker in &appliance.shared.workers {
             let queues = &worker.queues;
             let injects = queues.injects.len() + queues.injects_empty.len();

@@ -154,8 +154,10 @@ impl Plan {
                     let present = self.services.iter().filter(|one| one.present).count();
                     let one = &mut self.services[at];
                     // One has to be there always.
-                    one.present = !one.present || present == 1;
-                    one.was_absent |= !one.present;
+                    match present == 1 && one.present || random.percent(30) {
+                        true => one.lose_or_find(),
+                        false => one.come_or_go(),
+                    }
                 }
                 _ => {
                     let at = random.below(self.services.len() as u64) as usize;
@@ -165,9 +167,9 @@ impl Plan {
         }
     }
 
-    /// With all services in it.
+    /// With all services in it, and all that they have.
     pub(crate) fn restore(&mut self) {
-        self.services.iter_mut().for_each(|one| one.present = true);
+        self.services.iter_mut().for_each(|one| (one.present, one.without_v6) = (true, false));
     }
 
     pub(crate) fn config(&self) -> Config {

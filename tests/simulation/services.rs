@@ -16,6 +16,8 @@ pub(crate) struct Facts {
     /// Whether it is in the configuration now, and whether it always was.
     pub(crate) present: bool,
     pub(crate) was_absent: bool,
+    /// It has its IPv6 address not now.
+    pub(crate) without_v6: bool,
     pub(crate) udp: bool,
     /// Its UDP port speaks QUIC.
     pub(crate) quic: bool,
@@ -158,6 +160,7 @@ impl Facts {
             v6: Some(format!("2001:db8:f::{}", 10 + at).parse().unwrap()),
             present: true,
             was_absent: false,
+            without_v6: false,
             udp: false,
             quic: false,
             forwarding: Forwarding::Nat,
@@ -178,6 +181,18 @@ impl Facts {
             min: 0,
             max: 0,
         }
+    }
+
+    /// Takes it out of the configuration, or back in.
+    pub(crate) fn come_or_go(&mut self) {
+        self.present = !self.present;
+        self.was_absent = true;
+    }
+
+    /// Takes one of its addresses out, or back in.
+    pub(crate) fn lose_or_find(&mut self) {
+        self.without_v6 = !self.without_v6;
+        self.was_absent = true;
     }
 
     /// Draws what a reload may change.
@@ -218,10 +233,18 @@ impl Facts {
         self.v4 == addr || self.v6 == Some(addr)
     }
 
+    /// Whether the configuration has it at an address now.
+    pub(crate) fn is_now_at(&self, addr: IpAddr) -> bool {
+        self.present && self.is_at(addr) && (addr.is_ipv4() || !self.without_v6)
+    }
+
     /// Its part of the configuration, and its function's.
     pub(crate) fn toml(&self) -> String {
-        let addresses: Vec<String> =
-            [Some(self.v4), self.v6].iter().flatten().map(|addr| format!("\"{addr}\"")).collect();
+        let addresses: Vec<String> = [Some(self.v4), self.v6.filter(|_| !self.without_v6)]
+            .iter()
+            .flatten()
+            .map(|addr| format!("\"{addr}\""))
+            .collect();
         let udp = if self.udp { format!(", \"udp/{UDP_PORT}\"") } else { String::new() };
         let mut text = String::new();
         if self.wakes {

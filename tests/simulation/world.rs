@@ -121,6 +121,7 @@ impl World {
             calm: false,
         };
         world.note_configuration();
+        world.note_allowance();
         world.prepare();
         let end = world.now.plus(world.scenario.chaos_ms * MS);
         while world.now < end {
@@ -254,6 +255,7 @@ impl World {
         }
         self.appliance = Appliance::start(&self.scenario, &self.clock, self.now, &mut self.random);
         self.note_configuration();
+        self.note_allowance();
         self.stalled.fill(Nanos(0));
         self.paused_until = Nanos(0);
         self.at(self.now.plus(5 * MS), Happening::Connect);
@@ -379,7 +381,7 @@ impl World {
                     continue;
                 }
                 moved += self.appliance.workers[worker].poll();
-                self.note_wakes();
+                self.note_wakes(worker);
                 self.check_worker(worker);
                 self.collect(WAN);
                 self.collect(LAN);

@@ -8,9 +8,10 @@ use millrace_fastpath::tables::services::{Entry, Instance, InstanceState};
 use millrace_orchestrator_api::InstanceId;
 use smoltcp::wire::TcpControl;
 
+use super::service_of;
 use crate::datagram::Said;
 use crate::network::Way;
-use crate::scenario::{TCP_PORT, UDP_PORT};
+use crate::scenario::{NODES, TCP_PORT, UDP_PORT};
 use crate::server::Wrong;
 use crate::wire::{Body, End, Piece, Read, UDP_HEADER};
 use crate::world::World;
@@ -94,7 +95,7 @@ impl World {
         begun.station = way.station;
         let Begun { service, left, came_ms, .. } = *begun;
         if left == 1 && !self.check_connection(service, &said, read, way) {
-            self.check_choice(service, read.destination, port, way, came_ms);
+            self.check_choice(service, read, port, way, came_ms);
         }
     }
 
@@ -114,6 +115,25 @@ impl World {
         // The first may have been refused by a port that takes nothing now.
         let right = known.is_empty() || way.station.is_some_and(|at| known.contains(&at));
         assert!(right, "a piece goes to {:?}, its first to {known:?}: {read:?}", way.station);
+    }
+
+    /// A piece of an answer leaves: the later ones come from whom the first came from, if they didn't overtake it.
+    pub(super) fn check_answered(&mut self, read: &Read<'_>, piece: &Piece<'_>) {
+        let ours = self.stations.iter().any(|station| station.addresses.contains(&read.source));
+        if !ours && service_of(self.scenario.services(), read.source).is_none() {
+            return;
+        }
+        let key = (piece.id, read.destination);
+        if piece.offset == 0 {
+            self.checks.answered.insert(key, (read.source, self.now));
+        } else if let Some((first, left)) = self.checks.answered.get(&key)
+            && self.checks.answering.get(&(piece.id, piece.offset)).is_some_and(|came| came > left)
+        {
+            // A flow that has gone meanwhile translates nothing.
+            let gone = (0..self.scenario.workers).any(|worker| self.appliance.forgotten(worker) > 0);
+            let right = *first == read.source || gone || self.checks.restarts > 0;
+            assert!(right, "a piece of an answer by {first}: {read:?}");
+        }
     }
 
     /// A conversation that looks like QUIC goes on from elsewhere with whoever has made its id, as long as the tables have
@@ -144,10 +164,17 @@ impl World {
 
     /// A flow begins at an instance that takes new ones. What waited for a neighbour was sent on its way earlier: that is
     /// possible only where the neighbour wasn't known when the packet came.
-    pub(super) fn check_choice(&self, service: usize, to: IpAddr, port: u16, way: &Way<'_>, came_ms: u64) {
+    pub(super) fn check_choice(
+        &self,
+        service: usize,
+        read: &Read<'_>,
+        port: u16,
+        way: &Way<'_>,
+        came_ms: u64,
+    ) {
         let facts = &self.scenario.services()[service];
         let addresses: Vec<IpAddr> = match (facts.forwarding, way.opened, way.station) {
-            (Forwarding::Nat, ..) => vec![to],
+            (Forwarding::Nat, ..) => vec![read.destination],
             (_, Some(opened), _) => vec![opened.to],
             // Only the station can be told by its link-layer address.
             (_, None, Some(station)) => self.stations[station].addresses.to_vec(),
@@ -162,7 +189,7 @@ impl World {
         if !addresses.iter().all(known) || came_ms <= self.checks.health.limited_ms {
             return;
         }
-        let absent = self.checks.absent.get(&service);
+        let absent = self.checks.absent.get(&(service, read.source.is_ipv4()));
         assert!(
             absent.is_none_or(|since| came_ms <= *since),
             "a flow of {} begins, which is gone",
@@ -189,6 +216,9 @@ impl World {
             entry.name,
             entry.instances
         );
+        let drained = facts.drained.map(|at| NODES.len() + at);
+        let asked = self.checks.health.reloaded_ms() < came_ms && drained.is_some() && drained == way.station;
+        assert!(!asked, "a flow of {} begins at {addresses:?}, which is to take none", facts.name);
         self.check_lame(service, &addresses, port, way.station);
     }
 

@@ -35,6 +35,10 @@ pub(crate) struct Health {
 }
 
 impl Health {
+    pub(super) fn reloaded_ms(&self) -> u64 {
+        self.reloaded.0 / MS
+    }
+
     /// The appliance begins anew, and knows nothing.
     pub(super) fn restart(&mut self) {
         self.probed.clear();
@@ -162,7 +166,7 @@ impl World {
             return;
         }
         let facts = &self.scenario.services()[wish.service];
-        let left_out = self.checks.absent.contains_key(&wish.service) && facts.wakes;
+        let left_out = !facts.present && facts.wakes;
         let forgotten = self.appliance.forgotten(self.appliance.owner(client, 6)) > 0;
         assert!(
             left_out || forgotten,

@@ -53,7 +53,9 @@ impl World {
         let (facts, id) = (&self.scenario.services()[service], self.appliance.ids[service]);
         // Whoever else is there may have an address that no sender may have.
         let client = self.clients.iter().any(|one| one.addresses.contains(&read.source));
-        let Some(id) = id.filter(|_| facts.by_flow && client) else { return };
+        let Some(id) = id.filter(|_| facts.by_flow && facts.is_now_at(read.destination) && client) else {
+            return;
+        };
         let slot = self.appliance.shared.slots.get(id);
         let (phase, wake) = slot.load();
         let notices = &mut self.checks.notices;
@@ -91,7 +93,7 @@ impl World {
     }
 
     /// Notes which wakes are out, after each poll: the clock stands still during one.
-    pub(crate) fn note_wakes(&mut self) {
+    pub(crate) fn note_wakes(&mut self, worker: usize) {
         let slots = (0..self.appliance.ids_end)
             .map(|id| (id, self.appliance.shared.slots.get(ServiceId(id)).load().1));
         let notices = &mut self.checks.notices;
@@ -100,6 +102,7 @@ impl World {
             if latest.0 == wake {
                 continue;
             }
+            self.checks.allowance.begun[worker] += wake.0 - latest.0.0;
             *latest = (wake, self.now.0);
             let at = self.appliance.ids.iter().position(|known| *known == Some(ServiceId(id)));
             if let Some(at) = at {

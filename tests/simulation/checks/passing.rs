@@ -33,6 +33,11 @@ impl World {
                 self.checks.whole.entry(unchanged(&frame[ETHERNET..], 1)).or_default().0 += 1;
             }
         }
+        if let Body::Piece(piece) = &read.body
+            && !from_wan
+        {
+            self.checks.answering.insert((piece.id, piece.offset), self.now);
+        }
         if !read.payload().is_empty() && !is_dns(read) {
             self.checks.carried.entry((from_wan, Digest::of(read.payload()))).or_default().0 += 1;
         }
@@ -55,6 +60,11 @@ impl World {
             let (came, left) = self.checks.carried.entry(key).or_default();
             *left += 1;
             assert!(*left <= *came, "delivered {left} times what came {came} times: {read:?}");
+        }
+        if port == WAN
+            && let Body::Piece(piece) = &read.body
+        {
+            self.check_answered(read, piece);
         }
         if port == LAN {
             self.check_whole(read, way);
@@ -146,7 +156,7 @@ impl World {
             self.check_handed(service, "a SYN is passed on");
         }
         if port == LAN && left == 1 {
-            self.check_choice(service, read.destination, tcp.dst_port, way, came_ms);
+            self.check_choice(service, read, tcp.dst_port, way, came_ms);
         }
     }
 
