@@ -69,7 +69,7 @@ pub(crate) struct Checks {
 /// Wakes that each worker may have begun, and those that it has.
 #[derive(Clone, Debug, Default)]
 struct Allowance {
-    wakes: f64,
+    wakes: Vec<f64>,
     begun: Vec<u64>,
     counted_ms: u64,
     /// Of the configuration before, which workers go by until they take the next one up.
@@ -113,12 +113,15 @@ impl World {
     /// The appliance has begun, or has another configuration.
     pub(crate) fn note_configuration(&mut self) {
         let limits = self.scenario.limits();
-        let now_ms = self.now_ms();
+        let (now, now_ms) = (self.now, self.now_ms());
         let checks = &mut self.checks;
         checks.prefix_max = checks.prefix_max.max(limits.holds_per_prefix);
         for (at, facts) in self.scenario.services().iter().enumerate() {
             let most = checks.holds_max.entry(at).or_default();
             *most = facts.hold_packets.max(*most);
+            if !facts.present {
+                checks.health.removed.insert(at, now);
+            }
             for v4 in [true, false] {
                 if facts.present && (v4 || !facts.without_v6) {
                     checks.absent.remove(&(at, v4));
@@ -135,12 +138,13 @@ impl World {
         let workers = self.scenario.workers;
         let allowance = &mut self.checks.allowance;
         if allowance.counted_ms == 0 {
-            let begun = vec![0; workers];
-            *allowance = Allowance { wakes: limit.burst, begun, counted_ms: now_ms, ..Allowance::default() };
+            let (wakes, begun) = (vec![limit.burst; workers], vec![0; workers]);
+            *allowance = Allowance { wakes, begun, counted_ms: now_ms, ..Allowance::default() };
         }
         let known = now_ms >= allowance.until_ms;
         let rate = if known { limit.per_second } else { limit.per_second.max(allowance.before) };
-        allowance.wakes += rate * (now_ms - allowance.counted_ms) as f64 / 1e3;
+        let more = rate * (now_ms - allowance.counted_ms) as f64 / 1e3;
+        allowance.wakes.iter_mut().for_each(|wakes| *wakes += more);
         allowance.counted_ms = now_ms;
     }
 
@@ -148,9 +152,10 @@ impl World {
     fn check_allowance(&mut self) {
         self.note_allowance();
         let allowance = &self.checks.allowance;
-        for (worker, begun) in self.appliance.shared.workers.iter().zip(&allowance.begun) {
+        let workers = self.appliance.shared.workers.iter();
+        for ((worker, begun), wakes) in workers.zip(&allowance.begun).zip(&allowance.wakes) {
             let lost = worker.counters.fates.events_lost.get();
-            let allowed = allowance.wakes + (worker.wakes_returned.get() + lost) as f64;
+            let allowed = wakes + (worker.wakes_returned.get() + lost) as f64;
             // Time is counted in whole milliseconds here.
             assert!(*begun as f64 <= allowed + 0.1, "{begun} wakes of {allowed}");
         }
@@ -159,7 +164,12 @@ impl World {
     /// Another limit holds as soon as the workers know it.
     pub(crate) fn note_other_limit(&mut self, before: f64) {
         let until_ms = self.now_ms() + STALL_MS_MAX;
+        let burst = self.scenario.limits().wakes.burst;
         let allowance = &mut self.checks.allowance;
+        // A worker counts when it wakes: what it wasn't asked for until then it may have by the new limit, up to the burst.
+        for (wakes, begun) in allowance.wakes.iter_mut().zip(&allowance.begun) {
+            *wakes = wakes.max(*begun as f64 + burst);
+        }
         (allowance.before, allowance.until_ms) = (before, until_ms);
     }
 

@@ -6,11 +6,11 @@ use std::net::IpAddr;
 
 use millrace_fastpath::clock::Nanos;
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
-use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp;
 use smoltcp::time::Instant;
 use smoltcp::wire::*;
 
+use crate::cable::Cable;
 use crate::chat::{Chat, Means};
 use crate::pieces::Pieces;
 use crate::random::{Random, pattern};
@@ -75,7 +75,7 @@ pub(crate) struct Client {
     pub(crate) mac: Mac,
     /// Two of either family, IPv4 and IPv6 in turn.
     pub(crate) addresses: [IpAddr; 4],
-    wire: Wire,
+    wire: Cable,
     stack: Interface,
     sockets: SocketSet<'static>,
     socket: SocketHandle,
@@ -104,7 +104,7 @@ impl Client {
         ];
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = random.next();
-        let mut wire = Wire::default();
+        let mut wire = Cable::new(1500);
         let mut stack = Interface::new(config, &mut wire, Instant::ZERO);
         stack.update_ip_addrs(|list| {
             for (addr, len) in addresses.iter().zip([24, 64]) {
@@ -327,7 +327,7 @@ impl Client {
         socket
             .connect(self.stack.context(), (IpAddress::from(to), TCP_PORT), local)
             .expect("a closed socket");
-        let pause = if random.percent(50) { random.within(50..=1500) * 1_000_000 } else { 0 };
+        let pause = if random.percent(70) { random.within(50..=1500) * 1_000_000 } else { 0 };
         let talk = Talk {
             id,
             port,
@@ -404,49 +404,4 @@ fn check_answer(message: &[u8], service: &Facts, v4: bool) {
         service.was_absent || has || addr.is_none() || code == Some(2) || message[2] & 2 != 0,
         "the service's address is missing: {message:02x?}"
     );
-}
-
-/// Packets from and to a client's stack.
-#[derive(Default)]
-struct Wire {
-    rx: VecDeque<Vec<u8>>,
-    tx: Vec<Vec<u8>>,
-}
-
-struct Received(Vec<u8>);
-struct Sending<'a>(&'a mut Vec<Vec<u8>>);
-
-impl RxToken for Received {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, take: F) -> R {
-        take(&self.0)
-    }
-}
-
-impl TxToken for Sending<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, write: F) -> R {
-        let mut packet = vec![0; len];
-        let result = write(&mut packet);
-        self.0.push(packet);
-        result
-    }
-}
-
-impl Device for Wire {
-    type RxToken<'a> = Received;
-    type TxToken<'a> = Sending<'a>;
-
-    fn receive(&mut self, _: Instant) -> Option<(Received, Sending<'_>)> {
-        Some((Received(self.rx.pop_front()?), Sending(&mut self.tx)))
-    }
-
-    fn transmit(&mut self, _: Instant) -> Option<Sending<'_>> {
-        Some(Sending(&mut self.tx))
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ip;
-        capabilities.max_transmission_unit = 1500;
-        capabilities
-    }
 }

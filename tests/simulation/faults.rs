@@ -82,13 +82,16 @@ pub(crate) fn draw(
             _ => fault(Fault::Weather(weather(random))),
         });
     }
+    for _ in 0..random.below(3) {
+        faults.push((random.below(until_ms), Fault::Reload));
+    }
     faults
 }
 
 fn weather(random: &mut Random) -> Weather {
-    match random.below(3) {
-        0 => Weather { loss: 0, twice: 0, delay_nanos: 300_000 },
-        1 => Weather { loss: 2, twice: 3, delay_nanos: 3_000_000 },
+    match random.below(4) {
+        0 | 1 => Weather { loss: 0, twice: 0, delay_nanos: 300_000 },
+        2 => Weather { loss: 2, twice: 3, delay_nanos: 3_000_000 },
         _ => Weather { loss: 10, twice: 8, delay_nanos: 20_000_000 },
     }
 }

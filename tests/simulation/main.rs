@@ -27,6 +27,8 @@
 //! frames at the same times.
 
 mod appliance;
+#[path = "../../fastpath/tests/common/cable.rs"]
+mod cable;
 mod chat;
 mod checks;
 mod client;

@@ -154,7 +154,7 @@ impl Plan {
                     let present = self.services.iter().filter(|one| one.present).count();
                     let one = &mut self.services[at];
                     // One has to be there always.
-                    match present == 1 && one.present || random.percent(30) {
+                    match present == 1 && one.present || random.percent(50) {
                         true => one.lose_or_find(),
                         false => one.come_or_go(),
                     }

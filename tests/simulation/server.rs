@@ -65,11 +65,11 @@ impl Server {
         Self { id, serves, connections: BTreeMap::new() }
     }
 
-    /// Whether it has an open connection of this client's.
-    pub(crate) fn knows(&self, client: End) -> bool {
+    /// Whether it has an open connection of this client's; with `closing` also one that one side has closed.
+    pub(crate) fn knows(&self, client: End, closing: bool) -> bool {
         let mut known =
             self.connections.range((client, FIRST_END)..).take_while(|((one, _), _)| *one == client);
-        known.any(|(_, connection)| connection.open && !connection.is_over())
+        known.any(|(_, one)| one.open && !one.is_over() && (closing || !one.heard_fin && !one.fin_sent))
     }
 
     /// Whether requests are under way.

@@ -89,7 +89,7 @@ pub(crate) const MS: u64 = 1_000_000;
 impl World {
     /// Runs the world of a seed to its end. Gives a digest of all frames that the appliance sent, and when.
     pub(crate) fn run(seed: u64, traced: bool) -> (u64, Counts) {
-        let mut random = Random::new(seed);
+        let mut random = Random(seed);
         let scenario = Scenario::draw(&mut random);
         if traced {
             println!("{}", scenario.plan.toml());

@@ -142,11 +142,14 @@ impl World {
         let Some(connection) = said.connection.as_ref().filter(|_| !said.is_long) else { return false };
         let made =
             |at: &usize| self.stations[*at].instances.values().any(|one| one.made.contains(connection));
-        let Some(maker) = (0..self.stations.len()).find(made) else { return false };
         let v4 = read.destination.is_ipv4();
         let Some(entry) = self.appliance.ids[service] else { return false };
         let tables = self.appliance.shared.tables();
         let Some(entry) = tables.services.entry(entry) else { return false };
+        let Some(maker) = (0..self.stations.len()).find(made) else {
+            // Whoever has started anew since has forgotten what it made.
+            return entry.server_ids().and_then(|ids| ids.find(connection)).is_some();
+        };
         let station = &self.stations[maker];
         let serves = |one: &&Instance| {
             let addr = entry.address_of(one, v4);
@@ -236,8 +239,14 @@ impl World {
         // Ports of the appliance's are another flow's soon, and at the same time with another instance.
         let of_flow = |owner: &&Owner| number.wrapping_sub(owner.number) < NUMBERS_MAX;
         let others = self.others((client, 6), &now, opens);
+        let owners = self.checks.owners.get(&(client, 6)).into_iter().flatten();
+        let has_syn = |before: &Owner| {
+            let mut here = owners.clone().filter(|one| (one.station, one.instance) == (station, instance));
+            here.any(|one| one.number == before.number)
+        };
         for before in others.iter().filter(of_flow).filter(|_| !opens) {
-            let lives = self.knows(before, client);
+            // Behind a FIN a late copy of its SYN begins it anew.
+            let lives = self.knows(before, client, has_syn(before));
             assert!(
                 self.has_forgotten(before) || !lives,
                 "a flow moved from {before:?} to {now:?}: {read:?}"
@@ -281,12 +290,12 @@ impl World {
         Owner { station, instance, number, restarts, worker: 0, forgotten: 0, at_ms }
     }
 
-    fn knows(&self, owner: &Owner, client: End) -> bool {
+    fn knows(&self, owner: &Owner, client: End, anew: bool) -> bool {
         let station = &self.stations[owner.station];
         let Some(instance) = station.instances.get(&owner.instance).filter(|_| station.up) else {
             return false;
         };
-        instance.server.knows(client)
+        instance.server.knows(client, !anew)
     }
 
     /// Whether the appliance may have forgotten a flow.

@@ -30,6 +30,8 @@ pub(crate) struct Health {
     rough: Nanos,
     /// The orchestrator has lost sight of something ever, and may put another instance in its place.
     pub(crate) shaken: bool,
+    /// When services were taken out of the configuration last.
+    pub(super) removed: BTreeMap<usize, Nanos>,
     /// When the last reload was.
     reloaded: Nanos,
 }
@@ -128,8 +130,9 @@ impl World {
     fn check_ejected(&self, one: &Instance) {
         let here = |addr: &IpAddr| one.addresses.contains(&Some(Addr::from(*addr)));
         let station = self.stations.iter().position(|station| station.addresses.iter().any(here));
-        let reason =
-            self.checks.health.lossy || station.is_none_or(|at| self.checks.health.troubled.contains(&at));
+        let troubled = station.is_none_or(|at| self.checks.health.troubled.contains(&at));
+        // A SYN with a wrong checksum is passed on, and its instance doesn't say a word about it.
+        let reason = troubled || self.checks.health.lossy || self.checks.broken.0 > 0;
         assert!(reason, "left out for nothing: {one:?}");
     }
 
@@ -166,7 +169,9 @@ impl World {
             return;
         }
         let facts = &self.scenario.services()[wish.service];
-        let left_out = !facts.present && facts.wakes;
+        // Its instances drain with the service, and some time later they end.
+        let removed = self.checks.health.removed.get(&wish.service);
+        let left_out = facts.wakes && removed.is_some_and(|removed| removed.plus(DRAIN_NANOS) > since);
         let forgotten = self.appliance.forgotten(self.appliance.owner(client, 6)) > 0;
         assert!(
             left_out || forgotten,
@@ -176,5 +181,7 @@ impl World {
     }
 }
 
+/// How long a connection may have been waited for.
+const DRAIN_NANOS: u64 = 3_000 * MS;
 /// Longer than a frame is under way, and what one says takes to show.
 const LATE_NANOS: u64 = 100 * MS;

@@ -141,8 +141,7 @@ fn the_id_of_a_service_is_given_again_only_when_nobody_means_it() {
     bench.reload(&without_hello());
     let tables = bench.shared.tables();
     assert!(tables.services.get(old).is_none());
-    let endpoint =
-        millrace_fastpath::tables::services::Endpoint { addr: addr("203.0.113.10"), port: 80, protocol: 6 };
+    let endpoint = Endpoint { addr: addr("203.0.113.10"), port: 80, protocol: 6 };
     assert_eq!(tables.services.by_endpoint(&endpoint), Some(ServiceId::GONE), "its flow goes on");
     assert!(tables.interfaces.local(endpoint.addr).is_some_and(|local| local.service && !local.host));
     // Not while a worker works by the old tables, and not while there is a flow.
