@@ -263,6 +263,9 @@ impl World {
         }
         if matches!(step, Step::Fail(_) | Step::Stop(_)) {
             self.checks.health.troubled.insert(at);
+            if self.checks.health.shaken {
+                self.note_rough();
+            }
         }
         let said = self.stations[at].step(step, now_ms, &mut out);
         self.trace(|| format!("node {at}: {step:?}: {said:?}"));
