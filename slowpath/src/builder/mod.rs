@@ -186,10 +186,11 @@ impl TableBuilder {
                 self.release(InstanceKey::Placed(id, gone));
             }
         }
-        if self.tables.services.get(id) == Some(&service) {
+        // What leads to it may be other addresses or ports, after a reload.
+        let (endpoints, services) = (&self.specs[id.index()].endpoints, &self.tables.services);
+        if services.get(id) == Some(&service) && services.endpoints(id).eq(endpoints) {
             return;
         }
-        let endpoints = &self.specs[id.index()].endpoints;
         Arc::<Services>::make_mut(&mut self.tables.services).insert(id, service, endpoints);
         self.dirty = true;
     }
