@@ -120,6 +120,8 @@ pub struct FateCounters {
     pub flows_refused: Counter,
     /// Fragmented packets forgotten before their time, for want of room.
     pub fragments_evicted: Counter,
+    /// Triples of the trigger `flow` forgotten before their time, for want of room.
+    pub triples_evicted: Counter,
     /// Packets that couldn't be held, by [`crate::hold::Refusal`], whatever became of them instead.
     pub holds_refused: [Counter; REFUSALS],
     /// Frames of the slowpath's that found no buffer.

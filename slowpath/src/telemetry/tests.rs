@@ -179,6 +179,7 @@ fn every_limit_that_is_met_shows_by_its_name() {
         ("flows_evicted", &fates.flows_evicted),
         ("flows_refused", &fates.flows_refused),
         ("fragments_evicted", &fates.fragments_evicted),
+        ("triples_evicted", &fates.triples_evicted),
         ("events_lost", &fates.events_lost),
         ("wakes_limited", &fates.wakes_limited),
         ("errors_limited", &fates.errors_limited),
