@@ -71,7 +71,7 @@ pub fn process<F: Frame>(scratch: &mut Vec<Packet<F>>, cx: &mut Context<'_>, lan
                 cx.trace(NodeId::Dns, "not ours, to transit", &packet);
                 lanes.transit.push(packet);
             }
-            Ok(Next::Hold(parked)) => super::service::finish_hold(parked, NodeId::Dns, packet, cx, lanes),
+            Ok(Next::Hold(parked)) => super::park::finish_hold(parked, NodeId::Dns, packet, cx, lanes),
             Err(reason) => cx.drop(NodeId::Dns, reason as usize, reason.name(), packet, lanes),
         }
     }
@@ -277,10 +277,10 @@ fn hold<F: Frame>(
         bytes,
         deadline: Nanos(cx.now.0 + entry.hold_nanos_max),
         asked: cx.slots.get(service).load().0 != Phase::Cold,
-        service_max: super::service::hold_share(entry, cx),
+        service_max: super::park::hold_share(entry, cx),
     };
     let parked = cx.holds.park(&parking);
-    super::service::note_parked(parked, service, cx).ok()
+    super::park::note_parked(parked, service, cx).ok()
 }
 
 /// The QTYPE of a message whose question the responder has accepted (RFC 1035 §4.1.2).

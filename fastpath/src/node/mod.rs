@@ -25,13 +25,15 @@ pub mod fragment;
 pub(crate) mod handshake;
 pub mod host;
 pub mod icmp;
+pub(crate) mod opening;
 pub mod output;
+mod park;
 mod quic;
 mod quote;
 mod reply;
 mod rewrite;
 pub mod service;
-mod splice;
+pub(crate) mod splice;
 pub mod transit;
 pub mod triple;
 

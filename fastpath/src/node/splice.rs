@@ -10,7 +10,9 @@
 //!   open, both ways ───────────────────────► translated
 //! ```
 
-use super::service::{Drop, Next, ServiceNode, admits, choose, forget, hold_key, park};
+use super::opening::{admits, choose};
+use super::park::{hold_key, park};
+use super::service::{Drop, Next, ServiceNode, forget};
 use super::{Context, handshake, reply};
 use crate::counters::WorkerCounters;
 use crate::driver::Frame;

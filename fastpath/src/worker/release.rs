@@ -12,6 +12,8 @@ use crate::counters::FateCounters;
 use crate::driver::{BURST_MAX, Driver, PortId};
 use crate::event::{Milestone, Trigger};
 use crate::hold::{Held, HeldId, Line, Waiting};
+use crate::node::opening::{admits, can_open, drops_at_deadline};
+use crate::node::splice::{answers, falls_back};
 use crate::node::{NodeId, port_of, service};
 use crate::packet::{Meta, NOT_TRACED, Origin, Packet};
 use crate::slots::{Escalation, Phase};
@@ -168,13 +170,13 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         let expires = ending || waiting.deadline <= now;
         let Some(service) = self.tables.services.entry(id) else { return Some(Exit::Expired) };
         let slot = self.shared.slots.get(id);
-        if waiting.held == Held::FirstPacket && !expires && service::answers(service, slot) {
+        if waiting.held == Held::FirstPacket && !expires && answers(service, slot) {
             // A cookie costs no instance anything.
             return Some(Exit::Released);
         }
         let handshake = waiting.held == Held::Handshake;
         if self.can_go(service, id, waiting) && !(handshake && ending) {
-            let pool = service::admits(service, slot).unwrap_or(Pool::Ready);
+            let pool = admits(service, slot).unwrap_or(Pool::Ready);
             let instances = service.breadth(pool, waiting.meta.destination.is_v4()).max(1);
             let share = (RELEASE_PER_MS * instances).div_ceil(self.shared.workers.len() as u32);
             if self.pacer.turn(id, now).released < share {
@@ -183,8 +185,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
             return expires.then_some(Exit::Expired);
         }
         if expires {
-            let falls_back =
-                handshake && !ending && service::falls_back(service, waiting.meta.destination.is_v4());
+            let falls_back = handshake && !ending && falls_back(service, waiting.meta.destination.is_v4());
             return Some(if falls_back { Exit::Connects } else { Exit::Expired });
         }
         let (phase, wake) = slot.load();
@@ -224,7 +225,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         match waiting.held {
             Held::Query(_) => slot.load().0 == Phase::Ready,
             Held::FirstPacket | Held::Datagram | Held::Handshake => {
-                service::can_open(entry, slot, waiting.meta.destination.is_v4())
+                can_open(entry, slot, waiting.meta.destination.is_v4())
             }
         }
     }
@@ -234,7 +235,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
     fn drop_held(&mut self, line: Line) -> bool {
         let Some(waiting) = self.holds.head(line) else { return false };
         let drops = match self.tables.services.entry(line.service) {
-            Some(service) => service::drops_at_deadline(service, &waiting.meta),
+            Some(service) => drops_at_deadline(service, &waiting.meta),
             None => false,
         };
         if !drops || matches!(waiting.held, Held::Query(_)) {
