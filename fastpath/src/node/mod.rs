@@ -6,6 +6,7 @@
 //!                       ├─► service ──┬─► transit (translated)
 //!                       │             └─► hold slab
 //!                       ├─► aside ────┬─► transit (ICMP errors and later fragments of flows, translated)
+//!                       │             ├─► hold slab (later fragments of what is held)
 //!                       │             └─► host (ICMP errors of no flow)
 //!                       ├─► host ─────► slowpath
 //!                       ├─► transit ──┬─► output
@@ -72,8 +73,8 @@ pub enum NodeId {
 
 /// How many nodes there are.
 pub const NODES: usize = 6;
-/// Reasons a node can have for a drop; room in its counters.
-pub const DROPS_PER_NODE_MAX: usize = 24;
+/// Reasons a node can have for a drop; room in its counters, which fill whole cache lines with it.
+pub const DROPS_PER_NODE_MAX: usize = 29;
 
 impl NodeId {
     /// All nodes.

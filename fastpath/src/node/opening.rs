@@ -1,4 +1,11 @@
 //! Packets of no known flow: which of them begin one, and with whom, which wake and are held, and the way out of the rest.
+//!
+//! ```text
+//!   an instance serves ───────────────────────► choose, remember, translate or encapsulate
+//!   cold ─► wake once ─┬──────────────────────► hold
+//!   waking ────────────┘
+//!   quarantined, bypass, down, no room ───────► overflow: upstream, fallback, rst, drop
+//! ```
 
 use super::encapsulate::{self, encapsulate};
 use super::icmp::Error;
@@ -10,7 +17,7 @@ use crate::addr::Addr;
 use crate::driver::Frame;
 use crate::event::Trigger;
 use crate::flow::{FlowHasher, FlowState, Opening};
-use crate::hold::Held;
+use crate::hold::{Held, Refusal};
 use crate::packet::{Meta, Origin, Packet};
 use crate::slots::{Phase, ServiceSlot};
 use crate::tables::balance::Pool;
@@ -34,18 +41,24 @@ impl ServiceNode {
     ) -> Result<Next, Drop> {
         let tables = cx.tables;
         let service = tables.services.entry(packet.meta.service).ok_or(Drop::NoService)?;
-        let mut opens = packet.meta.protocol != TCP || packet.meta.is_syn();
         if packet.meta.origin == Origin::Own {
             // The flow that it was made for has gone.
             return Err(Drop::NoFlow);
         }
+        let slot = cx.slots.get(packet.meta.service);
+        let pool = admits(service, slot);
+        let is_tcp = packet.meta.protocol == TCP;
+        let mut opens = !is_tcp || packet.meta.is_syn();
+        if !opens && pool.is_none() && service.handling != Handling::Splice {
+            return Err(Drop::NoFlow);
+        }
         if service.handling == Handling::Splice
-            && packet.meta.protocol == TCP
+            && is_tcp
             && let Some(next) = self.first_of_splice(packet, service, cx)?
         {
             return Ok(next);
         }
-        if packet.meta.protocol == TCP && packet.meta.tcp_flags & tcp::RST != 0 {
+        if packet.meta.tcp_flags & tcp::RST != 0 {
             // It ends something that isn't here; a flow for it would only take somebody's place.
             return Err(Drop::NoFlow);
         }
@@ -57,19 +70,18 @@ impl ServiceNode {
             }
             opens = asked.begins;
         }
-        let slot = cx.slots.get(packet.meta.service);
-        let phase = slot.load().0;
-        if let Some(pool) = admits(service, slot)
+        if let Some(pool) = pool
             && let Some(instance) = choose(service, pool, &packet.meta, cx)
         {
             return self.begin_with(packet, service, instance, cx);
         }
         if !opens {
-            return Err(if packet.meta.protocol == TCP { Drop::NoFlow } else { Drop::QuicStray });
+            return Err(if is_tcp { Drop::NoFlow } else { Drop::QuicStray });
         }
         if !service.wakes {
             return self.overflow(packet, service, Drop::NoInstance, cx);
         }
+        let phase = slot.load().0;
         if !(service.trigger_syn || service.trigger_flow) && phase == Phase::Cold
             || phase.refuses()
             || packet.meta.origin == Origin::Hold
@@ -86,14 +98,16 @@ impl ServiceNode {
             let fields = packet.meta.fields(packet.frame.bytes());
             cx.waker.wake(packet.meta.service, Trigger::Syn, fields, cx.now);
         }
-        let held = if packet.meta.protocol == TCP { Held::FirstPacket } else { Held::Datagram };
+        let held = if is_tcp { Held::FirstPacket } else { Held::Datagram };
         match park(packet, held, service, cx) {
             Ok(parked) => Ok(Next::Hold(parked)),
+            // Those that wait of its flow decide whose that is.
+            Err(Refusal::FlowFull) => Err(Drop::HoldFlowFull),
             Err(refusal) => self.overflow(packet, service, refusal.into(), cx),
         }
     }
 
-    /// Begins a flow to `instance` and translates its first packet.
+    /// Begins a flow to an instance and translates its first packet.
     fn begin_with<F: Frame>(
         &mut self,
         packet: &mut Packet<F>,
@@ -102,11 +116,13 @@ impl ServiceNode {
         cx: &mut Context<'_>,
     ) -> Result<Next, Drop> {
         match self.begin(&packet.meta, service, instance, cx) {
-            Ok(position) if service.forwarding.is_two_way() => {
+            Ok(position) => {
+                if !service.forwarding.is_two_way() {
+                    return self.carry(position, packet, cx);
+                }
                 self.translate(position, packet);
                 Ok(Next::Transit)
             }
-            Ok(position) => self.carry(position, packet, cx),
             Err(Drop::FlowTableFull) if !service.forwarding.is_two_way() => {
                 // The next packet comes here again, and the hash leads it to the same instance.
                 let to = service.address_of(instance, packet.meta.destination.is_v4());

@@ -2,13 +2,9 @@
 //! runs yet.
 //!
 //! ```text
-//!   known flow ───────────────────────────────► translate or encapsulate ─► transit
-//!   QUIC, by an id of an instance's making ───► remember, translate or encapsulate ─► transit
-//!   opens a flow ─┬─ an instance serves ──────► choose, remember, translate or encapsulate ─► transit
-//!                 ├─ cold ─► wake once ─┬─────► hold
-//!                 ├─ waking ────────────┘
-//!                 └─ quarantined, bypass, no room ─► overflow: upstream, fallback, rst, drop
-//!   from an instance, no flow of ours ────────► transit, untouched (to our own ports: dropped)
+//!   known flow ─────────────────────────► translate or encapsulate ─► transit
+//!   to a service, no flow ──────────────► `opening`: begin one, wake and hold (`park`), or the way out
+//!   from an instance, no flow of ours ──► transit, untouched (to our own ports: dropped)
 //! ```
 //!
 //! No reply to a client's handshake can leave before its notification: a cold service's SYN stays here until the slowpath
@@ -17,15 +13,15 @@
 use super::encapsulate::encapsulate;
 use super::icmp::Error;
 use super::opening::not_carried;
-use super::park::finish_hold;
-use super::{Context, Lanes, Leaving, NodeId, drops, handshake, rewrite::rewrite};
+use super::park::{finish_hold, overflow_later};
+use super::{Context, Lanes, Leaving, NodeId, drops, fragment, handshake, rewrite::rewrite};
 use crate::clock::Nanos;
 use crate::counters::WorkerCounters;
 use crate::driver::{BURST_MAX, Frame};
 use crate::flow::table::{Candidate, Gone};
 use crate::flow::{Direction, FlowState, FlowTable};
 use crate::hold::Parked;
-use crate::packet::{Origin, Packet};
+use crate::packet::{Kind, Origin, Packet};
 use crate::splice::table::Splices;
 use crate::tables::Tables;
 use crate::tables::services::{INSTANCES_MAX, Instance, ServiceId};
@@ -55,6 +51,10 @@ drops! {
         Overflow => "overflow",
         /// The overflow action is `rst`, but the packet isn't a SYN.
         OverflowNoRst => "overflow-no-rst",
+        /// A later fragment that its first's way out, `rst`, `fallback` or `drop`, isn't open to.
+        OverflowFragment => "overflow-fragment",
+        /// As many of its flow wait as may, and it is none of them sent again.
+        HoldFlowFull => "hold-flow-full",
         /// The service holds as many as it may, and the overflow action is `drop`.
         HoldServiceFull => "hold-service-full",
         /// The source's prefix holds as many as it may, and the overflow action is `drop`.
@@ -69,7 +69,8 @@ drops! {
         SpliceSurplus => "splice-surplus",
         /// From an instance that is being connected to, but no answer to our SYN.
         SpliceStray => "splice-stray",
-        /// Its TCP header is not in one piece, or it can't be cut to an answer.
+        /// Its TCP header is not in one piece, or it can't be cut to an answer; or it is the first fragment of what completes a
+        /// handshake, from whose headers the SYN to the instance is made.
         SpliceCut => "splice-cut",
         /// There is no route to the instance that it would be carried to.
         NoRoute => "no-route",
@@ -132,17 +133,18 @@ impl ServiceNode {
         for held in lanes.handshakes.drain(..) {
             self.connect(held, cx);
         }
+        if !lanes.expired.is_empty() {
+            self.expire(cx, lanes);
+        }
+    }
+
+    /// Handles the packets whose time in a hold is over.
+    #[inline(never)]
+    fn expire<F: Frame>(&mut self, cx: &mut Context<'_>, lanes: &mut Lanes<F>) {
+        // Taken from the end, in the order in which they came.
+        lanes.expired.reverse();
         while let Some(mut packet) = lanes.expired.pop() {
-            let tables = cx.tables;
-            let candidate = self.flows.candidate::<F>(packet.meta.flow_hash);
-            let next = match tables.services.entry(packet.meta.service) {
-                // Its sender has said it again, and was let through then.
-                Some(_) if self.find(&packet, candidate).is_some() => {
-                    self.on_forward(&mut packet, candidate, cx)
-                }
-                Some(service) => self.overflow(&mut packet, service, Drop::HoldExpired, cx),
-                None => Err(Drop::NoService),
-            };
+            let next = self.way_out(&mut packet, cx);
             finish(next, packet, cx, lanes);
         }
     }
@@ -205,31 +207,75 @@ impl ServiceNode {
         candidate: Candidate,
         cx: &mut Context<'_>,
     ) -> Result<Next, Drop> {
-        if let Some((position, Direction::Forward)) = self.find(packet, candidate) {
-            let meta = &packet.meta;
-            if !meta.is_syn() || self.may_continue(position, cx) {
-                note_activity(self.flows.get(position).service, cx);
-                if !self.flows.get(position).forwarding().is_two_way() {
-                    if self.flows.get_mut(position).touch_one_way(meta.tcp_flags, cx.now) {
-                        note_established(self.flows.get(position).service, cx);
-                    }
-                    return self.carry(position, packet, cx);
-                }
-                if self.flows.get_mut(position).touch(Direction::Forward, meta.tcp_flags, cx.now) {
-                    note_established(self.flows.get(position).service, cx);
-                }
-                if self.flows.get(position).is_spliced()
-                    && let Some(next) = self.splice_forward(position, packet, cx)?
-                {
-                    return Ok(next);
-                }
-                self.translate(position, packet);
-                return Ok(Next::Transit);
-            }
-            // The same ports, another connection: the old flow has ended, or its instance has.
-            forget(self.flows.remove(position), cx.counters);
+        match self.find(packet, candidate) {
+            Some((position, Direction::Forward)) if !packet.meta.is_syn() => self.go_on(position, packet, cx),
+            Some((position, Direction::Forward)) => self.on_syn(position, packet, cx),
+            _ => self.open(packet, cx),
         }
-        self.open(packet, cx)
+    }
+
+    /// A client's packet of the flow at `position`.
+    #[inline(always)]
+    fn go_on<F: Frame>(
+        &mut self,
+        position: u32,
+        packet: &mut Packet<F>,
+        cx: &mut Context<'_>,
+    ) -> Result<Next, Drop> {
+        let flags = packet.meta.tcp_flags;
+        note_activity(self.flows.get(position).service, cx);
+        if !self.flows.get(position).forwarding().is_two_way() {
+            if self.flows.get_mut(position).touch_one_way(flags, cx.now) {
+                note_established(self.flows.get(position).service, cx);
+            }
+            return self.carry(position, packet, cx);
+        }
+        if self.flows.get_mut(position).touch(Direction::Forward, flags, cx.now) {
+            note_established(self.flows.get(position).service, cx);
+        }
+        if self.flows.get(position).is_spliced()
+            && let Some(next) = self.splice_forward(position, packet, cx)?
+        {
+            return Ok(next);
+        }
+        self.translate(position, packet);
+        Ok(Next::Transit)
+    }
+
+    /// A SYN of the flow at `position`: it says again what began it, or begins another connection with the same ports.
+    #[cold]
+    #[inline(never)]
+    fn on_syn<F: Frame>(
+        &mut self,
+        position: u32,
+        packet: &mut Packet<F>,
+        cx: &mut Context<'_>,
+    ) -> Result<Next, Drop> {
+        if !self.may_continue(position, cx) {
+            // The old flow has ended, or its instance has.
+            forget(self.flows.remove(position), cx.counters);
+            return self.open(packet, cx);
+        }
+        self.go_on(position, packet, cx)
+    }
+
+    /// A packet whose time in a hold is over.
+    fn way_out<F: Frame>(&mut self, packet: &mut Packet<F>, cx: &mut Context<'_>) -> Result<Next, Drop> {
+        let tables = cx.tables;
+        let service = tables.services.entry(packet.meta.service).ok_or(Drop::NoService)?;
+        if packet.meta.kind == Kind::Following {
+            return match fragment::follow(packet, &mut self.flows, cx) {
+                Ok(true) => Ok(Next::Transit),
+                Ok(false) => overflow_later(service, Drop::HoldExpired, &packet.meta, cx),
+                Err(refusal) => not_carried(refusal),
+            };
+        }
+        let candidate = self.flows.candidate::<F>(packet.meta.flow_hash);
+        match self.find(packet, candidate) {
+            // Its sender has said it again, and was let through then.
+            Some(_) => self.on_forward(packet, candidate, cx),
+            None => self.overflow(packet, service, Drop::HoldExpired, cx),
+        }
     }
 
     /// Whether a SYN on a known flow repeats the one that began it.
@@ -263,11 +309,7 @@ impl ServiceNode {
     #[inline(always)]
     pub(super) fn translate<F: Frame>(&self, position: u32, packet: &mut Packet<F>) {
         let flow = self.flows.get(position);
-        let source = match flow.nat_port {
-            0 => (flow.client, flow.client_port),
-            port => (self.flows.nat_addr(position), port),
-        };
-        rewrite(packet, source, (flow.instance, flow.instance_port));
+        rewrite(packet, self.flows.client_seen(position), (flow.instance, flow.instance_port));
     }
 }
 

@@ -17,8 +17,8 @@ use super::{Context, handshake, reply};
 use crate::counters::WorkerCounters;
 use crate::driver::Frame;
 use crate::event::Trigger;
-use crate::hold::{Held, HeldId};
-use crate::packet::{L3, Meta, Origin, Packet};
+use crate::hold::{HANDSHAKE, Held, HeldId};
+use crate::packet::{Fragment, L3, Meta, Origin, Packet};
 use crate::slots::{Phase, ServiceSlot};
 use crate::splice::connect::{Accepted, Answer, acknowledge};
 use crate::splice::cookie::{AGE_TICKS, AGE_TICKS_HELD, Handshake};
@@ -44,7 +44,7 @@ impl ServiceNode {
     ) -> Result<Option<Next>, Drop> {
         let meta = &packet.meta;
         let newer = early_of(meta, packet.frame.bytes()).ok_or(Drop::SpliceCut)?;
-        let held = cx.holds.find(&hold_key(meta, Held::Handshake)).filter(|_| meta.origin == Origin::Arrival);
+        let held = cx.holds.find(&hold_key(meta, HANDSHAKE)).filter(|_| meta.origin == Origin::Arrival);
         if meta.is_syn() {
             if held.is_some() {
                 // The client has our SYN-ACK and has answered it: an old duplicate.
@@ -57,6 +57,9 @@ impl ServiceNode {
                 return Ok(None);
             }
             return self.answer_syn(packet, &newer.head, cx).map(Some);
+        }
+        if meta.fragment != Fragment::Whole {
+            return Err(Drop::SpliceCut);
         }
         if let Some(held) = held {
             return replace(packet, held, &newer, service, cx).map(Some);
@@ -140,6 +143,9 @@ impl ServiceNode {
         match self.splices.get(position) {
             Splice::Opening(_) if packet.meta.origin == Origin::Own => Ok(None),
             Splice::Opening(held) => {
+                if packet.meta.fragment != Fragment::Whole {
+                    return Err(Drop::SpliceCut);
+                }
                 let newer = early_of(&packet.meta, packet.frame.bytes()).ok_or(Drop::SpliceCut)?;
                 let service = cx.tables.services.get(packet.meta.service).ok_or(Drop::NoService)?.clone();
                 replace(packet, held, &newer, &service, cx).map(Some)

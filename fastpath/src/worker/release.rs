@@ -15,7 +15,7 @@ use crate::hold::{Held, HeldId, Line, Waiting};
 use crate::node::opening::{admits, can_open, drops_at_deadline};
 use crate::node::splice::{answers, falls_back};
 use crate::node::{NodeId, port_of, service};
-use crate::packet::{Meta, NOT_TRACED, Origin, Packet};
+use crate::packet::{Kind, Meta, NOT_TRACED, Origin, Packet};
 use crate::slots::{Escalation, Phase};
 use crate::tables::balance::Pool;
 use crate::tables::services::{Entry, SERVICES_MAX, ServiceId, Verify};
@@ -148,6 +148,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
                 match exit {
                     Exit::Expired if !query => lanes.expired.push(packet),
                     _ if query => lanes.dns.push(packet),
+                    _ if packet.meta.kind == Kind::Following => lanes.aside.push(packet),
                     _ => lanes.service.push(packet),
                 }
                 exit.count(&cx.counters.fates);
