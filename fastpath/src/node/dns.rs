@@ -9,12 +9,12 @@
 
 use arrayvec::ArrayVec;
 
-use super::{Context, Lanes, Leaving, NodeId, drops, reply};
+use super::{Context, Lanes, Leaving, NodeId, drops, reply, verify};
 use crate::clock::Nanos;
 use crate::dns::{
     self, Admission, Answer, Asked, Cookies, Outcome, Readiness, Role, Silence, Transport, UDP_PAYLOAD_MAX,
 };
-use crate::driver::{BURST_MAX, Frame, RxChecksum};
+use crate::driver::{BURST_MAX, Frame};
 use crate::event::{Milestone, Trigger};
 use crate::hold::{Held, HoldKey, Parked, Parking};
 use crate::packet::{L3, Network, Origin, Packet};
@@ -119,7 +119,7 @@ fn attempt<F: Frame>(
     if packet.frame.segments() > 1 {
         return Err(Drop::NoRoom);
     }
-    if !has_good_checksum(packet) {
+    if !verify::has_right_checksum(packet, UDP) {
         return Err(Drop::UdpChecksum);
     }
     if packet.meta.source_port == 0 {
@@ -293,25 +293,6 @@ fn query_type(message: &[u8]) -> u16 {
         Some(bytes) => be16(bytes, 0),
         None => 0,
     }
-}
-
-#[inline]
-fn has_good_checksum<F: Frame>(packet: &Packet<F>) -> bool {
-    match packet.frame.l4_checksum() {
-        RxChecksum::Good => return true,
-        RxChecksum::Bad => return false,
-        RxChecksum::Unknown => {}
-    }
-    let meta = &packet.meta;
-    let l4 = usize::from(meta.l4);
-    let bytes = packet.frame.bytes();
-    let len = usize::from(be16(bytes, l4 + 4));
-    if be16(bytes, l4 + udp::CHECKSUM) == 0 {
-        return meta.network == Network::V4;
-    }
-    let Some(datagram) = bytes.get(l4..l4 + len) else { return false };
-    let pseudo = checksum::pseudo_header(meta.source, meta.destination, UDP, len);
-    checksum::fold(pseudo + checksum::sum(datagram)) == 0xffff
 }
 
 /// Completes the datagram around an answer of `answer_len` bytes and turns it round.

@@ -37,6 +37,7 @@ pub mod service;
 pub(crate) mod splice;
 pub mod transit;
 pub mod triple;
+mod verify;
 
 use crate::clock::Nanos;
 use crate::counters::WorkerCounters;

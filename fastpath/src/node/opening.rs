@@ -1,6 +1,7 @@
 //! Packets of no known flow: which of them begin one, and with whom, which wake and are held, and the way out of the rest.
 //!
 //! ```text
+//!   wrong checksum ───────────────────────────► dropped, before anything begins
 //!   an instance serves ───────────────────────► choose, remember, translate or encapsulate
 //!   cold ─► wake once ─┬──────────────────────► hold
 //!   waking ────────────┘
@@ -12,6 +13,7 @@ use super::icmp::Error;
 use super::park::{is_repeated, park};
 use super::service::{Drop, Next, ServiceNode, forget, note_activity};
 use super::splice::refuse;
+use super::verify::verify;
 use super::{Context, handshake, quic};
 use crate::addr::Addr;
 use crate::driver::Frame;
@@ -52,6 +54,7 @@ impl ServiceNode {
         if !opens && pool.is_none() && service.handling != Handling::Splice {
             return Err(Drop::NoFlow);
         }
+        verify(packet)?;
         if service.handling == Handling::Splice
             && is_tcp
             && let Some(next) = self.first_of_splice(packet, service, cx)?

@@ -14,6 +14,7 @@ use super::encapsulate::encapsulate;
 use super::icmp::Error;
 use super::opening::not_carried;
 use super::park::{finish_hold, overflow_later};
+use super::verify::verify;
 use super::{Context, Lanes, Leaving, NodeId, drops, fragment, handshake, rewrite::rewrite};
 use crate::clock::Nanos;
 use crate::counters::WorkerCounters;
@@ -37,6 +38,10 @@ drops! {
         NoService => "no-service",
         /// No instance can take it.
         NoInstance => "no-instance",
+        /// Wrong TCP checksum, of what would begin something.
+        TcpChecksum => "tcp-checksum",
+        /// Wrong UDP checksum, or none in IPv6 (RFC 8200 §8.1), of what would begin something.
+        UdpChecksum => "udp-checksum",
         /// It belongs to no flow, opens none, and nothing runs that it could be for.
         NoFlow => "no-flow",
         /// Cut within the QUIC header, to a service whose connection ids are known.
@@ -253,6 +258,7 @@ impl ServiceNode {
     ) -> Result<Next, Drop> {
         if !self.may_continue(position, cx) {
             // The old flow has ended, or its instance has.
+            verify(packet)?;
             forget(self.flows.remove(position), cx.counters);
             return self.open(packet, cx);
         }

@@ -13,6 +13,7 @@
 use super::opening::{admits, choose};
 use super::park::{hold_key, park};
 use super::service::{Drop, Next, ServiceNode, forget};
+use super::verify::verify;
 use super::{Context, handshake, reply};
 use crate::counters::WorkerCounters;
 use crate::driver::Frame;
@@ -143,6 +144,8 @@ impl ServiceNode {
         match self.splices.get(position) {
             Splice::Opening(_) if packet.meta.origin == Origin::Own => Ok(None),
             Splice::Opening(held) => {
+                // What is held would be lost for it.
+                verify(packet)?;
                 if packet.meta.fragment != Fragment::Whole {
                     return Err(Drop::SpliceCut);
                 }
@@ -172,6 +175,8 @@ impl ServiceNode {
         let l4 = usize::from(packet.meta.l4);
         match self.splices.get(position) {
             Splice::Opening(held) => {
+                // It ends here, so nobody else would find out.
+                verify(packet)?;
                 let head = Head::read(&packet.frame.bytes()[l4..]).ok_or(Drop::SpliceCut)?;
                 let Stage::Opening { connect, .. } = *self.splices.stage(held) else {
                     return Err(Drop::SpliceStray);
@@ -198,6 +203,7 @@ impl ServiceNode {
             Splice::Open { translation, window } => {
                 if packet.meta.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN | tcp::ACK {
                     // Our acknowledgement was lost; the client knows of no such segment.
+                    verify(packet)?;
                     let head = Head::read(&packet.frame.bytes()[l4..]).ok_or(Drop::SpliceCut)?;
                     let window = Rescale { from: 0, to: translation.to_instance.to }.apply(window);
                     return answer(packet, &acknowledge(&head, window)).map(Some);
