@@ -159,7 +159,7 @@ pub struct ServiceActivity {
 #[derive(Debug, Default)]
 #[repr(align(32))]
 pub struct Handshakes {
-    /// SYNs of new flows sent on.
+    /// Of flows of which a SYN has been sent on.
     pub begun: Counter,
     /// Those that the instance accepted.
     pub answered: Counter,

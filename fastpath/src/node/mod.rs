@@ -180,6 +180,8 @@ pub struct Lanes<F> {
     pub host: Vec<Packet<F>>,
     /// To [`transit`].
     pub transit: Vec<Packet<F>>,
+    /// To [`transit`]: SYNs, and the positions of their flows, whose handshakes begin if they leave.
+    pub opening: Vec<(Packet<F>, u32)>,
     /// To [`output`].
     pub output: Vec<Outgoing<F>>,
     /// To the owners of their flows: worker and packet.
@@ -199,6 +201,7 @@ impl<F> Default for Lanes<F> {
             refused: Vec::with_capacity(BURST_MAX),
             host: Vec::with_capacity(BURST_MAX),
             transit: Vec::with_capacity(BURST_MAX),
+            opening: Vec::with_capacity(BURST_MAX),
             output: Vec::with_capacity(BURST_MAX),
             hand_over: Vec::with_capacity(BURST_MAX),
             free: Vec::with_capacity(BURST_MAX * 2),

@@ -124,7 +124,7 @@ impl ServiceNode {
                     return self.carry(position, packet, cx);
                 }
                 self.translate(position, packet);
-                Ok(Next::Transit)
+                Ok(if handshake::may_begin(packet) { Next::Opening(position) } else { Next::Transit })
             }
             Err(Drop::FlowTableFull) if !service.forwarding.is_two_way() => {
                 // The next packet comes here again, and the hash leads it to the same instance.
@@ -177,9 +177,6 @@ impl ServiceNode {
         activity.flows_begun.add(1);
         activity.last_nanos.set(cx.now.0);
         cx.counters.instance_flows[instance.slot.index() % INSTANCES_MAX].add(1);
-        if meta.is_syn() && service.forwarding.is_two_way() {
-            handshake::begun(instance.slot, cx.counters);
-        }
         cx.counters.fates.flows.set(self.flows.len() as u64);
         Ok(position)
     }

@@ -95,6 +95,8 @@ drops! {
 /// What is to become of a packet.
 pub(super) enum Next {
     Transit,
+    /// The same for a SYN of the flow at this position, whose handshake begins if it leaves.
+    Opening(u32),
     Reply,
     Hold(Parked),
     /// It was for us, and has been heard.
@@ -262,7 +264,17 @@ impl ServiceNode {
             forget(self.flows.remove(position), cx.counters);
             return self.open(packet, cx);
         }
-        self.go_on(position, packet, cx)
+        match self.go_on(position, packet, cx)? {
+            // None of those before has left for the instance.
+            Next::Transit
+                if self.flows.get(position).is_unsent()
+                    && handshake::may_begin(packet)
+                    && verify(packet).is_ok() =>
+            {
+                Ok(Next::Opening(position))
+            }
+            next => Ok(next),
+        }
     }
 
     /// A packet whose time in a hold is over.
@@ -329,6 +341,10 @@ pub(super) fn finish<F: Frame>(
         Ok(Next::Transit) => {
             cx.trace(NodeId::Service, "to transit", &packet);
             lanes.transit.push(packet);
+        }
+        Ok(Next::Opening(position)) => {
+            cx.trace(NodeId::Service, "to transit", &packet);
+            lanes.opening.push((packet, position));
         }
         Ok(Next::Reply) => {
             cx.trace(NodeId::Service, "reset", &packet);

@@ -14,7 +14,7 @@ use super::opening::{admits, choose};
 use super::park::{hold_key, park};
 use super::service::{Drop, Next, ServiceNode, forget};
 use super::verify::verify;
-use super::{Context, handshake, reply};
+use super::{Context, reply};
 use crate::counters::WorkerCounters;
 use crate::driver::Frame;
 use crate::event::Trigger;
@@ -96,7 +96,6 @@ impl ServiceNode {
         match self.begin_splice(held, cx) {
             Some((position, accepted)) => {
                 self.flows.get_mut(position).set_spliced();
-                handshake::begun(self.flows.get(position).instance_slot(), cx.counters);
                 self.splices.begin(position, held, accepted, cx.now);
             }
             None => self.splices.fail(held),
