@@ -181,6 +181,69 @@ fn a_draining_instance_keeps_its_clients_and_gets_no_new_ones() {
     bench.check_laws();
 }
 
+/// A client makes up the id of its first packets, and may hit or choose an instance's.
+#[test]
+fn no_connection_begins_with_an_instance_that_drains_whatever_its_id_says() {
+    for layout in layouts() {
+        let mut draining = service(1..=3, Some(layout));
+        draining.instances[1].state = InstanceState::Draining;
+        let mut bench = bench(2, draining.clone());
+        for n in 0..50 {
+            let (address, port) = moved(n);
+            let at =
+                host(&carry(&mut bench, (&address, port), VIP, &initial(&id_of(layout, 2, u32::from(n)))));
+            assert_ne!(at, 2, "{n}");
+            // What it says next is of the same connection, also with the id that the instance has given it.
+            let next = initial(&id_of(layout, at, u32::from(n) + 1000));
+            assert_eq!(host(&carry(&mut bench, (&address, port), VIP, &next)), at);
+            let short = short(&id_of(layout, at, u32::from(n) + 2000));
+            assert_eq!(host(&carry(&mut bench, (&address, port), VIP, &short)), at);
+        }
+        assert_eq!(by_id(&bench), 0);
+        // One that is ready may have given the id: to it, as the draft says.
+        for n in 100..150 {
+            let (address, port) = moved(n);
+            let data = initial(&id_of(layout, 3, u32::from(n)));
+            assert_eq!(host(&carry(&mut bench, (&address, port), VIP, &data)), 3);
+        }
+        assert_eq!(by_id(&bench), 50);
+        // A flow that is there goes on with the one that drains.
+        let (address, port) = moved(200);
+        set(&mut bench, service(2..=2, Some(layout)));
+        assert_eq!(host(&carry(&mut bench, (&address, port), VIP, &initial(&CHANCE))), 2);
+        set(&mut bench, draining);
+        let data = initial(&id_of(layout, 2, 200));
+        assert_eq!(host(&carry(&mut bench, (&address, port), VIP, &data)), 2);
+        bench.check_laws();
+    }
+}
+
+/// Only servers negotiate versions (RFC 9000 §17.2.1).
+#[test]
+fn a_version_negotiation_begins_nothing() {
+    let negotiation = |id: &[u8]| {
+        [&[0xca, 0, 0, 0, 0, id.len() as u8][..], id, &[4, 1, 2, 3, 4, 0, 0, 0, 1, 0x6b, 0x33, 0x43, 0xcf]]
+            .concat()
+    };
+    let cold = Service { quic: vec![plain()], ..cold_service() };
+    for service in [service(1..=3, Some(plain())), cold] {
+        let mut bench = bench(1, service);
+        for (n, id) in [&CHANCE[..], &id_of(plain(), 2, 0), &[]].into_iter().enumerate() {
+            bench.deliver_and_run(WAN, &client_udp(CLIENT, VIP, &negotiation(id)));
+            assert_eq!(bench.drops(NodeId::Service, "quic-negotiation"), n as u64 + 1);
+        }
+        let fates = bench.fates();
+        assert_eq!((fates.dropped, fates.held, bench.wakes(), by_id(&bench)), (3, 0, 0, 0));
+        assert_eq!(bench.shared.workers[0].counters.fates.flows.get(), 0);
+        bench.check_laws();
+    }
+    // On a flow it is the instance's to be surprised at.
+    let mut bench = bench(1, service(1..=3, Some(plain())));
+    let at = host(&carry(&mut bench, CLIENT, VIP, &initial(&CHANCE)));
+    assert_eq!(host(&carry(&mut bench, CLIENT, VIP, &negotiation(&CHANCE))), at);
+    bench.check_laws();
+}
+
 /// The first flight of a client whose handshake needs two datagrams, and what it sends when it hears nothing.
 #[test]
 fn all_of_a_first_flight_waits_and_reaches_one_instance_in_order() {
@@ -212,6 +275,23 @@ fn all_of_a_first_flight_waits_and_reaches_one_instance_in_order() {
         assert!(mine.iter().all(|seen| host(seen) == host(mine[0])));
     }
     assert_eq!(bench.shared.workers[0].counters.fates.flows.get(), 2);
+    bench.check_laws();
+}
+
+#[test]
+fn what_could_not_begin_by_its_id_is_not_counted_as_begun() {
+    let translated = Service { source: SourceAddress::Appliance, ..service(1..=3, Some(plain())) };
+    let mut bench = bench(1, translated);
+    bench.tables.policy.nat_ports = millrace_fastpath::tables::NatPorts::new(40_000, 40_003);
+    bench.publish();
+    for n in 0..20 {
+        let (address, port) = moved(n);
+        let data = short(&id_of(plain(), 2, u32::from(n)));
+        bench.deliver_and_run(WAN, &client_udp((&address, port), VIP, &data));
+    }
+    let begun = bench.shared.workers[0].counters.fates.flows.get();
+    assert_eq!((begun, by_id(&bench)), (4, 4));
+    assert_eq!(bench.drops(NodeId::Service, "nat-exhausted"), 16);
     bench.check_laws();
 }
 

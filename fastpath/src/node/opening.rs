@@ -33,6 +33,15 @@ use crate::wire::{TCP, UDP, tcp};
 /// as many misses in a row don't happen.
 const NAT_PROBES_MAX: usize = 64;
 
+/// What an instance was chosen by.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// The client's address and port.
+    Hash,
+    /// A QUIC connection id of its making.
+    Id,
+}
+
 impl ServiceNode {
     /// A packet of no known flow.
     #[inline(never)]
@@ -66,17 +75,16 @@ impl ServiceNode {
             return Err(Drop::NoFlow);
         }
         if packet.meta.protocol == UDP && service.server_ids().is_some() {
-            let asked = quic::ask(service, packet).ok_or(Drop::QuicCut)?;
+            let asked = quic::ask(service, packet)?;
             if let Some(instance) = asked.instance {
-                cx.counters.fates.flows_by_id.add(1);
-                return self.begin_with(packet, service, instance, cx);
+                return self.begin_with(packet, service, (instance, By::Id), cx);
             }
             opens = asked.begins;
         }
         if let Some(pool) = pool
             && let Some(instance) = choose(service, pool, &packet.meta, cx)
         {
-            return self.begin_with(packet, service, instance, cx);
+            return self.begin_with(packet, service, (instance, By::Hash), cx);
         }
         if !opens {
             return Err(if is_tcp { Drop::NoFlow } else { Drop::QuicStray });
@@ -115,11 +123,14 @@ impl ServiceNode {
         &mut self,
         packet: &mut Packet<F>,
         service: &Service,
-        instance: &Instance,
+        (instance, by): (&Instance, By),
         cx: &mut Context<'_>,
     ) -> Result<Next, Drop> {
         match self.begin(&packet.meta, service, instance, cx) {
             Ok(position) => {
+                if by == By::Id {
+                    cx.counters.fates.flows_by_id.add(1);
+                }
                 if !service.forwarding.is_two_way() {
                     return self.carry(position, packet, cx);
                 }
@@ -218,7 +229,7 @@ impl ServiceNode {
         match service.overflow {
             Overflow::Upstream => Ok(Next::Transit),
             Overflow::Fallback => match choose(service, Pool::Fixed, &packet.meta, cx) {
-                Some(backend) => self.begin_with(packet, service, backend, cx),
+                Some(backend) => self.begin_with(packet, service, (backend, By::Hash), cx),
                 None => Err(Drop::NoInstance),
             },
             Overflow::Rst if packet.meta.is_syn() => refuse(packet).map_err(|_| Drop::OverflowNoRst),

@@ -46,6 +46,8 @@ drops! {
         NoFlow => "no-flow",
         /// Cut within the QUIC header, to a service whose connection ids are known.
         QuicCut => "quic-cut",
+        /// A QUIC version negotiation, which only servers send (RFC 9000 §17.2.1), and of no known flow.
+        QuicNegotiation => "quic-negotiation",
         /// Of a QUIC connection that nobody here has, while nothing runs that could say so.
         QuicStray => "quic-stray",
         /// The flow table has no room: all flows that could make some are established.
