@@ -122,6 +122,8 @@ pub struct FateCounters {
     pub flows_refused: Counter,
     /// Fragmented packets forgotten before their time, for want of room.
     pub fragments_evicted: Counter,
+    /// Triples of the trigger `flow` forgotten before their time, for want of room.
+    pub triples_evicted: Counter,
     /// Packets that couldn't be held, by [`crate::hold::Refusal`], whatever became of them instead.
     pub holds_refused: [Counter; REFUSALS],
     /// Frames of the slowpath's that found no buffer.
@@ -159,7 +161,7 @@ pub struct ServiceActivity {
 #[derive(Debug, Default)]
 #[repr(align(32))]
 pub struct Handshakes {
-    /// SYNs of new flows sent on.
+    /// Of flows of which a SYN has been sent on.
     pub begun: Counter,
     /// Those that the instance accepted.
     pub answered: Counter,

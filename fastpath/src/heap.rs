@@ -59,6 +59,7 @@ impl HeapFrame {
         self.start = HEADROOM_BYTES;
         self.len = 0;
         self.payload = None;
+        self.l4_checksum = RxChecksum::Unknown;
         self.port = port;
         self.queue = queue;
     }
@@ -228,8 +229,14 @@ impl HeapNet {
 
     /// Puts a frame onto a receive queue; false when queue or pool are full, as on a wire.
     pub fn deliver(&self, port: PortId, queue: u16, bytes: &[u8]) -> bool {
+        self.deliver_looked_at(port, queue, bytes, RxChecksum::Unknown)
+    }
+
+    /// The same for a device that has found this of its TCP or UDP checksum.
+    pub fn deliver_looked_at(&self, port: PortId, queue: u16, bytes: &[u8], l4_checksum: RxChecksum) -> bool {
         let Some(mut frame) = self.0.pool.pop() else { return false };
         frame.reset(port, queue);
+        frame.l4_checksum = l4_checksum;
         if !frame.extend(bytes.len()) {
             self.0.give_back(frame);
             return false;

@@ -219,8 +219,8 @@ impl Meta {
         }
     }
 
-    /// What the Ethernet and IP headers alone say of an untagged frame, however much of what follows them is there; `None`
-    /// when they can't be read themselves.
+    /// What the Ethernet and IP headers alone say of an untagged frame, however much of what follows them is there: of a
+    /// fragment, whether it is a later one; `None` when they can't be read themselves.
     pub fn read_network(bytes: &[u8], checksum: RxChecksum) -> Option<Self> {
         let ip = bytes.get(L3..)?;
         let mut meta = Self { trace: NOT_TRACED, ..Self::default() };
@@ -229,13 +229,20 @@ impl Meta {
                 let header = ipv4::parse(ip, usize::MAX, checksum != RxChecksum::Good).ok()?;
                 (meta.source, meta.destination) = (header.source, header.destination);
                 (meta.protocol, meta.ip_len) = (header.protocol, header.total_len as u16);
+                if header.fragment && ipv4::fragment_offset(ip) != 0 {
+                    meta.fragment = Fragment::Later;
+                }
             }
             ethernet::IPV6 => {
                 let header = ipv6::parse(ip, usize::MAX).ok()?;
                 (meta.source, meta.destination) = (header.source, header.destination);
                 meta.network = Network::V6;
                 meta.ip_len = header.total_len.min(usize::from(u16::MAX)) as u16;
-                meta.protocol = ipv6::walk(ip, header.total_len).ok()?.protocol;
+                let chain = ipv6::walk(ip, header.total_len).ok()?;
+                meta.protocol = chain.protocol;
+                if chain.fragment.is_some_and(|fragment| fragment.offset != 0) {
+                    meta.fragment = Fragment::Later;
+                }
             }
             _ => return None,
         }

@@ -10,11 +10,12 @@
 //! ```
 //!
 //! It is a memory, not a proof: two triples in about a million million pass for one another, and a flood of more than
-//! [`TRIPLES_MAX`] within a minute makes it forget sooner.
+//! [`TRIPLES_MAX`] within a minute makes it forget sooner, which is counted.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::clock::Nanos;
+use crate::counters::Counter;
 
 /// Triples remembered at a time, in half a megabyte.
 pub const TRIPLES_MAX: usize = 1 << 16;
@@ -63,8 +64,9 @@ impl Triples {
         self.0.iter().flat_map(|set| &set.0).for_each(|word| word.store(0, Ordering::Relaxed));
     }
 
-    /// Notes that a packet of the triple with this hash was seen.
-    pub fn see(&self, hash: u64, now: Nanos) -> Sighting {
+    /// Notes that a packet of the triple with this hash was seen. `evicted` counts those that are forgotten for it before
+    /// their time.
+    pub fn see(&self, hash: u64, now: Nanos, evicted: &Counter) -> Sighting {
         let set = &self.0[hash as usize % SETS].0;
         let second = (now.0 / 1_000_000_000) & SECOND;
         let word = hash & !SECOND | second;
@@ -84,8 +86,11 @@ impl Triples {
                     oldest = (age, way, known);
                 }
             }
-            let (_, way, known) = oldest;
+            let (age, way, known) = oldest;
             if set[way].compare_exchange(known, word, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+                if age < REMEMBERED_SECONDS {
+                    evicted.add(1);
+                }
                 return Sighting::New;
             }
         }
@@ -107,6 +112,11 @@ fn age(word: u64, second: u64) -> u64 {
 mod tests {
     use super::*;
 
+    /// Sees a triple, where nobody asks what is forgotten for it.
+    fn see(triples: &Triples, hash: u64, now: Nanos) -> Sighting {
+        triples.see(hash, now, &Counter::default())
+    }
+
     fn at(second: u64) -> Nanos {
         Nanos(second * 1_000_000_000)
     }
@@ -119,30 +129,47 @@ mod tests {
     #[test]
     fn a_triple_is_new_once_and_again_when_it_was_silent_for_long() {
         let triples = Triples::default();
-        assert_eq!(triples.see(hash(3, 0), at(10)), Sighting::New);
-        assert_eq!(triples.see(hash(3, 0), at(10)), Sighting::Again);
-        assert_eq!(triples.see(hash(3, 1), at(10)), Sighting::New, "another of the set");
+        assert_eq!(see(&triples, hash(3, 0), at(10)), Sighting::New);
+        assert_eq!(see(&triples, hash(3, 0), at(10)), Sighting::Again);
+        assert_eq!(see(&triples, hash(3, 1), at(10)), Sighting::New, "another of the set");
         // Each packet counts anew.
-        assert_eq!(triples.see(hash(3, 0), at(69)), Sighting::Again);
-        assert_eq!(triples.see(hash(3, 0), at(128)), Sighting::Again);
-        assert_eq!(triples.see(hash(3, 0), at(127)), Sighting::Again, "a clock that is a little behind");
-        assert_eq!(triples.see(hash(3, 0), at(188)), Sighting::New);
-        assert_eq!(triples.see(hash(3, 0), at(188)), Sighting::Again);
+        assert_eq!(see(&triples, hash(3, 0), at(69)), Sighting::Again);
+        assert_eq!(see(&triples, hash(3, 0), at(128)), Sighting::Again);
+        assert_eq!(see(&triples, hash(3, 0), at(127)), Sighting::Again, "a clock that is a little behind");
+        assert_eq!(see(&triples, hash(3, 0), at(188)), Sighting::New);
+        assert_eq!(see(&triples, hash(3, 0), at(188)), Sighting::Again);
     }
 
     #[test]
     fn a_full_set_gives_up_the_one_that_was_silent_longest() {
         let triples = Triples::default();
         for n in 0..WAYS as u64 {
-            assert_eq!(triples.see(hash(5, n), at(100 + n)), Sighting::New);
+            assert_eq!(see(&triples, hash(5, n), at(100 + n)), Sighting::New);
         }
-        assert_eq!(triples.see(hash(5, 0), at(110)), Sighting::Again);
-        assert_eq!(triples.see(hash(5, 50), at(111)), Sighting::New);
-        assert_eq!(triples.see(hash(5, 0), at(112)), Sighting::Again);
-        assert_eq!(triples.see(hash(5, 1), at(112)), Sighting::New, "the oldest by then");
-        assert_eq!(triples.see(hash(6, 0), at(112)), Sighting::New, "other sets are others' business");
+        assert_eq!(see(&triples, hash(5, 0), at(110)), Sighting::Again);
+        assert_eq!(see(&triples, hash(5, 50), at(111)), Sighting::New);
+        assert_eq!(see(&triples, hash(5, 0), at(112)), Sighting::Again);
+        assert_eq!(see(&triples, hash(5, 1), at(112)), Sighting::New, "the oldest by then");
+        assert_eq!(see(&triples, hash(6, 0), at(112)), Sighting::New, "other sets are others' business");
         triples.clear();
-        assert_eq!(triples.see(hash(5, 0), at(112)), Sighting::New);
+        assert_eq!(see(&triples, hash(5, 0), at(112)), Sighting::New);
+    }
+
+    #[test]
+    fn who_is_forgotten_before_its_time_is_counted_and_who_was_silent_long_enough_is_not() {
+        let (triples, evicted) = (Triples::default(), Counter::default());
+        let many = 3 * WAYS as u64;
+        for n in 0..many {
+            assert_eq!(triples.see(hash(7, n), at(100), &evicted), Sighting::New);
+        }
+        assert_eq!(evicted.get(), many - WAYS as u64);
+        for n in many..many + WAYS as u64 {
+            assert_eq!(triples.see(hash(7, n), at(100 + REMEMBERED_SECONDS), &evicted), Sighting::New);
+        }
+        assert_eq!(evicted.get(), many - WAYS as u64, "these would have been new again");
+        triples.see(hash(7, many), at(100 + REMEMBERED_SECONDS), &evicted);
+        triples.see(hash(8, 0), at(100 + REMEMBERED_SECONDS), &evicted);
+        assert_eq!(evicted.get(), many - WAYS as u64);
     }
 
     #[test]
@@ -150,7 +177,7 @@ mod tests {
         let triples = Triples::default();
         let rounds = 200;
         let new: u64 = std::thread::scope(|scope| {
-            let look = || (0..rounds).filter(|n| triples.see(hash(*n, 7), at(9)) == Sighting::New).count();
+            let look = || (0..rounds).filter(|n| see(&triples, hash(*n, 7), at(9)) == Sighting::New).count();
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(look)).collect();
             threads.into_iter().map(|thread| thread.join().unwrap() as u64).sum()
         });

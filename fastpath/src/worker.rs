@@ -448,9 +448,9 @@ impl<D: Driver, C: Clock> Worker<D, C> {
             host::process(scratch, cx, lanes);
             meter.charge(NodeId::Host, frames, cx);
         }
-        let frames = lanes.transit.len();
+        let frames = lanes.transit.len() + lanes.opening.len();
         if frames > 0 {
-            transit::process(scratch, cx, lanes);
+            transit::process(&mut service.flows, scratch, cx, lanes);
             meter.charge(NodeId::Transit, frames, cx);
         }
         if !lanes.refused.is_empty() {

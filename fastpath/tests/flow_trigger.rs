@@ -12,7 +12,7 @@ use millrace_fastpath::queue::EVENTS_MAX;
 use millrace_fastpath::slots::{Escalation, Phase, WakeId};
 use millrace_fastpath::tables::InterfaceId;
 use millrace_fastpath::tables::services::*;
-use millrace_fastpath::triples::REMEMBERED_SECONDS;
+use millrace_fastpath::triples::{REMEMBERED_SECONDS, TRIPLES_MAX};
 use millrace_fastpath::worker::WorkerLimits;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -390,6 +390,56 @@ fn after_a_strike_a_triple_wakes_when_it_comes_again_by_any_queue() {
     bench.make_ready(0);
     bench.run();
     assert_eq!(bench.sent(LAN).len(), 1, "of one connection");
+    bench.check_laws();
+}
+
+/// One datagram is one packet, in however many pieces it comes and whichever of them comes first.
+#[test]
+fn after_a_strike_the_fragments_of_one_packet_are_one() {
+    let cut = |client: End<'_>, vip, id| fragments(&client_udp(client, vip, &[7; 200]), id, &[64, 128]);
+    let cut_off = |part: &[u8]| part[..part.len() - 30].to_vec();
+    for (client, vip) in [(CLIENT, UDP_VIP), (CLIENT6, (VIP6.0, 443))] {
+        for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2]] {
+            let mut bench = bench(4, by_flow());
+            bench.shared.slots.get(ServiceId(0)).set_strikes(1, Escalation::SecondPacket);
+            let parts = cut(client, vip, 9);
+            for (n, at) in order.into_iter().enumerate() {
+                scatter(&mut bench, n, &parts[at]);
+                scatter(&mut bench, n + 1, &parts[1 + at % 2]);
+                // Also where the frame ends before its piece does.
+                scatter(&mut bench, n + 2, &cut_off(&parts[1]));
+            }
+            bench.advance_ms(2);
+            bench.run();
+            assert_eq!((notices(&bench).len(), counted(&bench)), (0, 1), "{order:?}");
+            // The packet is sent again, as another.
+            scatter(&mut bench, 0, &cut(client, vip, 10)[1]);
+            assert_eq!(notices(&bench).len(), 0);
+            scatter(&mut bench, 1, &cut(client, vip, 10)[0]);
+            assert_eq!(notices(&bench).len(), 1, "{order:?}");
+            bench.check_laws();
+        }
+    }
+}
+
+#[test]
+fn triples_that_are_forgotten_early_are_counted() {
+    let mut bench = bench(1, by_flow());
+    bench.set_phase(0, Phase::Quarantined);
+    let evicted = |bench: &Bench| bench.sum(|of| &of.fates.triples_evicted);
+    let many = TRIPLES_MAX as u32 * 2;
+    for n in 0..many {
+        let [_, a, b, c] = n.to_be_bytes();
+        bench.deliver(WAN, &client_ip(&format!("10.{a}.{b}.{c}"), VIP.0, 253, b"x"));
+        if n % 512 == 511 {
+            bench.run();
+            empty_punts(&bench);
+        }
+    }
+    assert_eq!(counted(&bench), u64::from(many));
+    let kept = u64::from(many) - evicted(&bench);
+    let places = TRIPLES_MAX as u64;
+    assert!((places * 9 / 10..=places).contains(&kept), "nearly all places are taken: {kept}");
     bench.check_laws();
 }
 

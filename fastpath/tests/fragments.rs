@@ -216,23 +216,6 @@ fn fragments_in_transit_pass_in_any_order() {
 }
 
 #[test]
-fn what_follows_a_first_that_began_no_flow_is_dropped_with_it() {
-    let mut bench = Bench::new(2);
-    bench.set_service(0, cold_service());
-    let parts = fragments(&client_udp(CLIENT, UDP_VIP, &[1; 200]), 9, &[64, 128]);
-    for part in &parts {
-        bench.deliver_and_run(WAN, part);
-    }
-    let fates = bench.fates();
-    assert_eq!((fates.held, fates.dropped), (1, 2), "the first waits for the function");
-    assert_eq!(bench.drops(NodeId::Service, "no-flow"), 2);
-    bench.make_ready(0);
-    bench.run();
-    assert_eq!(bench.sent(LAN).len(), 1);
-    bench.check_laws();
-}
-
-#[test]
 fn options_are_read_over_and_kept() {
     let mut bench = fixed_bench(2);
     let options = [7, 7, 4, 0, 0, 0, 0, 0, 148, 4, 0, 0]; // record route, router alert (RFC 2113)

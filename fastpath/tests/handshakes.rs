@@ -161,6 +161,117 @@ fn what_says_that_the_instance_is_out_of_reach_counts_once_a_handshake() {
     bench.check_laws();
 }
 
+/// A client's SYNs that no instance could answer, and what the handshakes of those that one could come to.
+#[test]
+fn a_handshake_begins_when_its_syn_has_left_in_a_state_that_an_instance_could_answer() {
+    let whole = syn(CLIENT, VIP, 1);
+    let options = tcp_frame(CLIENT_SIDE, CLIENT, VIP, TcpControl::Syn, None, 1, &[0; 64]);
+    let first = fragments(&options, 9, &[32]).swap_remove(0);
+    for source in [SourceAddress::Keep, SourceAddress::Appliance] {
+        for (what, frame) in [
+            ("used up", with_ttl(&whole, 1)),
+            ("a wrong checksum", with_wrong_checksum(&whole)),
+            ("a fragment that nothing follows", first.clone()),
+        ] {
+            let mut bench = Bench::new(2);
+            bench.set_service(0, Service { source, ..fixed_service() });
+            for n in 0..4 {
+                deliver(&mut bench, n, WAN, &frame);
+            }
+            assert_eq!(counted(&bench, 0), [0; 4], "{what}");
+            wait_seconds(&mut bench, 12);
+            assert_eq!(counted(&bench, 0), [0; 4], "{what}");
+            // Sent again in order, it begins; once, whatever comes with it.
+            deliver(&mut bench, 0, WAN, &frame);
+            deliver(&mut bench, 1, WAN, &whole);
+            deliver(&mut bench, 0, WAN, &frame);
+            deliver(&mut bench, 1, WAN, &whole);
+            assert_eq!(counted(&bench, 0), [1, 0, 0, 0], "{what}");
+            wait_seconds(&mut bench, 12);
+            assert_eq!(counted(&bench, 0), [1, 0, 0, 1], "{what}");
+            bench.check_laws();
+        }
+    }
+}
+
+/// The SYN that has a flow begin may be one that can't leave; one with a wrong checksum that can doesn't count for it.
+#[test]
+fn a_wrong_checksum_on_a_flow_whose_syn_was_used_up_begins_no_handshake() {
+    let mut bench = bench(1);
+    deliver(&mut bench, 0, WAN, &with_ttl(&syn(CLIENT, VIP, 1), 1));
+    assert_eq!(bench.sum(|of| &of.fates.flows), 1);
+    deliver(&mut bench, 0, WAN, &with_wrong_checksum(&syn(CLIENT, VIP, 1)));
+    assert_eq!((bench.sent(LAN).len(), counted(&bench, 0)), (1, [0; 4]));
+    wait_seconds(&mut bench, 12);
+    assert_eq!(counted(&bench, 0), [0; 4]);
+    bench.check_laws();
+}
+
+#[test]
+fn without_a_way_to_the_instance_no_handshake_begins() {
+    let mut bench = bench(1);
+    let interfaces = bench.tables.interfaces.clone();
+    let narrow = interfaces.iter().map(|(id, interface)| {
+        let mtu = if id.0 == 1 { 40 } else { interface.mtu };
+        (id, millrace_fastpath::tables::interfaces::Interface { mtu, ..interface.clone() })
+    });
+    let narrow = millrace_fastpath::tables::interfaces::Interfaces::with_ids(narrow, interfaces.locals());
+    bench.tables.interfaces = std::sync::Arc::new(narrow);
+    bench.publish();
+    deliver(&mut bench, 0, WAN, &syn(CLIENT, VIP, 1));
+    assert_eq!(bench.fates().answered + bench.drops(NodeId::Transit, "too-big"), 1);
+    bench.tables.interfaces = interfaces;
+    let routes =
+        std::mem::replace(&mut bench.tables.routes, millrace_fastpath::tables::Routes::new(&[]).into());
+    bench.publish();
+    deliver(&mut bench, 0, WAN, &syn(("10.9.9.9", 2), VIP, 1));
+    assert_eq!(bench.sum(|of| &of.fates.flows), 2);
+    bench.tables.routes = routes;
+    bench.publish();
+    wait_seconds(&mut bench, 12);
+    assert_eq!(counted(&bench, 0), [0; 4]);
+    bench.check_laws();
+}
+
+/// Who doesn't answer for its link-layer address answers nothing: that shows a host that is gone, and isn't a client's doing.
+#[test]
+fn a_syn_that_waits_for_the_instances_link_layer_address_is_on_its_way() {
+    let mut bench = bench(1);
+    let interface = millrace_fastpath::tables::InterfaceId(1);
+    bench.tables.neighbours.remove(interface, addr(INSTANCE.0));
+    bench.publish();
+    deliver(&mut bench, 0, WAN, &syn(CLIENT, VIP, 1));
+    assert_eq!((bench.fates().punted, counted(&bench, 0)), (1, [1, 0, 0, 0]));
+    wait_seconds(&mut bench, 12);
+    assert_eq!(counted(&bench, 0), [1, 0, 0, 1]);
+    bench.check_laws();
+}
+
+/// The client's words have its hop limit, and so has the SYN that we send for them.
+#[test]
+fn a_spliced_clients_hop_limit_begins_no_handshake() {
+    let service = Service { handling: Handling::Splice, overflow: Overflow::Rst, ..cold_service() };
+    for (ttl, expected) in [(1, [0, 0, 0, 0]), (64, [1, 0, 0, 1])] {
+        let mut bench = Bench::new(1);
+        bench.set_service(0, service.clone());
+        deliver(&mut bench, 0, WAN, &syn(CLIENT, VIP, 100));
+        let slot = bench.shared.slots.get(ServiceId(0));
+        slot.set_handed(slot.load().1);
+        bench.run();
+        let Some((_, cookie, _)) = read(&bench.sent(WAN)[0]).tcp else { panic!("no SYN-ACK") };
+        let own = cookie.wrapping_add(1);
+        let answer = tcp_frame(CLIENT_SIDE, CLIENT, VIP, TcpControl::Psh, Some(own), 101, b"GET /");
+        deliver(&mut bench, 0, WAN, &with_ttl(&answer, ttl));
+        bench.make_ready(0);
+        bench.run();
+        assert_eq!((bench.sum(|of| &of.fates.flows), bench.sent(LAN).len()), (1, usize::from(ttl > 1)));
+        wait_seconds(&mut bench, 30);
+        assert_eq!(counted(&bench, 1), expected, "{ttl}");
+        assert_eq!(bench.fates().still_held, 0);
+        bench.check_laws();
+    }
+}
+
 /// Two backends at 198.51.100.7 and .8, of which these are down.
 fn two(down: [bool; 2]) -> Service {
     let backend = |host: usize| Instance {

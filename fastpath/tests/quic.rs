@@ -181,6 +181,120 @@ fn a_draining_instance_keeps_its_clients_and_gets_no_new_ones() {
     bench.check_laws();
 }
 
+/// A client makes up the id of its first packets, and may hit or choose an instance's.
+#[test]
+fn no_connection_begins_with_an_instance_that_drains_whatever_its_id_says() {
+    for layout in layouts() {
+        let mut draining = service(1..=3, Some(layout));
+        draining.instances[1].state = InstanceState::Draining;
+        let mut bench = bench(2, draining.clone());
+        for n in 0..50 {
+            let (address, port) = moved(n);
+            let at =
+                host(&carry(&mut bench, (&address, port), VIP, &initial(&id_of(layout, 2, u32::from(n)))));
+            assert_ne!(at, 2, "{n}");
+            // What it says next is of the same connection, also with the id that the instance has given it.
+            let next = initial(&id_of(layout, at, u32::from(n) + 1000));
+            assert_eq!(host(&carry(&mut bench, (&address, port), VIP, &next)), at);
+            let short = short(&id_of(layout, at, u32::from(n) + 2000));
+            assert_eq!(host(&carry(&mut bench, (&address, port), VIP, &short)), at);
+        }
+        assert_eq!(by_id(&bench), 0);
+        // One that is ready may have given the id: to it, as the draft says.
+        for n in 100..150 {
+            let (address, port) = moved(n);
+            let data = initial(&id_of(layout, 3, u32::from(n)));
+            assert_eq!(host(&carry(&mut bench, (&address, port), VIP, &data)), 3);
+        }
+        assert_eq!(by_id(&bench), 50);
+        // A flow that is there goes on with the one that drains.
+        let (address, port) = moved(200);
+        set(&mut bench, service(2..=2, Some(layout)));
+        assert_eq!(host(&carry(&mut bench, (&address, port), VIP, &initial(&CHANCE))), 2);
+        set(&mut bench, draining);
+        let data = initial(&id_of(layout, 2, 200));
+        assert_eq!(host(&carry(&mut bench, (&address, port), VIP, &data)), 2);
+        bench.check_laws();
+    }
+}
+
+/// Only servers negotiate versions (RFC 9000 §17.2.1).
+#[test]
+fn a_version_negotiation_begins_nothing() {
+    let negotiation = |id: &[u8]| {
+        [&[0xca, 0, 0, 0, 0, id.len() as u8][..], id, &[4, 1, 2, 3, 4, 0, 0, 0, 1, 0x6b, 0x33, 0x43, 0xcf]]
+            .concat()
+    };
+    let cold = Service { quic: vec![plain()], ..cold_service() };
+    for service in [service(1..=3, Some(plain())), cold] {
+        let mut bench = bench(1, service);
+        for (n, id) in [&CHANCE[..], &id_of(plain(), 2, 0), &[]].into_iter().enumerate() {
+            bench.deliver_and_run(WAN, &client_udp(CLIENT, VIP, &negotiation(id)));
+            assert_eq!(bench.drops(NodeId::Service, "quic-negotiation"), n as u64 + 1);
+        }
+        let fates = bench.fates();
+        assert_eq!((fates.dropped, fates.held, bench.wakes(), by_id(&bench)), (3, 0, 0, 0));
+        assert_eq!(bench.shared.workers[0].counters.fates.flows.get(), 0);
+        bench.check_laws();
+    }
+    // On a flow it is the instance's to be surprised at.
+    let mut bench = bench(1, service(1..=3, Some(plain())));
+    let at = host(&carry(&mut bench, CLIENT, VIP, &initial(&CHANCE)));
+    assert_eq!(host(&carry(&mut bench, CLIENT, VIP, &negotiation(&CHANCE))), at);
+    bench.check_laws();
+}
+
+/// The first flight of a client whose handshake needs two datagrams, and what it sends when it hears nothing.
+#[test]
+fn all_of_a_first_flight_waits_and_reaches_one_instance_in_order() {
+    let cold = Service { quic: vec![plain()], ..cold_service() };
+    let mut bench = bench(1, cold.clone());
+    let datagram = |number: u8| {
+        let mut bytes = initial(&CHANCE);
+        bytes[20] = number;
+        bytes
+    };
+    for (client, vip) in [(CLIENT, VIP), (CLIENT6, VIP6)] {
+        // A datagram that is said again in the same words is a copy; one with a new packet number isn't.
+        for number in [1, 2, 1, 3, 4, 4, 5] {
+            bench.deliver_and_run(WAN, &client_udp(client, vip, &datagram(number)));
+        }
+    }
+    let fates = bench.fates();
+    assert_eq!((bench.wakes(), fates.held, fates.replaced, fates.still_held), (1, 12, 4, 8));
+    assert_eq!(bench.drops(NodeId::Service, "hold-flow-full"), 2);
+    let instances =
+        (1..=4).map(|host| Instance { id: 1, fixed: false, ..server(host, InstanceState::Ready) });
+    set(&mut bench, Service { instances: instances.collect(), ..cold });
+    bench.set_phase(0, millrace_fastpath::slots::Phase::Ready);
+    bench.run();
+    let seen: Vec<Seen> = bench.sent(LAN).iter().map(|frame| read(frame)).collect();
+    for client in [CLIENT, CLIENT6] {
+        let mine: Vec<&Seen> = seen.iter().filter(|seen| seen.from == end(client)).collect();
+        assert_eq!(mine.iter().map(|seen| seen.data[20]).collect::<Vec<u8>>(), [1, 2, 3, 4]);
+        assert!(mine.iter().all(|seen| host(seen) == host(mine[0])));
+    }
+    assert_eq!(bench.shared.workers[0].counters.fates.flows.get(), 2);
+    bench.check_laws();
+}
+
+#[test]
+fn what_could_not_begin_by_its_id_is_not_counted_as_begun() {
+    let translated = Service { source: SourceAddress::Appliance, ..service(1..=3, Some(plain())) };
+    let mut bench = bench(1, translated);
+    bench.tables.policy.nat_ports = millrace_fastpath::tables::NatPorts::new(40_000, 40_003);
+    bench.publish();
+    for n in 0..20 {
+        let (address, port) = moved(n);
+        let data = short(&id_of(plain(), 2, u32::from(n)));
+        bench.deliver_and_run(WAN, &client_udp((&address, port), VIP, &data));
+    }
+    let begun = bench.shared.workers[0].counters.fates.flows.get();
+    assert_eq!((begun, by_id(&bench)), (4, 4));
+    assert_eq!(bench.drops(NodeId::Service, "nat-exhausted"), 16);
+    bench.check_laws();
+}
+
 #[test]
 fn an_instance_that_has_not_served_yet_has_made_no_ids() {
     let mut starting = service(1..=2, Some(plain()));
@@ -231,8 +345,11 @@ fn what_is_cut_within_the_header_begins_nothing() {
         assert_eq!(bench.drops(NodeId::Service, "quic-cut"), len as u64 + 1);
     }
     // Bytes behind the datagram, within the IP packet or the frame, are not its.
-    let mut padded = client_udp(CLIENT, VIP, &whole);
-    padded[38..40].copy_from_slice(&(8 + 10u16).to_be_bytes());
+    let mut padded = client_udp(CLIENT, VIP, &whole[..10]);
+    padded.extend_from_slice(&whole[10..]);
+    let mut packet = smoltcp::wire::Ipv4Packet::new_unchecked(&mut padded[14..]);
+    packet.set_total_len(20 + 8 + whole.len() as u16);
+    packet.fill_checksum();
     bench.deliver_and_run(WAN, &padded);
     assert_eq!(bench.drops(NodeId::Service, "quic-cut"), whole.len() as u64 + 1);
     assert!(bench.sent(LAN).is_empty() && bench.sent(WAN).is_empty());

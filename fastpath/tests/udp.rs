@@ -148,24 +148,25 @@ fn a_translated_port_is_free_again_when_its_flow_has_gone() {
 }
 
 #[test]
-fn first_datagrams_wait_in_order_the_latest_of_each_client() {
+fn first_datagrams_wait_in_order_and_one_that_is_sent_again_in_its_place() {
     let mut bench = bench(1, cold_service());
     for (from, to, data) in [
         (CLIENT, VIP, &b"first try"[..]),
         (CLIENT6, VIP6, b"other family"),
         (("10.9.9.10", 5), VIP, &[7; 1400]),
         (CLIENT, VIP, b"second try"),
+        (CLIENT, VIP, b"first try"),
     ] {
         bench.deliver_and_run(WAN, &client_udp(from, to, data));
     }
     assert!(bench.sent(LAN).is_empty());
     assert_eq!(bench.wakes(), 1);
     let fates = bench.fates();
-    assert_eq!((fates.held, fates.replaced, fates.still_held), (4, 1, 3));
+    assert_eq!((fates.held, fates.replaced, fates.still_held), (5, 1, 4));
     bench.make_ready_instance();
     let sent: Vec<Seen> = bench.sent(LAN).iter().map(|frame| read(frame)).collect();
     let v4: Vec<&[u8]> = sent.iter().filter(|seen| seen.to.0 == HOST).map(|seen| &seen.data[..]).collect();
-    assert_eq!(v4, [&b"second try"[..], &[7; 1400]]);
+    assert_eq!(v4, [&b"first try"[..], &[7; 1400], b"second try"]);
     let v6: Vec<&[u8]> = sent.iter().filter(|seen| seen.to.0 == HOST6).map(|seen| &seen.data[..]).collect();
     assert_eq!(v6, [b"other family"]);
     // They are flows like any other now.

@@ -13,7 +13,7 @@ use millrace_fastpath::dns::{CookieKeys, RateLimit};
 use millrace_fastpath::driver::{Driver, PortId, RxChecksum};
 use millrace_fastpath::event::Event;
 use millrace_fastpath::heap::{HeapDriver, HeapFrame};
-use millrace_fastpath::packet::Meta;
+use millrace_fastpath::packet::{L3, Meta};
 use millrace_fastpath::queue::{Command, PARCELS_MAX, Punt};
 use millrace_fastpath::slots::{Escalation, Phase, WakeId};
 use millrace_fastpath::tables::services::*;
@@ -21,8 +21,8 @@ use millrace_fastpath::tables::{InterfaceId, Names, NatPorts, Tables, View, View
 use millrace_fastpath::trace::TraceBuffer;
 use millrace_fastpath::wake::WakeLimit;
 use millrace_fastpath::wire::ethernet::{self, Tags};
-use millrace_fastpath::wire::ipv4;
 use millrace_fastpath::wire::quic_lb::{Layout, ServerId};
+use millrace_fastpath::wire::{UDP, checksum, ipv4, tcp, udp};
 use millrace_fastpath::worker::WorkerLimits;
 
 #[path = "../../fastpath/tests/common/mod.rs"]
@@ -231,7 +231,7 @@ impl Run<'_> {
         self.bench.publish();
     }
 
-    /// A frame: two bytes of length, its bytes. Addresses and checksum are set right mostly, for no luck finds them.
+    /// A frame: two bytes of length, its bytes. Addresses and checksums are set right mostly, for no luck finds them.
     fn deliver<'a>(&mut self, step: u8, rest: &'a [u8]) -> &'a [u8] {
         let Some((bytes, rest)) = chunk(rest) else { return &[] };
         let mut frame = bytes.to_vec();
@@ -243,6 +243,7 @@ impl Run<'_> {
             if header_len >= ipv4::HEADER && frame.len() >= at + header_len && frame[at] >> 4 == 4 {
                 ipv4::fill_checksum(&mut frame[at..], header_len);
             }
+            fill_transport_checksum(&mut frame, len);
         }
         let queue = u16::from(step >> 1 & 7) % WORKERS as u16;
         self.bench.net.deliver(port(step), queue, &frame);
@@ -354,6 +355,32 @@ impl Run<'_> {
             assert!(queues.commands.is_empty(), "nobody waits for an answer");
         }
     }
+}
+
+/// The checksum of a frame's TCP or UDP packet, behind `tags` bytes of tags; none stays none.
+fn fill_transport_checksum(frame: &mut [u8], tags: usize) {
+    let untagged = [&frame[..12], &frame[12 + tags..]].concat();
+    let Ok(meta) = Meta::parse(&untagged, untagged.len(), RxChecksum::Unknown) else { return };
+    if !meta.has_ports() {
+        return;
+    }
+    let start = usize::from(meta.l4);
+    let word = |bytes: &[u8], at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
+    let (len, at) = match meta.protocol {
+        UDP => (usize::from(word(&untagged, start + udp::LENGTH)), udp::CHECKSUM),
+        _ => (L3 + usize::from(meta.ip_len) - start, tcp::CHECKSUM),
+    };
+    let transport = &mut frame[start + tags..][..len];
+    if meta.protocol == UDP && word(transport, at) == 0 {
+        return;
+    }
+    transport[at..at + 2].fill(0);
+    let pseudo = checksum::pseudo_header(meta.source, meta.destination, meta.protocol, len);
+    let sum = match !checksum::fold(pseudo + checksum::sum(transport)) {
+        0 => 0xffff,
+        sum => sum,
+    };
+    transport[at..at + 2].copy_from_slice(&sum.to_be_bytes());
 }
 
 fn port(step: u8) -> PortId {

@@ -79,7 +79,7 @@ pub struct Flow {
     pub service: ServiceId,
     last_seconds: u16,
     /// The instance's slot, for counting, and below it [`PROTOCOL`], [`STATE`], [`FORWARDING`] and [`SPLICED`], above it
-    /// [`TOLD`].
+    /// [`SENT`] and [`TOLD`].
     packed: u32,
 }
 
@@ -95,11 +95,13 @@ const FORWARDING_AT: u32 = 5;
 const SPLICED: u32 = 1 << 7;
 /// Where the slot begins.
 const SLOT_AT: u32 = 8;
+/// Of `Flow::packed`: a SYN of it has left for the instance.
+const SENT: u32 = 1 << 30;
 /// Of `Flow::packed`: somebody on the way has said that the instance can't be reached.
 const TOLD: u32 = 1 << 31;
 
 const _: () = assert!(size_of::<Flow>() == 64);
-const _: () = assert!(INSTANCES_MAX <= (TOLD >> SLOT_AT) as usize, "a slot fits beside the rest");
+const _: () = assert!(INSTANCES_MAX <= (SENT >> SLOT_AT) as usize, "a slot fits beside the rest");
 
 /// A transport protocol in two bits; services have no others.
 #[inline(always)]
@@ -237,7 +239,21 @@ impl Flow {
 
     /// Whether the instance has still to answer its SYN, and the answer comes by here.
     pub fn is_shaking_hands(&self) -> bool {
-        self.is_of(TCP) && self.state() == FlowState::New && self.forwarding().is_two_way() && !self.is_told()
+        self.has_handshake() && self.packed & (SENT | TOLD) == SENT
+    }
+
+    /// Whether its SYN, whose answer comes by here, has still to leave for the instance.
+    pub fn is_unsent(&self) -> bool {
+        self.has_handshake() && self.packed & SENT == 0
+    }
+
+    fn has_handshake(&self) -> bool {
+        self.is_of(TCP) && self.state() == FlowState::New && self.forwarding().is_two_way()
+    }
+
+    /// Notes that a SYN of it has left for the instance.
+    pub fn set_sent(&mut self) {
+        self.packed |= SENT;
     }
 
     /// Notes that the instance was said to be out of reach.
@@ -317,7 +333,7 @@ impl Flow {
 
     /// The instance's slot, for counting.
     pub fn instance_slot(&self) -> InstanceSlotId {
-        InstanceSlotId((self.packed & !TOLD) >> SLOT_AT)
+        InstanceSlotId((self.packed & !(SENT | TOLD)) >> SLOT_AT)
     }
 
     /// Seconds since its last packet.

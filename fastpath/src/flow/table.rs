@@ -236,6 +236,16 @@ impl FlowTable {
         self.nat_addrs[position as usize]
     }
 
+    /// Address and port that the instance sees the client of a flow by.
+    #[inline(always)]
+    pub fn client_seen(&self, position: u32) -> (Addr, u16) {
+        let flow = self.get(position);
+        match flow.nat_port {
+            0 => (flow.client, flow.client_port),
+            port => (self.nat_addr(position), port),
+        }
+    }
+
     /// A flow by its position, to note what went by.
     #[inline]
     pub fn get_mut(&mut self, position: u32) -> &mut Flow {

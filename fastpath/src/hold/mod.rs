@@ -20,7 +20,9 @@ use std::hash::BuildHasher;
 
 use hashbrown::DefaultHashBuilder;
 
-pub use parking::{HANDSHAKE, Held, HeldId, HoldKey, Line, Parked, Parking, REFUSALS, Refusal, Waiting};
+pub use parking::{
+    HANDSHAKE, HELD_PER_FLOW_MAX, Held, HeldId, HoldKey, Line, Parked, Parking, REFUSALS, Refusal, Waiting,
+};
 
 use crate::packet::Meta;
 use crate::tables::services::{SERVICES_MAX, ServiceId};

@@ -54,7 +54,7 @@ pub struct HoldKey {
     /// IP protocol.
     pub protocol: u8,
     /// The id of a DNS query, for a resolver sends several from one port; [`HANDSHAKE`] for what completes a handshake, for
-    /// it may come while its SYN is held again; 0 for everything else.
+    /// it may come while its SYN is held again; 0 for a SYN; for what else is held of a flow, which of it that is.
     pub query_id: u16,
 }
 
@@ -85,8 +85,12 @@ impl Hash for HoldKey {
     }
 }
 
+/// Packets of one flow that wait: a first flight of two datagrams, as QUIC's often is, and as many once more when they are
+/// sent again, which makes other datagrams of them (RFC 9002 §6.2.4).
+pub const HELD_PER_FLOW_MAX: u16 = 4;
+
 /// In the place of a query's id: this is the acknowledgement of a spliced handshake.
-pub const HANDSHAKE: u16 = 1;
+pub const HANDSHAKE: u16 = u16::MAX;
 
 /// A held packet, for as long as it is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,14 +152,17 @@ pub enum Refusal {
     WorkerFull,
     /// It is longer than any place.
     TooLong,
+    /// Its flow has its share.
+    FlowFull,
 }
 
 /// How many reasons there are.
-pub const REFUSALS: usize = Refusal::TooLong as usize + 1;
+pub const REFUSALS: usize = Refusal::FlowFull as usize + 1;
 
 impl Refusal {
     /// The names that operators see, in the order of the counters.
-    pub const NAMES: [&'static str; REFUSALS] = ["service-full", "prefix-full", "worker-full", "too-long"];
+    pub const NAMES: [&'static str; REFUSALS] =
+        ["service-full", "prefix-full", "worker-full", "too-long", "flow-full"];
 }
 
 /// What became of a packet to hold.

@@ -1,7 +1,7 @@
 //! Packets that find their flow by something else than their own ports: ICMP errors by the packet they quote, later
 //! fragments by the first. They come after the packets of their vector that may have begun the flow.
 
-use super::{Context, Lanes, NodeId, fragment, quote, service};
+use super::{Context, Lanes, NodeId, fragment, opening, park, quote, service};
 use crate::driver::Frame;
 use crate::flow::FlowTable;
 use crate::packet::{Kind, Packet};
@@ -24,7 +24,7 @@ pub fn process<F: Frame>(
             false => match fragment::follow(&mut packet, flows, cx) {
                 Ok(followed) => followed,
                 Err(refusal) => {
-                    service::finish(service::not_carried(refusal), packet, cx, lanes);
+                    service::finish(opening::not_carried(refusal), packet, cx, lanes);
                     continue;
                 }
             },
@@ -44,8 +44,8 @@ pub fn process<F: Frame>(
                 lanes.host.push(packet);
             }
             (false, true, false) => {
-                let reason = service::Drop::NoFlow;
-                cx.drop(NodeId::Service, reason as usize, reason.name(), packet, lanes);
+                let next = park::later_fragment(&packet, cx);
+                service::finish(next, packet, cx, lanes);
             }
         }
     }

@@ -9,12 +9,12 @@
 
 use arrayvec::ArrayVec;
 
-use super::{Context, Lanes, Leaving, NodeId, drops, reply};
+use super::{Context, Lanes, Leaving, NodeId, drops, reply, verify};
 use crate::clock::Nanos;
 use crate::dns::{
     self, Admission, Answer, Asked, Cookies, Outcome, Readiness, Role, Silence, Transport, UDP_PAYLOAD_MAX,
 };
-use crate::driver::{BURST_MAX, Frame, RxChecksum};
+use crate::driver::{BURST_MAX, Frame};
 use crate::event::{Milestone, Trigger};
 use crate::hold::{Held, Parked, Parking};
 use crate::packet::{L3, Network, Origin, Packet};
@@ -71,7 +71,7 @@ pub fn process<F: Frame>(scratch: &mut Vec<Packet<F>>, cx: &mut Context<'_>, lan
                 cx.trace(NodeId::Dns, "not ours, to transit", &packet);
                 lanes.transit.push(packet);
             }
-            Ok(Next::Hold(parked)) => super::service::finish_hold(parked, NodeId::Dns, packet, cx, lanes),
+            Ok(Next::Hold(parked)) => super::park::finish_hold(parked, NodeId::Dns, packet, cx, lanes),
             Err(reason) => cx.drop(NodeId::Dns, reason as usize, reason.name(), packet, lanes),
         }
     }
@@ -119,7 +119,7 @@ fn attempt<F: Frame>(
     if packet.frame.segments() > 1 {
         return Err(Drop::NoRoom);
     }
-    if !has_good_checksum(packet) {
+    if !verify::has_right_checksum(packet, UDP) {
         return Err(Drop::UdpChecksum);
     }
     if packet.meta.source_port == 0 {
@@ -272,10 +272,10 @@ fn hold<F: Frame>(
         bytes,
         deadline: Nanos(cx.now.0 + entry.hold_nanos_max),
         asked: cx.slots.get(service).load().0 != Phase::Cold,
-        service_max: super::service::hold_share(entry, cx),
+        service_max: super::park::hold_share(entry, cx),
     };
     let parked = cx.holds.park(&parking);
-    super::service::note_parked(parked, service, cx).ok()
+    super::park::note_parked(parked, service, cx).ok()
 }
 
 /// The QTYPE of a message whose question the responder has accepted (RFC 1035 §4.1.2).
@@ -288,25 +288,6 @@ fn query_type(message: &[u8]) -> u16 {
         Some(bytes) => be16(bytes, 0),
         None => 0,
     }
-}
-
-#[inline]
-fn has_good_checksum<F: Frame>(packet: &Packet<F>) -> bool {
-    match packet.frame.l4_checksum() {
-        RxChecksum::Good => return true,
-        RxChecksum::Bad => return false,
-        RxChecksum::Unknown => {}
-    }
-    let meta = &packet.meta;
-    let l4 = usize::from(meta.l4);
-    let bytes = packet.frame.bytes();
-    let len = usize::from(be16(bytes, l4 + 4));
-    if be16(bytes, l4 + udp::CHECKSUM) == 0 {
-        return meta.network == Network::V4;
-    }
-    let Some(datagram) = bytes.get(l4..l4 + len) else { return false };
-    let pseudo = checksum::pseudo_header(meta.source, meta.destination, UDP, len);
-    checksum::fold(pseudo + checksum::sum(datagram)) == 0xffff
 }
 
 /// Completes the datagram around an answer of `answer_len` bytes and turns it round.

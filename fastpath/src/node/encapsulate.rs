@@ -214,6 +214,10 @@ fn inner_sum<F: Frame>(packet: &Packet<F>) -> Option<u64> {
 /// Has a SYN ask for segments no longer than what fits into a packet of `room` bytes (RFC 9293 §3.7.1): on a way back that
 /// is as narrow as the way there, the instance's would be too long otherwise.
 fn clamp_mss<F: Frame>(packet: &mut Packet<F>, room: u16) {
+    if packet.meta.fragment == Fragment::Later {
+        // The flags are its first's.
+        return;
+    }
     let l4 = usize::from(packet.meta.l4);
     let most = room.saturating_sub((l4 - L3 + tcp::HEADER) as u16);
     let bytes = &mut packet.frame.bytes_mut()[l4..];

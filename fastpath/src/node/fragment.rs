@@ -3,11 +3,12 @@
 //! ```text
 //!   any worker ─► the worker of (source, destination, protocol, id), where all fragments of a packet meet
 //!                   first, with ports ─► classified as a whole packet is, and remembered ─► the flow's owner
-//!                   later             ─► given the first's ports ─────────────────────────► the flow's owner: translated
+//!                   later             ─► given the first's ports ─────────────────────────► the flow's owner: translated,
+//!                                                                            or held behind its first (`park`)
 //!                   later, first unknown, or not to be trusted ─► a named drop
 //! ```
 //!
-//! Nothing is put together and nothing waits: a fragment that overtakes its first is lost, as on a network that loses
+//! Nothing is put together and nothing waits for its first: a fragment that overtakes it is lost, as on a network that loses
 //! packets. Both steps go by the same rings, so the first stays ahead of the others.
 
 use super::classify::{Drop, Next, past_us_by_port, to_us_by_port};
@@ -41,12 +42,13 @@ struct Key {
     protocol: u8,
 }
 
-/// What the first fragment told of its flow.
+/// What the first fragment told of its flow, and of what it does to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 struct First {
     flow_hash: u64,
     source_port: u16,
     destination_port: u16,
+    tcp_flags: u8,
     owner: u16,
     service: ServiceId,
     is_return: bool,
@@ -138,6 +140,7 @@ pub(super) fn gather(meta: &mut Meta, bytes: &[u8], cx: &mut Context<'_>) -> Res
                         flow_hash: meta.flow_hash,
                         source_port: meta.source_port,
                         destination_port: meta.destination_port,
+                        tcp_flags: meta.tcp_flags,
                         owner: meta.owner,
                         service: meta.service,
                         is_return: meta.is_return,
@@ -163,6 +166,7 @@ pub(super) fn gather(meta: &mut Meta, bytes: &[u8], cx: &mut Context<'_>) -> Res
             meta.kind = Kind::Following;
             meta.flow_hash = first.flow_hash;
             (meta.source_port, meta.destination_port) = (first.source_port, first.destination_port);
+            meta.tcp_flags = first.tcp_flags;
             (meta.owner, meta.service, meta.is_return) = (first.owner, first.service, first.is_return);
             Ok(Next::Aside)
         }
@@ -179,8 +183,8 @@ fn apart(local: Option<Local>, reason: Drop) -> Result<Next, Drop> {
     }
 }
 
-/// Identification, and where the data belongs, in bytes.
-fn place(meta: &Meta, bytes: &[u8]) -> Option<(u32, usize)> {
+/// Identification of a fragment's packet, and where the data belongs, in bytes.
+pub(super) fn place(meta: &Meta, bytes: &[u8]) -> Option<(u32, usize)> {
     let ip = &bytes[L3..];
     if meta.network == Network::V4 {
         return Some((u32::from(ipv4::identification(ip)), ipv4::fragment_offset(ip)));
@@ -195,7 +199,7 @@ fn l4_header(protocol: u8) -> usize {
 }
 
 /// Sends a later fragment the way of its first: translated, or carried whole. False, and nothing changed, when its flow isn't
-/// known (any longer, or not yet: a first fragment that is held has no flow).
+/// known (any longer, or not yet: what is held has no flow).
 ///
 /// # Errors
 /// It can't be carried.
@@ -217,8 +221,7 @@ pub(super) fn follow<F: Frame>(
         return encapsulate(packet, flow.forwarding(), flow.instance, cx).map(|()| true);
     }
     let (source, destination) = match direction {
-        Direction::Forward if flow.nat_port == 0 => (flow.client, flow.instance),
-        Direction::Forward => (flows.nat_addr(position), flow.instance),
+        Direction::Forward => (flows.client_seen(position).0, flow.instance),
         Direction::Return => (flow.vip, flow.client),
     };
     rewrite_addresses(packet, source, destination);

@@ -2,28 +2,46 @@
 //! doesn't.
 //!
 //! ```text
-//!   SYN sent on ─┬─ SYN-ACK came back ─────────────────► answered, whatever the client does about it, if it is from there
-//!                ├─ RST, or ICMP unreachable ──────────► refused, if it comes from where the instance is
-//!                ├─ silence until the flow expires ────► unanswered, if the answer had to come by here
-//!                └─ the client gave up, the flow made room for another ─► nothing
+//!   SYN has left ─┬─ SYN-ACK came back ────────────────► answered, whatever the client does about it, if it is from there
+//!                 ├─ RST, or ICMP unreachable ─────────► refused, if it comes from where the instance is
+//!                 ├─ silence until the flow expires ───► unanswered, if the answer had to come by here
+//!                 └─ the client gave up, the flow made room for another ─► nothing
 //! ```
 //!
-//! Only what the instance does counts: a client chooses its own address, and can say anything about itself. All of it is
-//! beside the way of a packet of an established flow.
+//! Only what the instance does counts: a client chooses its own address, and can say anything about itself. So a handshake
+//! begins with the first SYN that transit has sent on, and that an instance could answer: whole, with a right checksum, not
+//! used up on its way. One that waits for the instance's link-layer address is sent on; who doesn't answer for its address
+//! answers nothing. All of it is beside the way of a packet of an established flow.
 
 use super::Context;
 use crate::addr::Addr;
 use crate::counters::{Handshakes, WorkerCounters};
 use crate::driver::Frame;
 use crate::flow::{Flow, FlowState, FlowTable};
-use crate::packet::Packet;
+use crate::packet::{Fragment, Packet};
 use crate::tables::Tables;
 use crate::tables::services::{INSTANCES_MAX, InstanceSlotId};
 use crate::wire::{ICMP, ICMPV6, TCP, ethernet, tcp};
 
-/// The SYN of a new flow is on its way to the instance.
-pub(super) fn begun(slot: InstanceSlotId, counters: &WorkerCounters) {
-    of(slot, counters).begun.add(1);
+/// Whether a handshake may begin with a packet: fragments may never be put together, and their checksum can't be verified.
+pub(super) fn may_begin<F: Frame>(packet: &Packet<F>) -> bool {
+    packet.meta.is_syn() && packet.meta.fragment == Fragment::Whole
+}
+
+/// A SYN of the flow at `position`, translated, is on its way to the instance.
+pub(super) fn begun<F: Frame>(
+    flows: &mut FlowTable,
+    position: u32,
+    packet: &Packet<F>,
+    counters: &WorkerCounters,
+) {
+    let (meta, flow) = (&packet.meta, flows.get(position));
+    let sent = ((meta.source, meta.source_port), (meta.destination, meta.destination_port));
+    // Since it was translated, the flow may have made room for another.
+    if flow.is_unsent() && sent == (flows.client_seen(position), (flow.instance, flow.instance_port)) {
+        of(flow.instance_slot(), counters).begun.add(1);
+        flows.get_mut(position).set_sent();
+    }
 }
 
 /// The instance has said something, on a flow that isn't established: perhaps for the first time.

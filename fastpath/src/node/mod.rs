@@ -6,6 +6,7 @@
 //!                       ├─► service ──┬─► transit (translated)
 //!                       │             └─► hold slab
 //!                       ├─► aside ────┬─► transit (ICMP errors and later fragments of flows, translated)
+//!                       │             ├─► hold slab (later fragments of what is held)
 //!                       │             └─► host (ICMP errors of no flow)
 //!                       ├─► bier ─────► output (copies)
 //!                       ├─► host ─────► slowpath
@@ -27,15 +28,18 @@ pub mod fragment;
 pub(crate) mod handshake;
 pub mod host;
 pub mod icmp;
+pub(crate) mod opening;
 pub mod output;
+mod park;
 mod quic;
 mod quote;
 mod reply;
 mod rewrite;
 pub mod service;
-mod splice;
+pub(crate) mod splice;
 pub mod transit;
 pub mod triple;
+mod verify;
 
 use crate::clock::Nanos;
 use crate::counters::WorkerCounters;
@@ -74,8 +78,8 @@ pub enum NodeId {
 
 /// How many nodes there are.
 pub const NODES: usize = 7;
-/// Reasons a node can have for a drop; room in its counters.
-pub const DROPS_PER_NODE_MAX: usize = 24;
+/// Reasons a node can have for a drop; room in its counters, which fill whole cache lines with it.
+pub const DROPS_PER_NODE_MAX: usize = 29;
 
 impl NodeId {
     /// All nodes.
@@ -191,6 +195,8 @@ pub struct Lanes<F> {
     pub host: Vec<Packet<F>>,
     /// To [`transit`].
     pub transit: Vec<Packet<F>>,
+    /// To [`transit`]: SYNs, and the positions of their flows, whose handshakes begin if they leave.
+    pub opening: Vec<(Packet<F>, u32)>,
     /// To [`output`].
     pub output: Vec<Outgoing<F>>,
     /// To the owners of their flows: worker and packet.
@@ -211,6 +217,7 @@ impl<F> Default for Lanes<F> {
             refused: Vec::with_capacity(BURST_MAX),
             host: Vec::with_capacity(BURST_MAX),
             transit: Vec::with_capacity(BURST_MAX),
+            opening: Vec::with_capacity(BURST_MAX),
             output: Vec::with_capacity(BURST_MAX),
             hand_over: Vec::with_capacity(BURST_MAX),
             free: Vec::with_capacity(BURST_MAX * 2),

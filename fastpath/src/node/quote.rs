@@ -80,11 +80,8 @@ pub(super) fn original_ends(
     match flows.find(to_client, protocol, destination, source) {
         Some((position, Direction::Forward)) => {
             let flow = flows.get(position);
-            let seen = match flow.nat_port {
-                0 => (flow.client, flow.client_port),
-                port => (flows.nat_addr(position), port),
-            };
-            Some((position, Direction::Return, ((flow.instance, flow.instance_port), seen)))
+            let ends = ((flow.instance, flow.instance_port), flows.client_seen(position));
+            Some((position, Direction::Return, ends))
         }
         _ => None,
     }

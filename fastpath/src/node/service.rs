@@ -2,50 +2,34 @@
 //! runs yet.
 //!
 //! ```text
-//!   known flow ───────────────────────────────► translate or encapsulate ─► transit
-//!   QUIC, by an id of an instance's making ───► remember, translate or encapsulate ─► transit
-//!   opens a flow ─┬─ an instance serves ──────► choose, remember, translate or encapsulate ─► transit
-//!                 ├─ cold ─► wake once ─┬─────► hold
-//!                 ├─ waking ────────────┘
-//!                 └─ quarantined, bypass, no room ─► overflow: upstream, fallback, rst, drop
-//!   from an instance, no flow of ours ────────► transit, untouched (to our own ports: dropped)
+//!   known flow ─────────────────────────► translate or encapsulate ─► transit
+//!   to a service, no flow ──────────────► `opening`: begin one, wake and hold (`park`), or the way out
+//!   from an instance, no flow of ours ──► transit, untouched (to our own ports: dropped)
 //! ```
 //!
 //! No reply to a client's handshake can leave before its notification: a cold service's SYN stays here until the slowpath
 //! has handed the notification over, whatever the handling.
 
-use super::encapsulate::{self, encapsulate};
+use super::encapsulate::encapsulate;
 use super::icmp::Error;
-use super::splice::refuse;
-pub(crate) use super::splice::{answers, falls_back, into_syn};
-use super::{Context, Lanes, Leaving, NodeId, drops, handshake, quic, rewrite::rewrite};
-use crate::addr::Addr;
+use super::opening::not_carried;
+use super::park::{finish_hold, overflow_later};
+use super::verify::verify;
+use super::{Context, Lanes, Leaving, NodeId, drops, fragment, handshake, rewrite::rewrite};
 use crate::clock::Nanos;
 use crate::counters::WorkerCounters;
 use crate::driver::{BURST_MAX, Frame};
-use crate::event::{Milestone, Trigger};
 use crate::flow::table::{Candidate, Gone};
-use crate::flow::{Direction, FlowHasher, FlowState, FlowTable, Opening};
-use crate::hold::{HANDSHAKE, Held, HoldKey, Parked, Parking, Refusal};
-use crate::packet::{Meta, Origin, Packet};
-use crate::slots::{Escalation, Phase, ServiceSlot};
+use crate::flow::{Direction, FlowState, FlowTable};
+use crate::hold::Parked;
+use crate::packet::{Kind, Origin, Packet};
 use crate::splice::table::Splices;
 use crate::tables::Tables;
-use crate::tables::balance::Pool;
-use crate::tables::services::{
-    Entry, Handling, INSTANCES_MAX, Instance, Overflow, Service, ServiceId, SourceAddress, Verify,
-};
-use crate::wake::proof;
-use crate::wire::{TCP, UDP, tcp};
+use crate::tables::services::{INSTANCES_MAX, Instance, ServiceId};
+use crate::wire::UDP;
 
-/// Ports tried for a flow with a translated source before it is given up: with a part of the range half used,
-/// as many misses in a row don't happen.
-const NAT_PROBES_MAX: usize = 64;
 /// How often a service's last activity is noted at most, in nanoseconds; idleness is counted in seconds.
 const ACTIVITY_NANOS: u64 = 100_000_000;
-
-/// How long a client may take to repeat what it opened with, in nanoseconds: a second (RFC 6298 §2.1), and timers are coarse.
-const REPEAT_NANOS: u64 = 1_200_000_000;
 
 drops! {
     /// Why a packet to or from a service goes no further.
@@ -54,10 +38,16 @@ drops! {
         NoService => "no-service",
         /// No instance can take it.
         NoInstance => "no-instance",
+        /// Wrong TCP checksum, of what would begin something.
+        TcpChecksum => "tcp-checksum",
+        /// Wrong UDP checksum, or none in IPv6 (RFC 8200 §8.1), of what would begin something.
+        UdpChecksum => "udp-checksum",
         /// It belongs to no flow, opens none, and nothing runs that it could be for.
         NoFlow => "no-flow",
         /// Cut within the QUIC header, to a service whose connection ids are known.
         QuicCut => "quic-cut",
+        /// A QUIC version negotiation, which only servers send (RFC 9000 §17.2.1), and of no known flow.
+        QuicNegotiation => "quic-negotiation",
         /// Of a QUIC connection that nobody here has, while nothing runs that could say so.
         QuicStray => "quic-stray",
         /// The flow table has no room: all flows that could make some are established.
@@ -68,6 +58,10 @@ drops! {
         Overflow => "overflow",
         /// The overflow action is `rst`, but the packet isn't a SYN.
         OverflowNoRst => "overflow-no-rst",
+        /// A later fragment that its first's way out, `rst`, `fallback` or `drop`, isn't open to.
+        OverflowFragment => "overflow-fragment",
+        /// As many of its flow wait as may, and it is none of them sent again.
+        HoldFlowFull => "hold-flow-full",
         /// The service holds as many as it may, and the overflow action is `drop`.
         HoldServiceFull => "hold-service-full",
         /// The source's prefix holds as many as it may, and the overflow action is `drop`.
@@ -82,7 +76,8 @@ drops! {
         SpliceSurplus => "splice-surplus",
         /// From an instance that is being connected to, but no answer to our SYN.
         SpliceStray => "splice-stray",
-        /// Its TCP header is not in one piece, or it can't be cut to an answer.
+        /// Its TCP header is not in one piece, or it can't be cut to an answer; or it is the first fragment of what completes a
+        /// handshake, from whose headers the SYN to the instance is made.
         SpliceCut => "splice-cut",
         /// There is no route to the instance that it would be carried to.
         NoRoute => "no-route",
@@ -102,6 +97,8 @@ drops! {
 /// What is to become of a packet.
 pub(super) enum Next {
     Transit,
+    /// The same for a SYN of the flow at this position, whose handshake begins if it leaves.
+    Opening(u32),
     Reply,
     Hold(Parked),
     /// It was for us, and has been heard.
@@ -145,17 +142,18 @@ impl ServiceNode {
         for held in lanes.handshakes.drain(..) {
             self.connect(held, cx);
         }
+        if !lanes.expired.is_empty() {
+            self.expire(cx, lanes);
+        }
+    }
+
+    /// Handles the packets whose time in a hold is over.
+    #[inline(never)]
+    fn expire<F: Frame>(&mut self, cx: &mut Context<'_>, lanes: &mut Lanes<F>) {
+        // Taken from the end, in the order in which they came.
+        lanes.expired.reverse();
         while let Some(mut packet) = lanes.expired.pop() {
-            let tables = cx.tables;
-            let candidate = self.flows.candidate::<F>(packet.meta.flow_hash);
-            let next = match tables.services.entry(packet.meta.service) {
-                // Its sender has said it again, and was let through then.
-                Some(_) if self.find(&packet, candidate).is_some() => {
-                    self.on_forward(&mut packet, candidate, cx)
-                }
-                Some(service) => self.overflow(&mut packet, service, Drop::HoldExpired, cx),
-                None => Err(Drop::NoService),
-            };
+            let next = self.way_out(&mut packet, cx);
             finish(next, packet, cx, lanes);
         }
     }
@@ -218,31 +216,86 @@ impl ServiceNode {
         candidate: Candidate,
         cx: &mut Context<'_>,
     ) -> Result<Next, Drop> {
-        if let Some((position, Direction::Forward)) = self.find(packet, candidate) {
-            let meta = &packet.meta;
-            if !meta.is_syn() || self.may_continue(position, cx) {
-                note_activity(self.flows.get(position).service, cx);
-                if !self.flows.get(position).forwarding().is_two_way() {
-                    if self.flows.get_mut(position).touch_one_way(meta.tcp_flags, cx.now) {
-                        note_established(self.flows.get(position).service, cx);
-                    }
-                    return self.carry(position, packet, cx);
-                }
-                if self.flows.get_mut(position).touch(Direction::Forward, meta.tcp_flags, cx.now) {
-                    note_established(self.flows.get(position).service, cx);
-                }
-                if self.flows.get(position).is_spliced()
-                    && let Some(next) = self.splice_forward(position, packet, cx)?
-                {
-                    return Ok(next);
-                }
-                self.translate(position, packet);
-                return Ok(Next::Transit);
-            }
-            // The same ports, another connection: the old flow has ended, or its instance has.
-            forget(self.flows.remove(position), cx.counters);
+        match self.find(packet, candidate) {
+            Some((position, Direction::Forward)) if !packet.meta.is_syn() => self.go_on(position, packet, cx),
+            Some((position, Direction::Forward)) => self.on_syn(position, packet, cx),
+            _ => self.open(packet, cx),
         }
-        self.open(packet, cx)
+    }
+
+    /// A client's packet of the flow at `position`.
+    #[inline(always)]
+    fn go_on<F: Frame>(
+        &mut self,
+        position: u32,
+        packet: &mut Packet<F>,
+        cx: &mut Context<'_>,
+    ) -> Result<Next, Drop> {
+        let flags = packet.meta.tcp_flags;
+        note_activity(self.flows.get(position).service, cx);
+        if !self.flows.get(position).forwarding().is_two_way() {
+            if self.flows.get_mut(position).touch_one_way(flags, cx.now) {
+                note_established(self.flows.get(position).service, cx);
+            }
+            return self.carry(position, packet, cx);
+        }
+        if self.flows.get_mut(position).touch(Direction::Forward, flags, cx.now) {
+            note_established(self.flows.get(position).service, cx);
+        }
+        if self.flows.get(position).is_spliced()
+            && let Some(next) = self.splice_forward(position, packet, cx)?
+        {
+            return Ok(next);
+        }
+        self.translate(position, packet);
+        Ok(Next::Transit)
+    }
+
+    /// A SYN of the flow at `position`: it says again what began it, or begins another connection with the same ports.
+    #[cold]
+    #[inline(never)]
+    fn on_syn<F: Frame>(
+        &mut self,
+        position: u32,
+        packet: &mut Packet<F>,
+        cx: &mut Context<'_>,
+    ) -> Result<Next, Drop> {
+        if !self.may_continue(position, cx) {
+            // The old flow has ended, or its instance has.
+            verify(packet)?;
+            forget(self.flows.remove(position), cx.counters);
+            return self.open(packet, cx);
+        }
+        match self.go_on(position, packet, cx)? {
+            // None of those before has left for the instance.
+            Next::Transit
+                if self.flows.get(position).is_unsent()
+                    && handshake::may_begin(packet)
+                    && verify(packet).is_ok() =>
+            {
+                Ok(Next::Opening(position))
+            }
+            next => Ok(next),
+        }
+    }
+
+    /// A packet whose time in a hold is over.
+    fn way_out<F: Frame>(&mut self, packet: &mut Packet<F>, cx: &mut Context<'_>) -> Result<Next, Drop> {
+        let tables = cx.tables;
+        let service = tables.services.entry(packet.meta.service).ok_or(Drop::NoService)?;
+        if packet.meta.kind == Kind::Following {
+            return match fragment::follow(packet, &mut self.flows, cx) {
+                Ok(true) => Ok(Next::Transit),
+                Ok(false) => overflow_later(service, Drop::HoldExpired, &packet.meta, cx),
+                Err(refusal) => not_carried(refusal),
+            };
+        }
+        let candidate = self.flows.candidate::<F>(packet.meta.flow_hash);
+        match self.find(packet, candidate) {
+            // Its sender has said it again, and was let through then.
+            Some(_) => self.on_forward(packet, candidate, cx),
+            None => self.overflow(packet, service, Drop::HoldExpired, cx),
+        }
     }
 
     /// Whether a SYN on a known flow repeats the one that began it.
@@ -260,366 +313,24 @@ impl ServiceNode {
         !self.flows.get(position).is_closing() && service.instances.iter().any(serves)
     }
 
-    /// A packet of no known flow.
-    #[inline(never)]
-    fn open<F: Frame>(&mut self, packet: &mut Packet<F>, cx: &mut Context<'_>) -> Result<Next, Drop> {
-        let tables = cx.tables;
-        let service = tables.services.entry(packet.meta.service).ok_or(Drop::NoService)?;
-        let mut opens = packet.meta.protocol != TCP || packet.meta.is_syn();
-        if packet.meta.origin == Origin::Own {
-            // The flow that it was made for has gone.
-            return Err(Drop::NoFlow);
-        }
-        if service.handling == Handling::Splice
-            && packet.meta.protocol == TCP
-            && let Some(next) = self.first_of_splice(packet, service, cx)?
-        {
-            return Ok(next);
-        }
-        if packet.meta.protocol == TCP && packet.meta.tcp_flags & tcp::RST != 0 {
-            // It ends something that isn't here; a flow for it would only take somebody's place.
-            return Err(Drop::NoFlow);
-        }
-        if packet.meta.protocol == UDP && service.server_ids().is_some() {
-            let asked = quic::ask(service, packet).ok_or(Drop::QuicCut)?;
-            if let Some(instance) = asked.instance {
-                cx.counters.fates.flows_by_id.add(1);
-                return self.begin_with(packet, service, instance, cx);
-            }
-            opens = asked.begins;
-        }
-        let slot = cx.slots.get(packet.meta.service);
-        let phase = slot.load().0;
-        if let Some(pool) = admits(service, slot)
-            && let Some(instance) = choose(service, pool, &packet.meta, cx)
-        {
-            return self.begin_with(packet, service, instance, cx);
-        }
-        if !opens {
-            return Err(if packet.meta.protocol == TCP { Drop::NoFlow } else { Drop::QuicStray });
-        }
-        if !service.wakes {
-            return self.overflow(packet, service, Drop::NoInstance, cx);
-        }
-        if !(service.trigger_syn || service.trigger_flow) && phase == Phase::Cold
-            || phase.refuses()
-            || packet.meta.origin == Origin::Hold
-            || phase == Phase::Ready && !has_family(service, packet.meta.destination.is_v4())
-        {
-            return self.overflow(packet, service, Drop::Overflow, cx);
-        }
-        note_activity(packet.meta.service, cx);
-        // Once it is waking, the notice needn't be put together for each packet that comes after.
-        if phase == Phase::Cold
-            && service.trigger_syn
-            && (proof(service, slot) == Verify::None || is_repeated(packet, slot, cx))
-        {
-            let fields = packet.meta.fields(packet.frame.bytes());
-            cx.waker.wake(packet.meta.service, Trigger::Syn, fields, cx.now);
-        }
-        let held = if packet.meta.protocol == TCP { Held::FirstPacket } else { Held::Datagram };
-        match park(packet, held, service, cx) {
-            Ok(parked) => Ok(Next::Hold(parked)),
-            Err(refusal) => self.overflow(packet, service, refusal.into(), cx),
-        }
-    }
-
-    /// Begins a flow to `instance` and translates its first packet.
-    fn begin_with<F: Frame>(
-        &mut self,
-        packet: &mut Packet<F>,
-        service: &Service,
-        instance: &Instance,
-        cx: &mut Context<'_>,
-    ) -> Result<Next, Drop> {
-        match self.begin(&packet.meta, service, instance, cx) {
-            Ok(position) if service.forwarding.is_two_way() => {
-                self.translate(position, packet);
-                Ok(Next::Transit)
-            }
-            Ok(position) => self.carry(position, packet, cx),
-            Err(Drop::FlowTableFull) if !service.forwarding.is_two_way() => {
-                // The next packet comes here again, and the hash leads it to the same instance.
-                let to = service.address_of(instance, packet.meta.destination.is_v4());
-                encapsulate(packet, service.forwarding, to.ok_or(Drop::NoInstance)?, cx)
-                    .map_or_else(not_carried, |()| Ok(Next::Transit))
-            }
-            Err(reason) => Err(reason),
-        }
-    }
-
-    /// Begins the flow of a packet, to `instance`; its position.
-    pub(super) fn begin(
-        &mut self,
-        meta: &Meta,
-        service: &Service,
-        instance: &Instance,
-        cx: &mut Context<'_>,
-    ) -> Result<u32, Drop> {
-        let addr = service.address_of(instance, meta.destination.is_v4()).ok_or(Drop::NoInstance)?;
-        let to = (addr, service.port_of(instance, meta.destination_port));
-        let nat = match service.source {
-            SourceAddress::Appliance if service.forwarding.is_two_way() => {
-                Some(self.translated_source(meta.protocol, to, meta.flow_hash, cx)?)
-            }
-            SourceAddress::Appliance | SourceAddress::Keep => None,
-        };
-        let joins = meta.protocol == TCP && !meta.is_syn();
-        let opening = Opening {
-            protocol: meta.protocol,
-            client: (meta.source, meta.source_port),
-            vip: (meta.destination, meta.destination_port),
-            instance: to,
-            nat,
-            service: meta.service,
-            instance_slot: instance.slot,
-            forwarding: service.forwarding,
-            state: if joins { FlowState::Joined } else { FlowState::New },
-        };
-        let inserted = self.flows.insert(meta.flow_hash, &opening, cx.now, |gone| {
-            cx.counters.fates.flows_evicted.add(1);
-            forget(gone, cx.counters);
-        });
-        let Some(position) = inserted else {
-            cx.counters.fates.flows_refused.add(1);
-            return Err(Drop::FlowTableFull);
-        };
-        let activity = cx.counters.service(meta.service);
-        activity.flows.add(1);
-        activity.flows_begun.add(1);
-        activity.last_nanos.set(cx.now.0);
-        cx.counters.instance_flows[instance.slot.index() % INSTANCES_MAX].add(1);
-        if meta.is_syn() && service.forwarding.is_two_way() {
-            handshake::begun(instance.slot, cx.counters);
-        }
-        cx.counters.fates.flows.set(self.flows.len() as u64);
-        Ok(position)
-    }
-
     /// Sends a packet to its instance whole.
     #[inline(never)]
-    fn carry<F: Frame>(&self, position: u32, packet: &mut Packet<F>, cx: &Context<'_>) -> Result<Next, Drop> {
+    pub(super) fn carry<F: Frame>(
+        &self,
+        position: u32,
+        packet: &mut Packet<F>,
+        cx: &Context<'_>,
+    ) -> Result<Next, Drop> {
         let flow = self.flows.get(position);
         encapsulate(packet, flow.forwarding(), flow.instance, cx)
             .map_or_else(not_carried, |()| Ok(Next::Transit))
     }
 
-    /// An address and port of the appliance towards `instance` that no other flow to it uses.
-    fn translated_source(
-        &self,
-        protocol: u8,
-        instance: (Addr, u16),
-        hash: u64,
-        cx: &Context<'_>,
-    ) -> Result<(Addr, u16, u64), Drop> {
-        let tables = cx.tables;
-        let own = tables
-            .routes
-            .lookup(instance.0)
-            .and_then(|hop| tables.interfaces.get(hop.interface))
-            .and_then(|interface| interface.address_like(instance.0))
-            .ok_or(Drop::NatExhausted)?;
-        (0..NAT_PROBES_MAX)
-            .map(|probe| tables.policy.nat_ports.nth(cx.worker, cx.workers, hash as u32 as usize + probe))
-            .map(|port| (own, port, cx.hasher.hash(own, port, protocol)))
-            .find(|(own, port, hash)| self.flows.find(*hash, protocol, instance, (*own, *port)).is_none())
-            .ok_or(Drop::NatExhausted)
-    }
-
     #[inline(always)]
-    fn translate<F: Frame>(&self, position: u32, packet: &mut Packet<F>) {
+    pub(super) fn translate<F: Frame>(&self, position: u32, packet: &mut Packet<F>) {
         let flow = self.flows.get(position);
-        let source = match flow.nat_port {
-            0 => (flow.client, flow.client_port),
-            port => (self.flows.nat_addr(position), port),
-        };
-        rewrite(packet, source, (flow.instance, flow.instance_port));
+        rewrite(packet, self.flows.client_seen(position), (flow.instance, flow.instance_port));
     }
-
-    /// The service's way out for a packet that can't be held (any longer).
-    fn overflow<F: Frame>(
-        &mut self,
-        packet: &mut Packet<F>,
-        service: &Entry,
-        reason: Drop,
-        cx: &mut Context<'_>,
-    ) -> Result<Next, Drop> {
-        cx.counters.service(packet.meta.service).overflowed.add(1);
-        if service.handling == Handling::Splice && packet.meta.protocol == TCP && !packet.meta.is_syn() {
-            return refuse(packet);
-        }
-        match service.overflow {
-            Overflow::Upstream => Ok(Next::Transit),
-            Overflow::Fallback => match choose(service, Pool::Fixed, &packet.meta, cx) {
-                Some(backend) => self.begin_with(packet, service, backend, cx),
-                None => Err(Drop::NoInstance),
-            },
-            Overflow::Rst if packet.meta.is_syn() => refuse(packet).map_err(|_| Drop::OverflowNoRst),
-            Overflow::Rst => Err(Drop::OverflowNoRst),
-            Overflow::Drop => Err(reason),
-        }
-    }
-}
-
-/// Whether what is held for the service would only be dropped at its deadline: then it needs no buffer for that.
-pub(crate) fn drops_at_deadline(service: &Service, meta: &Meta) -> bool {
-    let is_refused = service.handling == Handling::Splice && meta.protocol == TCP && !meta.is_syn();
-    service.overflow == Overflow::Drop && !is_refused
-}
-
-impl From<Refusal> for Drop {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::ServiceFull => Drop::HoldServiceFull,
-            Refusal::PrefixFull => Drop::HoldPrefixFull,
-            Refusal::WorkerFull => Drop::HoldWorkerFull,
-            Refusal::TooLong => Drop::HoldTooLong,
-        }
-    }
-}
-
-/// What becomes of a packet that can't be sent to its instance whole: its sender is told what a router tells it.
-pub(super) fn not_carried(refusal: encapsulate::Refusal) -> Result<Next, Drop> {
-    use encapsulate::Refusal;
-    match refusal {
-        Refusal::NoRoute => Ok(Next::Refused(Error::NoRoute, Drop::NoRoute)),
-        Refusal::TtlExpired => Ok(Next::Refused(Error::TimeExceeded, Drop::TtlExpired)),
-        Refusal::TooBig(room) => Ok(Next::Refused(Error::TooBig(room), Drop::TooBig)),
-        Refusal::NotOnLink => Err(Drop::NotOnLink),
-        Refusal::NoSource => Err(Drop::NoTunnelSource),
-        Refusal::NoHeadroom => Err(Drop::NoHeadroom),
-    }
-}
-
-/// The instance for a new flow of a packet's. Its hash isn't the one that the flow's owner is known by, but one that all
-/// appliances of the site share: a client whose packets are routed to another of them finds the same instance.
-pub(super) fn choose<'a>(
-    service: &'a Entry,
-    pool: Pool,
-    meta: &Meta,
-    cx: &Context<'_>,
-) -> Option<&'a Instance> {
-    let hasher = FlowHasher::new(cx.tables.policy.balance_key);
-    let hash = hasher.hash_shared(meta.source, meta.source_port, meta.protocol);
-    service.choose(pool, meta.destination.is_v4(), hash)
-}
-
-/// Which of the service's instances may be given new flows now, if any: among them those that are only bound, when the
-/// serving node is to queue what comes for them.
-pub(crate) fn admits(service: &Service, slot: &ServiceSlot) -> Option<Pool> {
-    match slot.load() {
-        _ if !service.wakes => Some(Pool::Fixed),
-        (Phase::Ready | Phase::Draining, _) => Some(Pool::Ready),
-        (Phase::Waking, wake) if service.handling == Handling::Forward && slot.is_handed(wake) => {
-            Some(Pool::Bound)
-        }
-        _ => None,
-    }
-}
-
-/// Whether any instance has an address of the packet's family that isn't down; without one, waiting leads nowhere.
-fn has_family(service: &Service, v4: bool) -> bool {
-    let family = usize::from(!v4);
-    service.instances.iter().any(|instance| !instance.fixed && instance.address_up(family).is_some())
-}
-
-/// Whether a held first packet could be passed on now, or what is held for an instance.
-pub(crate) fn can_open(service: &Entry, slot: &ServiceSlot, v4: bool) -> bool {
-    admits(service, slot).is_some_and(|pool| service.has(pool, v4))
-}
-
-/// How many packets this worker may hold for a service.
-pub(super) fn hold_share(service: &Service, cx: &Context<'_>) -> u32 {
-    service.hold_packets_max.div_ceil(cx.workers as u32)
-}
-
-pub(super) fn park<F: Frame>(
-    packet: &Packet<F>,
-    held: Held,
-    service: &Service,
-    cx: &mut Context<'_>,
-) -> Result<Parked, Refusal> {
-    let meta = &packet.meta;
-    let slot = cx.slots.get(meta.service);
-    let asked = slot.load().0 != Phase::Cold;
-    // Who has to say it again first is held until then, and from then on as long as everybody.
-    let again = held == Held::FirstPacket && !asked && proof(service, slot) == Verify::SecondSyn;
-    let hold_nanos = service.hold_nanos_max + if again { REPEAT_NANOS } else { 0 };
-    let parking = Parking {
-        service: meta.service,
-        query_id: query_id(held),
-        held,
-        trigger: if service.trigger_flow { Trigger::Flow } else { Trigger::Syn },
-        meta,
-        bytes: packet.frame.bytes(),
-        deadline: Nanos(cx.now.0 + hold_nanos),
-        asked,
-        service_max: hold_share(service, cx),
-    };
-    let parked = if packet.frame.segments() > 1 { Err(Refusal::TooLong) } else { cx.holds.park(&parking) };
-    note_parked(parked, meta.service, cx)
-}
-
-/// Counts that a packet couldn't be held, or tells that the first one is.
-pub(super) fn note_parked(
-    parked: Result<Parked, Refusal>,
-    service: ServiceId,
-    cx: &mut Context<'_>,
-) -> Result<Parked, Refusal> {
-    match parked {
-        Ok(_) => cx.waker.milestone(service, Milestone::Held, cx.now),
-        Err(refusal) => cx.counters.fates.holds_refused[refusal as usize].add(1),
-    }
-    parked
-}
-
-/// Whether a packet says again what is held of its flow. The configuration asks that of SYNs only; after wakes that led to
-/// nothing, of other packets, too.
-fn is_repeated<F: Frame>(packet: &Packet<F>, slot: &ServiceSlot, cx: &Context<'_>) -> bool {
-    fn sequence<'a>(meta: &Meta, bytes: &'a [u8]) -> Option<&'a [u8]> {
-        let at = usize::from(meta.l4) + tcp::SEQUENCE;
-        bytes.get(at..at + 4)
-    }
-    let meta = &packet.meta;
-    if meta.protocol != TCP && slot.escalation() == Escalation::None {
-        return true;
-    }
-    cx.holds.find(&hold_key(meta, Held::FirstPacket)).is_some_and(|held| {
-        let (waiting, bytes) = cx.holds.get(held);
-        meta.protocol != TCP || sequence(&waiting.meta, bytes) == sequence(meta, packet.frame.bytes())
-    })
-}
-
-pub(super) fn hold_key(meta: &Meta, held: Held) -> HoldKey {
-    HoldKey::of(meta, meta.service, query_id(held))
-}
-
-/// What stands in a hold's key for the id of a query.
-fn query_id(held: Held) -> u16 {
-    if held == Held::Handshake { HANDSHAKE } else { 0 }
-}
-
-/// Counts a held packet; the frame is free, for the slab has its bytes.
-pub(super) fn finish_hold<F: Frame>(
-    parked: Parked,
-    node: NodeId,
-    packet: Packet<F>,
-    cx: &mut Context<'_>,
-    lanes: &mut Lanes<F>,
-) {
-    let decision = match parked {
-        Parked::Held => "held",
-        Parked::Replaced => "held, in place of an earlier one",
-    };
-    cx.trace(node, decision, &packet);
-    let fates = &cx.counters.fates;
-    fates.held.add(1);
-    if parked == Parked::Replaced {
-        fates.replaced.add(1);
-    }
-    fates.still_held.set(cx.holds.len() as u64);
-    cx.counters.service(packet.meta.service).holds.set(u64::from(cx.holds.len_of(packet.meta.service)));
-    cx.free(packet, lanes);
 }
 
 pub(super) fn finish<F: Frame>(
@@ -632,6 +343,10 @@ pub(super) fn finish<F: Frame>(
         Ok(Next::Transit) => {
             cx.trace(NodeId::Service, "to transit", &packet);
             lanes.transit.push(packet);
+        }
+        Ok(Next::Opening(position)) => {
+            cx.trace(NodeId::Service, "to transit", &packet);
+            lanes.opening.push((packet, position));
         }
         Ok(Next::Reply) => {
             cx.trace(NodeId::Service, "reset", &packet);
@@ -662,7 +377,7 @@ pub(super) fn finish<F: Frame>(
 }
 
 #[inline]
-fn note_activity(service: ServiceId, cx: &Context<'_>) {
+pub(super) fn note_activity(service: ServiceId, cx: &Context<'_>) {
     let last = &cx.counters.service(service).last_nanos;
     if cx.now.0.wrapping_sub(last.get()) > ACTIVITY_NANOS {
         last.set(cx.now.0);

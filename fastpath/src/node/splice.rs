@@ -10,13 +10,16 @@
 //!   open, both ways ───────────────────────► translated
 //! ```
 
-use super::service::{Drop, Next, ServiceNode, admits, choose, forget, hold_key, park};
-use super::{Context, handshake, reply};
+use super::opening::{admits, choose};
+use super::park::{hold_key, park};
+use super::service::{Drop, Next, ServiceNode, forget};
+use super::verify::verify;
+use super::{Context, reply};
 use crate::counters::WorkerCounters;
 use crate::driver::Frame;
 use crate::event::Trigger;
-use crate::hold::{Held, HeldId};
-use crate::packet::{L3, Meta, Origin, Packet};
+use crate::hold::{HANDSHAKE, Held, HeldId};
+use crate::packet::{Fragment, L3, Meta, Origin, Packet};
 use crate::slots::{Phase, ServiceSlot};
 use crate::splice::connect::{Accepted, Answer, acknowledge};
 use crate::splice::cookie::{AGE_TICKS, AGE_TICKS_HELD, Handshake};
@@ -42,7 +45,7 @@ impl ServiceNode {
     ) -> Result<Option<Next>, Drop> {
         let meta = &packet.meta;
         let newer = early_of(meta, packet.frame.bytes()).ok_or(Drop::SpliceCut)?;
-        let held = cx.holds.find(&hold_key(meta, Held::Handshake)).filter(|_| meta.origin == Origin::Arrival);
+        let held = cx.holds.find(&hold_key(meta, HANDSHAKE)).filter(|_| meta.origin == Origin::Arrival);
         if meta.is_syn() {
             if held.is_some() {
                 // The client has our SYN-ACK and has answered it: an old duplicate.
@@ -55,6 +58,9 @@ impl ServiceNode {
                 return Ok(None);
             }
             return self.answer_syn(packet, &newer.head, cx).map(Some);
+        }
+        if meta.fragment != Fragment::Whole {
+            return Err(Drop::SpliceCut);
         }
         if let Some(held) = held {
             return replace(packet, held, &newer, service, cx).map(Some);
@@ -90,7 +96,6 @@ impl ServiceNode {
         match self.begin_splice(held, cx) {
             Some((position, accepted)) => {
                 self.flows.get_mut(position).set_spliced();
-                handshake::begun(self.flows.get(position).instance_slot(), cx.counters);
                 self.splices.begin(position, held, accepted, cx.now);
             }
             None => self.splices.fail(held),
@@ -140,6 +145,11 @@ impl ServiceNode {
             // Held for a service that is another one since, while its flow is the one of before: that one waits already.
             Splice::Opening(_) if packet.meta.origin == Origin::Hold => Err(Drop::SpliceSurplus),
             Splice::Opening(held) => {
+                // What is held would be lost for it.
+                verify(packet)?;
+                if packet.meta.fragment != Fragment::Whole {
+                    return Err(Drop::SpliceCut);
+                }
                 let newer = early_of(&packet.meta, packet.frame.bytes()).ok_or(Drop::SpliceCut)?;
                 let service = cx.tables.services.get(packet.meta.service).ok_or(Drop::NoService)?.clone();
                 replace(packet, held, &newer, &service, cx).map(Some)
@@ -166,6 +176,8 @@ impl ServiceNode {
         let l4 = usize::from(packet.meta.l4);
         match self.splices.get(position) {
             Splice::Opening(held) => {
+                // It ends here, so nobody else would find out.
+                verify(packet)?;
                 let head = Head::read(&packet.frame.bytes()[l4..]).ok_or(Drop::SpliceCut)?;
                 let Stage::Opening { connect, .. } = *self.splices.stage(held) else {
                     return Err(Drop::SpliceStray);
@@ -192,6 +204,7 @@ impl ServiceNode {
             Splice::Open { translation, window } => {
                 if packet.meta.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN | tcp::ACK {
                     // Our acknowledgement was lost; the client knows of no such segment.
+                    verify(packet)?;
                     let head = Head::read(&packet.frame.bytes()[l4..]).ok_or(Drop::SpliceCut)?;
                     let window = Rescale { from: 0, to: translation.to_instance.to }.apply(window);
                     return answer(packet, &acknowledge(&head, window)).map(Some);

@@ -3,9 +3,10 @@
 //! Who sent a packet that can't go on is told by an ICMP error, where one may be sent. A packet whose next hop has no known link-layer address goes to the slowpath, which asks for it and sends the packet on.
 
 use super::icmp::Error;
-use super::{Context, Lanes, Leaving, NodeId, drops, host};
+use super::{Context, Lanes, Leaving, NodeId, drops, handshake, host};
 use crate::addr::Addr;
 use crate::driver::Frame;
+use crate::flow::FlowTable;
 use crate::packet::{L3, Network, Origin, Packet};
 use crate::queue::Punt;
 use crate::tables::interfaces::{InterfaceId, Mac};
@@ -30,24 +31,63 @@ drops! {
     }
 }
 
-/// Forwards the packets of the lane.
-pub fn process<F: Frame>(scratch: &mut Vec<Packet<F>>, cx: &mut Context<'_>, lanes: &mut Lanes<F>) {
+/// Forwards the packets of the lanes; those that may begin handshakes first, for what else there is of their flows comes after
+/// them.
+pub fn process<F: Frame>(
+    flows: &mut FlowTable,
+    scratch: &mut Vec<Packet<F>>,
+    cx: &mut Context<'_>,
+    lanes: &mut Lanes<F>,
+) {
+    if !lanes.opening.is_empty() {
+        open(flows, cx, lanes);
+    }
     std::mem::swap(scratch, &mut lanes.transit);
     let mut last = None;
-    for mut packet in scratch.drain(..) {
-        match forward(&mut packet, &mut last, cx) {
-            Ok(Some(interface)) => {
-                cx.trace(NodeId::Transit, "to output", &packet);
-                let leaving = match packet.meta.origin {
-                    Origin::Arrival => Leaving::Forwarded,
-                    Origin::Hold => Leaving::Released,
-                    Origin::Own => Leaving::Originated,
-                };
-                cx.send(packet, interface, leaving, lanes);
-            }
-            Ok(None) => host::finish(packet, NodeId::Transit, "punted: neighbour unknown", cx, lanes),
-            Err(reason) => refuse(reason, packet, cx, lanes),
+    for packet in scratch.drain(..) {
+        pass(packet, &mut last, |_, _| {}, cx, lanes);
+    }
+}
+
+/// Forwards SYNs, and tells of those that leave.
+#[inline(never)]
+fn open<F: Frame>(flows: &mut FlowTable, cx: &mut Context<'_>, lanes: &mut Lanes<F>) {
+    let mut last = None;
+    // Taken from the end, in the order in which they came.
+    lanes.opening.reverse();
+    while let Some((packet, position)) = lanes.opening.pop() {
+        let begun = |packet: &Packet<F>, cx: &Context<'_>| {
+            handshake::begun(flows, position, packet, cx.counters);
+        };
+        pass(packet, &mut last, begun, cx, lanes);
+    }
+}
+
+/// Forwards a packet; `leaves` is told if it is sent on, by us or, once its next hop has answered, by the slowpath.
+#[inline(always)]
+fn pass<'a, F: Frame>(
+    mut packet: Packet<F>,
+    last: &mut Option<Last<'a>>,
+    leaves: impl FnOnce(&Packet<F>, &Context<'_>),
+    cx: &mut Context<'a>,
+    lanes: &mut Lanes<F>,
+) {
+    match forward(&mut packet, last, cx) {
+        Ok(Some(interface)) => {
+            leaves(&packet, cx);
+            cx.trace(NodeId::Transit, "to output", &packet);
+            let leaving = match packet.meta.origin {
+                Origin::Arrival => Leaving::Forwarded,
+                Origin::Hold => Leaving::Released,
+                Origin::Own => Leaving::Originated,
+            };
+            cx.send(packet, interface, leaving, lanes);
         }
+        Ok(None) => {
+            leaves(&packet, cx);
+            host::finish(packet, NodeId::Transit, "punted: neighbour unknown", cx, lanes);
+        }
+        Err(reason) => refuse(reason, packet, cx, lanes),
     }
 }
 

@@ -6,6 +6,8 @@
 //!                                    └─ an instance serves, new triple ─► told, as often as that may be
 //! ```
 //!
+//! Later fragments say what their first says: alone they wake, but they make no triple known, and repeat none.
+//!
 //! Nothing behind the IP header is looked at: a datagram, a fragment, a protocol that nobody knows and a frame that ends
 //! too soon give the notification that a whole packet with their headers gives. It is looked at where it came in, before
 //! anything else is decided of it; then it goes on by its ports, if it has some, as any packet.
@@ -14,7 +16,7 @@ use super::Context;
 use super::classify::check_source;
 use crate::driver::RxChecksum;
 use crate::event::Trigger;
-use crate::packet::Meta;
+use crate::packet::{Fragment, Meta};
 use crate::slots::Phase;
 use crate::tables::services::{ServiceId, Verify};
 use crate::triples::Sighting;
@@ -24,9 +26,15 @@ use crate::wake::proof;
 #[inline(never)]
 pub(super) fn look(service: ServiceId, meta: &Meta, bytes: &[u8], cx: &mut Context<'_>) {
     let Some(entry) = cx.tables.services.get(service) else { return };
-    let hash = cx.hasher.hash_triple(meta.source, meta.destination, meta.protocol);
-    let sighting = cx.triples.see(hash, cx.now);
-    if sighting == Sighting::New {
+    let sighting = match meta.fragment {
+        Fragment::Later => None,
+        _ => {
+            let hash = cx.hasher.hash_triple(meta.source, meta.destination, meta.protocol);
+            Some(cx.triples.see(hash, cx.now, &cx.counters.fates.triples_evicted))
+        }
+    };
+    let is_new = sighting == Some(Sighting::New);
+    if is_new {
         cx.counters.service(service).arrivals.add(1);
     }
     let slot = cx.slots.get(service);
@@ -34,7 +42,7 @@ pub(super) fn look(service: ServiceId, meta: &Meta, bytes: &[u8], cx: &mut Conte
         Phase::Cold => {
             let proven = match proof(entry, slot) {
                 Verify::None => true,
-                Verify::SecondSyn => sighting == Sighting::Again,
+                Verify::SecondSyn => sighting == Some(Sighting::Again),
                 // Who has to answer a cookie does so by its ports.
                 Verify::Cookie => false,
             };
@@ -42,7 +50,7 @@ pub(super) fn look(service: ServiceId, meta: &Meta, bytes: &[u8], cx: &mut Conte
                 cx.waker.wake(service, Trigger::Flow, meta.fields(bytes), cx.now);
             }
         }
-        Phase::Ready | Phase::Draining if sighting == Sighting::New => {
+        Phase::Ready | Phase::Draining if is_new => {
             cx.waker.arrived(service, Trigger::Flow, || meta.fields(bytes), cx.now);
         }
         Phase::Ready | Phase::Draining | Phase::Waking | Phase::Quarantined | Phase::Bypass | Phase::Down => {

@@ -7,6 +7,8 @@
 //!
 //! A datagram may hold several packets; they are of one connection (RFC 9000 §12.2), so the first says it all.
 
+/// What a version negotiation has for its version (RFC 8999 §6).
+pub const VERSION_NEGOTIATION: u32 = 0;
 /// What the first byte has where the header is long.
 const LONG: u8 = 0x80;
 
@@ -15,7 +17,7 @@ const LONG: u8 = 0x80;
 pub enum Header<'a> {
     /// One that says how long its ids are. Connections begin with it.
     Long {
-        /// The version; 0 for a version negotiation, which only servers send.
+        /// The version; [`VERSION_NEGOTIATION`] in what only servers send.
         version: u32,
         /// Whom it is for: made by the client until it has heard the server's.
         destination: &'a [u8],

@@ -12,8 +12,10 @@ use crate::counters::FateCounters;
 use crate::driver::{BURST_MAX, Driver, PortId};
 use crate::event::{Milestone, Trigger};
 use crate::hold::{Held, HeldId, Line, Waiting};
+use crate::node::opening::{admits, can_open, drops_at_deadline};
+use crate::node::splice::{answers, falls_back};
 use crate::node::{NodeId, port_of, service};
-use crate::packet::{Meta, NOT_TRACED, Origin, Packet};
+use crate::packet::{Kind, Meta, NOT_TRACED, Origin, Packet};
 use crate::slots::{Escalation, Phase};
 use crate::tables::balance::Pool;
 use crate::tables::services::{Entry, SERVICES_MAX, ServiceId, Verify};
@@ -164,6 +166,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
                 match exit {
                     Exit::Expired if !query => lanes.expired.push(packet),
                     _ if query => lanes.dns.push(packet),
+                    _ if packet.meta.kind == Kind::Following => lanes.aside.push(packet),
                     _ => lanes.service.push(packet),
                 }
                 exit.count(&cx.counters.fates);
@@ -180,13 +183,13 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         let expires = ending || waiting.deadline <= now;
         let Some(service) = self.tables.services.entry(id) else { return Some(Exit::Expired) };
         let slot = self.shared.slots.get(id);
-        if waiting.held == Held::FirstPacket && !expires && service::answers(service, slot) {
+        if waiting.held == Held::FirstPacket && !expires && answers(service, slot) {
             // A cookie costs no instance anything.
             return Some(Exit::Released);
         }
         let handshake = waiting.held == Held::Handshake;
         if self.can_go(service, id, waiting) && !(handshake && ending) {
-            let pool = service::admits(service, slot).unwrap_or(Pool::Ready);
+            let pool = admits(service, slot).unwrap_or(Pool::Ready);
             let instances = service.breadth(pool, waiting.meta.destination.is_v4()).max(1);
             let share = (RELEASE_PER_MS * instances).div_ceil(self.shared.workers.len() as u32);
             if self.pacer.turn(id, now).released < share {
@@ -195,8 +198,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
             return expires.then_some(Exit::Expired);
         }
         if expires {
-            let falls_back =
-                handshake && !ending && service::falls_back(service, waiting.meta.destination.is_v4());
+            let falls_back = handshake && !ending && falls_back(service, waiting.meta.destination.is_v4());
             return Some(if falls_back { Exit::Connects } else { Exit::Expired });
         }
         let (phase, wake) = slot.load();
@@ -236,7 +238,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         match waiting.held {
             Held::Query(_) => slot.load().0 == Phase::Ready,
             Held::FirstPacket | Held::Datagram | Held::Handshake => {
-                service::can_open(entry, slot, waiting.meta.destination.is_v4())
+                can_open(entry, slot, waiting.meta.destination.is_v4())
             }
         }
     }
@@ -250,10 +252,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         while dropped < max {
             let Some(waiting) = self.holds.head(line) else { break };
             let over = ending || waiting.deadline <= now;
-            if !over
-                || matches!(waiting.held, Held::Query(_))
-                || !service::drops_at_deadline(service, &waiting.meta)
-            {
+            if !over || matches!(waiting.held, Held::Query(_)) || !drops_at_deadline(service, &waiting.meta) {
                 break;
             }
             let Some(id) = self.holds.detach(line) else { break };

@@ -10,7 +10,8 @@ use crate::clock::{Clock, Nanos};
 use crate::driver::{BURST_MAX, Driver, Frame};
 use crate::event::Milestone;
 use crate::hold::HeldId;
-use crate::node::{handshake, port_of, service};
+use crate::node::splice::into_syn;
+use crate::node::{handshake, port_of};
 use crate::packet::{Meta, NOT_TRACED, Packet};
 use crate::splice::connect::{Accepted, Turn};
 use crate::splice::table::Stage;
@@ -135,7 +136,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         frame.bytes_mut()[..l4].copy_from_slice(&bytes[..l4]);
         let mut meta = self.metas.take();
         *meta = Meta { trace: NOT_TRACED, ..waiting.meta };
-        let len = service::into_syn(frame.bytes_mut(), &mut meta, accepted);
+        let len = into_syn(frame.bytes_mut(), &mut meta, accepted);
         let cut = frame.truncate(len);
         debug_assert!(cut, "a fresh frame has one segment, longer than this");
         Some(Packet { frame, meta })

@@ -91,6 +91,36 @@ pub fn udp(macs: ([u8; 6], [u8; 6]), from: End<'_>, to: End<'_>, data: &[u8]) ->
     })
 }
 
+/// A TCP or UDP frame, without options and extension headers, whose checksum over that is wrong.
+pub fn with_wrong_checksum(frame: &[u8]) -> Vec<u8> {
+    let mut bytes = frame.to_vec();
+    let (protocol, l4) = if bytes[14] >> 4 == 4 { (bytes[23], 34) } else { (bytes[20], 54) };
+    bytes[l4 + if protocol == 6 { 16 } else { 6 }] ^= 0x55;
+    bytes
+}
+
+/// Whether the TCP or UDP checksum of such a frame is right, to an independent reader.
+pub fn has_right_checksum(frame: &[u8]) -> bool {
+    let frame = EthernetFrame::new_checked(frame).unwrap();
+    let (source, destination, protocol, payload) = match frame.ethertype() {
+        EthernetProtocol::Ipv4 => {
+            let packet = Ipv4Packet::new_checked(frame.payload()).unwrap();
+            assert!(packet.verify_checksum(), "IPv4 header checksum");
+            let ends = (IpAddress::Ipv4(packet.src_addr()), IpAddress::Ipv4(packet.dst_addr()));
+            (ends.0, ends.1, packet.next_header(), packet.payload())
+        }
+        _ => {
+            let packet = Ipv6Packet::new_checked(frame.payload()).unwrap();
+            let ends = (IpAddress::Ipv6(packet.src_addr()), IpAddress::Ipv6(packet.dst_addr()));
+            (ends.0, ends.1, packet.next_header(), packet.payload())
+        }
+    };
+    match protocol {
+        IpProtocol::Tcp => TcpPacket::new_checked(payload).unwrap().verify_checksum(&source, &destination),
+        _ => UdpPacket::new_checked(payload).unwrap().verify_checksum(&source, &destination),
+    }
+}
+
 /// Client to appliance.
 pub fn client_udp(from: End<'_>, to: End<'_>, data: &[u8]) -> Vec<u8> {
     udp((CLIENT_MAC, WAN_MAC), from, to, data)

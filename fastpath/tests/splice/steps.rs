@@ -145,6 +145,27 @@ fn a_datagram_waits_for_the_instance_and_no_handshake_waits_behind_it() {
     bench.check_laws();
 }
 
+/// It would be what is held, and its headers those of our SYN, which nobody would complete.
+#[test]
+fn a_fragment_completes_no_handshake() {
+    let mut bench = bench(splicing());
+    let own = accept(&mut bench);
+    let first = |seq| fragments(&client(TcpControl::Psh, Some(own), seq, &[7; 200]), 9, &[64]).swap_remove(0);
+    bench.deliver_and_run(WAN, &first(ISN + 1));
+    assert_eq!((bench.drops(NodeId::Service, "splice-cut"), bench.fates().still_held), (1, 0));
+    bench.deliver_and_run(WAN, &client(TcpControl::Psh, Some(own), ISN + 1, b"GET /"));
+    bench.deliver_and_run(WAN, &first(ISN + 1));
+    assert_eq!((bench.drops(NodeId::Service, "splice-cut"), bench.fates().replaced), (2, 0));
+    bench.make_ready(0);
+    bench.run();
+    assert_eq!(only(&bench, LAN).tcp, Some((TcpControl::Syn, ISN, None)));
+    bench.deliver_and_run(WAN, &first(ISN + 1));
+    assert_eq!((bench.drops(NodeId::Service, "splice-cut"), bench.fates().replaced), (3, 0));
+    bench.deliver_and_run(LAN, &from_instance(TcpControl::Syn, Some(ISN + 1), THEIRS, b""));
+    assert_eq!(only(&bench, LAN).data, b"GET /");
+    bench.check_laws();
+}
+
 #[test]
 fn a_lost_acknowledgement_is_repeated_without_the_client() {
     let mut bench = bench(splicing());

@@ -132,6 +132,7 @@ impl Sources {
                 flows_evicted: counters.flows_evicted.get(),
                 flows_refused: counters.flows_refused.get(),
                 fragments_evicted: counters.fragments_evicted.get(),
+                triples_evicted: counters.triples_evicted.get(),
                 holds_refused: Refusal::NAMES
                     .iter()
                     .zip(&counters.holds_refused)

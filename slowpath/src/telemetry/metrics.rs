@@ -159,6 +159,11 @@ fn workers(sources: &Sources, page: &mut Page) {
             "Fragmented packets forgotten before their time.",
             (|row| row.fragments_evicted),
         ),
+        (
+            "triples_evicted",
+            "Triples of the trigger flow forgotten before their time.",
+            (|row| row.triples_evicted),
+        ),
         ("injects_lost", "Frames of the control thread that found no buffer.", |row| row.injects_lost),
         ("events_lost", "Messages to the control thread that found the queue full.", |row| row.events_lost),
         ("wakes_limited", "Wakes that the limit refused.", |row| row.wakes_limited),

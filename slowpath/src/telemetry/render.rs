@@ -190,6 +190,7 @@ fn limits_of(row: &WorkerRow) -> Vec<(String, u64)> {
         ("flows-evicted", row.flows_evicted),
         ("flows-refused", row.flows_refused),
         ("fragments-evicted", row.fragments_evicted),
+        ("triples-evicted", row.triples_evicted),
         ("events-lost", row.events_lost),
         ("wakes-limited", row.wakes_limited),
         ("errors-limited", row.errors_limited),

@@ -78,6 +78,8 @@ pub struct WorkerRow {
     pub flows_refused: u64,
     /// Fragmented packets that were forgotten before their time, for want of room.
     pub fragments_evicted: u64,
+    /// Triples of the trigger `flow` that were forgotten before their time, for want of room.
+    pub triples_evicted: u64,
     /// Packets that couldn't be held, by reason, whatever became of them instead.
     pub holds_refused: BTreeMap<String, u64>,
     /// Frames of the control thread's that found no buffer.

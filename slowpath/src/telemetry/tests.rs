@@ -185,6 +185,7 @@ fn every_limit_that_is_met_shows_by_its_name() {
         ("flows_evicted", &fates.flows_evicted),
         ("flows_refused", &fates.flows_refused),
         ("fragments_evicted", &fates.fragments_evicted),
+        ("triples_evicted", &fates.triples_evicted),
         ("events_lost", &fates.events_lost),
         ("wakes_limited", &fates.wakes_limited),
         ("errors_limited", &fates.errors_limited),
@@ -205,6 +206,7 @@ fn every_limit_that_is_met_shows_by_its_name() {
         (NodeId::Classify, "fragment-orphan"),
         (NodeId::Service, "flow-table-full"),
         (NodeId::Service, "nat-exhausted"),
+        (NodeId::Service, "hold-flow-full"),
         (NodeId::Service, "hold-service-full"),
         (NodeId::Service, "hold-prefix-full"),
         (NodeId::Service, "hold-worker-full"),
@@ -234,7 +236,7 @@ fn every_limit_that_is_met_shows_by_its_name() {
         shows(format!("millrace_worker_{name}_total{{worker=\"0\"}} {n}"));
         tells(&name.replace('_', "-"), n);
     }
-    for (n, reason) in (100..).zip(["service-full", "prefix-full", "worker-full", "too-long"]) {
+    for (n, reason) in (100..).zip(["service-full", "prefix-full", "worker-full", "too-long", "flow-full"]) {
         assert_eq!(row["holds_refused"][reason], n);
         shows(format!("millrace_worker_holds_refused_total{{worker=\"0\",reason=\"{reason}\"}} {n}"));
         tells(&format!("hold-{reason}"), n);
