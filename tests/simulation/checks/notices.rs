@@ -59,7 +59,14 @@ impl World {
         let slot = self.appliance.shared.slots.get(id);
         let (phase, wake) = slot.load();
         let notices = &mut self.checks.notices;
-        notices.seen.entry((read.source, read.destination, protocol.into())).or_default().push(self.now.0);
+        // A later piece wakes, but makes no triple known: that is its first's to do.
+        if !matches!(&read.body, Body::Piece(piece) if piece.offset > 0) {
+            notices
+                .seen
+                .entry((read.source, read.destination, protocol.into()))
+                .or_default()
+                .push(self.now.0);
+        }
         if phase == Phase::Cold && facts.verify == Verify::None && slot.escalation() == Escalation::None {
             notices.due.push((id, wake));
         }
