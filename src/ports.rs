@@ -17,7 +17,7 @@ use tracing::warn;
 #[derive(Clone)]
 pub(crate) struct LivePorts {
     ports: Ports,
-    /// By id; a port that was closed has no name.
+    /// By id; a port that was closed has no name. A port's name is this one: a device keeps the one that it was opened by.
     infos: Arc<Mutex<Vec<PortInfo>>>,
 }
 
@@ -36,13 +36,26 @@ impl LivePorts {
 
     /// What operators see of them.
     pub(crate) fn rows(&self) -> Vec<PortRow> {
-        self.ports.iter().map(|port| row(&port)).collect()
+        let infos = self.infos();
+        let row =
+            |(at, info): (usize, &PortInfo)| Some(row(&info.name, &*self.ports.get(PortId(at as u16))?));
+        infos.iter().enumerate().filter_map(row).collect()
     }
 }
 
 impl PortSet for LivePorts {
-    fn prepare(&self, config: &Config, dry_run: bool) -> Result<Box<dyn PortChange>, String> {
+    fn prepare(
+        &self,
+        config: &Config,
+        renamed: &[(&str, &str)],
+        dry_run: bool,
+    ) -> Result<Box<dyn PortChange>, String> {
         let mut infos = self.infos();
+        for info in &mut infos {
+            if let Some((_, name)) = renamed.iter().find(|(former, _)| *former == info.name) {
+                (*name).clone_into(&mut info.name);
+            }
+        }
         let missing = |port: &&Port| !infos.iter().any(|info| info.name == port.name.as_str());
         let new: Vec<&Port> = config.ports.iter().filter(missing).collect();
         let stays = |name: &str| config.ports.iter().any(|port| port.name.as_str() == name);
@@ -53,13 +66,12 @@ impl PortSet for LivePorts {
         for id in &gone {
             infos[id.index()].name.clear();
         }
+        let wanted: Vec<PortConfig> = new.iter().map(|port| port_config(port)).collect();
         let opened = match dry_run {
-            true => None,
-            false => {
-                let wanted: Vec<PortConfig> = new.iter().map(|port| port_config(port)).collect();
-                Some(self.ports.open_more(&wanted).map_err(|error| error.to_string())?)
-            }
+            true => self.ports.check_more(&wanted).map(|()| None),
+            false => self.ports.open_more(&wanted).map(Some),
         };
+        let opened = opened.map_err(|error| error.to_string())?;
         let macs: Vec<[u8; 6]> = opened.iter().flat_map(Opened::iter).map(millrace_dpdk::Port::mac).collect();
         let unknown = std::iter::repeat([0; 6]);
         infos.extend(new.into_iter().zip(macs.into_iter().chain(unknown)).map(|(port, mac)| info(port, mac)));
@@ -118,12 +130,12 @@ fn info(port: &Port, mac: [u8; 6]) -> PortInfo {
     PortInfo { name: port.name.to_string(), mac, mtu_bytes: port.mtu_bytes }
 }
 
-fn row(port: &millrace_dpdk::Port) -> PortRow {
+fn row(name: &str, port: &millrace_dpdk::Port) -> PortRow {
     let link = port.link();
     // A device that is gone counts nothing any more.
     let stats = port.stats().unwrap_or_default();
     PortRow {
-        name: port.name().to_owned(),
+        name: name.to_owned(),
         device: port.device().to_owned(),
         up: link.up,
         speed_mbps: link.speed_mbps,
@@ -147,3 +159,105 @@ fn row(port: &millrace_dpdk::Port) -> PortRow {
 const CLOSE_MAX: Duration = Duration::from_secs(1);
 /// How often is looked whether they have.
 const CLOSE_LOOK: Duration = Duration::from_millis(1);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::OnceLock;
+
+    use millrace_dpdk::{DpdkDriver, Eal, EalConfig, Hugepages, PortsConfig};
+    use millrace_fastpath::driver::{Driver, PORTS_MAX};
+
+    use super::*;
+
+    /// Two ports and a worker's driver. Each test has devices of its own, from number `first` on.
+    fn live(first: usize) -> (LivePorts, Vec<DpdkDriver>, Config) {
+        static EAL: OnceLock<Eal> = OnceLock::new();
+        let eal = EAL.get_or_init(|| {
+            let memory_bytes = 64 << 20;
+            let config = EalConfig { hugepages: Hugepages::Never, memory_bytes, ..EalConfig::default() };
+            Eal::start(config).expect("the environment starts")
+        });
+        let config = file(&[("wan", device(first)), ("lan", device(first + 1))]);
+        let wanted: Vec<PortConfig> = config.ports.iter().map(port_config).collect();
+        let ports = PortsConfig { frames_per_port: 255, ..PortsConfig::default() };
+        let (ports, drivers) = Ports::open(eal, &ports, &wanted).expect("the ports open");
+        (LivePorts::new(ports, &config), drivers, config)
+    }
+
+    fn device(number: usize) -> String {
+        format!("net_null{number}")
+    }
+
+    fn file(ports: &[(&str, String)]) -> Config {
+        let port = |(at, (name, device)): (usize, &(&str, String))| {
+            format!("[[port]]\nname = \"{name}\"\ndevice = \"{device}\"\naddresses = [\"10.{at}.0.1/24\"]\n")
+        };
+        let ports: String = ports.iter().enumerate().map(port).collect();
+        let text = format!("schema_version = 1\n[site]\nname = \"here\"\n{ports}");
+        Config::parse("edge.toml", &text).unwrap_or_else(|report| panic!("{report}"))
+    }
+
+    fn names(live: &LivePorts) -> Vec<(String, String)> {
+        live.rows().into_iter().map(|row| (row.name, row.device)).collect()
+    }
+
+    #[test]
+    fn a_port_by_another_name_stays_open() {
+        let (live, mut drivers, _) = live(0);
+        let before = live.infos();
+        let next = file(&[("wan", device(0)), ("inner", device(1))]);
+        for dry_run in [true, false] {
+            let change = live.prepare(&next, &[("lan", "inner")], dry_run).map_err(drop).unwrap();
+            let infos = change.ports();
+            assert_eq!((infos[1].name.as_str(), infos[1].mac, infos.len()), ("inner", before[1].mac, 2));
+            assert_eq!(live.infos(), before, "nothing is handed over yet");
+            if !dry_run {
+                change.hand_over()();
+            }
+        }
+        assert_eq!(names(&live), [("wan".to_owned(), device(0)), ("inner".to_owned(), device(1))]);
+        drivers[0].renew();
+        assert_eq!((drivers[0].ports(), live.ports.collect()), (2, 0), "workers don't notice");
+        // By its new name it can go, and its device be had again when the workers have let go.
+        let without = file(&[("wan", device(0))]);
+        let change = live.prepare(&without, &[], false).map_err(drop).unwrap();
+        let close = change.hand_over();
+        drivers[0].renew();
+        close();
+        assert_eq!(names(&live), [("wan".to_owned(), device(0))]);
+        let again = file(&[("wan", device(0)), ("lan", device(1))]);
+        live.prepare(&again, &[], false).map_err(drop).unwrap().hand_over()();
+        assert_eq!(names(&live), [("wan".to_owned(), device(0)), ("lan".to_owned(), device(1))]);
+    }
+
+    #[test]
+    fn a_device_that_is_in_use_is_told_and_changes_nothing() {
+        let (live, mut drivers, _) = live(2);
+        let before = (live.infos(), names(&live));
+        // The same device by other words is another port, and can't be opened while the first has it.
+        let next = file(&[("wan", device(2)), ("inner", format!("{},size=128", device(3)))]);
+        for dry_run in [true, false] {
+            let told = live.prepare(&next, &[], dry_run).map(drop).unwrap_err();
+            assert_eq!(told, "port \"inner\": net_null3 is in use by another port");
+            assert_eq!((live.infos(), names(&live)), before);
+        }
+        drivers[0].renew();
+        assert_eq!(drivers[0].ports(), 2);
+    }
+
+    #[test]
+    fn ports_for_which_there_are_no_numbers_are_found_in_a_dry_run_too() {
+        let (live, _drivers, _) = live(4);
+        let more: Vec<String> = (0..PORTS_MAX - 1).map(|at| format!("p{at}")).collect();
+        let late = |at: usize| device(100 + at);
+        let mut wanted = vec![("wan", device(4))];
+        wanted.extend(more.iter().enumerate().map(|(at, name)| (name.as_str(), late(at))));
+        // As many as a file may have; but the one that goes has had a number.
+        for dry_run in [true, false] {
+            let told = live.prepare(&file(&wanted), &[], dry_run).map(drop).unwrap_err();
+            assert!(told.starts_with("33 ports and 1 workers are outside the limits"), "{told}");
+        }
+        wanted.pop();
+        assert!(live.prepare(&file(&wanted), &[], true).is_ok());
+    }
+}

@@ -17,7 +17,7 @@
 mod emit;
 mod proto;
 
-pub use emit::{Header, NoRoom, rewrite};
+pub use emit::{Header, NoRoom, rewrite, set_carriage};
 pub use proto::Proto;
 
 use crate::bift_id::{BiftId, BiftIds};
@@ -46,6 +46,17 @@ pub enum Carriage {
     Mpls,
     /// In Ethernet or anything else (RFC 8296 section 2.2).
     NonMpls,
+}
+
+impl Carriage {
+    /// The EtherType of frames with such a header.
+    #[must_use]
+    pub const fn ethertype(self) -> u16 {
+        match self {
+            Self::Mpls => ETHERTYPE_MPLS,
+            Self::NonMpls => ETHERTYPE,
+        }
+    }
 }
 
 /// The first nibble after the label in an MPLS network: neither IPv4 nor IPv6 nor a pseudowire (RFC 8296 section 2.1.2).
@@ -156,7 +167,9 @@ impl<'a> View<'a> {
             Some(_) => return Err(Malformed::OtherBsl),
             None => return Err(Malformed::IllegalBsl),
         }
-        if bit_string.iter().all(|byte| *byte == 0) {
+        // All of it at once: bit strings are mostly zeros, and a search would go from byte to byte.
+        let (words, _) = bit_string.as_chunks::<8>();
+        if words.iter().fold(0, |set, word| set | u64::from_ne_bytes(*word)) == 0 {
             return Err(Malformed::Empty);
         }
         Ok(Self { fixed, bit_string, payload })

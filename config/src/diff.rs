@@ -3,7 +3,8 @@
 //!
 //! A configuration is seen as a set of things (a service, a zone, a route, ...), each with a name and facts, one a key of
 //! the file. Two things are the same one if they have the same name, wherever they stand in the file. Moving a
-//! line, spelling a default out or writing a number another way is no difference.
+//! line, spelling a default out or writing a number another way is no difference. A port is its device: one that has the
+//! device of a port whose name is gone is that port under another name, and its VLANs with it.
 //!
 //! ```
 //! use millrace_config::{Config, Diff};
@@ -38,7 +39,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::grammar::words;
-use crate::model::Config;
+use crate::model::{Config, Port};
 use things::{Fact, Thing, things};
 
 words! {
@@ -138,11 +139,17 @@ impl Diff {
     /// What has to change to get from `old` to `new`.
     pub fn new(old: &Config, new: &Config) -> Self {
         let (mut before, after) = (index(old, new), index(new, old));
+        let renamed: BTreeMap<_, _> = renamed(old, new).collect();
         let mut changes = BTreeMap::new();
         for (name, thing) in after {
-            let change = match before.remove(&name) {
+            let former = renamed.get(&name);
+            let change = match before.remove(former.unwrap_or(&name)) {
                 None => one_sided(Kind::Added, false, thing.facts),
                 Some(known) => compare(known.facts, thing.facts),
+            };
+            let change = match former {
+                Some((What::Port, former)) => under_another_name(former, &name.1, change),
+                _ => change,
             };
             changes.insert(name, change);
         }
@@ -189,9 +196,17 @@ impl Diff {
         self.changes.iter().filter(|change| change.restart)
     }
 
-    /// Whether there are other ports.
+    /// Whether there are other ports, or ports by other names.
     pub fn touches_ports(&self) -> bool {
-        self.changes.iter().any(|change| change.what == What::Port && change.kind != Kind::Changed)
+        let one_sided = |change: &Change| change.what == What::Port && change.kind != Kind::Changed;
+        self.changes.iter().any(one_sided) || self.renamed_ports().next().is_some()
+    }
+
+    /// The ports that have another name from now on: the names of before and of now.
+    pub fn renamed_ports(&self) -> impl Iterator<Item = (&str, &str)> {
+        let ports = self.changes.iter().filter(|change| change.what == What::Port);
+        let keys = ports.filter(|change| change.kind == Kind::Changed).flat_map(|change| &change.keys);
+        keys.filter(|key| key.key == PORT_NAME).filter_map(|key| key.from.as_deref().zip(key.to.as_deref()))
     }
 
     /// Whether any DNS answer may differ: names, zones, or the addresses that names lead to.
@@ -223,6 +238,35 @@ impl Diff {
 }
 
 type Differs = (Kind, Vec<KeyChange>, bool);
+
+/// The key of a port that is known by its device.
+const PORT_NAME: &str = "name";
+
+/// The ports whose device had another name in `old`, and the VLANs of those that both have: what each is called in `new`,
+/// and what it was called. A name that goes on is no other port's.
+fn renamed(old: &Config, new: &Config) -> impl Iterator<Item = ((What, String), (What, String))> {
+    let lacks = |config: &Config, port: &Port| config.ports.iter().all(|other| other.name != port.name);
+    let fresh = new.ports.iter().filter(move |port| lacks(old, port));
+    let pairs = fresh.filter_map(move |port| {
+        let former = old.ports.iter().find(|former| former.device == port.device)?;
+        lacks(new, former).then_some((former, port))
+    });
+    pairs.flat_map(|(former, port)| {
+        let names = [former, port].map(|port| port.name.to_string());
+        let [before, now] = names.clone();
+        let vlans = port.vlans.iter().map(move |vlan| {
+            let [before, now] = names.clone().map(|name| (What::Vlan, format!("{name}.{}", vlan.tag)));
+            (now, before)
+        });
+        std::iter::once(((What::Port, now), (What::Port, before))).chain(vlans)
+    })
+}
+
+fn under_another_name(former: &str, name: &str, (kind, mut keys, restart): Differs) -> Differs {
+    let (from, to) = (Some(former.to_owned()), Some(name.to_owned()));
+    keys.insert(0, KeyChange { key: PORT_NAME, from, to, restart: false });
+    (kind, keys, restart)
+}
 
 /// The things of `config` by kind and name.
 fn index(config: &Config, other: &Config) -> BTreeMap<(What, String), Thing> {

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::addr::Addr;
 use crate::hold::REFUSALS;
+use crate::node::bier::LOSSES;
 use crate::node::{DROPS_PER_NODE_MAX, NODES, NodeId};
+use crate::tables::bier::LINKS_MAX;
 use crate::tables::services::{INSTANCES_MAX, SERVICES_MAX, ServiceId};
 
 /// A number that one thread adds to.
@@ -167,6 +169,21 @@ pub struct Handshakes {
     pub unanswered: Counter,
 }
 
+/// What one worker did of BIER, beside the node's drops.
+#[derive(Debug)]
+pub struct BierCounters {
+    /// Copies that weren't made, by [`crate::node::bier::Loss`].
+    pub lost: [Counter; LOSSES],
+    /// Copies given to ports, by link.
+    pub copies: Box<[Counter]>,
+}
+
+impl Default for BierCounters {
+    fn default() -> Self {
+        Self { lost: Default::default(), copies: (0..LINKS_MAX).map(|_| Counter::default()).collect() }
+    }
+}
+
 /// All counters of one worker.
 #[derive(Debug)]
 pub struct WorkerCounters {
@@ -180,6 +197,8 @@ pub struct WorkerCounters {
     pub instance_flows: Box<[Counter]>,
     /// By instance slot.
     pub handshakes: Box<[Handshakes]>,
+    /// Of BIER.
+    pub bier: BierCounters,
 }
 
 impl Default for WorkerCounters {
@@ -190,6 +209,7 @@ impl Default for WorkerCounters {
             services: (0..SERVICES_MAX).map(|_| ServiceActivity::default()).collect(),
             instance_flows: (0..INSTANCES_MAX).map(|_| Counter::default()).collect(),
             handshakes: (0..INSTANCES_MAX).map(|_| Handshakes::default()).collect(),
+            bier: BierCounters::default(),
         }
     }
 }

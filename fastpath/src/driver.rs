@@ -118,7 +118,8 @@ pub trait Driver: Send {
     fn allocate(&mut self, port: PortId) -> Option<Self::Frame>;
     /// Gives a frame back to its pool.
     fn free(&mut self, frame: Self::Frame);
-    /// Puts the payload of `payload` behind `header` by reference: a frame of one segment more, no byte copied.
+    /// Puts the payload of `payload` behind `header` by reference: a frame of one segment more, no byte copied. From then on
+    /// `payload` may be attached again and freed, but not changed: it is others' as well.
     /// `Err` gives `header` back when the frame can't be shared.
     ///
     /// # Errors

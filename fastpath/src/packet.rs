@@ -1,5 +1,7 @@
 //! A frame with what is known of it, and the reading of its headers: Ethernet, IPv4, IPv6, TCP, UDP, ICMP.
 
+use millrace_bier::header;
+
 use crate::addr::Addr;
 use crate::driver::{BURST_MAX, Frame, RxChecksum};
 use crate::event::PacketFields;
@@ -28,6 +30,10 @@ pub enum Network {
     V6,
     /// ARP.
     Arp,
+    /// BIER behind an Ethernet header (RFC 8296 §2.2).
+    Bier,
+    /// An MPLS label, which may be a BIFT-id (RFC 8296 §2.1).
+    Mpls,
 }
 
 /// Which part of a packet a frame carries.
@@ -199,6 +205,14 @@ impl Meta {
             ethernet::IPV6 => self.read_v6(bytes, available),
             ethernet::ARP => {
                 self.network = Network::Arp;
+                Ok(())
+            }
+            header::ETHERTYPE => {
+                self.network = Network::Bier;
+                Ok(())
+            }
+            header::ETHERTYPE_MPLS => {
+                self.network = Network::Mpls;
                 Ok(())
             }
             _ => Err(Malformed::UnknownEthertype),

@@ -36,7 +36,7 @@ use crate::node::fragment::FragmentTable;
 use crate::node::icmp::{self, ErrorLimit};
 use crate::node::output::{self, Outbox};
 use crate::node::service::ServiceNode;
-use crate::node::{Context, Lanes, Leaving, NodeId, Outgoing, aside, classify, dns, host, transit};
+use crate::node::{Context, Lanes, Leaving, NodeId, Outgoing, aside, bier, classify, dns, host, transit};
 use crate::packet::{Kind, Meta, Metas, NOT_TRACED, Packet};
 use crate::queue::{Command, Reply};
 use crate::shared::{Shared, WorkerShared};
@@ -433,6 +433,16 @@ impl<D: Driver, C: Clock> Worker<D, C> {
             aside::process(&mut service.flows, scratch, cx, lanes);
             meter.charge(NodeId::Service, frames, cx);
         }
+        let frames = lanes.bier.len();
+        if frames > 0 {
+            let outboxes = &mut outboxes[..driver.ports()];
+            bier::process(driver, outboxes, scratch, cx, lanes);
+            // For what comes behind it boxes are empty.
+            for (port, outbox) in outboxes.iter_mut().enumerate() {
+                output::transmit(driver, PortId(port as u16), outbox, cx);
+            }
+            meter.charge(NodeId::Bier, frames, cx);
+        }
         let frames = lanes.host.len();
         if frames > 0 {
             host::process(scratch, cx, lanes);
@@ -451,7 +461,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
             let outboxes = &mut outboxes[..driver.ports()];
             output::process(scratch_out, outboxes, cx, lanes);
             for (port, outbox) in outboxes.iter_mut().enumerate() {
-                transmit(driver, PortId(port as u16), outbox, cx);
+                output::transmit(driver, PortId(port as u16), outbox, cx);
             }
             meter.charge(NodeId::Output, frames, cx);
         }
@@ -498,24 +508,6 @@ fn hand_over<F: Frame>(rings: &Rings<F>, cx: &mut Context<'_>, lanes: &mut Lanes
                 let reason = classify::Drop::OwnerBehind;
                 cx.drop(NodeId::Classify, reason as usize, reason.name(), packet, lanes);
             }
-        }
-    }
-}
-
-/// Hands a box to its port. What the port refuses is counted and freed.
-#[inline]
-fn transmit<D: Driver>(driver: &mut D, port: PortId, outbox: &mut Outbox<D::Frame>, cx: &Context<'_>) {
-    if outbox.frames.is_empty() {
-        return;
-    }
-    let fates = &cx.counters.fates;
-    fates.tx_accepted.add(driver.transmit(port, &mut outbox.frames) as u64);
-    let refused = outbox.frames.len() as u64;
-    if refused > 0 {
-        fates.tx_refused.add(refused);
-        cx.counters.node(NodeId::Output).drops[output::Drop::Refused as usize].add(refused);
-        for frame in outbox.frames.drain(..) {
-            driver.free(frame);
         }
     }
 }

@@ -13,6 +13,7 @@ use domain::rdata::AllRecordData;
 use libfuzzer_sys::fuzz_target;
 use millrace_config::Config;
 use millrace_fastpath::clock::Nanos;
+use millrace_fastpath::dns::CookieKeys;
 use millrace_fastpath::slots::{Phase, Slots};
 use millrace_fastpath::tables::Tables;
 use millrace_fastpath::tables::interfaces::InterfaceId;
@@ -35,7 +36,9 @@ static TABLES: LazyLock<Tables> = LazyLock::new(|| {
     let port = |name: &str| PortInfo { name: name.into(), mac: OURS, mtu_bytes: 1500 };
     let ports = [port("wan"), port("lan")];
     let builder = TableBuilder::new(&CONFIG, &ports, TableFiles::default(), HashKey(1, 2));
-    builder.expect("the configuration is sound").tables().clone()
+    let mut tables = builder.expect("the configuration is sound").tables().clone();
+    tables.policy.cookies = CookieKeys::new(&[[7; 16]], 1_700_000_000_000_000_000);
+    tables
 });
 static SLOTS: LazyLock<Slots> = LazyLock::new(Slots::default);
 

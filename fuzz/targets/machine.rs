@@ -75,6 +75,8 @@ fn values(text: &str) {
     again::<PortRange>(text);
     again::<Device>(text);
     again::<Endpoint>(text);
+    again::<StatusRange>(text);
+    again::<ServerId>(text);
     if let Some(secrets) = cookie_secrets(text) {
         let lines: Vec<_> =
             secrets.iter().map(|secret| format!("{:032x}\n", u128::from_be_bytes(*secret))).collect();

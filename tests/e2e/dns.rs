@@ -1,7 +1,7 @@
 //! The appliance as an authoritative name server, asked by dig and kdig over UDP, TCP, IPv4 and IPv6.
 
 use millrace_hw_tests::edge::client::{DigAnswer, dig};
-use millrace_hw_tests::edge::{DNS, Shape, Site};
+use millrace_hw_tests::edge::{DNS, RESOLVER, Shape, Site};
 
 use crate::world::{World, functions, hello};
 
@@ -139,6 +139,66 @@ fn cookies_are_good() {
         "a fresh cookie comes back: {}",
         again.text
     );
+    world.conclude();
+}
+
+/// Clients see the zones of their view, by where they are; everybody else those of nobody's.
+#[test]
+fn views_are_told_apart_by_the_clients_prefixes() {
+    let tables = r#"
+[[dns.view]]
+name    = "inside"
+clients = ["10.1.0.0/24"]
+
+[[dns.zone]]
+name = "fn.example."
+view = "inside"
+soa  = { primary = "ns1.fn.example.", contact = "ops.fn.example.", serial = 2, minimum_ttl_seconds = 5 }
+ttl_seconds = 30
+cold_ttl_seconds = 1
+records = [{ name = "note", type = "TXT", data = "for us alone" }]
+
+"#;
+    let site = Site { tables, ..Site::new(functions(), vec![hello("hello", 0)]) };
+    let world = World::without_node(Shape::TwoPort, site);
+    // Those that are asked themselves and those that are asked past us, over UDP and over TCP.
+    for (server, how) in [(DNS[0], "+notcp"), (DNS[0], "+tcp"), (RESOLVER[0], "+notcp")] {
+        for (from, note) in [("10.1.0.10", "\"for us alone\""), ("10.2.0.10", "\"an edge in a lab\"")] {
+            let asked =
+                dig(&world.edge.client, &format!("@{server} -b {from} {how} note.fn.example. TXT")).unwrap();
+            assert_eq!(asked.answers, [note], "{server} {how} {from}: {}", asked.text);
+        }
+    }
+    world.conclude();
+}
+
+/// Who asks too much, or is said to, hears nothing but that it may ask over TCP, and only every second time; others are
+/// answered as ever.
+#[test]
+fn too_many_answers_to_one_network_are_held_back() {
+    let limit = "{ responses_per_second = 50, per_prefix = { v4 = 24, v6 = 56 }, slip = 2 }";
+    let dns_keys = vec![("rate_limit".to_owned(), limit.to_owned())];
+    let site = Site { dns_keys, ..Site::new(functions(), vec![hello("hello", 0)]) };
+    let world = World::without_node(Shape::TwoPort, site);
+    let file = world.edge.lab().write("questions.txt", &"ns1.fn.example. A\n".repeat(2000)).unwrap();
+    let asked =
+        format!("dnsperf -s {} -a 10.1.0.10 -c 1 -Q 2000 -q 2000 -n 1 -t 1 -d {}", DNS[0], file.display());
+    let text = world.edge.client.run(&asked).unwrap();
+    let count = |what: &str| {
+        let line = text.lines().find(|line| line.trim_start().starts_with(what));
+        line.and_then(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok()).unwrap()
+    };
+    let (sent, lost) = (count("Queries sent:"), count("Queries lost:"));
+    assert_eq!(sent, 2000, "{text}");
+    // A second's worth at once and as much in each second that it takes; of the rest, every second is told to come by TCP.
+    let limited = world.appliance.show("nodes").unwrap()[0].clone();
+    assert!((800..=1000).contains(&lost), "{lost} lost: {text} {limited}");
+    let other =
+        dig(&world.edge.client, &format!("@{} -b 10.2.0.10 +ignore ns1.fn.example. A", DNS[0])).unwrap();
+    assert!(!has(&other, "tc") && other.answers == ["192.0.2.53"], "{}", other.text);
+    let by_tcp =
+        dig(&world.edge.client, &format!("@{} -b 10.1.0.10 +tcp ns1.fn.example. A", DNS[0])).unwrap();
+    assert_eq!(by_tcp.answers, ["192.0.2.53"], "{}", by_tcp.text);
     world.conclude();
 }
 

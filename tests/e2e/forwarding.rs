@@ -56,10 +56,27 @@ fn direct(site: Site) -> (World, WebServer) {
     (world, web)
 }
 
+/// Every worker has had flows of its own.
+fn all_took_part(world: &World, workers: u16) {
+    let rows = world.appliance.show("workers").unwrap();
+    let rows = rows["workers"].as_array().unwrap();
+    let forwarded = |row: &serde_json::Value| row["fates"]["forwarded"].as_u64().unwrap();
+    assert!(rows.len() == usize::from(workers) && rows.iter().all(|row| forwarded(row) > 0), "{rows:?}");
+}
+
 const INSTANCE: [&str; 2] = ["198.51.100.21", "2001:db8:1::21"];
 
 #[test]
 fn each_handling_of_a_first_packet_serves_every_client() {
+    each_handling_serves_on(1);
+}
+
+#[test]
+fn each_handling_serves_every_client_of_two_workers() {
+    each_handling_serves_on(2);
+}
+
+fn each_handling_serves_on(workers: u16) {
     let kinds = ["hold", "forward", "splice"];
     // A query wakes the first three, wrk's first SYN the others.
     let asked = (0..).zip(kinds).map(|(number, kind)| {
@@ -71,7 +88,7 @@ fn each_handling_of_a_first_packet_serves_every_client() {
     });
     let (asked, loaded): (Vec<_>, Vec<_>) = (asked.collect(), loaded.collect());
     let site = Site::new(functions(), asked.iter().chain(&loaded).cloned().collect());
-    let world = World::build(Shape::TwoPort, site);
+    let world = World::build(Shape::TwoPort, site.on_workers(workers));
     for service in &asked {
         is_served(&world, service, "hello from");
         assert_eq!(world.number_of(&service.name, "wake"), 1);
@@ -81,6 +98,7 @@ fn each_handling_of_a_first_packet_serves_every_client() {
         assert!(load.served > 0 && load.failed == 0, "{}: {load:?}", service.name);
         assert_eq!(world.number_of(&service.name, "wake"), 1);
     }
+    all_took_part(&world, workers);
     world.conclude();
 }
 
@@ -105,11 +123,20 @@ fn by_translation_over_a_narrow_link() {
     world.conclude();
 }
 
-/// By the instance's link-layer address; it answers the client itself, from the service's address.
 #[test]
 fn by_link_layer_address() {
+    by_link_layer_address_on(1);
+}
+
+#[test]
+fn by_link_layer_address_of_two_workers() {
+    by_link_layer_address_on(2);
+}
+
+/// By the instance's link-layer address; it answers the client itself, from the service's address.
+fn by_link_layer_address_on(workers: u16) {
     let service = backends("web", 0, "l2", INSTANCE);
-    let (world, web) = direct(Site::new(Vec::new(), vec![service.clone()]));
+    let (world, web) = direct(Site::new(Vec::new(), vec![service.clone()]).on_workers(workers));
     let capture = Capture::start(world.edge.lab(), &world.edge.function, "eth0", "tcp port 80").unwrap();
     is_served(&world, &service, PAGE);
     for family in ["-4", "-6"] {
@@ -120,6 +147,7 @@ fn by_link_layer_address() {
     let frames = capture.finish().unwrap();
     let syns: Vec<_> = frames.iter().filter(|frame| frame.is_syn()).collect();
     assert!(!syns.is_empty() && syns.iter().all(|syn| addresses.contains(&syn.destination().unwrap())));
+    all_took_part(&world, workers);
     drop(web);
     world.conclude();
 }
@@ -146,9 +174,9 @@ fn by_outer(forwarding: &str) -> [Service; 2] {
 }
 
 /// Each inner family in each outer one, taken out in front of the kernel.
-fn everything_comes_out_again(forwarding: &str) {
+fn everything_comes_out_again(forwarding: &str, workers: u16) {
     let services = by_outer(forwarding);
-    let (world, web) = direct(Site::new(Vec::new(), services.to_vec()));
+    let (world, web) = direct(Site::new(Vec::new(), services.to_vec()).on_workers(workers));
     let end = Decapsulator::start(&world.edge.function, INSTANCE).unwrap();
     for service in &services {
         let before = end.taken();
@@ -160,13 +188,19 @@ fn everything_comes_out_again(forwarding: &str) {
     for counter in ["UdpInCsumErrors", "Udp6InCsumErrors", "TcpInCsumErrors"] {
         assert_eq!(world.edge.function.kernel_counter(counter).unwrap(), 0, "{counter}");
     }
+    all_took_part(&world, workers);
     drop((end, web));
     world.conclude();
 }
 
 #[test]
 fn inside_ip() {
-    everything_comes_out_again("ipip");
+    everything_comes_out_again("ipip", 1);
+}
+
+#[test]
+fn inside_ip_of_two_workers() {
+    everything_comes_out_again("ipip", 2);
 }
 
 /// The kernel ends these tunnels: an address behind the instance's for each inner family, where its segment routing takes
@@ -202,5 +236,10 @@ fn inside_ipv6_that_the_kernel_ends() {
 
 #[test]
 fn inside_gue() {
-    everything_comes_out_again("gue");
+    everything_comes_out_again("gue", 1);
+}
+
+#[test]
+fn inside_gue_of_two_workers() {
+    everything_comes_out_again("gue", 2);
 }

@@ -101,3 +101,59 @@ fn a_server_that_hangs_gets_nothing_new_and_keeps_what_it_has() {
     drop(servers);
     world.conclude();
 }
+
+/// Two backends of which one has nobody that listens.
+fn one_of_two_listens(health: &str) -> (World, Process) {
+    let backends =
+        r#"[{ address = "198.51.100.21" }, { address = "198.51.100.22" }, { address = "2001:db8:1::21" }]"#;
+    let web = Service::of_backends("web", 0, backends).set("health", health);
+    let world = World::without_node(Shape::TwoPort, Site::new(functions(), vec![web]));
+    world.edge.function.address("eth0", "198.51.100.22/24").unwrap();
+    let server = serve(&world, BACKENDS[0]);
+    (world, server)
+}
+
+/// Ten new connections, and whom each of them reached.
+fn reached(world: &World) -> Vec<String> {
+    (0..10).filter_map(|_| Some(curl(&world.edge.client, "-4", PAGE).ok()?.body)).collect()
+}
+
+#[test]
+fn a_port_that_is_closed_is_seen_by_connecting_to_it() {
+    let health = r#"{ kind = "tcp", interval_ms = 250, timeout_ms = 200, down_after = 2, up_after = 2 }"#;
+    let (world, server) = one_of_two_listens(health);
+    wait_for_health(&world, BACKENDS[0], "up");
+    let down = wait_for_health(&world, BACKENDS[1], "down");
+    assert_eq!(down["checks"][0]["error"], "refused", "{down}");
+    assert_eq!(reached(&world), [BACKENDS[0]; 10]);
+    let late = serve(&world, BACKENDS[1]);
+    wait_for_health(&world, BACKENDS[1], "up");
+    wait_until("the other to be reached again", SOON, || reached(&world).contains(&BACKENDS[1].to_owned()))
+        .unwrap();
+    drop((server, late));
+    world.conclude();
+}
+
+/// Nobody probes; clients' own handshakes tell that a backend refuses them, and it gets no more until its time is over.
+#[test]
+fn a_backend_that_refuses_clients_is_left_out() {
+    let health = r#"{ passive = { failures = 3, window_ms = 20_000, eject_ms = 60_000 } }"#;
+    let (world, server) = one_of_two_listens(health);
+    let before = wait_until("both to be reached", SOON, || match reached(&world) {
+        bodies if bodies.len() < 10 => Look::Done(bodies),
+        bodies => Look::NotYet(format!("{bodies:?}")),
+    })
+    .unwrap();
+    assert!(before.iter().all(|body| body == BACKENDS[0]), "{before:?}");
+    wait_until("the one that refuses to be left out", SOON, || match instance(&world, BACKENDS[1]) {
+        Some(one) if one["health"] == "ejected" => Look::Done(()),
+        other => {
+            reached(&world);
+            Look::NotYet(format!("{other:?}"))
+        }
+    })
+    .unwrap();
+    assert_eq!(reached(&world), [BACKENDS[0]; 10]);
+    drop(server);
+    world.conclude();
+}

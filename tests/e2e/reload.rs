@@ -116,14 +116,63 @@ fn a_port_comes_and_goes_under_traffic() {
         told
     };
     assert!(upstream().is_err(), "nobody leads there yet");
-    let told = others("come");
-    assert!(told.contains("+ port upstream") && told.contains("is applied"), "{told}");
-    assert_eq!(world.appliance.row("ports", "upstream").unwrap()["up"], true);
-    assert_eq!(upstream().unwrap().answers, ["198.51.100.80"]);
-    let told = others("go");
-    assert!(told.contains("- port upstream"), "{told}");
-    assert!(world.appliance.row("ports", "upstream").is_err());
-    let shown = world.edge.appliance.run("ip -details link show dev upstream").unwrap();
-    assert!(!shown.contains("xdp"), "a program stayed on it: {shown}");
+    // A second time: what it gave back can be had again.
+    for _ in 0..2 {
+        let told = others("come");
+        assert!(told.contains("+ port upstream") && told.contains("is applied"), "{told}");
+        assert_eq!(world.appliance.row("ports", "upstream").unwrap()["up"], true);
+        assert_eq!(upstream().unwrap().answers, ["198.51.100.80"]);
+        let told = others("go");
+        assert!(told.contains("- port upstream"), "{told}");
+        assert!(world.appliance.row("ports", "upstream").is_err());
+        let shown = world.edge.appliance.run("ip -details link show dev upstream").unwrap();
+        assert!(!shown.contains("xdp"), "a program stayed on it: {shown}");
+    }
+    world.conclude();
+}
+
+/// The device stays in the workers' hands: nothing of a load breaks. By other words than those that it was opened with, it is
+/// another device that can't be had, which is told, and changes nothing.
+#[test]
+fn a_port_gets_another_name_under_traffic() {
+    let world = World::build(Shape::TwoPort, Site::new(slow_functions(), vec![hello("hello", 0)]));
+    curl(&world.edge.client, "-4", "http://hello.fn.example/").unwrap();
+    let path = world.edge.lab().folder().join("edge.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let device = |text: &str| {
+        let (_, port) = text.split_once("[[port]]\nname = \"lan\"\ndevice = \"").unwrap();
+        port.split_once('"').unwrap().0.to_owned()
+    };
+    let renamed = text.replace("name = \"lan\"", "name = \"inner\"");
+    let lan = device(&text);
+    let other = renamed.replacen(&format!("{lan}\""), &format!("{lan},busy_budget=0\""), 1);
+    assert!(renamed != text && other != renamed, "{text}");
+
+    let mut wrk = world.edge.client.command("wrk");
+    wrk.args(["-t", "1", "-c", "8", "-d", "4s", "http://hello.fn.example/"]);
+    let load = world.edge.client.spawn("wrk", &mut wrk).unwrap();
+    wait_until("the load to be there", SOON, || {
+        world.appliance.row("services", "hello").is_ok_and(|row| row["flows"].as_u64() >= Some(8))
+    })
+    .unwrap();
+    std::fs::write(&path, &other).unwrap();
+    for command in ["reload --dry-run", "reload"] {
+        let refused = world.appliance.ask(command).unwrap_err().to_string();
+        assert!(
+            refused.contains("exit status: 1") && refused.contains("is in use by another port"),
+            "{refused}"
+        );
+    }
+    assert_eq!(world.appliance.row("ports", "lan").unwrap()["up"], true);
+    std::fs::write(&path, &renamed).unwrap();
+    let told = world.appliance.ask("reload").unwrap();
+    assert!(told.contains("~ port inner: name lan -> inner") && told.contains("is applied"), "{told}");
+    assert!(load.exited().is_none(), "the load was over before the reload");
+    assert!(load.wait(SOON).unwrap().success());
+    let text = load.stdout();
+    assert!(text.contains("Requests/sec") && !text.contains("Socket errors"), "{text}");
+    assert_eq!(world.appliance.row("ports", "inner").unwrap()["up"], true);
+    assert!(world.appliance.row("ports", "lan").is_err());
+    assert_eq!(curl(&world.edge.client, "-4", "http://hello.fn.example/").unwrap().status, 200);
     world.conclude();
 }

@@ -2,10 +2,10 @@
 
 use millrace_hw_tests::demo::burst;
 use millrace_hw_tests::edge::client::{curl, dig};
-use millrace_hw_tests::edge::{self, DNS};
+use millrace_hw_tests::edge::{self, DNS, Shape, Site};
 use millrace_hw_tests::lab::{Capture, command, wait_until};
 
-use crate::world::{SOON, World, hello};
+use crate::world::{SOON, World, assert_refused, functions, hello};
 
 fn wakes(world: &World, service: &str) -> u64 {
     world.appliance.row("services", service).unwrap()["wake"].as_u64().unwrap()
@@ -90,6 +90,38 @@ fn a_ping_that_nobody_follows_is_a_strike_until_somebody_comes() {
     assert_eq!(curl(&world.edge.client, "", "http://198.18.0.1/").unwrap().status, 200);
     shown(0, "none");
     assert_eq!(wakes(&world, "any"), 1);
+    world.conclude();
+}
+
+/// Three wakes that nobody's connection follows: then the service is left alone, and what comes for it goes its overflow's
+/// way, until the quarantine is over.
+#[test]
+fn a_service_that_is_woken_for_nothing_is_left_alone() {
+    // Nothing can be ready: each wake fails at its deadline.
+    let site = Site::new(
+        functions(),
+        vec![
+            hello("any", 0)
+                .set("trigger", "[\"flow\"]")
+                .set("hold", "{ deadline_ms = 300, overflow = \"rst\" }"),
+        ],
+    );
+    let world = World::without_node(Shape::TwoPort, site);
+    let quarantined =
+        || world.appliance.row("services", "any").is_ok_and(|row| row["phase"] == "quarantined");
+    wait_until("the quarantine", SOON * 2, || {
+        // Twice, for after a strike the second packet counts.
+        for _ in 0..2 {
+            let _nobody_answers = world.edge.client.run("ping -n -c 2 -i 0.2 -W 1 198.18.0.1");
+        }
+        quarantined()
+    })
+    .unwrap();
+    let wakes_before = wakes(&world, "any");
+    assert_refused(curl(&world.edge.client, "-4", "http://any.fn.example/"));
+    assert_eq!((wakes(&world, "any"), quarantined()), (wakes_before, true));
+    let text = world.appliance.ask("show services").unwrap();
+    assert!(text.contains("quarantined"), "{text}");
     world.conclude();
 }
 

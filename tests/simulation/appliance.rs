@@ -7,9 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use millrace_fastpath::clock::{Clock, Nanos};
 use millrace_fastpath::driver::PortId;
 use millrace_fastpath::fates::Fates;
+use millrace_fastpath::flow::FlowHasher;
+use millrace_fastpath::flow::key::owner;
 use millrace_fastpath::heap::{HeapDriver, HeapNet, HeapPlan};
 use millrace_fastpath::shared::Shared;
 use millrace_fastpath::tables::names::HashKey;
+use millrace_fastpath::tables::services::ServiceId;
 use millrace_fastpath::worker::{Rings, Worker};
 use millrace_slowpath::PortInfo;
 use millrace_slowpath::control::{Control, Settings};
@@ -18,7 +21,8 @@ use millrace_slowpath::host::SmolStack;
 use crate::link::{SimLink, Task, link};
 use crate::random::Random;
 use crate::scenario::Scenario;
-use crate::wire::{LAN_MAC, WAN_MAC};
+use crate::services::Facts;
+use crate::wire::{End, LAN_MAC, WAN_MAC};
 
 pub(crate) const WAN: PortId = PortId(0);
 pub(crate) const LAN: PortId = PortId(1);
@@ -50,7 +54,11 @@ pub(crate) struct Appliance {
     pub(crate) workers: Vec<Worker<HeapDriver, ManualClock>>,
     pub(crate) control: Control<SimLink>,
     pub(crate) task: Task,
-    pub(crate) began: Nanos,
+    /// The services' ids, in the order of the scenario.
+    pub(crate) ids: Vec<Option<ServiceId>>,
+    /// All ids below this one may have been given out.
+    pub(crate) ids_end: u16,
+    hasher: FlowHasher,
 }
 
 impl Appliance {
@@ -60,7 +68,7 @@ impl Appliance {
         let plan = HeapPlan { ports: 2, workers, frames: FRAMES, rx_queue: 64, tx_queue: FRAMES };
         let (net, drivers) = HeapNet::new(&plan);
         let shared = Shared::new(workers);
-        let (link, task) = link(random.one_of(&[2, 64, 4096]));
+        let (link, task) = link(random.one_of(&[2, 64, 4096]), Arc::clone(&shared));
         let settings = Settings {
             boot: random.next(),
             names_key: HashKey(random.next(), random.next()),
@@ -80,7 +88,32 @@ impl Appliance {
         let workers = drivers.into_iter().enumerate().map(|(at, driver)| {
             Worker::new(at, driver, clock.clone(), Arc::clone(&shared), Arc::clone(&rings), keys, &limits)
         });
-        Self { net, workers: workers.collect(), shared, control, task, began: now }
+        let workers = workers.collect();
+        let hasher = FlowHasher::new(keys);
+        let mut appliance = Self { net, workers, shared, control, task, ids: Vec::new(), ids_end: 0, hasher };
+        appliance.find_services(scenario.services());
+        appliance
+    }
+
+    /// Notes the ids of the services that the configuration has now.
+    pub(crate) fn find_services(&mut self, services: &[Facts]) {
+        let tables = self.shared.tables();
+        let is = |id: &ServiceId, name: &str| tables.services.get(*id).is_some_and(|one| one.name == name);
+        let id = |one: &Facts| (0..IDS_MAX).map(ServiceId).find(|id| is(id, &one.name));
+        self.ids = services.iter().map(id).collect();
+        let last = self.ids.iter().flatten().map(|id| id.0 + 1).max();
+        self.ids_end = self.ids_end.max(last.unwrap_or(0));
+    }
+
+    /// The worker that owns a flow.
+    pub(crate) fn owner(&self, client: End, protocol: u8) -> usize {
+        owner(self.hasher.hash(client.0.into(), client.1, protocol), self.workers.len())
+    }
+
+    /// Flows that a worker has forgotten, or never had room for.
+    pub(crate) fn forgotten(&self, worker: usize) -> u64 {
+        let fates = &self.shared.workers[worker].counters.fates;
+        fates.flows_evicted.get() + fates.flows_refused.get()
     }
 
     /// One worker's fates.
@@ -93,9 +126,7 @@ impl Appliance {
         (0..self.workers.len()).for_each(|worker| sum.add(&self.fates(worker)));
         sum
     }
-
-    /// Flows that had to make room for others.
-    pub(crate) fn evicted(&self) -> u64 {
-        self.shared.workers.iter().map(|worker| worker.counters.fates.flows_evicted.get()).sum()
-    }
 }
+
+/// More ids than a seed's reloads give out.
+pub(crate) const IDS_MAX: u16 = 64;

@@ -6,15 +6,18 @@ use std::net::IpAddr;
 
 use millrace_fastpath::clock::Nanos;
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
-use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp;
 use smoltcp::time::Instant;
 use smoltcp::wire::*;
 
+use crate::cable::Cable;
+use crate::chat::{Chat, Means};
+use crate::pieces::Pieces;
 use crate::random::{Random, pattern};
-use crate::scenario::{DNS, Facts, TCP_PORT, UDP_PORT};
+use crate::scenario::{DNS, TCP_PORT};
 use crate::server::{REPLY, REQUEST};
-use crate::wire::{End, Mac, query, udp};
+use crate::services::Facts;
+use crate::wire::{Body, End, Mac, Read, body, query, udp};
 
 /// What a client wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +32,7 @@ pub(crate) struct Wish {
 pub(crate) enum Kind {
     /// A request and its answer.
     Tcp,
-    /// A datagram and its echo.
+    /// A conversation in datagrams.
     Udp,
     /// A name's address and no more.
     Name,
@@ -46,66 +49,62 @@ pub(crate) enum Outcome {
 #[derive(Debug)]
 enum State {
     Idle,
-    Asking {
-        wish: Wish,
-        id: u16,
-        port: u16,
-        until: Nanos,
-    },
-    Talking {
-        wish: Wish,
-        talk: Talk,
-        until: Nanos,
-    },
-    /// For an echo; the datagram is repeated now and then.
-    Waiting {
-        wish: Wish,
-        id: u64,
-        port: u16,
-        again: Nanos,
-        until: Nanos,
-    },
-    Closing {
-        until: Nanos,
-    },
+    Asking { wish: Wish, id: u16, port: u16, until: Nanos },
+    Talking { wish: Wish, talk: Talk, until: Nanos },
+    Chatting(Chat),
+    Closing { until: Nanos },
 }
 
 #[derive(Debug)]
 struct Talk {
     id: u64,
+    port: u16,
     request: Vec<u8>,
     said: usize,
     wanted: usize,
     heard: usize,
     was_open: bool,
+    /// The rest of the request is said so long after the first word of the answer.
+    pause: u64,
+    says_on: Option<Nanos>,
+    /// When an instance was heard first.
+    heard_at: Option<Nanos>,
 }
 
 pub(crate) struct Client {
     pub(crate) mac: Mac,
-    pub(crate) addresses: [IpAddr; 2],
-    wire: Wire,
+    /// Two of either family, IPv4 and IPv6 in turn.
+    pub(crate) addresses: [IpAddr; 4],
+    wire: Cable,
     stack: Interface,
     sockets: SocketSet<'static>,
     socket: SocketHandle,
     state: State,
     pub(crate) wishes: VecDeque<Wish>,
+    /// Since when the connection that has just ended was known to have an instance, and its own end.
+    pub(crate) answered_since: Option<(Nanos, End)>,
     /// Before this it begins nothing.
     pub(crate) rests_until: Nanos,
     /// The next thing that its stack has to do.
     due: Nanos,
     port: u16,
+    /// The identification of what it has cut last.
+    piece: u32,
     datagrams: Vec<(End, u16, Vec<u8>)>,
+    pieces: Pieces,
 }
 
 impl Client {
     pub(crate) fn new(at: usize, random: &mut Random) -> Self {
-        let addresses: [IpAddr; 2] = [
+        let addresses: [IpAddr; 4] = [
             format!("192.0.2.{}", 100 + at).parse().unwrap(),
             format!("2001:db8::{}", 100 + at).parse().unwrap(),
+            format!("192.0.2.{}", 120 + at).parse().unwrap(),
+            format!("2001:db8::{}", 120 + at).parse().unwrap(),
         ];
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = random.next();
-        let mut wire = Wire::default();
+        let mut wire = Cable::new(1500);
         let mut stack = Interface::new(config, &mut wire, Instant::ZERO);
         stack.update_ip_addrs(|list| {
             for (addr, len) in addresses.iter().zip([24, 64]) {
@@ -128,10 +127,13 @@ impl Client {
             socket,
             state: State::Idle,
             wishes: VecDeque::new(),
+            answered_since: None,
             rests_until: Nanos(0),
             due: Nanos(0),
             port: 20_000 + (random.below(1000) as u16),
+            piece: PIECES_EACH * at as u32,
             datagrams: Vec::new(),
+            pieces: Pieces::default(),
         }
     }
 
@@ -140,10 +142,20 @@ impl Client {
     }
 
     /// A packet has come.
-    pub(crate) fn receive(&mut self, packet: &[u8], datagram: Option<(End, u16, &[u8])>) {
-        match datagram {
-            Some((from, port, data)) => self.datagrams.push((from, port, data.to_vec())),
-            None => self.wire.rx.push_back(packet.to_vec()),
+    pub(crate) fn receive(&mut self, packet: &[u8], read: &Read<'_>) {
+        match &read.body {
+            Body::Tcp(_) => self.wire.rx.push_back(packet.to_vec()),
+            Body::Udp(from, to, data) => self.datagrams.push(((read.source, *from), *to, data.to_vec())),
+            Body::Piece(piece) => {
+                let Some(whole) = self.pieces.add(read, piece) else { return };
+                match body(read.source, read.destination, piece.protocol, &whole) {
+                    Ok(Body::Udp(from, to, data)) => {
+                        self.datagrams.push(((read.source, from), to, data.to_vec()));
+                    }
+                    other => panic!("what comes in pieces is no datagram: {other:?}"),
+                }
+            }
+            Body::Other => return,
         }
         self.due = Nanos(0);
     }
@@ -153,8 +165,9 @@ impl Client {
         let until = match &self.state {
             State::Idle if self.wishes.is_empty() => Nanos(u64::MAX),
             State::Idle => self.rests_until,
-            State::Asking { until, .. } | State::Talking { until, .. } | State::Closing { until } => *until,
-            State::Waiting { again, until, .. } => *until.min(again),
+            State::Asking { until, .. } | State::Closing { until } => *until,
+            State::Talking { talk, until, .. } => talk.says_on.map_or(*until, |at| at.min(*until)),
+            State::Chatting(chat) => chat.due(),
         };
         until.min(self.due)
     }
@@ -212,32 +225,32 @@ impl Client {
                     return Some((wish, if answered.is_some() { Outcome::Served } else { Outcome::TooLate }));
                 }
                 // Who gets no answer has one from before.
-                self.open(wish, now, services, patience, random, out);
+                self.open(wish, now, services, patience, random);
                 None
             }
-            State::Waiting { wish, id, port, again, until } => {
-                let (wish, id, port) = (*wish, *id, *port);
-                let mut served = false;
-                for (_, _, data) in datagrams.iter().filter(|(_, at, _)| *at == port) {
-                    assert_eq!(data.get(..8), Some(&id.to_be_bytes()[..]), "the echo of another datagram");
-                    served = true;
-                }
-                if !served && now < *until {
-                    if now >= *again {
-                        *again = now.plus(DATAGRAM_NANOS);
-                        out.push(self.datagram(wish, id, port, services));
-                    }
-                    return None;
-                }
+            State::Chatting(chat) => {
+                let (wish, service) = (chat.wish, &services[chat.wish.service]);
+                let (addresses, port, piece) = (&self.addresses, &mut self.port, &mut self.piece);
+                let means = Means { addresses, port, piece, random, out };
+                let outcome = chat.turn(now, &datagrams, service, patience, means)?;
                 self.state = State::Idle;
-                Some((wish, if served { Outcome::Served } else { Outcome::TooLate }))
+                Some((wish, outcome))
             }
             State::Talking { wish, talk, until } => {
                 let wish = *wish;
                 talk.was_open |= socket.may_send();
                 talk.hear(socket);
-                if socket.can_send() && talk.said < talk.request.len() {
-                    talk.said += socket.send_slice(&talk.request[talk.said..]).expect("it can send");
+                if talk.heard > 0 && talk.heard_at.is_none() {
+                    talk.heard_at = Some(now);
+                    talk.says_on = Some(now.plus(talk.pause));
+                    *until = now.plus(talk.pause + patience);
+                }
+                if talk.says_on.is_some_and(|at| at <= now) {
+                    (talk.pause, talk.says_on) = (0, None);
+                }
+                let ready = if talk.pause > 0 { REQUEST } else { talk.request.len() };
+                if socket.can_send() && talk.said < ready {
+                    talk.said += socket.send_slice(&talk.request[talk.said..ready]).expect("it can send");
                 }
                 let outcome = if talk.heard == talk.wanted {
                     socket.close();
@@ -251,6 +264,8 @@ impl Client {
                 } else {
                     return None;
                 };
+                let own = (self.addresses[usize::from(!wish.v4)], talk.port);
+                self.answered_since = talk.heard_at.map(|since| (since, own));
                 self.state = State::Closing { until: now.plus(500_000_000) };
                 Some((wish, outcome))
             }
@@ -287,24 +302,16 @@ impl Client {
             out.push(udp((self.addresses[usize::from(!wish.v4)], port), (server, 53), &message));
             self.state = State::Asking { wish, id, port, until: now.plus(patience / 4) };
         } else {
-            self.open(wish, now, services, patience, random, out);
+            self.open(wish, now, services, patience, random);
         }
     }
 
-    fn open(
-        &mut self,
-        wish: Wish,
-        now: Nanos,
-        services: &[Facts],
-        patience: u64,
-        random: &mut Random,
-        out: &mut Vec<Vec<u8>>,
-    ) {
+    fn open(&mut self, wish: Wish, now: Nanos, services: &[Facts], patience: u64, random: &mut Random) {
         let to = services[wish.service].address(wish.v4);
         let (id, port, until) = (random.next(), self.next_port(), now.plus(patience));
         if wish.kind == Kind::Udp {
-            out.push(self.datagram(wish, id, port, services));
-            self.state = State::Waiting { wish, id, port, again: now.plus(DATAGRAM_NANOS), until };
+            self.state =
+                State::Chatting(Chat::new(wish, &services[wish.service], port, now, patience, random));
             return;
         }
         let more = random.one_of(&[0, 10, 500, 3000]);
@@ -320,13 +327,20 @@ impl Client {
         socket
             .connect(self.stack.context(), (IpAddress::from(to), TCP_PORT), local)
             .expect("a closed socket");
-        let talk = Talk { id, request, said: 0, wanted: REPLY + wanted, heard: 0, was_open: false };
+        let pause = if random.percent(70) { random.within(50..=1500) * 1_000_000 } else { 0 };
+        let talk = Talk {
+            id,
+            port,
+            request,
+            said: 0,
+            wanted: REPLY + wanted,
+            heard: 0,
+            was_open: false,
+            pause,
+            says_on: None,
+            heard_at: None,
+        };
         self.state = State::Talking { wish, talk, until };
-    }
-
-    fn datagram(&self, wish: Wish, id: u64, port: u16, services: &[Facts]) -> Vec<u8> {
-        let to = services[wish.service].address(wish.v4);
-        udp((self.addresses[usize::from(!wish.v4)], port), (to, UDP_PORT), &id.to_be_bytes())
     }
 
     /// Each connection has a port of its own.
@@ -350,8 +364,8 @@ impl Talk {
     }
 }
 
-/// Before a datagram without an echo is repeated.
-const DATAGRAM_NANOS: u64 = 700_000_000;
+/// More packets than a client cuts in pieces.
+const PIECES_EACH: u32 = 4096;
 
 fn check_reply(id: u64, from: usize, wanted: usize, bytes: &[u8]) {
     assert!(from + bytes.len() <= wanted, "connection {id:x} hears more than there is");
@@ -375,7 +389,8 @@ fn check_reply(id: u64, from: usize, wanted: usize, bytes: &[u8]) {
 fn check_answer(message: &[u8], service: &Facts, v4: bool) {
     let code = message.get(3).map(|flags| flags & 15);
     assert!(message.len() >= 12 && message[2] & 0x80 != 0, "an answer: {message:02x?}");
-    assert!(matches!(code, Some(0 | 2)), "the name is there: {message:02x?}");
+    let gone = service.was_absent && code == Some(3);
+    assert!(gone || matches!(code, Some(0 | 2)), "the name is there: {message:02x?}");
     let answers = u16::from_be_bytes([message[6], message[7]]);
     let addr = if v4 { Some(service.v4) } else { service.v6 };
     let octets = match addr {
@@ -386,52 +401,7 @@ fn check_answer(message: &[u8], service: &Facts, v4: bool) {
     let has = addr.is_some() && message.windows(octets.len()).any(|window| window == octets);
     assert!(has || answers == 0, "another address than the service's: {message:02x?}");
     assert!(
-        has || addr.is_none() || code == Some(2) || message[2] & 2 != 0,
+        service.was_absent || has || addr.is_none() || code == Some(2) || message[2] & 2 != 0,
         "the service's address is missing: {message:02x?}"
     );
-}
-
-/// Packets from and to a client's stack.
-#[derive(Default)]
-struct Wire {
-    rx: VecDeque<Vec<u8>>,
-    tx: Vec<Vec<u8>>,
-}
-
-struct Received(Vec<u8>);
-struct Sending<'a>(&'a mut Vec<Vec<u8>>);
-
-impl RxToken for Received {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, take: F) -> R {
-        take(&self.0)
-    }
-}
-
-impl TxToken for Sending<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, write: F) -> R {
-        let mut packet = vec![0; len];
-        let result = write(&mut packet);
-        self.0.push(packet);
-        result
-    }
-}
-
-impl Device for Wire {
-    type RxToken<'a> = Received;
-    type TxToken<'a> = Sending<'a>;
-
-    fn receive(&mut self, _: Instant) -> Option<(Received, Sending<'_>)> {
-        Some((Received(self.rx.pop_front()?), Sending(&mut self.tx)))
-    }
-
-    fn transmit(&mut self, _: Instant) -> Option<Sending<'_>> {
-        Some(Sending(&mut self.tx))
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ip;
-        capabilities.max_transmission_unit = 1500;
-        capabilities
-    }
 }

@@ -136,6 +136,9 @@ impl World {
         let now_ms = self.now_ms();
         let Some(at) = self.stations.iter().position(|one| one.session == Some(session)) else { return };
         self.trace(|| format!("node {at} is told {down:?}"));
+        if matches!(down, NodeDown::Stop(_)) && self.checks.health.shaken {
+            self.note_rough();
+        }
         let manners = self.manners;
         let (said, steps) = self.stations[at].told(down, now_ms, manners, &mut self.random);
         for up in said {
@@ -189,7 +192,7 @@ impl World {
         let now = since(self.now);
         let Some(engine) = &mut self.plane.engine else { return };
         act(engine, now);
-        for service in self.scenario.services.iter().filter(|service| service.wakes) {
+        for service in self.scenario.services().iter().filter(|service| service.wakes) {
             let pending = engine.pending(&service.name);
             assert!(pending <= 1, "{} has {pending} pending starts", service.name);
         }

@@ -16,6 +16,8 @@ pub(crate) enum Fault {
     Station(usize, bool),
     /// Its cable is out, or in again.
     Cable(usize, bool),
+    /// Nobody listens at its TCP ports, or somebody does again.
+    Refuse(usize, bool),
     /// Its stream to the orchestrator is silent, or speaks again.
     Silence(usize, bool),
     /// An instance of a node is gone without a word to the network.
@@ -30,8 +32,18 @@ pub(crate) enum Fault {
     Weather(Weather),
     /// A burst of frames that nobody should send.
     Flood(u64),
+    /// The configuration is another one.
+    Reload,
     /// The appliance loses its power and starts cold.
     Restart,
+}
+
+impl Fault {
+    /// Whether no connection may end by it.
+    fn is_gentle(&self) -> bool {
+        use Fault::{Flood, Link, Pause, Reload, Stall, Worker};
+        matches!(self, Flood(_) | Link(_) | Pause | Reload | Stall | Worker(_))
+    }
 }
 
 /// The faults of a seed, with the milliseconds at which they begin; each that has an end has it within these as well.
@@ -49,7 +61,7 @@ pub(crate) fn draw(
         let station = random.below(stations as u64) as usize;
         let node = random.below(nodes as u64) as usize;
         let fault = |fault| vec![(at, fault)];
-        faults.extend(match random.below(13) {
+        faults.extend(match random.below(18) {
             0 | 1 => vec![(at, Fault::Orchestrator(false)), (lasts, Fault::Orchestrator(true))],
             2 => vec![(at, Fault::Link(false)), (lasts, Fault::Link(true))],
             3 => fault(Fault::Stall),
@@ -64,17 +76,22 @@ pub(crate) fn draw(
                 vec![(at, Fault::Port(port, false)), (at + random.within(1..=200), Fault::Port(port, true))]
             }
             11 => fault(Fault::Flood(random.within(10..=120))),
+            12 | 13 => vec![(at, Fault::Refuse(station, true)), (lasts, Fault::Refuse(station, false))],
+            14..=16 => fault(Fault::Reload),
             _ if random.percent(40) => fault(Fault::Restart),
             _ => fault(Fault::Weather(weather(random))),
         });
+    }
+    for _ in 0..random.below(3) {
+        faults.push((random.below(until_ms), Fault::Reload));
     }
     faults
 }
 
 fn weather(random: &mut Random) -> Weather {
-    match random.below(3) {
-        0 => Weather { loss: 0, twice: 0, delay_nanos: 300_000 },
-        1 => Weather { loss: 2, twice: 3, delay_nanos: 3_000_000 },
+    match random.below(4) {
+        0 | 1 => Weather { loss: 0, twice: 0, delay_nanos: 300_000 },
+        2 => Weather { loss: 2, twice: 3, delay_nanos: 3_000_000 },
         _ => Weather { loss: 10, twice: 8, delay_nanos: 20_000_000 },
     }
 }
@@ -82,6 +99,9 @@ fn weather(random: &mut Random) -> Weather {
 impl World {
     pub(crate) fn fault(&mut self, fault: Fault) {
         self.trace(|| format!("fault: {fault:?}"));
+        if !fault.is_gentle() {
+            self.note_fault();
+        }
         match fault {
             Fault::Orchestrator(false) => self.crash_orchestrator(),
             Fault::Orchestrator(true) => self.restart_orchestrator(),
@@ -104,12 +124,14 @@ impl World {
                 }
             }
             Fault::Cable(at, out) => self.stations[at].cut = out,
+            Fault::Refuse(at, refuses) => self.stations[at].refuses = refuses,
             Fault::Silence(at, true) => self.stations[at].silent = true,
             Fault::Silence(at, false) => self.speak_again(at),
             Fault::Vanish(at) => self.vanish(at),
             Fault::Pause => self.paused_until = self.now.plus(self.random.within(100..=4000) * 1_000_000),
             Fault::Worker(at) => self.stalled[at] = self.now.plus(self.random.within(1..=80) * 1_000_000),
             Fault::Port(port, all) => {
+                self.ports_limited = !all;
                 let frames = if all { usize::MAX } else { self.random.below(20) as usize };
                 self.appliance.net.limit_transmit(millrace_fastpath::driver::PortId(port), frames);
             }
@@ -120,6 +142,7 @@ impl World {
                     self.at(at, Happening::Hostile);
                 }
             }
+            Fault::Reload => self.vary_configuration(),
             Fault::Restart => self.restart_appliance(),
         }
     }

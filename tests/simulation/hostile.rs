@@ -5,20 +5,28 @@ use std::net::IpAddr;
 use smoltcp::wire::{TcpControl, TcpRepr};
 
 use crate::random::Random;
-use crate::scenario::{DNS, Facts, TCP_PORT, UDP_PORT};
+use crate::scenario::{DNS, TCP_PORT, UDP_PORT};
+use crate::services::Facts;
 use crate::wire::{Mac, WAN_MAC, bare, framed, query, tcp, udp};
 
 const ATTACKER_MAC: Mac = [2, 0, 0, 3, 0, 1];
 
-/// One frame for the appliance.
-pub(crate) fn frame(services: &[Facts], random: &mut Random) -> Vec<u8> {
+/// One frame for the appliance, from one of so many neighbourhoods.
+pub(crate) fn frame(services: &[Facts], prefixes: u64, random: &mut Random) -> Vec<u8> {
     let service = &services[random.below(services.len() as u64) as usize];
     let v4 = random.percent(60) || service.v6.is_none();
     let source: IpAddr = match v4 {
-        true => IpAddr::from([10, 66, random.below(3) as u8, random.below(250) as u8]),
-        false => {
-            IpAddr::from([0x2001, 0xdb8, 0x66, random.below(3) as u16, 0, 0, 0, random.below(250) as u16])
-        }
+        true => IpAddr::from([10, 66, random.below(prefixes) as u8, random.below(250) as u8]),
+        false => IpAddr::from([
+            0x2001,
+            0xdb8,
+            0x66,
+            (random.below(prefixes) as u16) << 8,
+            0,
+            0,
+            0,
+            random.below(250) as u16,
+        ]),
     };
     let vip = if v4 { service.v4 } else { service.v6.expect("checked above") };
     let (from, to) = ((source, 1024 + random.below(60_000) as u16), (vip, TCP_PORT));

@@ -2,12 +2,26 @@
 //! as many streams as that needs. The stream itself is the world's, which delays it, cuts it, and lets it fall silent.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use millrace_orchestrator_api::{Down, FirstPacket, Generation, Link, LinkError, LinkState, Up};
+use millrace_fastpath::shared::Shared;
+use millrace_fastpath::slots::Phase;
+use millrace_fastpath::tables::services::ServiceId;
+use millrace_orchestrator_api::{Down, FirstPacket, Generation, Link, LinkError, LinkState, Trigger, Up};
 
-/// A notice that the link took: of which service, and when its first packet was seen.
-pub(crate) type Taken = (String, u64);
+use crate::appliance::IDS_MAX;
+
+/// A notice that the link took.
+#[derive(Clone, Debug)]
+pub(crate) struct Taken {
+    pub(crate) service: String,
+    /// When its first packet was seen.
+    pub(crate) at: u64,
+    pub(crate) trigger: Trigger,
+    /// Source, destination and protocol of that packet.
+    pub(crate) triple: (IpAddr, IpAddr, u8),
+}
 
 #[derive(Debug, Default)]
 pub(crate) struct Queues {
@@ -21,9 +35,9 @@ pub(crate) struct Queues {
     pub(crate) applied: Option<(Generation, u64)>,
 }
 
-/// The appliance's end.
+/// The appliance's end. It looks at the slots, as workers may while a notice is handed over.
 #[derive(Debug)]
-pub(crate) struct SimLink(Arc<Mutex<Queues>>);
+pub(crate) struct SimLink(Arc<Mutex<Queues>>, Arc<Shared>);
 
 /// The other end of it: the task that owns the stream.
 #[derive(Debug)]
@@ -34,21 +48,35 @@ pub(crate) struct Task {
     applied: Generation,
 }
 
-/// A link for `capacity` messages.
-pub(crate) fn link(capacity: usize) -> (SimLink, Task) {
+/// A link for `capacity` messages, of an appliance that shares `shared`.
+pub(crate) fn link(capacity: usize, shared: Arc<Shared>) -> (SimLink, Task) {
     let queues = Arc::new(Mutex::new(Queues { capacity, ..Queues::default() }));
     let task = Task { queues: Arc::clone(&queues), pending: BTreeMap::new(), applied: Generation(0) };
-    (SimLink(queues), task)
+    (SimLink(queues, shared), task)
 }
 
 impl SimLink {
     fn queues(&self) -> MutexGuard<'_, Queues> {
         self.0.lock().expect("one thread, which doesn't panic while it has it")
     }
+
+    /// Nothing says that a notice has been handed over before it has been.
+    fn check_order(&self, notice: &FirstPacket) {
+        let tables = self.1.tables();
+        let is = |id: &ServiceId| tables.services.get(*id).is_some_and(|one| one.name == notice.service);
+        let Some(id) = (0..IDS_MAX).map(ServiceId).find(is) else { return };
+        let slot = self.1.slots.get(id);
+        let (phase, wake) = slot.load();
+        let early = phase == Phase::Waking && slot.is_handed(wake);
+        assert!(!early, "{} is marked as handed over before the link has it", notice.service);
+    }
 }
 
 impl Link for SimLink {
     fn send(&mut self, up: Up) -> Result<(), LinkError> {
+        if let Up::FirstPacket(notice) = &up {
+            self.check_order(notice);
+        }
         let mut queues = self.queues();
         if !queues.up {
             return Err(LinkError::Down);
@@ -58,7 +86,12 @@ impl Link for SimLink {
         }
         match &up {
             Up::FirstPacket(notice) => {
-                let taken = (notice.service.clone(), notice.time_unix_ns);
+                let taken = Taken {
+                    service: notice.service.clone(),
+                    at: notice.time_unix_ns,
+                    trigger: notice.trigger,
+                    triple: (notice.source_address, notice.destination_address, notice.next_header),
+                };
                 queues.taken.push(taken);
             }
             Up::Applied { generation, digest } => queues.applied = Some((*generation, *digest)),

@@ -5,11 +5,16 @@ use std::net::IpAddr;
 use millrace_fastpath::driver::PortId;
 
 use crate::appliance::{LAN, WAN};
+use crate::chat::PIECE_MAX;
+use crate::datagram::Said;
+use crate::pieces::cut;
 use crate::random::Digest;
 use crate::scenario::UPSTREAM;
-use crate::server::Wrong;
 use crate::serving::Step;
-use crate::wire::{Body, LAN_MAC, Mac, Read, WAN_MAC, asked, framed, here, read, reset, udp};
+use crate::tunnel;
+use crate::wire::{
+    Body, ETHERNET, End, LAN_MAC, Mac, Read, WAN_MAC, asked, body, framed, here, packet, read, reset, udp,
+};
 use crate::world::{Happening, MS, World};
 
 /// How badly the wires do.
@@ -23,9 +28,25 @@ pub(crate) struct Weather {
     pub(crate) delay_nanos: u64,
 }
 
+/// How a packet leaves the appliance.
+pub(crate) struct Way<'a> {
+    /// Whose link-layer address it goes to.
+    pub(crate) station: Option<usize>,
+    /// What it is inside of.
+    pub(crate) opened: Option<&'a tunnel::Opened<'a>>,
+    /// What must not change of it where it is carried whole.
+    pub(crate) same: u64,
+}
+
 impl World {
     /// A frame on a wire, in the weather of now.
     pub(crate) fn send(&mut self, happening: Happening) {
+        self.send_after(0, happening);
+    }
+
+    /// A frame behind so many others. While faults may happen they overtake each other, and else they don't.
+    pub(crate) fn send_after(&mut self, others: usize, happening: Happening) {
+        let later = if self.calm { others as u64 * self.weather.delay_nanos } else { 0 };
         let copy = match &happening {
             _ if !self.random.percent(self.weather.twice) => None,
             Happening::Arrives(port, frame) => Some(Happening::Arrives(*port, frame.clone())),
@@ -33,13 +54,13 @@ impl World {
             _ => None,
         };
         for one in copy.into_iter().chain([happening]) {
-            self.send_one(one);
+            self.send_one(later, one);
         }
     }
 
-    fn send_one(&mut self, happening: Happening) {
+    fn send_one(&mut self, later: u64, happening: Happening) {
         if !self.random.percent(self.weather.loss) {
-            let at = self.now.plus(20_000 + self.random.below(self.weather.delay_nanos));
+            let at = self.now.plus(20_000 + later + self.random.below(self.weather.delay_nanos));
             self.at(at, happening);
         }
     }
@@ -55,9 +76,13 @@ impl World {
         }
         // As a device spreads flows: the same for all packets of one, and mostly not the worker that owns it.
         let queue = (digest.0 >> 20) % self.scenario.workers as u64;
-        let taken = self.appliance.net.deliver(port, queue as u16, frame);
-        if taken {
-            self.check_in(port, parsed.as_ref());
+        let queue = queue as usize;
+        if self.appliance.net.deliver(port, queue as u16, frame) {
+            self.check_in(port, parsed.as_ref(), frame);
+            self.note_triple(port, queue, parsed.as_ref());
+        } else {
+            self.checks.health.lossy = true;
+            self.note_rough();
         }
     }
 
@@ -70,15 +95,35 @@ impl World {
                 self.answer_neighbour(port, target, asker);
                 continue;
             }
-            match read(&frame) {
-                Ok(Some(read)) => {
-                    self.trace(|| format!("{} {}", if port == WAN { "wan" } else { "lan" }, brief(&read)));
-                    self.check_out(port, &read);
-                }
-                Ok(None) => {}
-                Err(what) => self.check_broken(what, &frame),
-            }
+            self.look(port, &frame);
             self.send(Happening::Leaves(frame));
+        }
+    }
+
+    /// What the appliance sent, with what it is inside of.
+    fn look(&mut self, port: PortId, frame: &[u8]) {
+        let opened = if port == LAN { tunnel::open(frame) } else { Ok(None) };
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(what) => return self.check_broken(what, frame),
+        };
+        let parsed = match &opened {
+            Some(opened) => packet(opened.inner).map(Some),
+            None => read(frame),
+        };
+        match parsed {
+            Ok(Some(read)) => {
+                self.trace(|| {
+                    let way = opened.as_ref().map_or(String::new(), |one| format!(" in {}", one.to));
+                    format!("{} {}{way}", if port == WAN { "wan" } else { "lan" }, brief(&read))
+                });
+                let inner = opened.as_ref().map_or(&frame[ETHERNET..], |opened| opened.inner);
+                let station = self.stations.iter().position(|one| one.mac == frame[..6]);
+                let way = Way { station, opened: opened.as_ref(), same: tunnel::unchanged(inner, 0) };
+                self.check_out(port, &read, &way);
+            }
+            Ok(None) => {}
+            Err(what) => self.check_broken(what, frame),
         }
     }
 
@@ -98,23 +143,23 @@ impl World {
         }
     }
 
-    /// A frame of the appliance comes to where it was sent.
+    /// A frame comes to where it was sent.
     pub(crate) fn leaves(&mut self, frame: &[u8]) {
-        let Ok(Some(read)) = read(frame) else { return };
         let to = &frame[..6];
-        if let Some(at) = self.clients.iter().position(|one| one.mac == to) {
-            let packet = &frame[14..];
-            match read.body {
-                Body::Tcp(_) => self.clients[at].receive(packet, None),
-                Body::Udp(from, to, data) => {
-                    self.clients[at].receive(packet, Some(((read.source, from), to, data)));
-                }
-                Body::Other => {}
+        if let Some(at) = self.stations.iter().position(|one| one.mac == to) {
+            if !self.stations[at].up || self.stations[at].cut {
+                return;
             }
-        } else if let Some(at) = self.stations.iter().position(|one| one.mac == to) {
-            if self.stations[at].up && !self.stations[at].cut {
+            let Ok(opened) = tunnel::open(frame) else { return };
+            let parsed = opened.map_or_else(|| read(frame), |opened| packet(opened.inner).map(Some));
+            if let Ok(Some(read)) = parsed {
                 self.station_hears(at, &read);
             }
+            return;
+        }
+        let Ok(Some(read)) = read(frame) else { return };
+        if let Some(at) = self.clients.iter().position(|one| one.mac == to) {
+            self.clients[at].receive(&frame[ETHERNET..], &read);
         } else if to == UPSTREAM_MAC {
             self.upstream_hears(&read);
         }
@@ -131,50 +176,78 @@ impl World {
     }
 
     fn station_hears(&mut self, at: usize, read: &Read<'_>) {
-        let now_ms = self.now_ms();
-        let mut out = Vec::new();
-        let port = match &read.body {
-            Body::Tcp(tcp) => tcp.dst_port,
-            Body::Udp(_, port, _) => *port,
-            Body::Other => return,
-        };
-        let listener = self.stations[at].listener(port).map(|(id, _)| id);
-        if let Some(id) = listener {
-            self.check_owner(at, id, read);
+        match &read.body {
+            Body::Tcp(_) => self.station_hears_tcp(at, read),
+            Body::Udp(from, port, data) => {
+                self.station_hears_udp(at, (read.source, *from), (read.destination, *port), data);
+            }
+            Body::Piece(piece) => {
+                let Some(whole) = self.stations[at].pieces.add(read, piece) else { return };
+                self.checks.counts.gathered += 1;
+                match body(read.source, read.destination, piece.protocol, &whole) {
+                    Ok(Body::Udp(from, port, data)) => {
+                        self.station_hears_udp(at, (read.source, from), (read.destination, port), data);
+                    }
+                    other => panic!("what came in pieces isn't whole: {other:?}"),
+                }
+            }
+            Body::Other => {}
         }
-        match (&read.body, listener) {
-            (Body::Tcp(tcp), Some(id)) => {
-                let (client, local) = ((read.source, tcp.src_port), (read.destination, tcp.dst_port));
+    }
+
+    fn station_hears_tcp(&mut self, at: usize, read: &Read<'_>) {
+        let Some((tcp, client, local)) = read.tcp() else { return };
+        let (now_ms, mut out) = (self.now_ms(), Vec::new());
+        let refuses = self.stations[at].refuses;
+        let listener = self.stations[at].listener(tcp.dst_port).filter(|_| !refuses).map(|(id, _)| id);
+        match listener {
+            Some(id) => {
+                self.check_segment(at, id, read);
                 let Some(instance) = self.stations[at].instances.get_mut(&id) else { return };
                 match instance.server.receive(client, local, tcp, now_ms, &mut self.random, &mut out) {
                     Ok(begins) => begins.into_iter().for_each(|number| self.begins(number)),
-                    // A spliced flow that the appliance has forgotten goes on with numbers that nobody translates.
-                    Err(Wrong::Acknowledgement) if self.has_forgotten() => {}
-                    Err(wrong) => panic!("an instance hears what its client didn't say: {wrong:?}: {read:?}"),
+                    Err(wrong) => self.check_wrong(at, id, wrong, read),
                 }
             }
-            (Body::Tcp(tcp), None) => {
-                out.extend(reset((read.destination, tcp.dst_port), (read.source, tcp.src_port), tcp));
-            }
-            (Body::Udp(from, port, data), Some(id)) => {
-                let serves = self.stations[at].instances.get(&id).is_some_and(|one| one.server.serves);
-                if serves {
-                    let echo = [*data, &id.0.to_be_bytes()].concat();
-                    out.push(udp((read.destination, *port), (read.source, *from), &echo));
-                }
-            }
-            _ => {}
+            None => out.extend(reset(local, client, tcp)),
         }
         self.station_sends(at, out);
     }
 
+    fn station_hears_udp(&mut self, at: usize, from: End, to: End, data: &[u8]) {
+        let Some(id) = self.stations[at].listener(to.1).map(|(id, _)| id) else { return };
+        let Some(said) = Said::read(data) else { return };
+        said.check(data).unwrap_or_else(|wrong| panic!("an instance hears what nobody said: {wrong:?}"));
+        self.check_datagram(at, id, &said);
+        let Some(answer) = self.stations[at].answers(id, &said, to.0.is_ipv4()) else { return };
+        let packet = udp(to, from, &answer);
+        let out = if answer.len() < 1000 {
+            vec![packet]
+        } else {
+            let station = &mut self.stations[at];
+            station.piece += 1;
+            cut(&packet, station.piece, 8 * self.random.within(100..=PIECE_MAX / 8) as usize)
+        };
+        self.station_sends(at, out);
+    }
+
+    /// What is said in the name of a service goes to its client directly, all else to the appliance.
     fn station_sends(&mut self, at: usize, packets: Vec<Vec<u8>>) {
-        if self.stations[at].cut || !self.stations[at].up {
+        let station = &self.stations[at];
+        if station.cut || !station.up {
             return;
         }
-        for packet in packets {
-            let frame = framed(self.stations[at].mac, LAN_MAC, &packet);
-            self.send(Happening::Arrives(LAN, frame));
+        let (mac, own) = (station.mac, station.addresses);
+        for (others, bytes) in packets.into_iter().enumerate() {
+            let Ok(read) = packet(&bytes) else { continue };
+            if own.contains(&read.source) {
+                self.send_after(others, Happening::Arrives(LAN, framed(mac, LAN_MAC, &bytes)));
+            } else if let Some(client) =
+                self.clients.iter().find(|one| one.addresses.contains(&read.destination))
+            {
+                let frame = framed(mac, client.mac, &bytes);
+                self.send_after(others, Happening::Leaves(frame));
+            }
         }
     }
 
@@ -187,6 +260,12 @@ impl World {
             && instance.stops_ms.is_some_and(|stops| stops > now_ms)
         {
             return self.at(self.now.plus(20 * MS), Happening::Step(at, step));
+        }
+        if matches!(step, Step::Fail(_) | Step::Stop(_)) {
+            self.checks.health.troubled.insert(at);
+            if self.checks.health.shaken {
+                self.note_rough();
+            }
         }
         let said = self.stations[at].step(step, now_ms, &mut out);
         self.trace(|| format!("node {at}: {step:?}: {said:?}"));
@@ -226,6 +305,7 @@ fn brief(read: &Read<'_>) -> String {
         Body::Udp(from, to, data) => {
             format!("{}:{from} > {}:{to} udp +{}", read.source, read.destination, data.len())
         }
+        Body::Piece(piece) => format!("{} > {} {piece:?}", read.source, read.destination),
         Body::Other => format!("{} > {} other", read.source, read.destination),
     }
 }

@@ -4,6 +4,7 @@
 //! It keeps no window of its own to speak of, takes bytes in order only, and repeats what isn't acknowledged from there on.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 
 use smoltcp::wire::{TcpControl, TcpRepr};
 
@@ -64,9 +65,11 @@ impl Server {
         Self { id, serves, connections: BTreeMap::new() }
     }
 
-    /// Whether it has an open connection of this client's.
-    pub(crate) fn knows(&self, client: End, at: End) -> bool {
-        self.connections.get(&(client, at)).is_some_and(|connection| connection.open && !connection.is_over())
+    /// Whether it has an open connection of this client's; with `closing` also one that one side has closed.
+    pub(crate) fn knows(&self, client: End, closing: bool) -> bool {
+        let mut known =
+            self.connections.range((client, FIRST_END)..).take_while(|((one, _), _)| *one == client);
+        known.any(|(_, one)| one.open && !one.is_over() && (closing || !one.heard_fin && !one.fin_sent))
     }
 
     /// Whether requests are under way.
@@ -164,7 +167,7 @@ impl Connection {
             fin_acked: false,
             window: usize::from(syn.window_len),
             scale: syn.window_scale.unwrap_or(0),
-            segment: usize::from(syn.max_seg_size.unwrap_or(536)).min(1400),
+            segment: usize::from(syn.max_seg_size.unwrap_or(536)).min(usize::from(SEGMENT_MAX)),
             due_ms: now_ms + RETRY_MS,
             tries: 0,
             touched_ms: now_ms,
@@ -187,7 +190,7 @@ impl Connection {
 
     fn syn_ack(&self, (client, at): (End, End)) -> Vec<u8> {
         let repr = TcpRepr {
-            max_seg_size: Some(1400),
+            max_seg_size: Some(SEGMENT_MAX),
             window_scale: Some(0),
             ..bare(TcpControl::Syn, self.iss, Some(self.irs.wrapping_add(1)))
         };
@@ -268,19 +271,22 @@ impl Connection {
 
     fn answer(&mut self, server: u64) {
         let Some((connection, more, wanted)) = self.request() else { return };
+        if self.says.is_empty() {
+            // Who it is, it says at once.
+            self.says.extend_from_slice(&server.to_be_bytes());
+            self.says.extend_from_slice(&connection.to_be_bytes());
+        }
         if self.answered || self.heard.len() < REQUEST + more {
             return;
         }
         self.answered = true;
-        self.says = vec![0; REPLY + wanted];
-        self.says[..8].copy_from_slice(&server.to_be_bytes());
-        self.says[8..16].copy_from_slice(&connection.to_be_bytes());
+        self.says.resize(REPLY + wanted, 0);
         pattern(!connection, REPLY, &mut self.says[REPLY..]);
     }
 
     /// Sends what the client has room for.
     fn speak(&mut self, key: (End, End), now_ms: u64, out: &mut Vec<Vec<u8>>) {
-        if !self.open || !self.answered {
+        if !self.open {
             return;
         }
         let (client, at) = key;
@@ -299,7 +305,7 @@ impl Connection {
             self.sent = to;
         }
         // The client closes first, and then we do.
-        if self.sent == self.says.len() && self.heard_fin && !self.fin_sent {
+        if self.answered && self.sent == self.says.len() && self.heard_fin && !self.fin_sent {
             self.fin_sent = true;
             self.due_ms = now_ms + RETRY_MS;
             out.push(tcp(at, client, bare(TcpControl::Fin, self.number(self.sent), Some(self.expected()))));
@@ -333,6 +339,10 @@ impl Connection {
     }
 }
 
+/// What fits into a tunnel.
+const SEGMENT_MAX: u16 = 1340;
+/// No end comes before it.
+const FIRST_END: End = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 /// Before anything is repeated the first time, in milliseconds; then twice as long each time.
 const RETRY_MS: u64 = 250;
 /// Repeated so often.

@@ -1,15 +1,18 @@
 //! Stations behind the appliance: serving nodes with their instances, and backends that are always there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use millrace_orchestrator_api::{
     InstanceId, InstanceState, InstanceStatus, NodeDown, NodeHello, NodeKind, NodeUp, Start,
 };
 
+use crate::datagram::{Said, answer};
+use crate::pieces::Pieces;
 use crate::random::Random;
 use crate::scenario::{BACKENDS, NODES, TCP_PORT};
 use crate::server::Server;
+use crate::services::backend_id;
 use crate::wire::Mac;
 
 /// What a node does by itself later on.
@@ -28,6 +31,8 @@ pub(crate) struct Instance {
     pub(crate) state: InstanceState,
     pub(crate) port: u16,
     pub(crate) server: Server,
+    /// The QUIC connection ids that it has made.
+    pub(crate) made: BTreeSet<Vec<u8>>,
     /// It goes when this has passed, whatever is under way.
     pub(crate) stops_ms: Option<u64>,
 }
@@ -41,11 +46,16 @@ pub(crate) struct Station {
     pub(crate) up: bool,
     /// The cable is out.
     pub(crate) cut: bool,
+    /// Nobody listens at its TCP ports.
+    pub(crate) refuses: bool,
     /// Nothing comes through to the orchestrator.
     pub(crate) silent: bool,
     /// Its stream to the orchestrator; backends have none.
     pub(crate) session: Option<u64>,
     pub(crate) instances: BTreeMap<InstanceId, Instance>,
+    /// What has come to it in pieces, and the identification of what it has cut last.
+    pub(crate) pieces: Pieces,
+    pub(crate) piece: u32,
     memory_bytes: u64,
     next_port: u16,
 }
@@ -73,9 +83,12 @@ pub(crate) fn stations(memory_mib: u64) -> Vec<Station> {
             addresses: [v4.parse().unwrap(), v6.parse().unwrap()],
             up: true,
             cut: false,
+            refuses: false,
             silent: false,
             session: None,
             instances: BTreeMap::new(),
+            pieces: Pieces::default(),
+            piece: PIECES_EACH * at as u32,
             memory_bytes: memory_mib << 20,
             next_port: 9000,
         };
@@ -103,6 +116,7 @@ impl Station {
             state: InstanceState::Ready,
             port: TCP_PORT,
             server: Server::new(id, true),
+            made: BTreeSet::new(),
             stops_ms: None,
         };
         self.instances.insert(InstanceId(id), instance);
@@ -151,7 +165,8 @@ impl Station {
                 let id = start.instance;
                 let server = Server::new(id.0, false);
                 let state = InstanceState::Starting;
-                self.instances.insert(id, Instance { start, state, port: 0, server, stops_ms: None });
+                let made = BTreeSet::new();
+                self.instances.insert(id, Instance { start, state, port: 0, server, made, stops_ms: None });
                 let bound = random.within(0..=20);
                 let takes = if random.percent(manners.slow) {
                     random.within(500..=4000)
@@ -213,6 +228,42 @@ impl Station {
         }
     }
 }
+
+impl Station {
+    /// What its instance `id` answers to a datagram; `None` where it doesn't know the connection, or doesn't serve yet.
+    pub(crate) fn answers(&mut self, id: InstanceId, said: &Said, v4: bool) -> Option<Vec<u8>> {
+        let server_id = self.server_id(id, v4);
+        let instance = self.instances.get_mut(&id).filter(|one| one.server.serves)?;
+        let mut made = Vec::new();
+        if let Some(connection) = &said.connection {
+            if said.is_long {
+                // Rotation 0, and how much follows (QUIC-LB §3.3, §5.4).
+                made.push((server_id.len() + NONCE) as u8);
+                made.extend_from_slice(&server_id);
+                made.extend_from_slice(&said.id.to_be_bytes()[8 - NONCE..]);
+                instance.made.insert(made.clone());
+            } else if !instance.made.contains(connection) {
+                return None;
+            }
+        }
+        Some(answer(said, id.0, &made))
+    }
+
+    /// What an instance's QUIC connection ids say: where it is, or what the configuration has for a backend.
+    fn server_id(&self, id: InstanceId, v4: bool) -> [u8; 6] {
+        let (IpAddr::V4(addr), false) = (self.addresses[0], self.is_backend()) else {
+            return backend_id(id.0 as usize - NODES.len(), v4);
+        };
+        let [a, b, c, d] = addr.octets();
+        let [high, low] = self.instances.get(&id).map_or(0, |one| one.port).to_be_bytes();
+        [a, b, c, d, high, low]
+    }
+}
+
+/// Bytes of a nonce, as the configuration has it.
+const NONCE: usize = 5;
+/// Packets that a station cuts in pieces at most.
+const PIECES_EACH: u32 = 4096;
 
 impl Instance {
     pub(crate) fn status(&self) -> InstanceStatus {

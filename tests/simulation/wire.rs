@@ -13,14 +13,31 @@ pub(crate) type End = (IpAddr, u16);
 pub(crate) const WAN_MAC: Mac = [2, 0, 0, 0, 0, 0x10];
 pub(crate) const LAN_MAC: Mac = [2, 0, 0, 0, 0, 0x20];
 
-const ETHERNET: usize = 14;
+pub(crate) const ETHERNET: usize = 14;
+pub(crate) const IPV4_HEADER: usize = 20;
+pub(crate) const IPV6_HEADER: usize = 40;
+/// The extension header of a fragment (RFC 8200 §4.5).
+pub(crate) const IPV6_FRAGMENT: usize = 8;
+pub(crate) const UDP_HEADER: usize = 8;
 
 /// What a frame carries.
 #[derive(Debug)]
 pub(crate) enum Body<'a> {
     Tcp(TcpRepr<'a>),
     Udp(u16, u16, &'a [u8]),
+    Piece(Piece<'a>),
     Other,
+}
+
+/// A fragment of an IP packet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Piece<'a> {
+    pub(crate) id: u32,
+    /// Where it belongs, in bytes, and whether others follow.
+    pub(crate) offset: usize,
+    pub(crate) more: bool,
+    pub(crate) protocol: IpProtocol,
+    pub(crate) data: &'a [u8],
 }
 
 /// A frame with an IP packet in it.
@@ -37,65 +54,86 @@ impl Read<'_> {
         Some((tcp, (self.source, tcp.src_port), (self.destination, tcp.dst_port)))
     }
 
-    /// What is carried for the ends, if there is anything.
+    /// What is carried for the ends, if there is anything; of what is cut in pieces, only datagrams' own bytes.
     pub(crate) fn payload(&self) -> &[u8] {
         match &self.body {
             Body::Tcp(tcp) => tcp.payload,
             Body::Udp(_, _, payload) => payload,
-            Body::Other => &[],
+            Body::Piece(piece) if piece.protocol == IpProtocol::Udp => match piece.offset {
+                0 => piece.data.get(UDP_HEADER..).unwrap_or(&[]),
+                _ => piece.data,
+            },
+            Body::Piece(_) | Body::Other => &[],
         }
     }
 }
 
 /// Reads a frame; `Err` says what is wrong with it. `None` for what isn't IP.
 pub(crate) fn read(frame: &[u8]) -> Result<Option<Read<'_>>, &'static str> {
-    let packet = frame.get(ETHERNET..).ok_or("short")?;
-    let caps = ChecksumCapabilities::default();
-    let (source, destination, protocol, payload): (IpAddr, IpAddr, _, _) = match frame[12..14] {
-        [0x08, 0x00] => {
-            let packet = Ipv4Packet::new_checked(packet).map_err(|_| "IPv4 lengths")?;
-            if !packet.verify_checksum() {
-                return Err("IPv4 checksum");
-            }
-            if packet.more_frags() || packet.frag_offset() != 0 {
-                return Ok(None);
-            }
-            let (source, destination) = (packet.src_addr().into(), packet.dst_addr().into());
-            (
-                source,
-                destination,
-                packet.next_header(),
-                &frame
-                    [ETHERNET + usize::from(packet.header_len())..ETHERNET + usize::from(packet.total_len())],
-            )
+    match frame.get(12..ETHERNET).ok_or("short")? {
+        [0x08, 0x00] | [0x86, 0xdd] => packet(&frame[ETHERNET..]).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// Reads an IP packet.
+pub(crate) fn packet(bytes: &[u8]) -> Result<Read<'_>, &'static str> {
+    if bytes.first().is_some_and(|first| first >> 4 == 4) {
+        let packet = Ipv4Packet::new_checked(bytes).map_err(|_| "IPv4 lengths")?;
+        if !packet.verify_checksum() {
+            return Err("IPv4 checksum");
         }
-        [0x86, 0xdd] => {
-            let packet = Ipv6Packet::new_checked(packet).map_err(|_| "IPv6 lengths")?;
-            let end = ETHERNET + 40 + usize::from(packet.payload_len());
-            (
-                packet.src_addr().into(),
-                packet.dst_addr().into(),
-                packet.next_header(),
-                &frame[ETHERNET + 40..end],
-            )
+        let (source, destination) = (packet.src_addr().into(), packet.dst_addr().into());
+        let data = &bytes[usize::from(packet.header_len())..usize::from(packet.total_len())];
+        let (more, offset) = (packet.more_frags(), usize::from(packet.frag_offset()));
+        let protocol = packet.next_header();
+        let body = match more || offset != 0 {
+            true => Body::Piece(Piece { id: u32::from(packet.ident()), offset, more, protocol, data }),
+            false => body(source, destination, protocol, data)?,
+        };
+        return Ok(Read { source, destination, body });
+    }
+    let packet = Ipv6Packet::new_checked(bytes).map_err(|_| "IPv6 lengths")?;
+    let (source, destination) = (packet.src_addr().into(), packet.dst_addr().into());
+    let data = &bytes[IPV6_HEADER..IPV6_HEADER + usize::from(packet.payload_len())];
+    let body = match (packet.next_header(), data.split_first_chunk::<IPV6_FRAGMENT>()) {
+        (IpProtocol::Ipv6Frag, Some((header, data))) => {
+            let word = u16::from_be_bytes([header[2], header[3]]);
+            Body::Piece(Piece {
+                id: u32::from_be_bytes([header[4], header[5], header[6], header[7]]),
+                offset: usize::from(word & !7),
+                more: word & 1 != 0,
+                protocol: header[0].into(),
+                data,
+            })
         }
-        _ => return Ok(None),
+        (protocol, _) => body(source, destination, protocol, data)?,
     };
-    let body = match protocol {
+    Ok(Read { source, destination, body })
+}
+
+/// Reads what an IP packet carries.
+pub(crate) fn body(
+    source: IpAddr,
+    destination: IpAddr,
+    protocol: IpProtocol,
+    data: &[u8],
+) -> Result<Body<'_>, &'static str> {
+    let caps = ChecksumCapabilities::default();
+    Ok(match protocol {
         IpProtocol::Tcp => {
-            let packet = TcpPacket::new_checked(payload).map_err(|_| "TCP lengths")?;
+            let packet = TcpPacket::new_checked(data).map_err(|_| "TCP lengths")?;
             let repr = TcpRepr::parse(&packet, &source.into(), &destination.into(), &caps);
             Body::Tcp(repr.map_err(|_| "TCP checksum or options")?)
         }
         IpProtocol::Udp => {
-            let packet = UdpPacket::new_checked(payload).map_err(|_| "UDP lengths")?;
+            let packet = UdpPacket::new_checked(data).map_err(|_| "UDP lengths")?;
             let repr = UdpRepr::parse(&packet, &source.into(), &destination.into(), &caps);
             let repr = repr.map_err(|_| "UDP checksum")?;
             Body::Udp(repr.src_port, repr.dst_port, packet.payload())
         }
         _ => Body::Other,
-    };
-    Ok(Some(Read { source, destination, body }))
+    })
 }
 
 /// An Ethernet header in front of an IP packet.

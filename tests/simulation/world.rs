@@ -75,9 +75,11 @@ pub(crate) struct World {
     pub(crate) checks: Checks,
     pub(crate) digest: Digest,
     traced: bool,
+    /// A port doesn't take all that is sent.
+    pub(crate) ports_limited: bool,
     /// Wishes that have to come true.
     owed: usize,
-    calm: bool,
+    pub(crate) calm: bool,
 }
 
 /// The monotonic clock doesn't begin at zero.
@@ -87,10 +89,10 @@ pub(crate) const MS: u64 = 1_000_000;
 impl World {
     /// Runs the world of a seed to its end. Gives a digest of all frames that the appliance sent, and when.
     pub(crate) fn run(seed: u64, traced: bool) -> (u64, Counts) {
-        let mut random = Random::new(seed);
+        let mut random = Random(seed);
         let scenario = Scenario::draw(&mut random);
         if traced {
-            println!("{}", scenario.text);
+            println!("{}", scenario.plan.toml());
             println!("{} workers, {} flows, {} clients", scenario.workers, scenario.flows, scenario.clients);
         }
         let clock = ManualClock::default();
@@ -114,9 +116,12 @@ impl World {
             checks: Checks::default(),
             digest: Digest::default(),
             traced,
+            ports_limited: false,
             owed: 0,
             calm: false,
         };
+        world.note_configuration();
+        world.note_allowance();
         world.prepare();
         let end = world.now.plus(world.scenario.chaos_ms * MS);
         while world.now < end {
@@ -157,12 +162,12 @@ impl World {
     }
 
     fn any_wish(&mut self) -> Wish {
-        let service = self.random.below(self.scenario.services.len() as u64) as usize;
-        let facts = &self.scenario.services[service];
+        let service = self.random.below(self.scenario.services().len() as u64) as usize;
+        let facts = &self.scenario.services()[service];
         let v4 = facts.v6.is_none() || self.random.percent(50);
         let kind = match self.random.below(6) {
-            0 if facts.udp => Kind::Udp,
-            1 if facts.by_dns => Kind::Name,
+            0 | 1 if facts.udp => Kind::Udp,
+            2 if facts.by_dns => Kind::Name,
             _ => Kind::Tcp,
         };
         Wish { service, v4, kind }
@@ -173,7 +178,9 @@ impl World {
         self.trace(|| "all is mended".to_owned());
         self.happenings
             .retain(|_, happening| !matches!(happening, Happening::Fault(_) | Happening::Wish(..)));
+        self.note_rough();
         self.weather = FINE;
+        self.ports_limited = false;
         self.manners = Manners { fails: 0, slow: 0 };
         self.plane.delay_nanos = MS;
         self.plane.cut = false;
@@ -184,14 +191,15 @@ impl World {
         for at in 0..self.stations.len() {
             self.speak_again(at);
             let station = &mut self.stations[at];
-            station.cut = false;
+            (station.cut, station.refuses) = (false, false);
             if !std::mem::replace(&mut station.up, true) && !station.is_backend() {
                 self.connect_node(at);
             }
         }
+        self.restore_configuration();
         self.calm = true;
-        for service in 0..self.scenario.services.len() {
-            let facts = self.scenario.services[service].clone();
+        for service in 0..self.scenario.services().len() {
+            let facts = self.scenario.services()[service].clone();
             for v4 in [true, false].into_iter().filter(|v4| *v4 || facts.v6.is_some()) {
                 for kind in [Kind::Tcp, Kind::Udp].into_iter().filter(|kind| *kind == Kind::Tcp || facts.udp)
                 {
@@ -246,6 +254,8 @@ impl World {
             self.at(self.now.plus(self.random.clone().below(2_000 * MS)), Happening::Gone(stream));
         }
         self.appliance = Appliance::start(&self.scenario, &self.clock, self.now, &mut self.random);
+        self.note_configuration();
+        self.note_allowance();
         self.stalled.fill(Nanos(0));
         self.paused_until = Nanos(0);
         self.at(self.now.plus(5 * MS), Happening::Connect);
@@ -261,10 +271,14 @@ impl World {
             self.happens(happening);
         }
         self.poll_workers();
-        if now >= self.paused_until {
+        self.check_due_wakes();
+        let turns = now >= self.paused_until;
+        if turns {
             self.appliance.control.turn(now);
             self.note_neighbours();
+            self.check_notices();
         }
+        self.note_health(turns);
         self.forward_ups();
         self.tick_orchestrator();
         self.turn_clients();
@@ -348,7 +362,8 @@ impl World {
             Happening::Step(at, step) => self.station_steps(at, step),
             Happening::Fault(fault) => self.fault(fault),
             Happening::Hostile => {
-                let frame = hostile::frame(&self.scenario.services, &mut self.random);
+                let prefixes = self.scenario.hostile_prefixes;
+                let frame = hostile::frame(self.scenario.services(), prefixes, &mut self.random);
                 self.send(Happening::Arrives(WAN, frame));
             }
             Happening::Wish(at, wish) => self.clients[at].wishes.push_back(wish),
@@ -366,7 +381,7 @@ impl World {
                     continue;
                 }
                 moved += self.appliance.workers[worker].poll();
-                self.note_wakes();
+                self.note_wakes(worker);
                 self.check_worker(worker);
                 self.collect(WAN);
                 self.collect(LAN);
@@ -387,12 +402,14 @@ impl World {
             let mut out = Vec::new();
             let client = &mut self.clients[at];
             let outcome =
-                client.turn(self.now, &self.scenario.services, patience, &mut self.random, &mut out);
+                client.turn(self.now, self.scenario.services(), patience, &mut self.random, &mut out);
             let mac = client.mac;
-            for packet in out {
-                self.send(Happening::Arrives(WAN, framed(mac, WAN_MAC, &packet)));
+            for (others, packet) in out.into_iter().enumerate() {
+                self.send_after(others, Happening::Arrives(WAN, framed(mac, WAN_MAC, &packet)));
             }
             if let Some((wish, outcome)) = outcome {
+                let since = self.clients[at].answered_since.take();
+                self.check_outcome(wish, outcome, since);
                 self.came_of(at, wish, outcome);
             }
         }
@@ -423,5 +440,6 @@ const STEP_NANOS_MIN: u64 = 100_000;
 const ROUNDS_MAX: usize = 6;
 /// By then everybody has been served who asks again: a quarantine of a minute, one more failure, and some patience.
 const SERVED_MS_MAX: u64 = 200_000;
-/// By then nothing is left of what was.
-const SETTLED_MS_MAX: u64 = 30_000;
+/// By then nothing is left of what was: ports of the appliance's are free again two minutes after a conversation, and some
+/// clients may still wait for one.
+const SETTLED_MS_MAX: u64 = 150_000;

@@ -85,3 +85,16 @@ pub fn rewrite(packet: &mut [u8], bift_id: BiftId, ttl: u8, words: &[u64]) {
     fixed[3] = ttl;
     bits::store(words, &mut rest[..words.len() * 8]);
 }
+
+/// Makes the header at the start of a packet one of another carriage: the fields that mean something in only one of them get
+/// what a sender has to write there (RFC 8296 sections 2.1.1, 2.1.2, 2.2.1, 2.2.2). DSCP and TC aren't translated.
+///
+/// # Panics
+/// If the packet is shorter than 12 bytes.
+pub fn set_carriage(packet: &mut [u8], carriage: Carriage) {
+    let fixed = packet.first_chunk_mut::<FIXED_LEN>().expect("the header was checked");
+    let nibble = if carriage == Carriage::Mpls { NIBBLE_MPLS } else { 0 };
+    // TC 0 and S 1; the first four bits are the end of the BIFT-id.
+    fixed[2] = fixed[2] & 0xf0 | 1;
+    fixed[4] = nibble << 4 | fixed[4] & 0xf;
+}

@@ -67,10 +67,16 @@ void shim_frame_free(struct rte_mbuf *frame)
 
 int shim_frame_attach(struct rte_mbuf *header, struct rte_mbuf *payload)
 {
-	struct rte_mbuf *reference = rte_pktmbuf_clone(payload, header->pool);
+	struct rte_mbuf *reference = payload;
 
-	if (reference == NULL)
-		return -1;
+	if (payload->nb_segs == 1) {
+		/* The last segment of many frames at a time: nothing in its own header says whose it is. */
+		rte_mbuf_refcnt_update(payload, 1);
+	} else {
+		reference = rte_pktmbuf_clone(payload, header->pool);
+		if (reference == NULL)
+			return -1;
+	}
 	if (rte_pktmbuf_chain(header, reference) != 0) {
 		rte_pktmbuf_free(reference);
 		return -1;

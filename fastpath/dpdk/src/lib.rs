@@ -43,6 +43,7 @@ mod kernel;
 pub mod pool;
 pub mod port;
 pub mod ports;
+mod xdp_sockets;
 
 pub use clock::{TscClock, thread_cpu_nanos};
 pub use driver::DpdkDriver;

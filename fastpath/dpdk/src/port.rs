@@ -12,6 +12,7 @@ use crate::device::Device;
 use crate::eal::{Eal, describe};
 use crate::kernel::{Interface, missing_capabilities};
 use crate::pool::Pool;
+use crate::xdp_sockets::XdpSockets;
 
 /// What the operator says about a port.
 #[derive(Clone, Debug)]
@@ -296,6 +297,7 @@ impl FoundPort {
         // SAFETY: the port is configured, and all of its queues are set up.
         check(&device, "to start", unsafe { dpdk_sys::rte_eth_dev_start(id) })?;
         attached.started = true;
+        attached.sockets = attached.sockets_opened();
         set_promiscuous(&device, id, config.promiscuous);
         let mut mac = rte_ether_addr::default();
         // SAFETY: the port is there, and the pointer is to a local.
@@ -327,6 +329,9 @@ struct Attached {
     /// The name to remove a virtual device by.
     made: Option<CString>,
     started: bool,
+    /// Those of the process before it, and its own once it is started.
+    sockets_before: XdpSockets,
+    sockets: XdpSockets,
     _eal: Eal,
 }
 
@@ -340,6 +345,7 @@ impl Attached {
             let status = unsafe { dpdk_sys::rte_eth_dev_get_port_by_name(name.as_ptr(), &raw mut id) };
             (status == 0).then_some(id)
         };
+        let sockets_before = XdpSockets::open();
         let made = match device {
             // Started with it or not: bound to DPDK's driver meanwhile, it can be taken too.
             Device::Pci(_) => {
@@ -365,7 +371,10 @@ impl Attached {
             }
         };
         match known() {
-            Some(id) => Ok(Attached { id, made, started: false, _eal: eal.clone() }),
+            Some(id) => {
+                let sockets = XdpSockets::default();
+                Ok(Attached { id, made, started: false, sockets_before, sockets, _eal: eal.clone() })
+            }
             None if Path::new("/sys/bus/pci/devices").join(device.name()).exists() => {
                 Err(PortError::NotBound { device: device.to_string() })
             }
@@ -374,8 +383,16 @@ impl Attached {
     }
 }
 
+impl Attached {
+    /// What it has opened so far, while it is the last that was attached.
+    fn sockets_opened(&self) -> XdpSockets {
+        XdpSockets::open().since(&self.sockets_before)
+    }
+}
+
 impl Drop for Attached {
     fn drop(&mut self) {
+        let sockets = if self.started { std::mem::take(&mut self.sockets) } else { self.sockets_opened() };
         let mut status = 0;
         if self.started {
             // SAFETY: the port is there, and nobody polls it: workers' drivers hold it, and we are its last holder.
@@ -391,6 +408,7 @@ impl Drop for Attached {
         if status != 0 || closed != 0 {
             tracing::debug!(port = self.id, status, closed, "a device didn't close cleanly");
         }
+        sockets.close();
     }
 }
 

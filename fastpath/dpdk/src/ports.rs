@@ -122,6 +122,16 @@ impl Ports {
     /// # Errors
     /// [`OpenError`]
     pub fn open_more(&self, wanted: &[PortConfig]) -> Result<Opened, OpenError> {
+        self.check_more(wanted)?;
+        Ok(Opened { owner: self.clone(), ports: start(&self.0.eal, &self.0.config, wanted)? })
+    }
+
+    /// Whether there are numbers for further ports, and none is a device that is open already. What else can be in their way
+    /// shows when they are opened.
+    ///
+    /// # Errors
+    /// [`OpenError`]
+    pub fn check_more(&self, wanted: &[PortConfig]) -> Result<(), OpenError> {
         let count = self.list().len() + wanted.len();
         if count > PORTS_MAX {
             return Err(OpenError::Number { ports: count, workers: self.0.config.workers });
@@ -134,7 +144,7 @@ impl Ports {
                 return Err(OpenError::Port { name: port.name.clone(), source });
             }
         }
-        Ok(Opened { owner: self.clone(), ports: start(&self.0.eal, &self.0.config, wanted)? })
+        Ok(())
     }
 
     /// Takes a port from the workers, who let go of it with the next tables; [`Ports::collect`] closes it.

@@ -13,6 +13,9 @@
 //! What goes to `service` goes to the worker that owns the flow. Packets without ports of their own, ICMP errors and
 //! fragments, are told apart off the common path: `quote` and `fragment`.
 
+use std::sync::Arc;
+
+use super::bier::flow_of;
 use super::icmp::Error;
 use super::{Context, Lanes, NodeId, drops, fragment, quote, triple};
 use crate::dns::Role;
@@ -20,9 +23,9 @@ use crate::driver::Frame;
 use crate::flow::FlowTable;
 use crate::flow::key::owner;
 use crate::packet::{Fragment, Kind, Malformed, Meta, NOT_TRACED, Network, Origin, Packet, untag};
-use crate::tables::Tables;
 use crate::tables::interfaces::Local;
 use crate::tables::services::{Endpoint, ServiceId};
+use crate::tables::{Bier, Tables};
 use crate::wire::{ICMPV6, UDP, ethernet, ipv6};
 
 /// The port of DNS.
@@ -37,6 +40,8 @@ pub enum Next {
     Service,
     /// To the flow's owner, or the fragments' worker, to be told apart there.
     Aside,
+    /// To replication.
+    Bier,
     /// To the slowpath.
     Host,
     /// To plain forwarding.
@@ -192,6 +197,10 @@ fn send<F: Frame>(next: Next, mut packet: Packet<F>, cx: &mut Context<'_>, lanes
                 lanes.hand_over.push((owner, packet));
             }
         }
+        Next::Bier => {
+            cx.trace(NodeId::Classify, "to bier", &packet);
+            lanes.bier.push(packet);
+        }
         Next::Host => {
             cx.trace(NodeId::Classify, "to host", &packet);
             lanes.host.push(packet);
@@ -236,12 +245,23 @@ fn classify<F: Frame>(
         }
         return Err(malformed.into());
     }
-    if meta.network == Network::Arp {
-        return Ok(Next::Host);
+    match meta.network {
+        Network::V4 | Network::V6 => {}
+        Network::Arp => return Ok(Next::Host),
+        Network::Bier | Network::Mpls if tables.bier.is_none() => return Err(Drop::UnknownEthertype),
+        // It is sent to one neighbour at a time (RFC 8296 §3).
+        Network::Bier | Network::Mpls if group => return Err(Drop::Multicast),
+        Network::Bier | Network::Mpls => return Ok(Next::Bier),
     }
     if group {
-        // Neighbour discovery comes by multicast (RFC 4861 §4.3); replication of other groups is another part's.
-        return if meta.protocol == ICMPV6 && meta.has_l4 { Ok(Next::Host) } else { Err(Drop::Multicast) };
+        // Neighbour discovery comes by multicast (RFC 4861 §4.3).
+        let next = if meta.protocol == ICMPV6 && meta.has_l4 { Next::Host } else { Next::Bier };
+        let enters = |bier: &Arc<Bier>| bier.overlay.get(flow_of(meta)).is_some();
+        return match next {
+            Next::Bier if !tables.bier.as_ref().is_some_and(enters) => Err(Drop::Multicast),
+            Next::Bier => check_source(meta, tables).map(|()| next),
+            next => Ok(next),
+        };
     }
     check_source(meta, tables)?;
     if let Some((endpoint, service)) = last

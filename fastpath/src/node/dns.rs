@@ -16,7 +16,7 @@ use crate::dns::{
 };
 use crate::driver::{BURST_MAX, Frame, RxChecksum};
 use crate::event::{Milestone, Trigger};
-use crate::hold::{Held, HoldKey, Parked, Parking};
+use crate::hold::{Held, Parked, Parking};
 use crate::packet::{L3, Network, Origin, Packet};
 use crate::slots::Phase;
 use crate::tables::services::{DnsAnswer, ServiceId};
@@ -264,13 +264,8 @@ fn hold<F: Frame>(
     let fields = packet.meta.fields(bytes);
     cx.waker.wake(service, trigger, fields, cx.now);
     let parking = Parking {
-        key: HoldKey {
-            service,
-            source: (packet.meta.source, packet.meta.source_port),
-            destination: (packet.meta.destination, packet.meta.destination_port),
-            protocol: UDP,
-            query_id: be16(message, 0),
-        },
+        service,
+        query_id: be16(message, 0),
         held: Held::Query(role),
         trigger,
         meta: &packet.meta,

@@ -17,7 +17,7 @@
 use super::Context;
 use crate::addr::Addr;
 use crate::driver::Frame;
-use crate::packet::{L3, Network, Packet};
+use crate::packet::{Fragment, L3, Network, Packet};
 use crate::tables::services::Forwarding;
 use crate::wire::{TCP, UDP, be16, checksum, ethernet, ipv4, ipv6, tcp, udp};
 
@@ -196,18 +196,19 @@ fn write_v6(
 
 /// The sum over the inner packet, for the checksum that UDP must have over IPv6 (RFC 8200 §8.1). A transport header whose
 /// own checksum is right sums up to the complement of its pseudo header, whatever the payload: nothing of it is read. One
-/// that is wrong makes the outer one wrong too. `None`, for none (RFC 6935 allows tunnels that), where the inner
-/// packet has none and goes on in other segments.
+/// that is wrong makes the outer one wrong too. A fragment has no checksum of its own: that of the first is over what
+/// comes in the others. `None`, for none (RFC 6935 allows tunnels that), where the inner packet has none and goes on in
+/// other segments.
 fn inner_sum<F: Frame>(packet: &Packet<F>) -> Option<u64> {
     let meta = &packet.meta;
     let (bytes, l4) = (packet.frame.bytes(), usize::from(meta.l4));
     let end = L3 + usize::from(meta.ip_len);
-    let ip = checksum::sum(&bytes[L3..l4]);
-    if meta.protocol == UDP && be16(bytes, l4 + udp::CHECKSUM) == 0 {
-        return Some(ip + checksum::sum(bytes.get(l4..end)?));
+    let is_part = meta.fragment != Fragment::Whole;
+    if is_part || meta.protocol == UDP && be16(bytes, l4 + udp::CHECKSUM) == 0 {
+        return Some(checksum::sum(bytes.get(L3..end)?));
     }
     let pseudo = checksum::pseudo_header(meta.source, meta.destination, meta.protocol, end - l4);
-    Some(ip + u64::from(!checksum::fold(pseudo)))
+    Some(checksum::sum(&bytes[L3..l4]) + u64::from(!checksum::fold(pseudo)))
 }
 
 /// Has a SYN ask for segments no longer than what fits into a packet of `room` bytes (RFC 9293 §3.7.1): on a way back that

@@ -7,6 +7,7 @@
 //!                       │             └─► hold slab
 //!                       ├─► aside ────┬─► transit (ICMP errors and later fragments of flows, translated)
 //!                       │             └─► host (ICMP errors of no flow)
+//!                       ├─► bier ─────► output (copies)
 //!                       ├─► host ─────► slowpath
 //!                       ├─► transit ──┬─► output
 //!                       │             └─► slowpath (neighbour unknown)
@@ -18,6 +19,7 @@
 //! worth an ICMP error to its sender: [`icmp`].
 
 pub mod aside;
+pub mod bier;
 pub mod classify;
 pub mod dns;
 mod encapsulate;
@@ -60,23 +62,32 @@ pub enum NodeId {
     Dns = 1,
     /// First packets, balancing, translation.
     Service = 2,
+    /// Multicast by bit string.
+    Bier = 3,
     /// What is for the appliance itself.
-    Host = 3,
+    Host = 4,
     /// Plain forwarding.
-    Transit = 4,
+    Transit = 5,
     /// Gives frames to ports.
-    Output = 5,
+    Output = 6,
 }
 
 /// How many nodes there are.
-pub const NODES: usize = 6;
+pub const NODES: usize = 7;
 /// Reasons a node can have for a drop; room in its counters.
 pub const DROPS_PER_NODE_MAX: usize = 24;
 
 impl NodeId {
     /// All nodes.
-    pub const ALL: [NodeId; NODES] =
-        [NodeId::Classify, NodeId::Dns, NodeId::Service, NodeId::Host, NodeId::Transit, NodeId::Output];
+    pub const ALL: [NodeId; NODES] = [
+        NodeId::Classify,
+        NodeId::Dns,
+        NodeId::Service,
+        NodeId::Bier,
+        NodeId::Host,
+        NodeId::Transit,
+        NodeId::Output,
+    ];
 
     /// The name that operators see.
     pub fn name(self) -> &'static str {
@@ -84,6 +95,7 @@ impl NodeId {
             NodeId::Classify => "classify",
             NodeId::Dns => "dns",
             NodeId::Service => "service",
+            NodeId::Bier => "bier",
             NodeId::Host => "host",
             NodeId::Transit => "transit",
             NodeId::Output => "output",
@@ -97,6 +109,7 @@ pub fn drop_names(node: NodeId) -> &'static [&'static str] {
         NodeId::Classify => classify::Drop::NAMES,
         NodeId::Dns => dns::Drop::NAMES,
         NodeId::Service => service::Drop::NAMES,
+        NodeId::Bier => bier::Drop::NAMES,
         NodeId::Host => host::Drop::NAMES,
         NodeId::Transit => transit::Drop::NAMES,
         NodeId::Output => output::Drop::NAMES,
@@ -170,6 +183,8 @@ pub struct Lanes<F> {
     pub handshakes: Vec<HeldId>,
     /// To [`aside`]: packets that find their flow by another packet's ports.
     pub aside: Vec<Packet<F>>,
+    /// To [`bier`].
+    pub bier: Vec<Packet<F>>,
     /// To [`icmp`]: packets whose senders may have to be told.
     pub refused: Vec<icmp::Refused<F>>,
     /// To [`host`].
@@ -192,6 +207,7 @@ impl<F> Default for Lanes<F> {
             expired: Vec::with_capacity(BURST_MAX),
             handshakes: Vec::with_capacity(BURST_MAX),
             aside: Vec::with_capacity(BURST_MAX),
+            bier: Vec::with_capacity(BURST_MAX),
             refused: Vec::with_capacity(BURST_MAX),
             host: Vec::with_capacity(BURST_MAX),
             transit: Vec::with_capacity(BURST_MAX),

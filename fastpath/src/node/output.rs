@@ -3,7 +3,7 @@
 use arrayvec::ArrayVec;
 
 use super::{Context, LEAVINGS, Lanes, Leaving, NodeId, Outgoing, drops};
-use crate::driver::{BURST_MAX, Frame, PortId};
+use crate::driver::{BURST_MAX, Driver, Frame, PortId};
 use crate::packet::tag;
 
 drops! {
@@ -79,5 +79,23 @@ fn prepare<F: Frame>(out: &mut Outgoing<F>, ports: usize, cx: &Context<'_>) -> R
     match interface.vlan {
         Some(_) if !tag(&mut out.frame, interface.tags()) => Err(Drop::NoHeadroom),
         _ => Ok(interface.port),
+    }
+}
+
+/// Hands a box to its port. What the port refuses is counted and freed.
+#[inline]
+pub fn transmit<D: Driver>(driver: &mut D, port: PortId, outbox: &mut Outbox<D::Frame>, cx: &Context<'_>) {
+    if outbox.frames.is_empty() {
+        return;
+    }
+    let fates = &cx.counters.fates;
+    fates.tx_accepted.add(driver.transmit(port, &mut outbox.frames) as u64);
+    let refused = outbox.frames.len() as u64;
+    if refused > 0 {
+        fates.tx_refused.add(refused);
+        cx.counters.node(NodeId::Output).drops[Drop::Refused as usize].add(refused);
+        for frame in outbox.frames.drain(..) {
+            driver.free(frame);
+        }
     }
 }

@@ -546,7 +546,8 @@ pub(super) fn park<F: Frame>(
     let again = held == Held::FirstPacket && !asked && proof(service, slot) == Verify::SecondSyn;
     let hold_nanos = service.hold_nanos_max + if again { REPEAT_NANOS } else { 0 };
     let parking = Parking {
-        key: hold_key(meta, held),
+        service: meta.service,
+        query_id: query_id(held),
         held,
         trigger: if service.trigger_flow { Trigger::Flow } else { Trigger::Syn },
         meta,
@@ -590,13 +591,12 @@ fn is_repeated<F: Frame>(packet: &Packet<F>, slot: &ServiceSlot, cx: &Context<'_
 }
 
 pub(super) fn hold_key(meta: &Meta, held: Held) -> HoldKey {
-    HoldKey {
-        service: meta.service,
-        source: (meta.source, meta.source_port),
-        destination: (meta.destination, meta.destination_port),
-        protocol: meta.protocol,
-        query_id: if held == Held::Handshake { HANDSHAKE } else { 0 },
-    }
+    HoldKey::of(meta, meta.service, query_id(held))
+}
+
+/// What stands in a hold's key for the id of a query.
+fn query_id(held: Held) -> u16 {
+    if held == Held::Handshake { HANDSHAKE } else { 0 }
 }
 
 /// Counts a held packet; the frame is free, for the slab has its bytes.

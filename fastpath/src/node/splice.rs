@@ -137,6 +137,8 @@ impl ServiceNode {
     ) -> Result<Option<Next>, Drop> {
         match self.splices.get(position) {
             Splice::Opening(_) if packet.meta.origin == Origin::Own => Ok(None),
+            // Held for a service that is another one since, while its flow is the one of before: that one waits already.
+            Splice::Opening(_) if packet.meta.origin == Origin::Hold => Err(Drop::SpliceSurplus),
             Splice::Opening(held) => {
                 let newer = early_of(&packet.meta, packet.frame.bytes()).ok_or(Drop::SpliceCut)?;
                 let service = cx.tables.services.get(packet.meta.service).ok_or(Drop::NoService)?.clone();

@@ -5,6 +5,7 @@
 //! in [`crate::slots`] instead.
 
 pub mod balance;
+pub mod bier;
 pub mod filter;
 pub mod interfaces;
 pub mod maglev;
@@ -20,6 +21,7 @@ pub mod views;
 
 use std::sync::Arc;
 
+pub use bier::Bier;
 pub use interfaces::{Interface, InterfaceId, Interfaces};
 pub use names::Names;
 pub use neighbours::Neighbours;
@@ -55,6 +57,8 @@ pub struct Tables {
     pub names: Names,
     /// Zones and names of those who have one.
     pub views: Views,
+    /// Multicast by bit string, where there is any.
+    pub bier: Option<Arc<Bier>>,
     /// What holds for all traffic.
     pub policy: Policy,
 }

@@ -49,6 +49,11 @@ impl ServerIds {
         let codec = self.codecs.get(rotation(*id.first()?))?.as_ref()?;
         self.instances.get(&codec.read(id)?).filter(|at| **at != AMBIGUOUS).map(|at| *at as usize)
     }
+
+    /// The ids that several instances have, which [`find`](Self::find) leads to none of them: in no order.
+    pub fn ambiguous(&self) -> impl Iterator<Item = ServerId> {
+        self.instances.iter().filter(|(_, at)| **at == AMBIGUOUS).map(|(id, _)| *id)
+    }
 }
 
 /// Whether packets for either end up at the same socket: then it doesn't matter whose the id is.
@@ -132,6 +137,8 @@ mod tests {
                 let hosts = model.get(&id).cloned().unwrap_or_default();
                 let one = hosts.first().filter(|first| hosts.iter().all(|host| host == *first));
                 prop_assert_eq!(found, one.copied());
+                let shared = ids.ambiguous().any(|one| Some(one) == ServerId::new(&[id]));
+                prop_assert_eq!(shared, !hosts.is_empty() && one.is_none());
             }
         }
     }

@@ -107,6 +107,12 @@ pub fn set_addresses(bytes: &mut [u8], destination: Mac, source: Mac) {
     bytes[6..12].copy_from_slice(&source);
 }
 
+/// Sets the EtherType of an untagged frame of at least [`HEADER`] bytes.
+#[inline]
+pub fn set_ethertype(bytes: &mut [u8], ethertype: u16) {
+    bytes[12..HEADER].copy_from_slice(&ethertype.to_be_bytes());
+}
+
 /// Whether an address is meant for a group (broadcast included).
 #[inline]
 pub fn is_group(mac: Mac) -> bool {

@@ -84,6 +84,9 @@ impl Exit {
     }
 }
 
+/// Packets that leave the holds in frames, and why.
+type Leavers<F> = ArrayVec<(Packet<F>, Held, Exit), BURST_MAX>;
+
 impl<D: Driver, C: Clock> Worker<D, C> {
     /// Takes out what can or must leave, at most a burst. Returns how many did.
     #[inline]
@@ -95,7 +98,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
     #[inline(never)]
     pub(super) fn leave_holds(&mut self, ending: bool) -> usize {
         let now = self.clock.now();
-        let mut leaving: ArrayVec<(Packet<D::Frame>, Held, Exit), BURST_MAX> = ArrayVec::new();
+        let mut leaving: Leavers<D::Frame> = ArrayVec::new();
         let mut handshakes: ArrayVec<HeldId, BURST_MAX> = ArrayVec::new();
         let mut left_holds: ArrayVec<(ServiceId, Milestone), BURST_MAX> = ArrayVec::new();
         let mut dropped = 0;
@@ -109,17 +112,20 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         // Each is first in its turn, so that none takes all the places of every poll.
         self.pacer.cursor = (self.pacer.cursor + 1) % active;
         for line in lines {
-            while !left_holds.is_full() && !handshakes.is_full() {
+            while !left_holds.is_full() && !handshakes.is_full() && dropped < BURST_MAX {
                 let Some(exit) = self.exit(line, now, ending) else { break };
                 if exit == Exit::Connects {
                     self.pacer.turn(line.service, now).released += 1;
                     handshakes.extend(self.holds.detach(line));
                     continue;
                 }
-                if exit == Exit::Expired && self.drop_held(line) {
-                    left_holds.push((line.service, exit.milestone()));
-                    dropped += 1;
-                    continue;
+                if exit == Exit::Expired {
+                    let gone = self.drop_expired(line, now, ending, BURST_MAX - dropped);
+                    if gone > 0 {
+                        left_holds.push((line.service, exit.milestone()));
+                        dropped += gone;
+                        break;
+                    }
                 }
                 let Some((packet, held)) = self.take_out(line) else { break };
                 if exit == Exit::Released {
@@ -134,9 +140,21 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         if left == 0 {
             return 0;
         }
-        let held_now = self.holds.len() as u64;
+        self.own().counters.fates.still_held.set(self.holds.len() as u64);
+        if left > dropped {
+            self.send_left(leaving, handshakes);
+        }
+        // The port has the frames by now.
+        let sent = self.clock.now();
+        for (service, what) in left_holds {
+            self.waker.milestone(service, what, sent);
+        }
+        left
+    }
+
+    /// Gives what has left the holds to the nodes.
+    fn send_left(&mut self, mut leaving: Leavers<D::Frame>, handshakes: ArrayVec<HeldId, BURST_MAX>) {
         self.round(0, |cx, lanes| {
-            cx.counters.fates.still_held.set(held_now);
             lanes.handshakes.extend(handshakes);
             for (packet, held, exit) in leaving.drain(..) {
                 let service = packet.meta.service;
@@ -151,12 +169,6 @@ impl<D: Driver, C: Clock> Worker<D, C> {
                 exit.count(&cx.counters.fates);
             }
         });
-        // The port has the frames by now.
-        let sent = self.clock.now();
-        for (service, what) in left_holds {
-            self.waker.milestone(service, what, sent);
-        }
-        left
     }
 
     /// Whether the oldest packet of a line leaves now. Wakes the service again if nobody was told of this packet's wish:
@@ -229,26 +241,34 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         }
     }
 
-    /// Drops the oldest packet of a line, whose time is over, if nothing else would become of it: no buffer is taken from
-    /// the pool for that. A flood of first packets mostly ends here.
-    fn drop_held(&mut self, line: Line) -> bool {
-        let Some(waiting) = self.holds.head(line) else { return false };
-        let drops = match self.tables.services.entry(line.service) {
-            Some(service) => service::drops_at_deadline(service, &waiting.meta),
-            None => false,
-        };
-        if !drops || matches!(waiting.held, Held::Query(_)) {
-            return false;
+    /// Drops the oldest packets of a line whose time is over, if nothing else would become of them: no buffer is taken from
+    /// the pool for that, and what is one decision for the line is made once. A flood of first packets mostly ends here.
+    /// How many there were, at most `max`; none of a line whose packets have another way to go.
+    fn drop_expired(&mut self, line: Line, now: Nanos, ending: bool, max: usize) -> usize {
+        let Some(service) = self.tables.services.entry(line.service) else { return 0 };
+        let mut dropped = 0;
+        while dropped < max {
+            let Some(waiting) = self.holds.head(line) else { break };
+            let over = ending || waiting.deadline <= now;
+            if !over
+                || matches!(waiting.held, Held::Query(_))
+                || !service::drops_at_deadline(service, &waiting.meta)
+            {
+                break;
+            }
+            let Some(id) = self.holds.detach(line) else { break };
+            self.holds.forget(id);
+            dropped += 1;
         }
-        let Some(id) = self.holds.detach(line) else { return false };
-        self.holds.forget(id);
+        let count = dropped as u64;
         let counters = &self.shared.workers[self.index].counters;
-        counters.node(NodeId::Service).drops[service::Drop::HoldExpired as usize].add(1);
-        counters.fates.release_dropped.add(1);
-        Exit::Expired.count(&counters.fates);
-        counters.service(line.service).overflowed.add(1);
-        counters.service(line.service).holds.set(u64::from(self.holds.len_of(line.service)));
-        true
+        counters.node(NodeId::Service).drops[service::Drop::HoldExpired as usize].add(count);
+        counters.fates.release_dropped.add(count);
+        counters.fates.expired.add(count);
+        let of_service = counters.service(line.service);
+        of_service.overflowed.add(count);
+        of_service.holds.set(u64::from(self.holds.len_of(line.service)));
+        dropped
     }
 
     /// Takes the oldest packet of a line out, in a frame; `None` when there is none.

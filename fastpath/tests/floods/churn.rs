@@ -11,6 +11,7 @@ use millrace_fastpath::tables::services::*;
 use millrace_fastpath::worker::WorkerLimits;
 
 use crate::common::*;
+use crate::random::Random;
 use crate::traffic::*;
 
 const FLOWS: usize = 10_000;

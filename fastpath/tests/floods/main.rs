@@ -8,6 +8,8 @@ mod common;
 mod churn;
 mod facing;
 mod full;
+#[path = "../common/random.rs"]
+mod random;
 mod release;
 mod repeats;
 mod spoofed;

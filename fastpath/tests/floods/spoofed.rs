@@ -12,6 +12,7 @@ use millrace_fastpath::tables::services::*;
 use millrace_fastpath::worker::WorkerLimits;
 
 use crate::common::*;
+use crate::random::Random;
 use crate::traffic::*;
 
 const SYNS: usize = 1_000_000;

@@ -17,7 +17,7 @@ use millrace_fastpath::tables::services::*;
 
 use crate::common::frames::*;
 use crate::common::*;
-use crate::traffic::Random;
+use crate::random::Random;
 
 const OURS: End = ("192.0.2.53", 53);
 const POLLS_PER_MS: usize = 4;

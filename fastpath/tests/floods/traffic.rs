@@ -7,6 +7,7 @@ use millrace_fastpath::driver::PortId;
 use millrace_fastpath::tables::services::*;
 
 use crate::common::*;
+use crate::random::Random;
 
 /// An IPv4 address and a port.
 pub(crate) type At = ([u8; 4], u16);
@@ -71,23 +72,6 @@ pub(crate) fn flags(frame: &[u8]) -> u8 {
 /// Its sequence number.
 pub(crate) fn sequence(frame: &[u8]) -> u32 {
     u32::from_be_bytes([frame[38], frame[39], frame[40], frame[41]])
-}
-
-/// A generator of random numbers (splitmix64, public domain).
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub(crate) fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
 }
 
 /// An address that anybody may have, and none of those that the tests give out themselves.

@@ -1,8 +1,12 @@
 //! Splices: their wire formats and translation against `smoltcp`, which shares no code with ours; a worker that
 //! splices, step by step; and `smoltcp`'s own TCP on both sides of one, over links that lose, repeat and reorder.
 
+#[path = "../common/cable.rs"]
+mod cable;
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/random.rs"]
+mod random;
 mod simulation;
 mod steps;
 mod translation;

@@ -10,6 +10,7 @@ use millrace_fastpath::tables::services::*;
 use smoltcp::socket::tcp;
 
 use crate::common::*;
+use crate::random::Random;
 use crate::world::*;
 
 /// A connection for each of these.

@@ -2,41 +2,20 @@
 //! happens to the next. Everything random comes from a seed.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use millrace_fastpath::driver::PortId;
 use millrace_fastpath::tables::interfaces::{Interface, Interfaces};
 use smoltcp::iface::{Config, SocketHandle, SocketSet};
-use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp;
 use smoltcp::time::Instant;
 use smoltcp::wire::*;
 
+use crate::cable::Cable;
 use crate::common::frames::read;
 use crate::common::*;
-
-/// A generator of random numbers (splitmix64, public domain).
-#[derive(Clone, Debug)]
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub(crate) fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-
-    pub(crate) fn percent(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
-}
+use crate::random::Random;
 
 thread_local! {
     static CLOCK_MS: Cell<u64> = const { Cell::new(0) };
@@ -55,54 +34,9 @@ fn instance_clock() -> u32 {
 /// much more than the 1 500 bytes that it is told of.
 const MTU: u16 = 1540;
 
-/// Packets from and to a network stack.
-#[derive(Default)]
-struct Wire {
-    rx: VecDeque<Vec<u8>>,
-    tx: VecDeque<Vec<u8>>,
-}
-
-struct Received(Vec<u8>);
-struct Sending<'a>(&'a mut VecDeque<Vec<u8>>);
-
-impl RxToken for Received {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        f(&self.0)
-    }
-}
-
-impl TxToken for Sending<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let mut packet = vec![0; len];
-        let result = f(&mut packet);
-        self.0.push_back(packet);
-        result
-    }
-}
-
-impl Device for Wire {
-    type RxToken<'a> = Received;
-    type TxToken<'a> = Sending<'a>;
-
-    fn receive(&mut self, _: Instant) -> Option<(Received, Sending<'_>)> {
-        Some((Received(self.rx.pop_front()?), Sending(&mut self.tx)))
-    }
-
-    fn transmit(&mut self, _: Instant) -> Option<Sending<'_>> {
-        Some(Sending(&mut self.tx))
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ip;
-        capabilities.max_transmission_unit = usize::from(MTU);
-        capabilities
-    }
-}
-
 /// One end: a stack with one socket, what it has to say and what it has heard.
 pub(crate) struct Host {
-    wire: Wire,
+    wire: Cable,
     stack: smoltcp::iface::Interface,
     sockets: SocketSet<'static>,
     handle: SocketHandle,
@@ -126,7 +60,7 @@ impl Host {
     fn new(address: &str, manner: &Manner, clock: fn() -> u32, random: &mut Random) -> Self {
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = random.next();
-        let mut wire = Wire::default();
+        let mut wire = Cable::new(usize::from(MTU));
         let mut stack = smoltcp::iface::Interface::new(config, &mut wire, Instant::ZERO);
         let address: IpAddress = address.parse().unwrap();
         stack.update_ip_addrs(|list| {

@@ -21,6 +21,7 @@
 //!
 //! After each measurement of a node every frame must have met the fate that the benchmark is about, and the three laws must hold.
 
+mod bier;
 pub mod circuit;
 mod nodes;
 mod publish;
@@ -207,6 +208,7 @@ fn run_pinned(options: &BenchOptions, eal: &Eal, cpu: usize, report: &mut Report
     drop(peer);
     add_entries(&figures, &courses, report);
     drop(courses);
+    bier::measure(eal, options, hz, report)?;
     publish::measure(eal, cpu, options, &wanted, report)
 }
 

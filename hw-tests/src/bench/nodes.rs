@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use millrace_bier::id::Bsl;
 use millrace_dpdk::{DpdkDriver, Eal, TscClock};
 use millrace_fastpath::fates::Fates;
 use millrace_fastpath::shared::{Publisher, Shared};
@@ -10,7 +11,7 @@ use millrace_fastpath::worker::{Rings, Worker, WorkerLimits};
 
 use super::circuit::{Circuit, ROUND_FRAMES, Stimulus};
 use super::scene::{self, SERVICE};
-use super::stimulus::{Flows, Phase, PhaseSwitch, Queries, Transit};
+use super::stimulus::{Flows, Phase, PhaseSwitch, Queries, Replicated, Transit};
 use super::{BenchError, Sample, open_port};
 
 /// What the runner knows of a course.
@@ -33,6 +34,7 @@ enum Fate {
     Forwarded,
     Answered,
     Held,
+    Replicated,
 }
 
 /// What is to be done before frames are measured.
@@ -68,6 +70,10 @@ struct NodeCourse<S: Stimulus> {
 const SERVICE_HIT: &str = "node.service.hit.";
 /// The course that costs of new flows are compared with.
 const HIT_100K: &str = "node.service.hit.100k";
+/// One neighbour, one router behind it.
+const BIER: &str = "node.bier.transit";
+/// One neighbour, a hundred routers behind it.
+const BIER_100: &str = "node.bier.rows.100";
 /// Flows that a table has room for: the default of the configuration.
 const FLOWS: usize = 1 << 20;
 /// Room for flows where none are begun.
@@ -116,6 +122,19 @@ pub(super) fn courses(eal: &Eal, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<Bo
             build(eal, "node.service.cold_syn", Fate::Held, scene::with_service(true), flows, NO_FLOWS)?;
         course.peer = Some(HIT_100K);
         courses.push(Box::new(course));
+    }
+    for (name, bsl, ids, peer) in [
+        (BIER, Bsl::B256, 1, None),
+        ("node.bier.bsl4096", Bsl::B4096, 1, Some(BIER)),
+        (BIER_100, Bsl::B256, 100, None),
+        ("node.bier.rows.10k", Bsl::B256, 10_000, Some(BIER_100)),
+    ] {
+        if wanted(name) || peer.is_none() && wanted("node.bier") {
+            let (tables, stimulus) = (scene::with_bier(bsl, 1, ids), Replicated::new(bsl, ids));
+            let mut course = build(eal, name, Fate::Replicated, tables, stimulus, NO_FLOWS)?;
+            course.peer = peer;
+            courses.push(Box::new(course));
+        }
     }
     Ok(courses)
 }
@@ -195,6 +214,7 @@ impl<S: Stimulus> NodeCourse<S> {
             Fate::Forwarded => after.forwarded - before.forwarded,
             Fate::Answered => after.answered - before.answered,
             Fate::Held => after.held - before.held,
+            Fate::Replicated => after.replicated - before.replicated,
         };
         let begun = self.flows_begun() - begun_before;
         if met != received || begun != received * self.flows_begun {

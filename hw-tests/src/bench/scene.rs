@@ -3,7 +3,18 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
+use millrace_bier::bift::given::{Given, Row, build};
+use millrace_bier::bift::{LinkId, Neighbour, NeighbourIndex, Reach};
+use millrace_bier::bift_id::{BiftId, BiftIds};
+use millrace_bier::bits::BitString;
+use millrace_bier::forward::Down;
+use millrace_bier::header::{Carriage, ETHERTYPE, Header, LEN_MAX, Proto};
+use millrace_bier::id::{BfrId, BiftKey, Bsl, Si, SubDomain};
+use millrace_bier::overlay::Overlay;
+use millrace_bier::plane::{AnyBift, Plane};
 use millrace_fastpath::addr::Addr;
+use millrace_fastpath::tables::bier::{Bier, Link};
 use millrace_fastpath::tables::interfaces::{Interface, Interfaces, Local, Mac};
 use millrace_fastpath::tables::names::{HashKey, Names, NamesError, Record, RecordData, Soa, WireName, Zone};
 use millrace_fastpath::tables::routes::{NextHop, Route};
@@ -167,4 +178,64 @@ pub fn name(number: u64) -> WireName {
 
 fn wire(bytes: &[u8]) -> WireName {
     WireName::from_wire(bytes).expect("the names of the scene are well formed")
+}
+
+/// The network with BIER neighbours on the link, and `ids` routers behind them in turn.
+pub fn with_bier(bsl: Bsl, neighbours: u16, ids: u16) -> Tables {
+    let mut tables = network();
+    let address = |number: u16| Addr::v4([198, 51, 100, number as u8]);
+    let sub_domain = SubDomain(0);
+    let list: Vec<_> = (0..neighbours)
+        .map(|number| {
+            let reach = Reach::Links([LinkId(number.into())].into());
+            (Neighbour { prefix: address(number).to_ip(), reach }, BiftIds::Static)
+        })
+        .collect();
+    let rows: Vec<_> = (0..neighbours)
+        .map(|number| Row {
+            neighbour: NeighbourIndex(number),
+            bfr_ids: (1..=ids).filter(|id| (id - 1) % neighbours == number).filter_map(BfrId::new).collect(),
+            backup: None,
+        })
+        .collect();
+    let given = Given { sub_domain, bsl, own: None, tables: 1, seed: 0, neighbours: &list, rows: &rows };
+    let bifts = build(&given).expect("the rows of the scene are well formed");
+    let bifts = bifts.into_iter().map(|bift| AnyBift::Bier(Arc::new(bift))).collect();
+    let link = |number| Link {
+        interface: INTERFACE,
+        via: address(number),
+        carriage: Carriage::NonMpls,
+        mac: Some(CLIENT_MAC),
+    };
+    tables.bier = Some(Arc::new(Bier {
+        plane: Plane::new(BiftIds::Static, bifts).expect("the tables of the scene stand together"),
+        links: (0..neighbours).map(link).collect(),
+        down: vec![(sub_domain, Arc::new(Down::new(list.len())))],
+        overlay: Overlay::default(),
+        ingress: Vec::new(),
+        listeners: HashMap::new(),
+    }));
+    tables
+}
+
+/// A frame of `size` bytes, or as many as its headers have, to routers of one set.
+pub fn bier_frame(bsl: Bsl, si: u8, ids: &[u16], size: usize) -> Vec<u8> {
+    let bits = ids.iter().filter_map(|id| Some(BfrId::new(*id)?.position(bsl)?.1));
+    let header = Header {
+        carriage: Carriage::NonMpls,
+        bift_id: BiftId::static_form(BiftKey { sub_domain: SubDomain(0), si: Si(si), bsl }),
+        tc: 0,
+        ttl: 64,
+        entropy: 0,
+        oam: 0,
+        dscp: 0,
+        proto: Proto::Ipv4,
+        bfir_id: BfrId::new(1),
+    };
+    let mut frame = [&OUR_MAC[..], &CLIENT_MAC, &ETHERTYPE.to_be_bytes()].concat();
+    let mut bytes = [0; LEN_MAX];
+    let written = header.emit(bsl, BitString::of(bsl, bits).words(), &mut bytes).unwrap_or(0);
+    frame.extend(&bytes[..written]);
+    frame.resize(size.max(frame.len()), 0);
+    frame
 }

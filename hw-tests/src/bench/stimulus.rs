@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use millrace_bier::id::Bsl;
+
 use super::circuit::Stimulus;
 use super::scene::{
-    CLIENT_MAC, DNS_ADDRESS, INSTANCE, NAME_DIGITS, OUR_MAC, TRANSIT_NETWORK, VIP, query_name,
+    CLIENT_MAC, DNS_ADDRESS, INSTANCE, NAME_DIGITS, OUR_MAC, TRANSIT_NETWORK, VIP, bier_frame, query_name,
 };
 
 /// Bytes of a frame with the addresses and ports that vary still zero.
@@ -309,5 +311,39 @@ mod tests {
                 (0..count).map(|_| frame(&mut queries)[at..at + NAME_DIGITS].to_vec()).collect();
             assert_eq!(seen.len() as u64, count);
         }
+    }
+}
+
+/// BIER packets to one router each, of the sets in turn.
+#[derive(Clone, Debug)]
+pub struct Replicated {
+    /// One frame for each set.
+    frames: Vec<Vec<u8>>,
+    scatter: Scatter,
+}
+
+impl Replicated {
+    /// To the last router of each of `ids` numbers' sets.
+    pub fn new(bsl: Bsl, ids: u16) -> Replicated {
+        let sets = ids.div_ceil(bsl.bits());
+        let frame = |set: u16| {
+            let last = ((set + 1) * bsl.bits()).min(ids);
+            bier_frame(bsl, set as u8, &[last], BIER_FRAME)
+        };
+        Replicated { frames: (0..sets).map(frame).collect(), scatter: Scatter::new(u64::from(sets)) }
+    }
+}
+
+/// Bytes of a BIER frame: those of its headers with 256 bits, and a little.
+const BIER_FRAME: usize = 78;
+
+impl Stimulus for Replicated {
+    fn frame_len(&self) -> usize {
+        self.frames[0].len()
+    }
+
+    #[inline]
+    fn write(&mut self, bytes: &mut [u8]) {
+        bytes.copy_from_slice(&self.frames[self.scatter.next() as usize]);
     }
 }

@@ -179,6 +179,10 @@ pub struct Site {
     pub services: Vec<Service>,
     /// Lines of `[limits]`.
     pub limits: Vec<(String, String)>,
+    /// Lines of `[dns]` beside the usual ones.
+    pub dns_keys: Vec<(String, String)>,
+    /// Tables beside the usual ones, as text.
+    pub tables: &'static str,
     /// How it reaches the orchestrator.
     pub link: Link,
     /// The level of its log.
@@ -200,6 +204,8 @@ impl Default for Site {
             functions: Vec::new(),
             services: Vec::new(),
             limits: Vec::new(),
+            dns_keys: Vec::new(),
+            tables: "",
             link: Link::Embedded,
             log: "info",
         }
@@ -236,6 +242,13 @@ impl Site {
         self
     }
 
+    /// That many workers, on the driver that gives each a queue of its own.
+    #[must_use]
+    pub fn on_workers(self, workers: u16) -> Self {
+        let driver = if workers > 1 { Driver::AfPacket } else { self.driver };
+        Site { workers, driver, ..self }
+    }
+
     /// Adds a route.
     #[must_use]
     pub fn route(mut self, to: &str, via: &str) -> Self {
@@ -259,9 +272,11 @@ impl Site {
         }
         self.render_ports(&mut text, place.shape);
         let listen: Vec<_> = self.dns.iter().map(|address| quoted(address)).collect();
+        let _ = writeln!(text, "[dns]\nlisten = [{}]\nintercept = true\ncookies = true", listen.join(", "));
+        render_keys(&mut text, &self.dns_keys);
         let _ = writeln!(
             text,
-            "[dns]\nlisten = [{}]\nintercept = true\ncookies = true\n\n[[dns.zone]]\nname = \"fn.example.\"\n\
+            "[[dns.zone]]\nname = \"fn.example.\"\n\
              soa = {{ primary = \"ns1.fn.example.\", contact = \"ops.fn.example.\", serial = 1, \
              minimum_ttl_seconds = 5 }}\nttl_seconds = 30\ncold_ttl_seconds = 1\nrecords = [\n  \
              {{ name = \"@\", type = \"NS\", data = \"ns1.fn.example.\" }},\n  \
@@ -271,7 +286,6 @@ impl Site {
              {{ name = \"*.wild\", type = \"A\", data = \"192.0.2.77\" }},\n  \
              {{ name = \"note\", type = \"HTTPS\", data = \"1 . alpn=h2\" }},\n  \
              {{ name = \"long\", type = \"TXT\", data = \"{}\" }},\n]\n",
-            listen.join(", "),
             // Longer than any answer over UDP: this one has to come over TCP.
             "long ".repeat(400)
         );
@@ -296,6 +310,7 @@ impl Site {
             text.push_str("[limits]\n");
             render_keys(&mut text, &self.limits);
         }
+        text.push_str(self.tables);
         self.render_orchestrator(&mut text, place);
         let _ = writeln!(
             text,

@@ -11,7 +11,7 @@ mod network;
 mod reload;
 mod services;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use millrace_config::model::Config;
@@ -180,15 +180,17 @@ impl TableBuilder {
             warn!(service = spec.name, left_out, "no slot is left for some instances; they get no flows");
         }
         let now: Vec<u64> = service.instances.iter().filter(|one| !one.fixed).map(|one| one.id).collect();
-        for gone in std::mem::replace(&mut self.placed[id.index()], now.clone()) {
-            if !now.contains(&gone) {
+        let present: HashSet<u64> = now.iter().copied().collect();
+        for gone in std::mem::replace(&mut self.placed[id.index()], now) {
+            if !present.contains(&gone) {
                 self.release(InstanceKey::Placed(id, gone));
             }
         }
-        if self.tables.services.get(id) == Some(&service) {
+        // What leads to it may be other addresses or ports, after a reload.
+        let (endpoints, services) = (&self.specs[id.index()].endpoints, &self.tables.services);
+        if services.get(id) == Some(&service) && services.endpoints(id).eq(endpoints) {
             return;
         }
-        let endpoints = &self.specs[id.index()].endpoints;
         Arc::<Services>::make_mut(&mut self.tables.services).insert(id, service, endpoints);
         self.dirty = true;
     }

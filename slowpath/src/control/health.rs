@@ -21,9 +21,9 @@ use tracing::{info, warn};
 
 use super::Control;
 use crate::builder::ServiceSpec;
-use crate::health::checks::Change;
+use crate::health::checks::{Change, RUNNING_MAX};
 use crate::health::{Checks, Counted, Ejector, Failure, ProbeId, Rules, Seen, Target, http};
-use crate::host::{Dial, DialId, Dialled};
+use crate::host::{DIALS_MAX, Dial, DialId, Dialled};
 
 /// The checks of all services.
 #[derive(Default)]
@@ -49,11 +49,12 @@ pub struct HealthCounters {
     pub probes: u64,
     /// Those that failed.
     pub failures: u64,
-    /// Those that ran out of time while frames for us were being dropped, and so say nothing.
+    /// Those that say nothing: they ran out of time while frames for us were being dropped, or couldn't leave because the
+    /// neighbour on their way was still looked for.
     pub inconclusive: u64,
-    /// Probes that had to wait because as many as there may be were under way.
+    /// Probes that began late because as many as there may be were under way.
     pub put_off: u64,
-    /// Addresses that there was no room to probe.
+    /// Addresses that there was no room to probe, counted when they become so many.
     pub unprobed: u64,
 }
 
@@ -107,10 +108,12 @@ impl<L: Link> Control<L> {
     /// The instances of a service may have changed, or how they are checked.
     pub(super) fn check_instances(&mut self, id: ServiceId, now: Nanos) {
         let targets = self.targets(id);
-        let refused = self.health.checks.want(now, id, targets);
-        if refused > 0 {
+        if let Some(refused) = self.health.checks.want(now, id, targets) {
             let service = &self.builder.specs()[id.index()].name;
-            warn!(service, refused, "too many addresses are probed already: these are taken for up");
+            match refused {
+                0 => info!(service, "all its addresses are probed"),
+                _ => warn!(service, refused, "too many addresses are probed already: these are taken for up"),
+            }
             self.health.counters.unprobed += refused as u64;
         }
         self.hang_up_abandoned(now);
@@ -226,13 +229,16 @@ impl<L: Link> Control<L> {
     fn begin_probes(&mut self, now: Nanos) -> bool {
         let mut begun = 0;
         while begun < PROBES_PER_TURN_MAX
-            && let Some((id, target)) = self.health.checks.next(now)
+            && let Some((id, target, due)) = self.health.checks.next(now)
         {
             begun += 1;
             let target = target.clone();
-            let Some(local) = self.way_to(target.addr) else {
-                self.ended(id, Some(Err(Failure::Unreachable)), now);
-                continue;
+            let local = match self.way_to(target.addr) {
+                Some(Ok(local)) => local,
+                other => {
+                    self.ended(id, other.map(|way| way.map(drop)), now);
+                    continue;
+                }
             };
             let request = match &target.check.kind {
                 CheckKind::Tcp => Vec::new(),
@@ -243,23 +249,28 @@ impl<L: Link> Control<L> {
                 Some(dial) => {
                     let timeout = u64::try_from(target.check.timeout.as_nanos()).unwrap_or(u64::MAX);
                     let until = now.plus(timeout);
+                    self.health.counters.put_off += u64::from(now.since(due) >= LATE_NANOS);
                     self.health.checks.started(id, Running { dial, until, losses: self.losses() });
                 }
-                None => {
-                    self.health.counters.put_off += 1;
-                    self.health.checks.put_off(id, now.plus(PUT_OFF_NANOS));
-                }
+                // Those that have just ended make room when the stack has run.
+                None => self.health.checks.put_off(id, now.plus(PUT_OFF_NANOS)),
             }
         }
         begun > 0
     }
 
-    /// Our address towards another, if packets find their way there.
-    fn way_to(&self, addr: Addr) -> Option<Addr> {
+    /// Our address towards another, or that packets don't find their way there; `None` while nobody knows.
+    fn way_to(&self, addr: Addr) -> Option<Result<Addr, Failure>> {
         let tables = self.builder.tables();
-        let (interface, hop) = self.builder.next_hop(addr)?;
-        tables.neighbours.get(interface, hop)?;
-        tables.interfaces.get(interface)?.address_like(addr)
+        let Some((interface, hop)) = self.builder.next_hop(addr) else {
+            return Some(Err(Failure::Unreachable));
+        };
+        if tables.neighbours.get(interface, hop).is_none() {
+            let sought = self.neighbours.is_sought(interface, hop);
+            return (!sought).then_some(Err(Failure::Unreachable));
+        }
+        let ours = tables.interfaces.get(interface).and_then(|interface| interface.address_like(addr));
+        Some(ours.ok_or(Failure::Unreachable))
     }
 
     fn ended(&mut self, id: ProbeId, result: Option<Result<(), Failure>>, now: Nanos) {
@@ -472,5 +483,8 @@ fn rules(spec: &ServiceSpec) -> Option<Rules> {
 
 /// Probes begun in one turn: the frames of all other kinds come in between.
 const PROBES_PER_TURN_MAX: usize = 16;
-/// How long a probe waits for room.
+/// How long a probe waits for a connection of the host stack.
 const PUT_OFF_NANOS: u64 = 10_000_000;
+/// A probe that begins so long after its time is late.
+const LATE_NANOS: u64 = 10_000_000;
+const _: () = assert!(RUNNING_MAX[2] == DIALS_MAX);

@@ -249,6 +249,40 @@ mod tests {
     }
 
     #[test]
+    fn a_quarantine_is_kept_over_instances_that_go_down_and_come_up_again() {
+        let (mut lifecycle, slot) = (Lifecycle::default(), ServiceSlot::default());
+        let at = |seconds: u64| Nanos(1_000_000_000_000 + seconds * 1_000_000_000);
+        for _ in 0..2 {
+            wake_in_vain(&mut lifecycle, &slot, 0, 3);
+        }
+        // The third strike while an instance serves; it fails its checks, and comes back.
+        lifecycle.proof = Some(proof(slot.begin_wake().unwrap(), 0));
+        lifecycle.ready(&slot, at(4));
+        assert!(lifecycle.judge(&slot, 0, 0, at(6)).is_some());
+        for second in [10, 20] {
+            assert!(lifecycle.down(&slot));
+            assert_eq!(slot.load().0, Phase::Down);
+            lifecycle.ready(&slot, at(second));
+            assert_eq!(slot.load().0, Phase::Ready);
+        }
+        lifecycle.gone(&slot);
+        assert_eq!((slot.load().0, slot.begin_wake()), (Phase::Quarantined, None));
+        lifecycle.pardon(&slot, at(65));
+        assert_eq!(slot.load().0, Phase::Quarantined);
+        lifecycle.pardon(&slot, at(66));
+        assert_eq!(slot.load().0, Phase::Cold);
+        // One that lasted while all were down, with nothing up in between.
+        lifecycle.proof = Some(proof(slot.begin_wake().unwrap(), 0));
+        lifecycle.ready(&slot, at(67));
+        assert!(lifecycle.judge(&slot, 0, 0, at(69)).is_some());
+        lifecycle.down(&slot);
+        lifecycle.gone(&slot);
+        assert_eq!(slot.load().0, Phase::Quarantined);
+        lifecycle.pardon(&slot, at(129));
+        assert_eq!(slot.load().0, Phase::Cold);
+    }
+
+    #[test]
     fn who_comes_late_makes_good_for_the_wake() {
         let (mut lifecycle, slot) = (Lifecycle::default(), ServiceSlot::default());
         let at = |seconds: u64| Nanos(1_000_000_000_000 + seconds * 1_000_000_000);

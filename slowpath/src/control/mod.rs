@@ -23,10 +23,11 @@ mod orchestrator;
 mod parcels;
 mod placements;
 mod reload;
+mod server_ids;
 mod strikes;
 mod thread;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
@@ -40,6 +41,7 @@ use millrace_fastpath::tables::Generation;
 use millrace_fastpath::tables::interfaces::InterfaceId;
 use millrace_fastpath::tables::names::HashKey;
 use millrace_fastpath::tables::services::ServiceId;
+use millrace_fastpath::wire::quic_lb::ServerId;
 use millrace_orchestrator_api::Link;
 
 use crate::builder::{BuildError, PortInfo, TableBuilder, TableFiles, floating};
@@ -91,6 +93,8 @@ pub struct ControlCounters {
     pub punts_limited: u64,
     /// Frames taken from workers.
     pub punts: u64,
+    /// QUIC server ids that several instances of a service came to share.
+    pub server_ids_shared: u64,
     /// Snapshots published.
     pub published: u64,
 }
@@ -120,6 +124,7 @@ pub struct Control<L> {
     /// Services with a notice out or on the way to ready: looked at each turn.
     moving: Vec<ServiceId>,
     next_scan: Nanos,
+    shared_server_ids: HashMap<ServiceId, HashSet<ServerId>>,
     counters: ControlCounters,
     outputs: Vec<Output<Kept>>,
     host_frames: Vec<(InterfaceId, Vec<u8>)>,
@@ -180,6 +185,7 @@ impl<L: Link> Control<L> {
             arrival_bucket: Bucket::new(ARRIVALS_PER_SECOND, ARRIVALS_PER_SECOND),
             moving: Vec::new(),
             next_scan: now,
+            shared_server_ids: HashMap::new(),
             counters: ControlCounters::default(),
             outputs: Vec::new(),
             host_frames: Vec::new(),

@@ -59,6 +59,7 @@ impl<L: Link> Control<L> {
         }
         let placement = self.orchestrator.view().service(&spec.name).cloned();
         self.builder.place(id, placement.as_ref());
+        self.tell_shared_server_ids(id);
         self.want_instances(id, now);
         self.check_instances(id, now);
         let placed = placement.as_ref().is_some_and(serves);

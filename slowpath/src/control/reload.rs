@@ -1,5 +1,6 @@
 //! Another configuration while the loop turns: all of it is in the next snapshot, or none.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use millrace_config::model::Config;
@@ -15,7 +16,7 @@ use tracing::info;
 use super::Control;
 use super::cookies::CookieRoll;
 use super::lifecycle::Lifecycle;
-use crate::builder::{DnsNames, Draft, floating};
+use crate::builder::{BuildError, DnsNames, Draft, floating};
 
 /// A configuration with all that had to be made of it before.
 #[derive(Debug)]
@@ -29,6 +30,18 @@ pub(super) struct Reload {
 }
 
 impl<L: Link> Control<L> {
+    /// Carries out a configuration that names no files, at once: for who turns the loop by hand, and so can't wait for an
+    /// [`Asker`](super::Asker). Gives the generation that has it.
+    ///
+    /// # Errors
+    /// The appliance can't carry it out as it runs; then nothing has changed.
+    pub fn reload_now(&mut self, config: &Arc<Config>, now: Nanos) -> Result<Generation, BuildError> {
+        let draft = self.builder.draft(config)?;
+        let names = Some(draft.names(config, HashMap::new())?);
+        let cookie_secrets = Vec::new();
+        Ok(self.reload(Reload { config: Arc::clone(config), draft, names, cookie_secrets }, now))
+    }
+
     /// Takes the configuration over and publishes it. Gives the generation that has it.
     pub(super) fn reload(&mut self, reload: Reload, now: Nanos) -> Generation {
         let Reload { config, draft, names, cookie_secrets } = reload;
@@ -44,6 +57,7 @@ impl<L: Link> Control<L> {
         for id in &reloaded.retired {
             self.lifecycles[id.index()] = Lifecycle::default();
             self.check_instances(*id, now);
+            self.tell_shared_server_ids(*id);
         }
         for id in &reloaded.renewed {
             self.renew(*id);

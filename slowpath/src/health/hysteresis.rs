@@ -102,6 +102,11 @@ impl Machine {
         true
     }
 
+    /// Whether the last probe said what it is taken for. Not before the first one.
+    pub fn is_borne_out(&self) -> bool {
+        self.probes > 0 && self.contrary == 0
+    }
+
     /// Whether it is up.
     pub fn is_up(&self) -> bool {
         self.up

@@ -253,6 +253,13 @@ impl<P> Machine<P> {
         self.table.get((interface, addr)).and_then(|entry| entry.mac)
     }
 
+    /// Whether nobody knows yet whether a neighbour is there: the first search for it goes on. After one in vain it is lost
+    /// until it is heard of, however often it is looked for again.
+    pub fn is_sought(&self, interface: InterfaceId, addr: Addr) -> bool {
+        let entry = self.table.get((interface, addr));
+        entry.is_some_and(|entry| entry.state == State::Incomplete && !entry.lost)
+    }
+
     /// All entries, in no order.
     pub fn rows(&self) -> impl Iterator<Item = Row> {
         self.table.iter().map(|((interface, addr), entry)| Row {

@@ -29,6 +29,7 @@ impl<P> Machine<P> {
             State::Incomplete if entry.tries < TRIES_MAX => self.ask(now, key, out),
             State::Incomplete => {
                 entry.state = State::Failed;
+                entry.lost = true;
                 entry.since = now;
                 entry.demanded = false;
                 let wanted = entry.wanted;
@@ -96,6 +97,7 @@ impl<P> Machine<P> {
         let news = entry.mac != Some(mac);
         entry.mac = Some(mac);
         entry.state = State::Reachable;
+        entry.lost = false;
         entry.tries = 0;
         entry.since = now;
         self.table.schedule(key, Some(now.plus(REACHABLE_NANOS)));

@@ -47,6 +47,8 @@ pub(super) struct Entry<P> {
     pub(super) wanted: bool,
     /// A packet had to go there.
     pub(super) demanded: bool,
+    /// The last search for it found nobody, and it hasn't been heard of since.
+    pub(super) lost: bool,
     /// Requests sent in this state.
     pub(super) tries: u32,
     /// When it was last heard of, or came into this state.
@@ -217,6 +219,7 @@ impl<P> Entry<P> {
             mac,
             wanted: false,
             demanded: false,
+            lost: false,
             tries: 0,
             since: now,
             due: None,

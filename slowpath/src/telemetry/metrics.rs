@@ -1,6 +1,6 @@
 //! OpenMetrics 1.0, written by hand: the same values as in the rows, so that a dashboard and an operator see the same.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write;
 
 use serde_json::Value;
@@ -279,16 +279,7 @@ fn health(services: &[ServiceRow], page: &mut Page) {
         let samples = checks.iter().map(|(labels, check)| (labels.clone(), value(check) as f64));
         page.family(Kind::Counter, &format!("millrace_check_{name}"), help, samples);
     }
-    let watched: Vec<(Labels<'_>, &HandshakeRow)> = services
-        .iter()
-        .flat_map(|row| row.instances.iter().map(move |instance| (row, instance)))
-        .filter_map(|(row, instance)| {
-            let addresses = ("instance", instance.addresses.join(" "));
-            // Those of a function may be on one node, and differ by their port.
-            let port = ("port", instance.port.to_string());
-            Some((vec![("service", row.name.clone()), addresses, port], instance.handshakes.as_ref()?))
-        })
-        .collect();
+    let watched = handshakes(services);
     let ejected = watched
         .iter()
         .map(|(labels, one)| (labels.clone(), f64::from(u8::from(one.ejected_seconds.is_some()))));
@@ -312,6 +303,29 @@ fn health(services: &[ServiceRow], page: &mut Page) {
         let samples = watched.iter().map(|(labels, one)| (labels.clone(), value(one) as f64));
         page.family(Kind::Counter, &format!("millrace_instance_{name}"), help, samples);
     }
+}
+
+/// By instance. Those of a function may be on one node, and differ by their port; while one takes another's place, both may
+/// be at the same, and are told as one.
+fn handshakes(services: &[ServiceRow]) -> Vec<(Labels<'static>, HandshakeRow)> {
+    let mut places = BTreeMap::new();
+    for row in services {
+        for instance in &row.instances {
+            let Some(one) = &instance.handshakes else { continue };
+            let place = (&row.name, instance.addresses.join(" "), instance.port);
+            let sum: &mut HandshakeRow = places.entry(place).or_default();
+            sum.begun += one.begun;
+            sum.answered += one.answered;
+            sum.refused += one.refused;
+            sum.unanswered += one.unanswered;
+            sum.ejections += one.ejections;
+            sum.ejected_seconds = sum.ejected_seconds.or(one.ejected_seconds);
+        }
+    }
+    let labels = |(service, addresses, port): (&String, String, u16)| {
+        vec![("service", service.clone()), ("instance", addresses), ("port", port.to_string())]
+    };
+    places.into_iter().map(|(place, sum)| (labels(place), sum)).collect()
 }
 
 fn control(sources: &Sources, page: &mut Page) {

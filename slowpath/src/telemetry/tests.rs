@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use millrace_config::Config;
 use millrace_fastpath::node::{NodeId, drop_names, transit};
 use millrace_fastpath::queue::{Command, Reply};
 use millrace_fastpath::shared::Shared;
@@ -14,14 +15,15 @@ use millrace_fastpath::slots::Escalation;
 use millrace_fastpath::tables::names::HashKey;
 use millrace_fastpath::tables::services::ServiceId;
 use millrace_fastpath::trace::TraceLine;
-use millrace_orchestrator_api::memory_link;
+use millrace_orchestrator_api as api;
+use millrace_orchestrator_api::{Down, InstanceId, MemoryLink, ServicePlacement, Snapshot, memory_link};
 use serde_json::Value;
 
 use super::rows::*;
 use super::*;
 use crate::control::{Control, ControlThread, Settings, monotonic};
 use crate::host::SmolStack;
-use crate::testing::{config, ports};
+use crate::testing::{EDGE, config, ports};
 
 /// A control thread, one worker that the test plays on a thread, and the listeners.
 struct Bench {
@@ -35,14 +37,17 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let shared = Shared::new(1);
         let (link, _) = memory_link(4);
+        Self::of(&config(), link)
+    }
+
+    fn of(config: &Config, link: MemoryLink) -> Self {
+        let shared = Shared::new(1);
         let settings =
             Settings { boot: 1, names_key: HashKey(1, 2), unix_offset_nanos: 0, ..Settings::default() };
-        let config = config();
-        let host = Box::new(SmolStack::new(&config, 1));
+        let host = Box::new(SmolStack::new(config, 1));
         let control =
-            Control::new(&config, &ports(), Arc::clone(&shared), link, host, settings, monotonic()).unwrap();
+            Control::new(config, &ports(), Arc::clone(&shared), link, host, settings, monotonic()).unwrap();
         let port = PortRow {
             name: "wan".into(),
             device: "net_ring0".into(),
@@ -61,7 +66,8 @@ impl Bench {
             let (shared, stop) = (Arc::clone(&shared), Arc::clone(&stop));
             move || play_worker(&shared, &stop)
         });
-        Self { folder, shared, telemetry: Some(telemetry), stop, worker: Some(worker), _control: control }
+        let (telemetry, worker) = (Some(telemetry), Some(worker));
+        Self { folder, shared, telemetry, stop, worker, _control: control }
     }
 
     fn socket(&self) -> std::path::PathBuf {
@@ -360,8 +366,73 @@ fn metrics_are_open_metrics() {
 #[test]
 fn prometheus_accepts_the_older_format() {
     let bench = Bench::new();
-    let (head, body) = bench.http("GET /metrics HTTP/1.1\r\nAccept: text/plain; version=0.0.4\r\n\r\n");
+    let (head, body) = bench.http(OLDER);
     assert!(head.contains("Content-Type: text/plain; version=0.0.4"));
+    judge(&body);
+}
+
+/// Services that lead to the same backends and check them alike, and a function one of whose instances takes the place of
+/// another, at the same address and port.
+#[test]
+fn no_sample_is_given_twice() {
+    let checks = "health = { kind = \"tcp\", passive = { failures = 5 } }";
+    let mut text = EDGE.replace("idle_reap_seconds = 120", &format!("idle_reap_seconds = 120\n{checks}"));
+    let start = text.find("[[service]]\nname = \"web\"").unwrap();
+    let end = text.find("[limits]").unwrap();
+    let web = format!("{}{checks}\n\n", &text[start..end]);
+    let api = web.replace("\"web\"", "\"api\"").replace("203.0.113.20", "203.0.113.21");
+    text.replace_range(start..end, &(web + &api));
+    let (link, mut orchestrator) = memory_link(4);
+    let bench = Bench::of(&Config::parse("edge.toml", &text).unwrap(), link);
+    let instance = |id, state| api::Instance {
+        id: InstanceId(id),
+        node: "fn1".into(),
+        state,
+        ipv4_address: Some("198.51.100.21".parse().unwrap()),
+        ipv6_address: Some("2001:db8:1::21".parse().unwrap()),
+        port: 9000,
+        weight: 1,
+    };
+    let instances = vec![instance(1, api::InstanceState::Draining), instance(2, api::InstanceState::Ready)];
+    let services = vec![ServicePlacement { service: "hello".into(), instances, failure: None }];
+    let snapshot = Snapshot { generation: api::Generation(1), services };
+    orchestrator.send(Down::Snapshot(snapshot)).unwrap();
+    // Until it is placed, and looked at.
+    while !bench.http(OLDER).1.contains("millrace_instance_ejected{service=\"hello\"") {
+        thread::yield_now();
+    }
+    let slots: Vec<usize> = {
+        let tables = bench.shared.tables();
+        tables.services.get(ServiceId(0)).unwrap().instances.iter().map(|one| one.slot.index()).collect()
+    };
+    for request in ["GET /metrics HTTP/1.1\r\n\r\n", OLDER] {
+        let (_, body) = bench.http(request);
+        let mut series = std::collections::HashSet::new();
+        for line in body.lines().filter(|line| !line.starts_with('#')) {
+            let (one, _) = line.rsplit_once(' ').unwrap();
+            assert!(series.insert(one), "{one} is given twice");
+        }
+        let has = |start: &str| series.iter().filter(|one| one.starts_with(start)).count();
+        // Of each backend by either service, and of the two instances' one place: two addresses, one pair of them.
+        assert_eq!((has("millrace_check_up"), has("millrace_instance_ejected")), (6, 5), "{body}");
+        if request == OLDER {
+            judge(&body);
+        }
+    }
+    // What is told of the place is what is counted of both.
+    for slot in slots {
+        bench.shared.workers[0].counters.handshakes[slot].begun.add(7);
+    }
+    let place = "{service=\"hello\",instance=\"198.51.100.21 2001:db8:1::21\",port=\"9000\"}";
+    let told = format!("millrace_instance_handshakes_begun_total{place} 14");
+    while !bench.http(OLDER).1.lines().any(|line| line == told) {
+        thread::yield_now();
+    }
+}
+
+const OLDER: &str = "GET /metrics HTTP/1.1\r\nAccept: text/plain; version=0.0.4\r\n\r\n";
+
+fn judge(body: &str) {
     let judge = Process::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())

@@ -213,6 +213,48 @@ fn gue_carries_either_family_over_either_with_the_checksum_that_ipv6_needs() {
     }
 }
 
+/// Both fragments of a datagram's frame, the first of which carries 24 bytes.
+fn fragments(frame: &[u8]) -> [Vec<u8>; 2] {
+    let v4 = frame[14] >> 4 == 4;
+    let (head, data) = frame.split_at(if v4 { 34 } else { 54 });
+    let (first, last) = data.split_at(24);
+    [(0u16, first), (24, last)].map(|(offset, data)| {
+        let mut frame = head.to_vec();
+        let more = offset == 0;
+        if v4 {
+            frame.extend_from_slice(data);
+            let mut packet = Ipv4Packet::new_unchecked(&mut frame[14..]);
+            packet.set_total_len((20 + data.len()) as u16);
+            packet.set_ident(7);
+            packet.clear_flags();
+            packet.set_more_frags(more);
+            packet.set_frag_offset(offset);
+            packet.fill_checksum();
+        } else {
+            frame[18..20].copy_from_slice(&((8 + data.len()) as u16).to_be_bytes());
+            let protocol = std::mem::replace(&mut frame[20], 44);
+            frame.extend_from_slice(&[protocol, 0, 0, offset as u8 | u8::from(more), 0, 0, 0, 7]);
+            frame.extend_from_slice(data);
+        }
+        frame
+    })
+}
+
+#[test]
+fn gue_sums_over_all_of_a_fragment_which_has_no_checksum_of_its_own() {
+    for inner in INNER {
+        // What the later one has where a UDP header has its checksum isn't zero, and then it is.
+        for data in [[0x5a; 47], [0; 47]] {
+            for frame in fragments(&udp_frame(inner, &data)) {
+                let (sent, _) = wrapped(&frame, Forwarding::Gue, OUTER[1], 1500).unwrap();
+                let (udp, right) = gue(&sent);
+                assert!(right && udp.checksum() != 0, "{inner:?}");
+                assert_eq!(udp.payload()[4..], hop(&frame));
+            }
+        }
+    }
+}
+
 #[test]
 fn padding_behind_a_short_packet_stays_behind_it() {
     let mut frame = udp_frame(INNER[0], b"x");

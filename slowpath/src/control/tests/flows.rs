@@ -1,18 +1,18 @@
 //! Live flows across reloads: workers on the heap driver, the control loop, and ten thousand clients.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use millrace_config::Config;
-use millrace_fastpath::clock::Clock;
 use millrace_fastpath::driver::PortId;
 use millrace_fastpath::fates::Fates;
-use millrace_fastpath::heap::{HeapDriver, HeapNet, HeapPlan};
+use millrace_fastpath::heap::{HeapDriver, HeapNet};
 use millrace_fastpath::node::{NodeId, service};
 use millrace_fastpath::tables::services::Endpoint;
 use millrace_fastpath::wire::checksum;
-use millrace_fastpath::worker::{Rings, Worker, WorkerLimits};
+use millrace_fastpath::worker::Worker;
 use millrace_orchestrator_api::MemoryLink;
 
+use super::plant::{Manual, Plant};
 use super::*;
 use crate::testing::{EDGE, WAN_MAC};
 
@@ -25,20 +25,6 @@ const WEB: [u8; 4] = [203, 0, 113, 20];
 pub(super) const SYN: u8 = 2;
 pub(super) const ACK: u8 = 16;
 const RST: u8 = 4;
-
-/// The workers' clock, in nanoseconds.
-#[derive(Clone)]
-pub(super) struct Manual(pub(super) Arc<AtomicU64>);
-
-impl Clock for Manual {
-    fn now(&self) -> Nanos {
-        Nanos(self.0.load(Ordering::Relaxed))
-    }
-
-    fn cycles(&self) -> u64 {
-        0
-    }
-}
 
 /// An address and a port.
 pub(super) type End = ([u8; 4], u16);
@@ -115,22 +101,7 @@ pub(super) fn backends(hosts: &[u8]) -> String {
 
 impl Site {
     pub(super) fn new(config: &Arc<Config>) -> Self {
-        let plan = HeapPlan { ports: 2, workers: 2, frames: 4096, rx_queue: 1024, tx_queue: 2048 };
-        let (net, drivers) = HeapNet::new(&plan);
-        let shared = Shared::new(2);
-        let (link, orchestrator) = memory_link(16);
-        let settings =
-            Settings { boot: 7, names_key: HashKey(1, 2), unix_offset_nanos: 5, ..Settings::default() };
-        let host = Box::new(SmolStack::new(config, 1));
-        let control =
-            Control::new(config, &ports(), Arc::clone(&shared), link, host, settings, ms(0)).unwrap();
-        let rings = Rings::new(2);
-        let clock = Manual(Arc::new(AtomicU64::new(ms(0).0)));
-        let limits = WorkerLimits { flows: 1 << 15, holds: 64, ..WorkerLimits::default() };
-        let worker = |(index, driver)| {
-            Worker::new(index, driver, clock.clone(), shared.clone(), Arc::clone(&rings), [7, 11], &limits)
-        };
-        let workers = drivers.into_iter().enumerate().map(worker).collect();
+        let Plant { net, workers, control, orchestrator, clock, .. } = Plant::new(config, 1 << 15);
         Self { net, workers, control, orchestrator, now: ms(0), clock }
     }
 

@@ -2,6 +2,8 @@
 
 use millrace_config::Config;
 
+use millrace_fastpath::tables::services::Endpoint;
+
 use super::*;
 use crate::builder::BuildError;
 use crate::testing::{EDGE, LAN_20};
@@ -72,6 +74,30 @@ fn a_new_service_is_cold_at_once_and_its_address_is_ours() {
 }
 
 #[test]
+fn addresses_and_ports_alone_may_change() {
+    let mut bench = Bench::new();
+    bench.ready();
+    let web = bench.id("web");
+    let led = |bench: &Bench, text: &str, port| {
+        let endpoint = Endpoint { addr: addr(text), port, protocol: 6 };
+        bench.shared.tables().services.by_endpoint(&endpoint)
+    };
+    let (hello_v6, web_v4) = ("2001:db8:f::10", "203.0.113.20");
+    bench.reload(&edited(&[
+        ("\"203.0.113.10\", \"2001:db8:f::10\"", "\"203.0.113.10\""),
+        ("address = [\"203.0.113.20\"]", "address = [\"203.0.113.20\", \"203.0.113.21\"]"),
+        ("\"tcp/443\"", "\"tcp/8443\""),
+    ]));
+    // Of what is gone, flows that began before go on, and nothing begins.
+    let gone = [led(&bench, hello_v6, 80), led(&bench, web_v4, 443)];
+    assert!(gone.iter().all(|id| [None, Some(ServiceId::GONE)].contains(id)), "{gone:?}");
+    assert_eq!([led(&bench, web_v4, 8443), led(&bench, "203.0.113.21", 80)], [Some(web); 2]);
+    bench.reload(&edited(&[]));
+    assert_eq!([led(&bench, hello_v6, 80), led(&bench, web_v4, 443)], [Some(HELLO), Some(web)]);
+    assert_eq!(bench.phase(), Phase::Ready);
+}
+
+#[test]
 fn a_service_whose_placement_came_first_is_made_ready() {
     let mut bench = Bench::new();
     bench.generation += 1;
@@ -115,8 +141,7 @@ fn the_id_of_a_service_is_given_again_only_when_nobody_means_it() {
     bench.reload(&without_hello());
     let tables = bench.shared.tables();
     assert!(tables.services.get(old).is_none());
-    let endpoint =
-        millrace_fastpath::tables::services::Endpoint { addr: addr("203.0.113.10"), port: 80, protocol: 6 };
+    let endpoint = Endpoint { addr: addr("203.0.113.10"), port: 80, protocol: 6 };
     assert_eq!(tables.services.by_endpoint(&endpoint), Some(ServiceId::GONE), "its flow goes on");
     assert!(tables.interfaces.local(endpoint.addr).is_some_and(|local| local.service && !local.host));
     // Not while a worker works by the old tables, and not while there is a flow.

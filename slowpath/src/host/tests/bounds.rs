@@ -96,6 +96,27 @@ fn who_never_reads_is_ended_and_costs_no_socket() {
     assert!(serves(&mut bench));
 }
 
+/// That a query of its waits for a function is no reason to wait for who doesn't read.
+#[test]
+fn who_never_reads_is_ended_though_something_waits_for_it() {
+    let (mut bench, mut client) = (Bench::new("when-ready"), Client::new("192.0.2.200"));
+    let handle = client.connect_with_room("192.0.2.53", 40_000, 64);
+    client.talk(&mut bench);
+    let more = (1..700).flat_map(|id| query(id, "ns1.fn.example", 1));
+    client.send(handle, &query(0, "hello.fn.example", 1).into_iter().chain(more).collect::<Vec<_>>());
+    settle(&mut bench, &mut client);
+    assert!((1..699).contains(&bench.stack.counters().tcp_queries), "the rest waits for the reader");
+    // The function is waited for no longer, and its query isn't answered, for there is no room for an answer.
+    pass(&mut bench, &mut client, 4, |_| ());
+    assert_eq!(
+        (client.socket(handle).state(), bench.stack.counters().tcp_aborted),
+        (tcp::State::Established, 0)
+    );
+    pass(&mut bench, &mut client, 5, |_| ());
+    assert_eq!((client.socket(handle).state(), bench.stack.counters().tcp_aborted), (tcp::State::Closed, 1));
+    assert!(serves(&mut bench));
+}
+
 #[test]
 fn who_reads_drop_by_drop_is_ended() {
     let (mut bench, mut client) = (Bench::new("immediate"), Client::new("192.0.2.200"));

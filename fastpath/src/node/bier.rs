@@ -1,0 +1,253 @@
+//! BIER: a copy of each packet for every neighbour that leads to some of its receivers, and one for those behind us.
+//!
+//! ```text
+//!            header ──► BIFT ──► parts ─┬─► copy to a neighbour: BIFT-id, TTL - 1, its part of the bit string
+//!   frame ─┤                            ├─► payload to listeners behind us
+//!            payload, never written     └─► bits without a way: counted
+//!
+//!   multicast packet of a flow that enters here ──► a header for each set, and the same
+//! ```
+//!
+//! How a copy is made depends on what costs less: the only copy is the frame itself, rewritten in place; short frames are
+//! copied; of long ones each copy has a header of its own and shares the payload. Unlike other nodes this one needs buffers
+//! and fills the boxes of ports itself, for a frame can become as many as there are neighbours.
+
+mod copies;
+mod deliver;
+mod impose;
+
+use arrayvec::ArrayVec;
+use millrace_bier::bift::{Bift, NeighbourIndex};
+use millrace_bier::forward::{Down, Packet as Decision, Part};
+use millrace_bier::header::{Carriage, Malformed, Proto, View};
+use millrace_bier::id::{BiftKey, Bsl};
+use millrace_bier::plane::AnyBift;
+
+use super::output::Outbox;
+use super::{Context, Lanes, NodeId, drops};
+use crate::driver::{Driver, Frame};
+use crate::packet::{L3, Network, Packet};
+use crate::tables::bier::Bier;
+use copies::{Copies, Copy};
+pub(super) use impose::flow_of;
+
+drops! {
+    /// Why a packet had no copy, and was delivered to nobody.
+    pub enum Drop {
+        /// Shorter than the fixed part of the header.
+        FixedPartCut => "fixed-part-cut",
+        /// Its BIFT-id stands for no table of ours.
+        UnknownBift => "unknown-bift",
+        /// Shorter than the bit strings of its table.
+        BitStringCut => "bit-string-cut",
+        /// Another MPLS label follows.
+        NotLastLabel => "not-last-label",
+        /// Over MPLS, and the first nibble isn't 5.
+        Nibble => "nibble",
+        /// Another version of the header.
+        Version => "version",
+        /// Its BSL field is no length.
+        IllegalBsl => "illegal-bsl",
+        /// Its BSL field is another length than its table's.
+        OtherBsl => "other-bsl",
+        /// No bit is set.
+        Empty => "empty",
+        /// Its time to live is used up.
+        TtlExpired => "ttl-expired",
+        /// None of its bits has a way.
+        NoRoute => "no-route",
+        /// It would enter here, but its own time to live is used up.
+        PayloadTtl => "payload-ttl",
+        /// It would enter here, in a sub-domain that nothing may enter here.
+        NoIngress => "no-ingress",
+        /// For us, and nobody behind us listens.
+        NoListener => "no-listener",
+        /// For us, and what it carries is nothing that we could give to anybody.
+        UnknownProto => "unknown-proto",
+        /// No copy of it could be made: see what was lost.
+        Lost => "lost",
+    }
+}
+
+impl From<Malformed> for Drop {
+    fn from(malformed: Malformed) -> Self {
+        match malformed {
+            Malformed::FixedPartCut => Drop::FixedPartCut,
+            Malformed::UnknownBift => Drop::UnknownBift,
+            Malformed::BitStringCut => Drop::BitStringCut,
+            Malformed::NotLastLabel => Drop::NotLastLabel,
+            Malformed::Nibble => Drop::Nibble,
+            Malformed::Version => Drop::Version,
+            Malformed::IllegalBsl => Drop::IllegalBsl,
+            Malformed::OtherBsl => Drop::OtherBsl,
+            Malformed::Empty => Drop::Empty,
+        }
+    }
+}
+
+/// Why one copy wasn't made, while others may have been.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Loss {
+    /// Some of the bits had no way.
+    Unroutable,
+    /// The time to live stopped it short of some of its receivers.
+    Expired,
+    /// The neighbour is reached in no way that we have.
+    NoWay,
+    /// The link's interface is gone.
+    NoInterface,
+    /// The neighbour's link-layer address isn't known.
+    NeighbourUnknown,
+    /// Longer than the MTU of the link: the BFIR should have known (RFC 8296 §3).
+    TooBig,
+    /// No buffer.
+    NoBuffer,
+    /// What it carries isn't whole, or its own time to live is used up.
+    BadPayload,
+}
+
+/// How many reasons there are.
+pub const LOSSES: usize = Loss::BadPayload as usize + 1;
+
+impl Loss {
+    /// The names that operators see, in the order of the counters.
+    pub const NAMES: [&'static str; LOSSES] = [
+        "unroutable",
+        "expired",
+        "no-way",
+        "no-interface",
+        "neighbour-unknown",
+        "too-big",
+        "no-buffer",
+        "bad-payload",
+    ];
+}
+
+/// Replicates the packets of the lane.
+pub fn process<D: Driver>(
+    driver: &mut D,
+    outboxes: &mut [Outbox<D::Frame>],
+    scratch: &mut Vec<Packet<D::Frame>>,
+    cx: &mut Context<'_>,
+    lanes: &mut Lanes<D::Frame>,
+) {
+    std::mem::swap(scratch, &mut lanes.bier);
+    let tables = cx.tables;
+    let (mut replicated_now, mut made) = (0, 0);
+    for mut packet in scratch.drain(..) {
+        // Nothing comes here without tables.
+        let Some(bier) = &tables.bier else { continue };
+        let mut copies = Copies::new(driver, outboxes);
+        let replicated = match packet.meta.network {
+            Network::Mpls => pass_on(bier, Carriage::Mpls, &mut packet, &mut copies, cx),
+            Network::Bier => pass_on(bier, Carriage::NonMpls, &mut packet, &mut copies, cx),
+            Network::V4 | Network::V6 | Network::Arp => impose::impose(bier, &mut packet, &mut copies, cx),
+        };
+        match replicated {
+            Ok(()) => {
+                cx.trace(NodeId::Bier, "replicated", &packet);
+                if let Some(rest) = copies.last(packet, cx) {
+                    cx.free(rest, lanes);
+                }
+                (replicated_now, made) = (replicated_now + 1, made + copies.made());
+            }
+            Err(reason) => cx.drop(NodeId::Bier, reason as usize, reason.name(), packet, lanes),
+        }
+    }
+    cx.counters.fates.replicated.add(replicated_now);
+    cx.counters.fates.copies.add(made);
+}
+
+/// A packet that came as BIER: makes all copies but the last, which is left to the frame itself.
+#[inline]
+fn pass_on<'t, D: Driver>(
+    bier: &'t Bier,
+    carriage: Carriage,
+    packet: &mut Packet<D::Frame>,
+    copies: &mut Copies<'_, 't, D>,
+    cx: &Context<'t>,
+) -> Result<(), Drop> {
+    let (key, view) = View::of(&packet.frame.bytes()[L3..], carriage, bier.plane.ours())?;
+    let mut words = ArrayVec::<u64, { Bsl::B4096.words() }>::new();
+    words.extend(std::iter::repeat_n(0, key.bsl.words()));
+    view.load(&mut words);
+    let proto = view.proto();
+    let decision = Decision { bits: &words, ttl: view.ttl(), entropy: view.entropy() };
+    copies.begin(carriage, key.bsl, view.ttl().saturating_sub(1));
+    replicate(bier, key, decision, proto, &mut packet.frame, copies, cx)
+}
+
+/// Does with a packet what its table says. It has a header of `key`'s length, in the frame or apart.
+#[inline]
+fn replicate<'t, D: Driver>(
+    bier: &'t Bier,
+    key: BiftKey,
+    decision: Decision<'_>,
+    proto: Proto,
+    frame: &mut D::Frame,
+    copies: &mut Copies<'_, 't, D>,
+    cx: &Context<'t>,
+) -> Result<(), Drop> {
+    // The plane has no id without its table, and tables of adjacencies have no links yet.
+    let Some(AnyBift::Bier(bift)) = bier.plane.get(key) else { return Err(Drop::UnknownBift) };
+    let (mut local, mut unroutable, mut found) = (false, false, false);
+    let all_up = Down::default();
+    let down = bier.down(key.sub_domain).unwrap_or(&all_up);
+    let len = copies.packet_len(frame);
+    let outcome = bift.forward(decision, down, |part| match part {
+        Part::Local => local = true,
+        Part::Unroutable(_) => unroutable = true,
+        Part::Copy { neighbour, bits } => {
+            found = true;
+            match way(bier, bift, neighbour, decision.entropy, len, cx) {
+                Ok(copy) => copies.next(frame, copy, bits, cx),
+                Err(loss) => lose(loss, cx),
+            }
+        }
+    });
+    if unroutable {
+        lose(Loss::Unroutable, cx);
+    }
+    if outcome.expired() {
+        lose(Loss::Expired, cx);
+    }
+    let delivered = match local {
+        true => deliver::payload(bier, frame, proto, copies, cx),
+        false => Ok(()),
+    };
+    if copies.any() {
+        return Ok(());
+    }
+    Err(match delivered {
+        _ if found => Drop::Lost,
+        Err(reason) => reason,
+        Ok(()) if local => Drop::Lost,
+        Ok(()) if outcome.expired() => Drop::TtlExpired,
+        Ok(()) => Drop::NoRoute,
+    })
+}
+
+/// How a copy of a packet of `len` bytes gets to a neighbour.
+#[inline]
+fn way<'t>(
+    bier: &'t Bier,
+    bift: &Bift,
+    neighbour: NeighbourIndex,
+    entropy: u32,
+    len: usize,
+    cx: &Context<'t>,
+) -> Result<Copy<'t>, Loss> {
+    let id = bift.out(neighbour).ok_or(Loss::NoWay)?;
+    let link = bift.neighbour(neighbour).link(entropy, bift.seed(), |_| true).ok_or(Loss::NoWay)?;
+    let number = link.0 as usize;
+    let link = bier.link(link).ok_or(Loss::NoWay)?;
+    let egress = copies::egress(len, link.interface, cx)?;
+    let mac = link.mac.ok_or(Loss::NeighbourUnknown)?;
+    Ok(Copy { id, number, egress, carriage: link.carriage, mac })
+}
+
+#[inline]
+fn lose(loss: Loss, cx: &Context<'_>) {
+    cx.counters.bier.lost[loss as usize].add(1);
+}

@@ -1,0 +1,79 @@
+//! Where multicast enters (BFIR, RFC 8279 §4.1): a header for each set of receivers, and through our own tables with each.
+
+use millrace_bier::forward::Packet as Decision;
+use millrace_bier::header::{Carriage, Header, Proto};
+use millrace_bier::overlay::Flow;
+
+use super::copies::Copies;
+use super::{Drop, replicate};
+use crate::driver::{Driver, Frame};
+use crate::node::Context;
+use crate::packet::{L3, Meta, Network, Packet};
+use crate::tables::bier::Bier;
+use crate::wire::{ipv4, ipv6};
+
+/// The flow of a packet to a group.
+pub(in crate::node) fn flow_of(meta: &Meta) -> Flow {
+    Flow { source: meta.source.to_ip(), group: meta.destination.to_ip() }
+}
+
+/// Sends a packet to all receivers of its flow.
+pub(super) fn impose<'t, D: Driver>(
+    bier: &'t Bier,
+    packet: &mut Packet<D::Frame>,
+    copies: &mut Copies<'_, 't, D>,
+    cx: &Context<'t>,
+) -> Result<(), Drop> {
+    // It comes here because it has one.
+    let impose = bier.overlay.get(flow_of(&packet.meta)).ok_or(Drop::NoRoute)?;
+    let v4 = packet.meta.network == Network::V4;
+    take_hop(packet, v4)?;
+    // Nothing that links padded goes along.
+    packet.frame.truncate(L3 + usize::from(packet.meta.ip_len));
+    packet.frame.trim_front(L3);
+    // The same for all packets of a flow, fragments too: they must not overtake each other (RFC 8296 §2.1.2).
+    let hash = cx.hasher.hash_triple(packet.meta.source, packet.meta.destination, packet.meta.protocol);
+    let entropy = (hash >> 44) as u32;
+    let mut wrong = None;
+    for (key, words) in impose.packets() {
+        let (Some(ingress), Some(bift_id)) = (bier.ingress(key.sub_domain), bier.plane.ours().id(key)) else {
+            wrong = Some(Drop::NoIngress);
+            continue;
+        };
+        let header = Header {
+            carriage: Carriage::NonMpls,
+            bift_id,
+            tc: 0,
+            ttl: ingress.ttl,
+            entropy,
+            oam: 0,
+            dscp: 0,
+            proto: if v4 { Proto::Ipv4 } else { Proto::Ipv6 },
+            bfir_id: Some(ingress.bfir_id),
+        };
+        copies.enter(&mut packet.frame, &header, key, words, cx);
+        // A hop more than copies shall have: this router takes one.
+        let decision = Decision { bits: words, ttl: ingress.ttl.saturating_add(1), entropy };
+        if let Err(reason) = replicate(bier, key, decision, header.proto, &mut packet.frame, copies, cx) {
+            wrong = Some(reason);
+        }
+    }
+    match wrong {
+        Some(reason) if !copies.any() => Err(reason),
+        _ => Ok(()),
+    }
+}
+
+/// One hop less: the rest of its way to the receivers' routers is BIER's (RFC 8296 §2.1.1.1).
+fn take_hop<F: Frame>(packet: &mut Packet<F>, v4: bool) -> Result<(), Drop> {
+    let ip = &mut packet.frame.bytes_mut()[L3..];
+    let hops = if v4 { ipv4::ttl(ip) } else { ipv6::hop_limit(ip) };
+    if hops <= 1 {
+        return Err(Drop::PayloadTtl);
+    }
+    match v4 {
+        true => ipv4::decrement_ttl(ip),
+        false => ipv6::decrement_hop_limit(ip),
+    }
+    Ok(())
+}
