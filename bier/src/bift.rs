@@ -57,6 +57,11 @@ impl Neighbour {
     /// neighbour isn't reached over links.
     pub fn link(&self, entropy: u32, seed: u32, usable: impl Fn(LinkId) -> bool) -> Option<LinkId> {
         let Reach::Links(links) = &self.reach else { return None };
+        // Packets that don't use what has failed stay where they are.
+        let first = *links.get(pick(entropy, seed, Choice::Link, links.len()))?;
+        if usable(first) {
+            return Some(first);
+        }
         let count = links.iter().filter(|link| usable(**link)).count();
         let chosen = pick(entropy, seed, Choice::Link, count);
         links.iter().copied().filter(|link| usable(*link)).nth(chosen)

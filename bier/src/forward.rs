@@ -21,7 +21,7 @@ use crate::id::BitPosition;
 pub struct Packet<'a> {
     /// The bit string, as many words as those of the BIFT.
     pub bits: &'a [u64],
-    /// As it was received; at the BFIR, as if it had been: one more than copies shall have.
+    /// As it was received. A BFIR, whose packet was received from nobody, says 255, and writes into copies what it wants.
     pub ttl: u8,
     /// 20 bits.
     pub entropy: u32,

@@ -13,11 +13,12 @@
 //! leads over what has failed, so no table on the rest of the way, whatever entropy chooses, brings it back to a
 //! repair. Why nothing comes twice: the rows of a failure are disjoint, as all rows are.
 //!
-//! Link protection puts at most one more copy on any link, as there is one repaired copy in all. Node protection
-//! can't promise that: there may be no router that is safe for all bits, and then there are several branches, though
-//! as few as a greedy choice finds (`tests/frr.rs` counts how seldom they meet on a link). The bit of P itself, and
-//! those that only P leads to, are repaired as if only the link had failed, as S can't tell. Neighbours behind a
-//! tunnel are repaired by whoever routes the tunnel, unless the neighbour itself is gone.
+//! Link protection puts one more copy on a link at most: that which the failed link would have carried (two, in the
+//! rare case that it carried two because equal paths had parted and met again). Node protection can't promise that:
+//! there may be no router that is safe for all bits, and then there are several branches, though as few as a greedy
+//! choice finds (`tests/frr.rs` counts how seldom they meet on a link). The bit of P itself, and those that only P
+//! leads to, are repaired as if only the link had failed, as S can't tell. Neighbours behind a tunnel are repaired by
+//! whoever routes the tunnel, unless the neighbour itself is gone.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -147,8 +148,8 @@ impl<'a> Plan<'a> {
         let mut instead = BTreeMap::new();
         let mut rest = bfers.to_vec();
         if self.protection == Protection::Node {
-            rest.retain(|bfer| *bfer != end);
-            // Few branches, so that few links carry more than they did: each time the one that serves most.
+            // Few branches, so that few links carry more than they did: each time the one that serves most. The neighbour itself is
+            // never served: all ways to it lead to it.
             while let Some((branch, router)) = self.best_branch(failing, &rest) {
                 rest.retain(|bfer| {
                     let served = self.is_safe(router, *bfer, end);

@@ -13,7 +13,7 @@
 //! that of echo messages and agrees with the lengths that its text gives; figure 2 it is. BS Len of TLVs is taken for
 //! the code of RFC 8296.
 //!
-//! This is for the control plane, which may allocate. [`judge`] tells what to answer.
+//! This is for the control plane, which may allocate. [`judge()`] tells what to answer.
 
 mod judge;
 mod tlv;

@@ -36,7 +36,7 @@ pub struct Visit {
     pub from: Option<(usize, Way)>,
     /// Which set its bits are of.
     pub si: Si,
-    /// As it comes; at the BFIR one more than copies have.
+    /// As it comes; at the BFIR, as its copies leave.
     pub ttl: u8,
     /// Whom it is for.
     pub receivers: Vec<BfrId>,
@@ -73,7 +73,7 @@ impl Tree {
         let mut visits = Vec::new();
         let mut queue = VecDeque::new();
         for (si, string) in receivers.sets(domain.bsl()) {
-            visits.push(visit(domain, bfir, None, si, ttl.saturating_add(1), string.words()));
+            visits.push(visit(domain, bfir, None, si, ttl, string.words()));
             queue.push_back((visits.len() - 1, string.words().to_vec()));
         }
         // Each copy has fewer hops left than its original, so this ends.
@@ -85,6 +85,9 @@ impl Tree {
                 continue;
             };
             let mut copies = vec![];
+            // The BFIR writes the TTL, others take one off.
+            let (ttl, sent) =
+                if visits[at].from.is_none() { (u8::MAX, ttl) } else { (ttl, ttl.saturating_sub(1)) };
             let packet = Packet { bits: &words, ttl, entropy };
             let outcome = bift.forward(packet, &Down::default(), |part| match part {
                 Part::Local => visits[at].delivered = true,
@@ -102,7 +105,7 @@ impl Tree {
                         Way::Tunnel
                     }
                 };
-                visits.push(visit(domain, to, Some((at, way)), si, ttl - 1, &words));
+                visits.push(visit(domain, to, Some((at, way)), si, sent, &words));
                 queue.push_back((visits.len() - 1, words));
             }
         }

@@ -158,7 +158,7 @@ fn check_wire(string: &BitString, bsl: Bsl, (bift_id, ttl, entropy): (u32, u8, u
     }
     let carriage = if mpls { Carriage::Mpls } else { Carriage::NonMpls };
     let id = BiftId::new(bift_id).unwrap();
-    let (proto, bfir_id) = (Proto::Ipv6, BfrId::new(515).unwrap());
+    let (proto, bfir_id) = (Proto::Ipv6, BfrId::new(515));
     let header = Header { carriage, bift_id: id, tc: 0, ttl, entropy, oam: 0, dscp: 0, proto, bfir_id };
     let mut packet = vec![0; header::len(bsl)];
     header.emit(bsl, string.words(), &mut packet).unwrap();

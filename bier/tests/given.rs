@@ -112,6 +112,22 @@ fn everything_wrong_is_told_with_its_row() {
 }
 
 #[test]
+fn entropy_spreads_packets_over_parallel_links_and_failures_move_only_what_they_hit() {
+    let links: Vec<_> = (10..14).map(LinkId).collect();
+    let neighbour = Neighbour { prefix: [192, 0, 2, 1].into(), reach: Reach::Links(links.clone().into()) };
+    let mut used = std::collections::BTreeSet::new();
+    for entropy in 0..1000 {
+        let before = neighbour.link(entropy, 3, |_| true).unwrap();
+        used.insert(before);
+        let after = neighbour.link(entropy, 3, |link| link != LinkId(11)).unwrap();
+        assert!(after != LinkId(11) && (after == before || before == LinkId(11)));
+        assert_eq!(neighbour.link(entropy, 3, |_| false), None);
+    }
+    assert_eq!(used, links.into_iter().collect());
+    assert_eq!(Neighbour { reach: Reach::Tunnel, ..neighbour }.link(7, 3, |_| true), None);
+}
+
+#[test]
 fn forwarding_allocates_nothing() {
     let neighbours: Vec<_> = (0..64).map(|last| (neighbour(last), BiftIds::Static)).collect();
     let rows: Vec<_> = (0..64).map(|at| row(at, &[300 + at, 400 + at], None)).collect();

@@ -31,7 +31,7 @@ fn mpls_header() -> Header {
         oam: 1,
         dscp: 46,
         proto: Proto::Ipv4,
-        bfir_id: BfrId::new(258).unwrap(),
+        bfir_id: BfrId::new(258),
     }
 }
 
@@ -57,7 +57,7 @@ fn headers_are_written_as_in_the_rfc() {
         entropy: 1,
         oam: 0,
         proto: Proto::Ipv6,
-        bfir_id: BfrId::new(65535).unwrap(),
+        bfir_id: BfrId::new(65535),
         ..header
     };
     assert_eq!(other.emit(Bsl::B128, bits(Bsl::B128, &[128]).words(), &mut out), Ok(28));
@@ -174,13 +174,13 @@ proptest! {
     #[test]
     fn what_is_written_is_read(
         code in 1..=7_u8, mpls: bool, id in 0..=0xf_ffff_u32, tc in 0..8_u8, ttl: u8, entropy in 0..=0xf_ffff_u32,
-        oam in 0..4_u8, dscp in 0..64_u8, proto in 0..64_u8, bfir in 1..=u16::MAX, seed: u64, rewritten: (u8, u8),
+        oam in 0..4_u8, dscp in 0..64_u8, proto in 0..64_u8, bfir: u16, seed: u64, rewritten: (u8, u8),
     ) {
         let bsl = Bsl::from_code(code).unwrap();
         let carriage = if mpls { Carriage::Mpls } else { Carriage::NonMpls };
         let header = Header {
             carriage, bift_id: BiftId::new(id).unwrap(), tc, ttl, entropy, oam, dscp,
-            proto: Proto::from(proto), bfir_id: BfrId::new(bfir).unwrap(),
+            proto: Proto::from(proto), bfir_id: BfrId::new(bfir),
         };
         let words: Vec<u64> = (1..).map(|n| seed.wrapping_mul(n) | 1).take(bsl.words()).collect();
         let mut packet = vec![0; header::len(bsl)];

@@ -116,7 +116,7 @@ fn packet_by(carriage: Carriage, bsl: Bsl, ids: &[u16], ttl: u8, payload: &[u8])
         oam: 2,
         dscp: 46,
         proto: if payload.first().is_some_and(|first| first >> 4 == 6) { Proto::Ipv6 } else { Proto::Ipv4 },
-        bfir_id: BfrId::new(9).unwrap(),
+        bfir_id: BfrId::new(9),
     };
     let mut frame = [&WAN_MAC[..], &CLIENT_MAC, &carriage.ethertype().to_be_bytes()].concat();
     let mut out = [0; LEN_MAX];

@@ -24,8 +24,8 @@ pub struct Header {
     pub dscp: u8,
     /// What follows.
     pub proto: Proto,
-    /// The ingress router: us.
-    pub bfir_id: BfrId,
+    /// The ingress router: us; sent as 0 if we have no number, and in replies to pings.
+    pub bfir_id: Option<BfrId>,
 }
 
 /// There is less room than the header is long.
@@ -61,7 +61,7 @@ impl Header {
         let third = u32::from(self.oam & 3) << 30
             | u32::from(dscp) << 22
             | u32::from(self.proto.code()) << 16
-            | u32::from(self.bfir_id.get());
+            | u32::from(self.bfir_id.map_or(0, BfrId::get));
         out[..4].copy_from_slice(&first.to_be_bytes());
         out[4..8].copy_from_slice(&second.to_be_bytes());
         out[8..FIXED_LEN].copy_from_slice(&third.to_be_bytes());

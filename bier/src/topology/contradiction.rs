@@ -4,7 +4,7 @@ use alloc::string::String;
 use core::net::IpAddr;
 
 use crate::bift_id::Clash;
-use crate::id::BfrId;
+use crate::id::{BfrId, Bsl};
 
 /// Something that contradicts itself or something else. `router` and `link` are places in the specification, and so
 /// are those of the earlier item in `first`.
@@ -59,6 +59,16 @@ pub enum Contradiction {
     NoBsl {
         /// The router.
         router: usize,
+    },
+    /// A router with a number that can't read bit strings of this length (RFC 8279 section 6.10.2). It gets nothing.
+    #[error("router {router} has BFR-id {id}, but can't read bit strings of {bsl}")]
+    OtherBsl {
+        /// The router.
+        router: usize,
+        /// Its number.
+        id: BfrId,
+        /// The length of the domain.
+        bsl: Bsl,
     },
     /// The number needs a set identifier above 255. The router gets nothing.
     #[error("router {router}: BFR-id {id} is beyond the sets that there are")]

@@ -98,6 +98,9 @@ pub(super) fn routers(
             if !spec.speaks_bier {
                 found.push(Contradiction::BfrIdWithoutBier { router, id });
                 bfr_id = None;
+            } else if !spec.bsls.is_empty() && !spec.bsls.contains(&bsl) {
+                found.push(Contradiction::OtherBsl { router, id, bsl });
+                bfr_id = None;
             } else if id.position(bsl).is_none() {
                 found.push(Contradiction::BeyondSets { router, id });
                 bfr_id = None;

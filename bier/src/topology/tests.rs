@@ -49,6 +49,7 @@ fn all_contradictions_are_told_at_once() {
         Contradiction::NoPrefix { router: 7 },
         Contradiction::BeyondSets { router: 8, id: bfr(64 * 256 + 1) },
         Contradiction::BiftId { router: 9, item: 1, clash: Clash::Id { id: id(7), taken_by: key(0) } },
+        Contradiction::OtherBsl { router: 10, id: bfr(11), bsl: Bsl::B64 },
         Contradiction::UnknownRouter { link: 1, end: 0, name: "x".to_owned() },
         Contradiction::UnknownRouter { link: 1, end: 1, name: "y".to_owned() },
         Contradiction::SelfLink { link: 2, name: "a".to_owned() },

@@ -29,9 +29,9 @@ impl Random {
 
 /// The seed of a test, which it says if it fails.
 pub fn seed() -> u64 {
-    let given = std::env::var("MILLRACE_SEED").ok().and_then(|seed| seed.parse().ok());
+    let given = std::env::var("MILLRACE_BIER_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = given.unwrap_or(0x5eed_0b1e);
-    println!("MILLRACE_SEED={seed}");
+    println!("MILLRACE_BIER_SEED={seed}");
     seed
 }
 

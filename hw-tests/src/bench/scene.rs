@@ -230,7 +230,7 @@ pub fn bier_frame(bsl: Bsl, si: u8, ids: &[u16], size: usize) -> Vec<u8> {
         oam: 0,
         dscp: 0,
         proto: Proto::Ipv4,
-        bfir_id: BfrId::new(1).expect("1 is a number"),
+        bfir_id: BfrId::new(1),
     };
     let mut frame = [&OUR_MAC[..], &CLIENT_MAC, &ETHERTYPE.to_be_bytes()].concat();
     let mut bytes = [0; LEN_MAX];

@@ -49,7 +49,7 @@ pub(super) fn impose<'t, D: Driver>(
             oam: 0,
             dscp: 0,
             proto: if v4 { Proto::Ipv4 } else { Proto::Ipv6 },
-            bfir_id: ingress.bfir_id,
+            bfir_id: Some(ingress.bfir_id),
         };
         copies.enter(&mut packet.frame, &header, key, words, cx);
         // A hop more than copies shall have: this router takes one.
