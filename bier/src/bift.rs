@@ -94,12 +94,14 @@ impl Bift {
     }
 
     /// What it is for.
+    #[inline]
     #[must_use]
     pub fn key(&self) -> BiftKey {
         self.key
     }
 
     /// The bit that stands for this router itself, if it is of this set.
+    #[inline]
     #[must_use]
     pub fn local(&self) -> Option<BitPosition> {
         self.local
@@ -135,6 +137,7 @@ impl Bift {
     }
 
     /// What makes this router's choices differ from those of others.
+    #[inline]
     #[must_use]
     pub fn seed(&self) -> u32 {
         self.seed
@@ -172,6 +175,7 @@ impl Table {
     }
 
     /// Its rows while nothing fails.
+    #[inline]
     #[must_use]
     pub fn rows(&self) -> &Rows {
         &self.rows

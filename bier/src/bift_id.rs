@@ -19,6 +19,7 @@ pub struct BiftId(u32);
 
 impl BiftId {
     /// The BIFT-id with this value; `None` beyond 20 bits.
+    #[inline]
     #[must_use]
     pub const fn new(value: u32) -> Option<Self> {
         if value <= BIFT_ID_MAX { Some(Self(value)) } else { None }
@@ -30,12 +31,14 @@ impl BiftId {
     }
 
     /// The static form, most significant first: code of the length in 4 bits, sub-domain in 8, set in 8.
+    #[inline]
     #[must_use]
     pub const fn static_form(key: BiftKey) -> Self {
         Self((key.bsl.code() as u32) << 16 | (key.sub_domain.0 as u32) << 8 | key.si.0 as u32)
     }
 
     /// What the value means in the static form; `None` where its first four bits are no length.
+    #[inline]
     #[must_use]
     pub const fn read_static_form(self) -> Option<BiftKey> {
         match Bsl::from_code((self.0 >> 16) as u8) {
@@ -47,6 +50,7 @@ impl BiftId {
     }
 
     /// As a number.
+    #[inline]
     #[must_use]
     pub const fn get(self) -> u32 {
         self.0
@@ -70,6 +74,7 @@ pub enum BiftIds {
 
 impl BiftIds {
     /// The table that a packet with this BIFT-id is for.
+    #[inline]
     #[must_use]
     pub fn key(&self, id: BiftId) -> Option<BiftKey> {
         match self {
@@ -79,6 +84,7 @@ impl BiftIds {
     }
 
     /// The BIFT-id of packets for this table.
+    #[inline]
     #[must_use]
     pub fn id(&self, key: BiftKey) -> Option<BiftId> {
         match self {

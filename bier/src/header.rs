@@ -34,6 +34,7 @@ pub const FIXED_LEN: usize = 12;
 pub const LEN_MAX: usize = FIXED_LEN + Bsl::B4096.bytes();
 
 /// Length of the header with bit strings of this length, in bytes.
+#[inline]
 #[must_use]
 pub const fn len(bsl: Bsl) -> usize {
     FIXED_LEN + bsl.bytes()
@@ -50,6 +51,7 @@ pub enum Carriage {
 
 impl Carriage {
     /// The EtherType of frames with such a header.
+    #[inline]
     #[must_use]
     pub const fn ethertype(self) -> u16 {
         match self {
@@ -188,12 +190,14 @@ impl<'a> View<'a> {
     }
 
     /// Hops left.
+    #[inline]
     #[must_use]
     pub fn ttl(&self) -> u8 {
         self.fixed[3]
     }
 
     /// Packets of the same entropy and bit string take the same path; 20 bits.
+    #[inline]
     #[must_use]
     pub fn entropy(&self) -> u32 {
         word(self.fixed, 4) & 0xf_ffff
@@ -212,6 +216,7 @@ impl<'a> View<'a> {
     }
 
     /// What follows. Only a BFER looks at it.
+    #[inline]
     #[must_use]
     pub fn proto(&self) -> Proto {
         Proto::from(self.fixed[9] & 0x3f)
@@ -224,6 +229,7 @@ impl<'a> View<'a> {
     }
 
     /// The bit string as it is on the wire; for [`bits::load`].
+    #[inline]
     #[must_use]
     pub fn bit_string(&self) -> &'a [u8] {
         self.bit_string
@@ -233,11 +239,13 @@ impl<'a> View<'a> {
     ///
     /// # Panics
     /// If there aren't as many words as [`Bsl::words`] of the table.
+    #[inline]
     pub fn load(&self, words: &mut [u64]) {
         bits::load(self.bit_string, words);
     }
 
     /// What follows the header.
+    #[inline]
     #[must_use]
     pub fn payload(&self) -> &'a [u8] {
         self.payload

@@ -36,6 +36,7 @@ impl Bsl {
         [Self::B64, Self::B128, Self::B256, Self::B512, Self::B1024, Self::B2048, Self::B4096];
 
     /// The length that a code stands for: log2(bits) - 5. `None` for 0 and 8 to 15, which are illegal.
+    #[inline]
     #[must_use]
     pub const fn from_code(code: u8) -> Option<Self> {
         if code >= 1 && code <= 7 { Some(Self::ALL[code as usize - 1]) } else { None }
@@ -48,24 +49,28 @@ impl Bsl {
     }
 
     /// The code on the wire, 1 to 7.
+    #[inline]
     #[must_use]
     pub const fn code(self) -> u8 {
         self as u8
     }
 
     /// Length in bits.
+    #[inline]
     #[must_use]
     pub const fn bits(self) -> u16 {
         32 << self.code()
     }
 
     /// Length in bytes on the wire.
+    #[inline]
     #[must_use]
     pub const fn bytes(self) -> usize {
         4 << self.code()
     }
 
     /// Length in words of 64 bits.
+    #[inline]
     #[must_use]
     pub const fn words(self) -> usize {
         self.bytes() / 8

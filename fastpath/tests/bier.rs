@@ -92,7 +92,7 @@ fn bench_by(bsl: Bsl, rows: &[&[u16]], carriages: &[Carriage]) -> Bench {
             (addr("ff3e::1:2"), vec![LAN_IF]),
         ]),
     };
-    assert!(bier.resolve(&bench.tables.neighbours) == !rows.is_empty());
+    assert_eq!(bier.resolve(&bench.tables.neighbours), !rows.is_empty());
     bench.tables.bier = Some(Arc::new(bier));
     bench.publish();
     bench
