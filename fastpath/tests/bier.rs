@@ -266,7 +266,9 @@ fn listeners_behind_us_get_the_payload_by_their_groups_address() {
     assert_eq!(bench.sent(LAN), [[&[0x33, 0x33, 0, 1, 0, 2][..], &LAN_MAC, &[0x86, 0xdd], &v6].concat()]);
 
     bench.deliver_and_run(WAN, &packet(Bsl::B256, &[OURS], 1, &ipv4("232.1.1.2", 9)));
-    assert_eq!(bench.drops(NodeId::Bier, "no-listener"), 1);
+    assert_eq!((bench.drops(NodeId::Bier, "no-listener"), lost(&bench, Loss::NoListener)), (1, 0));
+    bench.deliver_and_run(WAN, &packet(Bsl::B256, &[OURS, 1], 2, &ipv4("232.1.1.2", 9)));
+    assert_eq!((bench.sent(LAN).len(), lost(&bench, Loss::NoListener)), (1, 1));
     for bad in [ipv4("232.1.1.1", 1), ipv4("192.0.2.1", 9), ipv4("232.1.1.1", 9)[..25].to_vec()] {
         bench.deliver_and_run(WAN, &packet(Bsl::B256, &[OURS], 1, &bad));
     }
@@ -472,6 +474,16 @@ fn what_enters_here_may_be_for_us_too_and_nothing_else_enters() {
         bench.deliver_and_run(WAN, &frame);
         assert_eq!((bench.sent(LAN).len(), bench.drops(node, name)), (0, 1), "{name}");
     }
+    // The way to its source is another.
+    bench.deliver_and_run(LAN, &multicast("232.1.1.1", 9, 10));
+    assert_eq!((bench.sent(LAN).len(), bench.drops(NodeId::Bier, "wrong-interface")), (0, 1));
+    // Its own link has heard it from its source.
+    let mut own_link = (**bench.tables.bier.as_ref().unwrap()).clone();
+    own_link.listeners.insert(addr("232.1.1.1"), vec![InterfaceId(0), LAN_IF]);
+    bench.tables.bier = Some(Arc::new(own_link));
+    bench.publish();
+    bench.deliver_and_run(WAN, &multicast("232.1.1.1", 9, 10));
+    assert_eq!((bench.sent(WAN).len(), bench.sent(LAN).len()), (0, 2));
     let mut nowhere = (**bench.tables.bier.as_ref().unwrap()).clone();
     nowhere.ingress.clear();
     bench.tables.bier = Some(Arc::new(nowhere));

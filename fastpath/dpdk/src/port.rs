@@ -268,6 +268,8 @@ impl FoundPort {
     pub(crate) fn start(self, pool: Arc<Pool>, workers: u16) -> Result<Port, PortError> {
         let FoundPort { config, device, about, interface, mut attached } = self;
         let id = attached.id;
+        // Others have been started since it was found; sockets are opened from here on.
+        attached.sockets_before = XdpSockets::open();
         let rx_queues = about.rx_queues_max.min(workers);
         let tx_queues = about.tx_queues_max.min(workers);
         let rx_offloads = about.rx_offloads & dpdk_sys::SHIM_RX_OFFLOAD_CHECKSUMS;
@@ -329,7 +331,7 @@ struct Attached {
     /// The name to remove a virtual device by.
     made: Option<CString>,
     started: bool,
-    /// Those of the process before it, and its own once it is started.
+    /// Those of the process before it opened its own, and its own once it is started.
     sockets_before: XdpSockets,
     sockets: XdpSockets,
     _eal: Eal,
@@ -345,7 +347,6 @@ impl Attached {
             let status = unsafe { dpdk_sys::rte_eth_dev_get_port_by_name(name.as_ptr(), &raw mut id) };
             (status == 0).then_some(id)
         };
-        let sockets_before = XdpSockets::open();
         let made = match device {
             // Started with it or not: bound to DPDK's driver meanwhile, it can be taken too.
             Device::Pci(_) => {
@@ -372,7 +373,7 @@ impl Attached {
         };
         match known() {
             Some(id) => {
-                let sockets = XdpSockets::default();
+                let (sockets_before, sockets) = (XdpSockets::open(), XdpSockets::default());
                 Ok(Attached { id, made, started: false, sockets_before, sockets, _eal: eal.clone() })
             }
             None if Path::new("/sys/bus/pci/devices").join(device.name()).exists() => {
@@ -384,7 +385,7 @@ impl Attached {
 }
 
 impl Attached {
-    /// What it has opened so far, while it is the last that was attached.
+    /// What it has opened so far, while it is the last that is being started.
     fn sockets_opened(&self) -> XdpSockets {
         XdpSockets::open().since(&self.sockets_before)
     }

@@ -1,7 +1,7 @@
 //! The sockets behind `net_af_xdp` ports, which DPDK 22.11 leaves open when it removes one: the socket that the port's memory was
 //! registered with keeps its queue, and whoever wants the interface next hears that it is busy.
 //!
-//! What a port has opened is what there is more after its start than before; ports are opened one after the other. After its
+//! What a port has opened is what there is more after its start than before; ports are started one after the other. After its
 //! removal those of them are closed that still are what they were.
 
 use std::fs;

@@ -29,6 +29,7 @@ use crate::driver::{Driver, Frame};
 use crate::packet::{L3, Network, Packet};
 use crate::tables::bier::Bier;
 use copies::{Copies, Copy};
+use deliver::Undelivered;
 pub(super) use impose::flow_of;
 
 drops! {
@@ -58,6 +59,8 @@ drops! {
         NoRoute => "no-route",
         /// It would enter here, but its own time to live is used up.
         PayloadTtl => "payload-ttl",
+        /// It would enter here, but came by another interface than the one that leads to its source.
+        WrongInterface => "wrong-interface",
         /// It would enter here, in a sub-domain that nothing may enter here.
         NoIngress => "no-ingress",
         /// For us, and nobody behind us listens.
@@ -105,10 +108,14 @@ pub enum Loss {
     NoBuffer,
     /// What it carries isn't whole, or its own time to live is used up.
     BadPayload,
+    /// It was for us too, and nobody behind us listens.
+    NoListener,
+    /// It was for us too, and what it carries is nothing that we could give to anybody.
+    UnknownProto,
 }
 
 /// How many reasons there are.
-pub const LOSSES: usize = Loss::BadPayload as usize + 1;
+pub const LOSSES: usize = Loss::UnknownProto as usize + 1;
 
 impl Loss {
     /// The names that operators see, in the order of the counters.
@@ -121,6 +128,8 @@ impl Loss {
         "too-big",
         "no-buffer",
         "bad-payload",
+        "no-listener",
+        "unknown-proto",
     ];
 }
 
@@ -147,8 +156,13 @@ pub fn process<D: Driver>(
         match replicated {
             Ok(()) => {
                 cx.trace(NodeId::Bier, "replicated", &packet);
-                if let Some(rest) = copies.last(packet, cx) {
-                    cx.free(rest, lanes);
+                match copies.last(packet, cx) {
+                    Some(rest) if copies.made() == 0 => {
+                        cx.drop(NodeId::Bier, Drop::Lost as usize, Drop::Lost.name(), rest, lanes);
+                        continue;
+                    }
+                    Some(rest) => cx.free(rest, lanes),
+                    None => {}
                 }
                 (replicated_now, made) = (replicated_now + 1, made + copies.made());
             }
@@ -216,12 +230,20 @@ fn replicate<'t, D: Driver>(
         true => deliver::payload(bier, frame, proto, copies, cx),
         false => Ok(()),
     };
+    if copies.any() || found {
+        match delivered {
+            Err(Undelivered::NoListener) => lose(Loss::NoListener, cx),
+            Err(Undelivered::UnknownProto) => lose(Loss::UnknownProto, cx),
+            Ok(()) => {}
+        }
+    }
     if copies.any() {
         return Ok(());
     }
     Err(match delivered {
         _ if found => Drop::Lost,
-        Err(reason) => reason,
+        Err(Undelivered::NoListener) => Drop::NoListener,
+        Err(Undelivered::UnknownProto) => Drop::UnknownProto,
         Ok(()) if local => Drop::Lost,
         Ok(()) if outcome.expired() => Drop::TtlExpired,
         Ok(()) => Drop::NoRoute,

@@ -48,7 +48,8 @@ pub(super) fn begun<F: Frame>(
 #[cold]
 #[inline(never)]
 pub(super) fn heard<F: Frame>(flow: &Flow, packet: &Packet<F>, cx: &Context<'_>) {
-    if packet.meta.protocol != TCP || flow.state() != FlowState::New {
+    // What wasn't asked isn't answered: a segment of the client's may be, whose SYN never got there.
+    if packet.meta.protocol != TCP || flow.state() != FlowState::New || flow.is_unsent() {
         return;
     }
     if !comes_from(flow.instance, packet, cx) {

@@ -129,6 +129,8 @@ pub(super) fn later_fragment<F: Frame>(packet: &Packet<F>, cx: &mut Context<'_>)
         let held = if meta.protocol == TCP { Held::FirstPacket } else { Held::Datagram };
         return match park(packet, held, service, cx) {
             Ok(parked) => Ok(Next::Hold(parked)),
+            // As with whole packets: what waits already mustn't be parted from it.
+            Err(Refusal::FlowFull) => Err(Drop::HoldFlowFull),
             Err(refusal) => overflow_later(service, refusal.into(), meta, cx),
         };
     }

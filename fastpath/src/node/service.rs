@@ -176,6 +176,9 @@ impl ServiceNode {
     ) -> Result<Next, Drop> {
         match self.find(packet, candidate) {
             Some((position, Direction::Return)) => {
+                if self.ends_here(position) {
+                    verify(packet)?;
+                }
                 let flow = self.flows.get_mut(position);
                 if flow.is_opening() {
                     handshake::heard(flow, packet, cx);
@@ -199,6 +202,13 @@ impl ServiceNode {
             // The instance talks on its own account.
             _ => Ok(Next::Transit),
         }
+    }
+
+    /// Whether what either end of the flow says ends here, while its two handshakes aren't one connection yet: then nobody
+    /// else would find out that its checksum is wrong.
+    #[inline(always)]
+    fn ends_here(&self, position: u32) -> bool {
+        self.flows.get(position).is_spliced() && self.splices.is_opening(position)
     }
 
     #[inline(always)]
@@ -238,6 +248,9 @@ impl ServiceNode {
                 note_established(self.flows.get(position).service, cx);
             }
             return self.carry(position, packet, cx);
+        }
+        if self.ends_here(position) {
+            verify(packet)?;
         }
         if self.flows.get_mut(position).touch(Direction::Forward, flags, cx.now) {
             note_established(self.flows.get(position).service, cx);

@@ -145,8 +145,6 @@ impl ServiceNode {
             // Held for a service that is another one since, while its flow is the one of before: that one waits already.
             Splice::Opening(_) if packet.meta.origin == Origin::Hold => Err(Drop::SpliceSurplus),
             Splice::Opening(held) => {
-                // What is held would be lost for it.
-                verify(packet)?;
                 if packet.meta.fragment != Fragment::Whole {
                     return Err(Drop::SpliceCut);
                 }
@@ -176,8 +174,6 @@ impl ServiceNode {
         let l4 = usize::from(packet.meta.l4);
         match self.splices.get(position) {
             Splice::Opening(held) => {
-                // It ends here, so nobody else would find out.
-                verify(packet)?;
                 let head = Head::read(&packet.frame.bytes()[l4..]).ok_or(Drop::SpliceCut)?;
                 let Stage::Opening { connect, .. } = *self.splices.stage(held) else {
                     return Err(Drop::SpliceStray);

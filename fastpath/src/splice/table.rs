@@ -118,6 +118,12 @@ impl Splices {
         unpack(&self.rows[position as usize])
     }
 
+    /// Whether the instance of a flow that is spliced hasn't answered yet.
+    #[inline]
+    pub fn is_opening(&self, position: u32) -> bool {
+        matches!(self.get(position), Splice::Opening(_))
+    }
+
     /// Sets it.
     #[inline]
     pub fn set(&mut self, position: u32, splice: Splice) {

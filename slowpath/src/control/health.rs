@@ -111,7 +111,7 @@ impl<L: Link> Control<L> {
         if let Some(refused) = self.health.checks.want(now, id, targets) {
             let service = &self.builder.specs()[id.index()].name;
             match refused {
-                0 => info!(service, "all its addresses are probed"),
+                0 => info!(service, "there is room for all its probes"),
                 _ => warn!(service, refused, "too many addresses are probed already: these are taken for up"),
             }
             self.health.counters.unprobed += refused as u64;

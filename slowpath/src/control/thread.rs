@@ -93,7 +93,8 @@ impl ControlThread {
             while !stopping.load(Ordering::Relaxed) {
                 let now = monotonic();
                 if control.turn(now) {
-                    busy = now;
+                    // It may have taken long.
+                    busy = monotonic();
                 } else if control.is_waited_for() || now.since(busy) < QUIET_NANOS {
                     quiet.interrupted();
                     thread::park_timeout(REST);

@@ -113,9 +113,19 @@ impl<D> Checks<D> {
         service: ServiceId,
         targets: impl IntoIterator<Item = Target>,
     ) -> Option<usize> {
+        let targets: Vec<Target> = targets.into_iter().collect();
         let before = self.of_service.remove(&service).unwrap_or_default();
-        let had: HashSet<usize> = before.iter().copied().collect();
         let known = Known::of(&before, &self.probes);
+        let stays: HashSet<usize> =
+            targets.iter().filter_map(|one| self.by_target.get(one).copied()).collect();
+        // What isn't wanted any more makes room for what is.
+        let (had, gone): (HashSet<usize>, Vec<usize>) = (
+            before.iter().copied().filter(|at| stays.contains(at)).collect(),
+            before.into_iter().filter(|at| !stays.contains(at)).collect(),
+        );
+        for at in gone {
+            self.leave(at, service);
+        }
         let (mut wanted, mut have) = (Vec::new(), HashSet::new());
         let mut refused = 0;
         for target in targets {
@@ -131,9 +141,6 @@ impl<D> Checks<D> {
             if let Some(probe) = self.probes[at].as_mut().filter(|_| !had.contains(&at)) {
                 probe.users.push(service);
             }
-        }
-        for at in before.into_iter().filter(|at| !have.contains(at)) {
-            self.leave(at, service);
         }
         if !wanted.is_empty() {
             self.of_service.insert(service, wanted);

@@ -41,6 +41,7 @@ pub(super) struct Copies<'a, 't, D: Driver> {
     carriage: Carriage,
     header_len: usize,
     ttl: u8,
+    entered_by: Option<InterfaceId>,
     waiting: Option<Copy<'t>>,
     /// The bits of the one that waits.
     bits: ArrayVec<u64, { Bsl::B4096.words() }>,
@@ -58,6 +59,7 @@ impl<'a, 't, D: Driver> Copies<'a, 't, D> {
             carriage: Carriage::NonMpls,
             header_len: 0,
             ttl: 0,
+            entered_by: None,
             waiting: None,
             bits: ArrayVec::new(),
             head: ArrayVec::new(),
@@ -71,9 +73,11 @@ impl<'a, 't, D: Driver> Copies<'a, 't, D> {
         (self.carriage, self.header_len, self.ttl) = (carriage, len(bsl), ttl);
     }
 
-    /// The packet is the payload of one that enters here, with this header. What waits of the set before goes first.
+    /// The packet is the payload of one that enters here by this interface, with this header. What waits of the set before
+    /// goes first.
     pub(super) fn enter(
         &mut self,
+        by: InterfaceId,
         frame: &mut D::Frame,
         header: &Header,
         key: BiftKey,
@@ -82,11 +86,17 @@ impl<'a, 't, D: Driver> Copies<'a, 't, D> {
     ) {
         self.flush(frame, cx);
         self.begin(header.carriage, key.bsl, header.ttl);
+        self.entered_by = Some(by);
         self.head.clear();
         let mut bytes = [0; L3 + LEN_MAX];
         // There is room for the longest.
         let written = header.emit(key.bsl, words, &mut bytes[L3..]).unwrap_or(0);
         set(&mut self.head, &bytes[..L3 + written]);
+    }
+
+    /// Where it entered BIER, if that was here.
+    pub(super) fn entered_by(&self) -> Option<InterfaceId> {
+        self.entered_by
     }
 
     /// Bytes of the packet behind the Ethernet header.

@@ -3,7 +3,7 @@
 use millrace_bier::header::Proto;
 
 use super::copies::{Copies, egress, fill};
-use super::{Drop, Loss, lose};
+use super::{Loss, lose};
 use crate::addr::Addr;
 use crate::driver::{Driver, Frame};
 use crate::node::Context;
@@ -20,29 +20,37 @@ struct Payload<'a> {
     v4: bool,
 }
 
-/// Sends the payload of a frame to whoever listens.
+/// Why a payload can be sent to nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Undelivered {
+    NoListener,
+    UnknownProto,
+}
+
+/// Sends the payload of a frame to whoever listens. Those on the link where it entered have heard it from its source.
 ///
 /// # Errors
-/// Why it can be sent to nobody.
+/// [`Undelivered`]
 pub(super) fn payload<D: Driver>(
     bier: &Bier,
     frame: &D::Frame,
     proto: Proto,
     copies: &mut Copies<'_, '_, D>,
     cx: &Context<'_>,
-) -> Result<(), Drop> {
+) -> Result<(), Undelivered> {
     let bytes = copies.payload_of(frame);
     let payload = match proto {
         Proto::Ipv4 => ipv4_to_group(bytes),
         Proto::Ipv6 => ipv6_to_group(bytes),
-        _ => return Err(Drop::UnknownProto),
+        _ => return Err(Undelivered::UnknownProto),
     };
     let Some(payload) = payload else {
         lose(Loss::BadPayload, cx);
         return Ok(());
     };
-    let listeners = bier.listeners.get(&payload.group).ok_or(Drop::NoListener)?;
-    for interface in listeners {
+    let listeners = bier.listeners.get(&payload.group).ok_or(Undelivered::NoListener)?;
+    let entered_by = copies.entered_by();
+    for interface in listeners.iter().filter(|interface| entered_by != Some(**interface)) {
         if let Err(loss) = send(payload, *interface, copies, cx) {
             lose(loss, cx);
         }

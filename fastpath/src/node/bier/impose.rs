@@ -26,6 +26,11 @@ pub(super) fn impose<'t, D: Driver>(
 ) -> Result<(), Drop> {
     // It comes here because it has one.
     let impose = bier.overlay.get(flow_of(&packet.meta)).ok_or(Drop::NoRoute)?;
+    // Anybody can write a source; and what we have sent to a link ourselves comes back from it by another router.
+    let interface = packet.meta.interface;
+    if cx.tables.routes.lookup(packet.meta.source).map(|hop| hop.interface) != Some(interface) {
+        return Err(Drop::WrongInterface);
+    }
     let v4 = packet.meta.network == Network::V4;
     take_hop(packet, v4)?;
     // Nothing that links padded goes along.
@@ -51,7 +56,7 @@ pub(super) fn impose<'t, D: Driver>(
             proto: if v4 { Proto::Ipv4 } else { Proto::Ipv6 },
             bfir_id: Some(ingress.bfir_id),
         };
-        copies.enter(&mut packet.frame, &header, key, words, cx);
+        copies.enter(interface, &mut packet.frame, &header, key, words, cx);
         // A hop more than copies shall have: this router takes one.
         let decision = Decision { bits: words, ttl: ingress.ttl.saturating_add(1), entropy };
         if let Err(reason) = replicate(bier, key, decision, header.proto, &mut packet.frame, copies, cx) {

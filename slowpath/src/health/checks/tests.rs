@@ -129,6 +129,15 @@ fn there_are_no_more_than_fit_and_it_is_told_once_until_it_changes() {
     assert_eq!(checks.len(), 7);
 }
 
+/// What isn't wanted any more makes room for what is, so that all may be checked in another way at once.
+#[test]
+fn checking_all_in_another_way_needs_no_more_room() {
+    let mut checks = Checks::<u8> { max: 4, ..Checks::default() };
+    assert_eq!(checks.want(Nanos(0), A, many(4, &check(100))), None);
+    assert_eq!(checks.want(Nanos(0), A, many(4, &check(200))), None);
+    assert!(checks.len() == 4 && many(4, &check(200)).iter().all(|target| checks.get(target).is_some()));
+}
+
 /// Were each looked for among all, this would take a hundred thousand million comparisons, and the runner would end it.
 #[test]
 fn one_service_may_have_very_many() {
