@@ -1,5 +1,7 @@
 //! What single values of the file can be: how each type of a leaf reads itself, and how the schema describes it.
 
+mod bier;
+
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
@@ -14,6 +16,8 @@ use crate::limits::{CORES_MAX, PATH_BYTES_MAX};
 use crate::read::{At, Digits, Read, Reader, Value};
 use crate::report::{Code, Diagnostic};
 use crate::value::ValueError;
+pub(crate) use bier::{BiftIdList, BitStringBits, Group};
+
 use crate::value::address::{InterfaceAddress, MacAddr, Prefix, address, host};
 use crate::value::cpus::CpuSet;
 use crate::value::http::{HttpPath, StatusRange};

@@ -118,6 +118,16 @@ pub const WAKES_PER_SECOND_MAX: i64 = 10_000;
 pub const WAKES_BURST_MAX: i64 = 10_000;
 /// Neighbours: the on-link hosts of a /16.
 pub const NEIGHBOURS_MAX: i64 = 65_536;
+/// Sub-domains of BIER: an edge router is in few.
+pub const BIER_SUBDOMAINS_MAX: usize = 16;
+/// Rows of a sub-domain's table: as many as there are links that workers count apart.
+pub const BIER_ROWS_MAX: usize = 1024;
+/// Flows that enter BIER here: they are in a file that a person keeps.
+pub const BIER_OVERLAYS_MAX: usize = 4096;
+/// Groups with listeners behind us.
+pub const BIER_LISTENERS_MAX: usize = 4096;
+/// The lowest MPLS label that isn't set aside (RFC 7274 section 3).
+pub const MPLS_LABEL_MIN: u32 = 16;
 /// Serving nodes of an embedded orchestrator.
 pub const NODES_MAX: usize = 1024;
 /// Cores asked for by number.
