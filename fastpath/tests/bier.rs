@@ -13,6 +13,7 @@ use millrace_bier::bits::BitString;
 use millrace_bier::forward::Down;
 use millrace_bier::header::{Carriage, ETHERTYPE, ETHERTYPE_MPLS, Header, LEN_MAX, Proto, View, len};
 use millrace_bier::id::{BfrId, BiftKey, Bsl, Si, SubDomain};
+use millrace_bier::overlay::Overlay;
 use millrace_bier::plane::{AnyBift, Plane};
 use millrace_fastpath::addr::Addr;
 use millrace_fastpath::node::NodeId;
@@ -87,6 +88,8 @@ fn bench_by(bsl: Bsl, rows: &[&[u16]], carriages: &[Carriage]) -> Bench {
             (addr("232.1.1.1"), vec![LAN_IF, VLAN_IF]),
             (addr("ff3e::1:2"), vec![LAN_IF]),
         ]),
+        overlay: Overlay::default(),
+        ingress: vec![],
     }));
     bench.publish();
     bench

@@ -6,7 +6,8 @@ use hashbrown::HashMap;
 use millrace_bier::bift::{LinkId, NeighbourIndex};
 use millrace_bier::forward::Down;
 use millrace_bier::header::Carriage;
-use millrace_bier::id::SubDomain;
+use millrace_bier::id::{BfrId, SubDomain};
+use millrace_bier::overlay::Overlay;
 use millrace_bier::plane::Plane;
 
 use super::interfaces::InterfaceId;
@@ -26,6 +27,15 @@ pub struct Link {
     pub carriage: Carriage,
 }
 
+/// What packets that begin here are given (RFC 8279 §4.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ingress {
+    /// Our number in the sub-domain.
+    pub bfir_id: BfrId,
+    /// Their time to live, in hops between BIER routers.
+    pub ttl: u8,
+}
+
 /// Everything of BIER.
 #[derive(Clone, Debug)]
 pub struct Bier {
@@ -37,6 +47,10 @@ pub struct Bier {
     pub down: Vec<(SubDomain, Arc<Down>)>,
     /// Interfaces with listeners, by the group that they listen to.
     pub listeners: HashMap<Addr, Vec<InterfaceId>>,
+    /// Flows that enter here, and who gets them.
+    pub overlay: Overlay,
+    /// What packets that begin here are given, by sub-domain.
+    pub ingress: Vec<(SubDomain, Ingress)>,
 }
 
 impl Bier {

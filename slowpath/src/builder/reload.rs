@@ -24,6 +24,7 @@ use millrace_fastpath::tables::services::{Endpoint, SERVICES_MAX, ServiceId, Ser
 use millrace_fastpath::tables::{Bounds, Generation, NatPorts, Policy};
 use tracing::warn;
 
+use super::bier::{self, BierDraft};
 use super::files::QuicKeys;
 use super::network::{self, InterfaceIds};
 use super::services::{ServiceSpec, spec};
@@ -38,6 +39,7 @@ pub struct Draft {
     services: Vec<ServiceId>,
     list: Vec<(InterfaceId, Interface)>,
     interface_ids: InterfaceIds,
+    bier: BierDraft,
     key: HashKey,
     quic_keys: QuicKeys,
 }
@@ -133,7 +135,10 @@ impl TableBuilder {
         }
         let list = network::interfaces(config, &ports, &mut interface_ids)?;
         let services = self.service_ids(config)?;
-        Ok(Draft { ports, services, list, interface_ids, key: self.key, quic_keys: QuicKeys::new() })
+        let interface = |interface| interface_ids.get(config, &ports, interface);
+        let bier = bier::draft(config, interface, &self.bier_links, self.tables.bier.as_ref())?;
+        let quic_keys = QuicKeys::new();
+        Ok(Draft { ports, services, list, interface_ids, bier, key: self.key, quic_keys })
     }
 
     /// By name where it is known, else one that was never given out, else the one that was free for longest.
@@ -151,11 +156,13 @@ impl TableBuilder {
     /// Takes the configuration over that `draft` is of, its cookies aside: those are off until their secrets are set. Without `names` those that are out stay; what they lead to must
     /// then be the same.
     pub fn reload(&mut self, config: &Config, draft: Draft, names: Option<DnsNames>) -> Reloaded {
-        let Draft { ports, services, list, interface_ids, quic_keys, key: _ } = draft;
+        let Draft { ports, services, list, interface_ids, bier, quic_keys, key: _ } = draft;
         let mut reloaded = Reloaded::default();
         self.ports = ports;
         self.tables.routes = Arc::new(network::routes(config, &self.ports, &list, &interface_ids));
         self.tables.policy = policy(config);
+        self.tables.bier = bier.bier;
+        self.bier_links = bier.links;
         if let Some(names) = names {
             self.tables.names = names.names;
             self.tables.views = names.views;
