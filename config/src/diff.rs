@@ -69,7 +69,7 @@ words! {
         "zone" => Zone,
         /// A static record of a zone.
         "record" => Record,
-        /// A file that the configuration names for DNS, by its text.
+        /// A file that the configuration names for DNS or BIER, by its text.
         "file" => File,
         /// Code that runs on serving nodes.
         "function" => Function,

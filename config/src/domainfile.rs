@@ -130,8 +130,7 @@ impl DomainFile {
                     links.push(OwnLink { link: LinkId(number), address: address.value.0, interface });
                 }
                 None => {
-                    let message =
-                        format!("the neighbour {} isn't on a connected network", address.value.0);
+                    let message = format!("the neighbour {} isn't on a connected network", address.value.0);
                     wrong.push(
                         Diagnostic::new(Code::NotOnLink, address.span.clone(), message).label("not on-link"),
                     );
@@ -164,8 +163,12 @@ impl DomainFile {
             }
             Contradiction::BfrIdWithoutBier { router, id } => {
                 let place = span(&at(*router).value.bfr_id, at(*router));
-                Diagnostic::new(Code::Conflict, place, format!("BFR-id {id} is that of a router without BIER"))
-                    .label("nothing could be for it")
+                Diagnostic::new(
+                    Code::Conflict,
+                    place,
+                    format!("BFR-id {id} is that of a router without BIER"),
+                )
+                .label("nothing could be for it")
             }
             Contradiction::NoPrefix { router } => {
                 Diagnostic::new(Code::MissingKey, at(*router).span.clone(), "the BFR-prefix is missing")
@@ -202,8 +205,9 @@ impl DomainFile {
                 let place = span(if *end == 0 { &raw.a } else { &raw.b }, link_at(*link));
                 let names = self.routers.iter().filter_map(|at| at.value.name.as_ref());
                 let near = crate::read::similar(name, names.map(|name| name.value.as_str()));
-                let unknown = Diagnostic::new(Code::UnknownName, place, format!("there is no router `{name}`"))
-                    .label("unknown name");
+                let unknown =
+                    Diagnostic::new(Code::UnknownName, place, format!("there is no router `{name}`"))
+                        .label("unknown name");
                 match near {
                     Some(meant) => unknown.help(format!("did you mean \"{meant}\"?")),
                     None => unknown,

@@ -14,6 +14,7 @@ use crate::leaf::BiftIdList;
 use crate::limits::MPLS_LABEL_MIN;
 use crate::model::{
     self, Bier, BierNeighbour, BiftIdForm, Encapsulation, Interface, Listener, Overlay, PortIndex, Subdomain,
+    Topology,
 };
 use crate::raw;
 use crate::read::At;
@@ -59,10 +60,11 @@ impl Checker {
             self.bift_ids_alone(&ids.value, encapsulation);
         }
         let ways = self.ways(file, raw);
-        if raw.bfr_id.is_none() && raw.table.is_none() && at.sound {
+        let topology = self.topology(at);
+        if raw.bfr_id.is_none() && raw.table.is_none() && raw.topology.is_none() && at.sound {
             self.note(
                 Diagnostic::new(Code::Conflict, at.span.clone(), "nothing passes or ends in this sub-domain")
-                    .label("neither `bfr_id` nor `table`")
+                    .label("none of `bfr_id`, `table` and `topology`")
                     .help("give this router a number, rows of ways, or both"),
             );
         }
@@ -78,6 +80,7 @@ impl Checker {
             ttl: raw.ttl.as_ref()?.value.get() as u8,
             neighbours,
             rows,
+            topology: topology?,
         };
         if let (Some(own), Some(at)) = (subdomain.bfr_id, &raw.bfr_id)
             && own.position(subdomain.bsl).is_none()
@@ -92,6 +95,47 @@ impl Checker {
             return None;
         }
         Some(subdomain)
+    }
+
+    /// The topology, if ways are computed from one; `None` where that is wrong.
+    fn topology(&mut self, at: &At<raw::Subdomain>) -> Option<Option<Topology>> {
+        let raw = &at.value;
+        if let (Some(topology), Some(table)) = (&raw.topology, &raw.table) {
+            self.note(
+                Diagnostic::new(Code::Conflict, topology.span.clone(), "ways are given twice")
+                    .label("computed from a topology")
+                    .related(table.span.clone(), "and row by row")
+                    .help("take one of them out"),
+            );
+            return None;
+        }
+        match (&raw.topology, &raw.router) {
+            (Some(file), Some(router)) => {
+                Some(Some(Topology { file: file.value.0.clone(), router: router.value.clone() }))
+            }
+            (Some(file), None) => {
+                if at.sound {
+                    let message = "`bier.subdomain.router` is missing";
+                    self.note(
+                        Diagnostic::new(Code::MissingKey, file.span.clone(), message)
+                            .label("which of its routers is this one?")
+                            .help("`router`: Which router of the topology this one is."),
+                    );
+                }
+                None
+            }
+            (None, Some(router)) => {
+                if at.sound {
+                    let message = "`router` means something with a `topology` only";
+                    self.note(
+                        Diagnostic::new(Code::Conflict, router.span.clone(), message)
+                            .label("a router of what?"),
+                    );
+                }
+                None
+            }
+            (None, None) => Some(None),
+        }
     }
 
     /// What is wrong with BIFT-ids whatever they are for.
@@ -363,6 +407,10 @@ impl Checker {
                     .label("packets that begin here name who began them")
                     .help("give the sub-domain a `bfr_id`"),
             );
+        }
+        if subdomain.topology.is_some() {
+            // The file knows them.
+            return;
         }
         let known: BTreeSet<_> = subdomain
             .rows

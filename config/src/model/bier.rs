@@ -1,6 +1,7 @@
 //! Bit index explicit replication: sub-domains and their tables, what enters here, and who listens behind us.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use millrace_bier::bift::given::{self, Given, Row, RowError};
 use millrace_bier::bift::{Bift, LinkId, Neighbour, Reach};
@@ -46,6 +47,17 @@ pub struct Subdomain {
     pub neighbours: Vec<BierNeighbour>,
     /// The rows; their neighbours are places in `neighbours`.
     pub rows: Vec<Row>,
+    /// The topology that the ways are computed from, instead of rows.
+    pub topology: Option<Topology>,
+}
+
+/// A topology, and this router's place in it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Topology {
+    /// The file; see [`crate::domainfile`].
+    pub file: PathBuf,
+    /// What the file calls this router.
+    pub router: Name,
 }
 
 choice! {
@@ -173,7 +185,7 @@ impl Subdomain {
         BiftKey { sub_domain: self.id, si, bsl: self.bsl }
     }
 
-    /// Its tables. `links` are the numbers of the links to the neighbours, in their order.
+    /// Its tables, where they are given row by row. `links` are the numbers of the links to the neighbours, in their order.
     ///
     /// # Errors
     /// What is wrong with the rows; nothing in a checked configuration.

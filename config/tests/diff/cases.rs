@@ -105,6 +105,12 @@ table = [
   { neighbour = "p3", address = "198.51.100.3", bfr_ids = "3", backup = "p2", bift_id = "static" },
 ]
 
+[[bier.subdomain]]
+id = 6
+bfr_id = 5
+topology = "domain.toml"
+router = "edge"
+
 [[bier.overlay]]
 source = "192.0.2.100"
 group = "232.1.1.1"

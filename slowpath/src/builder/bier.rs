@@ -7,18 +7,22 @@
 use std::sync::Arc;
 
 use millrace_bier::bift::{Bift, LinkId, NeighbourIndex, Reach};
+use millrace_bier::compute::{Computed, Options};
 use millrace_bier::forward::Down;
 use millrace_bier::header::Carriage;
 use millrace_bier::id::SubDomain;
 use millrace_bier::overlay::{Flow, Overlay, Receivers};
 use millrace_bier::plane::{AnyBift, Plane};
+use millrace_bier::topology::{Domain, RouterIndex};
+use millrace_config::domainfile::DomainFile;
 use millrace_config::model::{self, Config, Encapsulation};
 use millrace_fastpath::addr::Addr;
 use millrace_fastpath::tables::Bier;
 use millrace_fastpath::tables::bier::{Ingress, LINKS_MAX, Link};
 use millrace_fastpath::tables::interfaces::InterfaceId;
+use tracing::warn;
 
-use super::{BuildError, TableBuilder};
+use super::{BuildError, Domains, TableBuilder};
 
 /// The links by their numbers, those that were once configured included.
 #[derive(Clone, Debug, Default)]
@@ -31,24 +35,32 @@ pub(super) struct BierDraft {
     pub(super) links: BierLinks,
 }
 
-/// The tables of `config`, and what of `known` they share. `interface` knows the ids of interfaces.
+/// What a sub-domain's tables are made of, and the links that they lead to.
+struct Ways {
+    links: Vec<Link>,
+    /// Where they are computed: of which domain, as which router, and what the domain calls those links.
+    computed: Option<(Domain, RouterIndex, Vec<LinkId>)>,
+}
+
+/// The tables of `config`, and what they share with those of `before`. `interface` knows the ids of interfaces.
 pub(super) fn draft(
     config: &Config,
     interface: impl Fn(model::Interface) -> InterfaceId,
-    links: &BierLinks,
-    known: Option<&Arc<Bier>>,
+    domains: &Domains,
+    before: &BierDraft,
 ) -> Result<BierDraft, BuildError> {
-    let mut links = links.clone();
+    let (mut links, known) = (before.links.clone(), before.bier.as_ref());
     let Some(wanted) = &config.bier else { return Ok(BierDraft { bier: None, links }) };
-    let numbers = links.number(wanted, &interface)?;
+    let each = wanted.subdomains.iter().enumerate();
+    let ways = each.map(|(at, one)| ways(config, wanted, one, domains.get(&at), &interface));
+    let ways = ways.collect::<Result<Vec<_>, _>>()?;
+    let numbers = links.number(&ways)?;
     let mut tables = Vec::new();
     let mut down = Vec::new();
-    for (subdomain, numbers) in wanted.subdomains.iter().zip(&numbers) {
-        let sub_domain = subdomain.id;
-        let wrong = |_| BuildError::BierTables { sub_domain: sub_domain.0 };
-        let bifts = subdomain.bifts(wanted.seed(), numbers).map_err(wrong)?;
+    for ((subdomain, ways), numbers) in wanted.subdomains.iter().zip(&ways).zip(&numbers) {
+        let bifts = bifts(wanted, subdomain, ways, numbers)?;
         if let Some(first) = bifts.first() {
-            down.push((sub_domain, flags(first, known)));
+            down.push((subdomain.id, flags(first, known)));
         }
         tables.extend(bifts.into_iter().map(|bift| AnyBift::Bier(shared(bift, known))));
     }
@@ -74,25 +86,11 @@ pub(super) fn draft(
 }
 
 impl BierLinks {
-    /// The numbers of the links to each sub-domain's neighbours, in their order.
-    fn number(
-        &mut self,
-        wanted: &model::Bier,
-        interface: impl Fn(model::Interface) -> InterfaceId,
-    ) -> Result<Vec<Vec<LinkId>>, BuildError> {
-        let link = |subdomain: &model::Subdomain, one: &model::BierNeighbour| Link {
-            interface: interface(one.interface),
-            via: Addr::from(one.address),
-            carriage: carriage(subdomain.encapsulation),
-        };
-        let wanted: Vec<Vec<Link>> = wanted
-            .subdomains
-            .iter()
-            .map(|subdomain| subdomain.neighbours.iter().map(|one| link(subdomain, one)).collect())
-            .collect();
-        let needed: Vec<Link> = wanted.concat();
+    /// The numbers of each sub-domain's links, in their order.
+    fn number(&mut self, ways: &[Ways]) -> Result<Vec<Vec<LinkId>>, BuildError> {
+        let needed: Vec<Link> = ways.iter().flat_map(|ways| ways.links.iter().copied()).collect();
         let mut number = |link: &Link| self.give(*link, &needed);
-        wanted.iter().map(|links| links.iter().map(&mut number).collect()).collect()
+        ways.iter().map(|ways| ways.links.iter().map(&mut number).collect()).collect()
     }
 
     /// The number of a link: its own, one that was never given out, or that of one that nobody needs any more.
@@ -112,6 +110,57 @@ impl BierLinks {
         };
         Ok(LinkId(at as u32))
     }
+}
+
+fn ways(
+    config: &Config,
+    wanted: &model::Bier,
+    subdomain: &model::Subdomain,
+    file: Option<&Arc<DomainFile>>,
+    interface: impl Fn(model::Interface) -> InterfaceId,
+) -> Result<Ways, BuildError> {
+    let carriage = carriage(subdomain.encapsulation);
+    let link = |on, via| Link { interface: interface(on), via: Addr::from(via), carriage };
+    let Some(topology) = &subdomain.topology else {
+        let links = subdomain.neighbours.iter().map(|one| link(one.interface, one.address)).collect();
+        return Ok(Ways { links, computed: None });
+    };
+    // The file was checked when it was read.
+    let wrong = || BuildError::BierTables { sub_domain: subdomain.id.0 };
+    let file = file.ok_or_else(wrong)?;
+    let router = topology.router.as_str();
+    let domain = file.domain(subdomain.id, subdomain.bsl).map_err(|_| wrong())?;
+    let own = file.own_links(config, wanted, subdomain, router).map_err(|_| wrong())?;
+    let root = domain.router(router).ok_or_else(wrong)?;
+    let links = own.iter().map(|one| link(one.interface, one.address)).collect();
+    Ok(Ways { links, computed: Some((domain, root, own.iter().map(|one| one.link).collect())) })
+}
+
+/// A sub-domain's tables, whose links have these numbers.
+fn bifts(
+    wanted: &model::Bier,
+    subdomain: &model::Subdomain,
+    ways: &Ways,
+    numbers: &[LinkId],
+) -> Result<Vec<Bift>, BuildError> {
+    let Some((domain, root, own)) = &ways.computed else {
+        let wrong = |_| BuildError::BierTables { sub_domain: subdomain.id.0 };
+        return subdomain.bifts(wanted.seed(), numbers).map_err(wrong);
+    };
+    let options = Options { tables: subdomain.ecmp_tables.into(), seed: wanted.seed() };
+    let computed = Computed::new(domain, *root, options);
+    // All links of ours are there, save those to routers without BIER, which no table leads to.
+    let number = |link| own.iter().position(|one| *one == link).map_or(link, |at| numbers[at]);
+    let bifts: Vec<Bift> = computed.bifts().iter().map(|bift| bift.with_links(number)).collect();
+    let tunnels = bifts.first().into_iter().flat_map(|bift| bift.neighbours());
+    for one in tunnels.filter(|one| one.reach == Reach::Tunnel) {
+        warn!(
+            subdomain = subdomain.id.0,
+            neighbour = %one.prefix,
+            "a BIER router can only be reached through others without BIER: its copies are lost"
+        );
+    }
+    Ok(bifts)
 }
 
 fn carriage(encapsulation: Encapsulation) -> Carriage {

@@ -30,7 +30,7 @@ use siphasher::sip::SipHasher13;
 use tracing::warn;
 
 use bier::BierLinks;
-pub use files::{Digest, FileError, QuicKeys, TableFiles};
+pub use files::{Digest, Domains, FileError, QuicKeys, TableFiles};
 use ids::{InstanceKey, InstanceSlots};
 pub use names::DnsNames;
 pub use network::INTERFACES_MAX;
@@ -99,7 +99,7 @@ pub enum BuildError {
     #[error("BIER can have {LINKS_MAX} links")]
     BierLinks,
     /// Tables of BIER that contradict each other, which no checked configuration has.
-    #[error("the BIER tables contradict each other in sub-domain {sub_domain}")]
+    #[error("the BIER tables of sub-domain {sub_domain} contradict each other, or have no BIFT-id")]
     BierTables {
         /// The sub-domain.
         sub_domain: u8,
@@ -174,7 +174,8 @@ impl TableBuilder {
             published: Generation::default(),
             dirty: true,
         };
-        let draft = builder.draft(config)?.with_quic_keys(files.quic_keys);
+        let draft =
+            builder.draft(config)?.with_quic_keys(files.quic_keys).with_bier(config, &files.domains)?;
         let names = draft.names(config, files.zones)?;
         for id in builder.reload(config, draft, Some(names)).renewed {
             builder.place(id, None);

@@ -25,7 +25,7 @@ use millrace_fastpath::tables::{Bounds, Generation, NatPorts, Policy};
 use tracing::warn;
 
 use super::bier::{self, BierDraft};
-use super::files::QuicKeys;
+use super::files::{Domains, QuicKeys};
 use super::network::{self, InterfaceIds};
 use super::services::{ServiceSpec, spec};
 use super::{BuildError, DnsNames, InstanceKey, PortInfo, TableBuilder, names};
@@ -49,6 +49,17 @@ impl Draft {
     #[must_use]
     pub fn with_quic_keys(self, quic_keys: QuicKeys) -> Self {
         Self { quic_keys, ..self }
+    }
+
+    /// The same with BIER as the configuration has it, of which this is the draft; until then it is as before. A large topology
+    /// takes a while.
+    ///
+    /// # Errors
+    /// The tables can't be had.
+    pub fn with_bier(self, config: &Config, domains: &Domains) -> Result<Self, BuildError> {
+        let interface = |interface| self.interface_ids.get(config, &self.ports, interface);
+        let bier = bier::draft(config, interface, domains, &self.bier)?;
+        Ok(Self { bier, ..self })
     }
 
     /// The names of the configuration that this is the draft of. `zones` are its zone files, by the index of their zone.
@@ -135,8 +146,7 @@ impl TableBuilder {
         }
         let list = network::interfaces(config, &ports, &mut interface_ids)?;
         let services = self.service_ids(config)?;
-        let interface = |interface| interface_ids.get(config, &ports, interface);
-        let bier = bier::draft(config, interface, &self.bier_links, self.tables.bier.as_ref())?;
+        let bier = BierDraft { bier: self.tables.bier.clone(), links: self.bier_links.clone() };
         let quic_keys = QuicKeys::new();
         Ok(Draft { ports, services, list, interface_ids, bier, key: self.key, quic_keys })
     }

@@ -19,8 +19,19 @@ pub(super) fn bier_of(config: &Config, bier: &Bier, each: &mut dyn FnMut(What, S
 }
 
 fn subdomain_of(config: &Config, subdomain: &Subdomain, each: &mut dyn FnMut(What, String, Thing)) {
-    let Subdomain { id, kind, bsl, bfr_id, ecmp_tables, encapsulation, bift_ids, ttl, neighbours, rows } =
-        subdomain;
+    let Subdomain {
+        id,
+        kind,
+        bsl,
+        bfr_id,
+        ecmp_tables,
+        encapsulation,
+        bift_ids,
+        ttl,
+        neighbours,
+        rows,
+        topology,
+    } = subdomain;
     let mut thing = live([
         ("kind", text(kind)),
         ("bitstring_bits", text(bsl)),
@@ -31,6 +42,9 @@ fn subdomain_of(config: &Config, subdomain: &Subdomain, each: &mut dyn FnMut(Wha
     ]);
     if let Some(bfr_id) = bfr_id {
         thing = thing.and([("bfr_id", text(bfr_id))]);
+    }
+    if let Some(Topology { file, router }) = topology {
+        thing = thing.and([("topology", text(file.display())), ("router", text(router))]);
     }
     each(What::Subdomain, text(id.0), thing);
     for (at, BierNeighbour { name, address, interface, bift_ids }) in neighbours.iter().enumerate() {

@@ -61,6 +61,13 @@ pub(super) const CASES: &[Case] = &[
         "+ bier-neighbour 0 p4: address 192.0.2.4; port wan; bift_id [si 0 = 1000, si 1 = 1001]; bfr_ids [1]",
     ),
     (
+        "Subdomain.topology",
+        "\"domain.toml\"",
+        "\"other.toml\"",
+        "~ subdomain 6: topology domain.toml -> other.toml",
+    ),
+    ("Subdomain.router", "router = \"edge\"", "router = \"ridge\"", "~ subdomain 6: router edge -> ridge"),
+    (
         "BierRow.neighbour",
         "neighbour = \"p3\"",
         "neighbour = \"p4\"",

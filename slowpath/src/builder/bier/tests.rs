@@ -5,7 +5,7 @@ use millrace_bier::id::{Bsl, Si};
 use millrace_fastpath::tables::names::HashKey;
 
 use super::*;
-use crate::builder::TableFiles;
+use crate::builder::{Domains, TableFiles};
 use crate::testing::{EDGE, LAN, LAN_20, WAN, addr, ports};
 
 const BIER: &str = r#"
@@ -43,7 +43,7 @@ fn builder() -> TableBuilder {
 
 fn reload(builder: &mut TableBuilder, bier: &str) {
     let config = parse(bier);
-    let draft = builder.draft(&config).unwrap();
+    let draft = builder.draft(&config).unwrap().with_bier(&config, &Domains::new()).unwrap();
     builder.reload(&config, draft, None);
 }
 
@@ -152,4 +152,85 @@ fn more_links_than_are_counted_are_refused_and_numbers_of_old_ones_given_out_aga
     let fresh = link(LINKS_MAX);
     assert_eq!(links.give(fresh, &all), Err(BuildError::BierLinks));
     assert_eq!(links.give(fresh, &[&all[..7], &all[8..]].concat()), Ok(LinkId(7)));
+}
+
+const DOMAIN: &str = r#"
+router = [
+  { name = "edge", prefix = "192.0.2.1", bfr_id = 5 },
+  { name = "p2", prefix = "10.255.0.2", bfr_id = 2 },
+  { name = "p3", prefix = "10.255.0.3", bfr_id = 300, bift_id = { "si 0" = 70, "si 1" = 71 } },
+  { name = "old", bier = false },
+  { name = "far", prefix = "10.255.0.4", bfr_id = 4 },
+]
+link = [
+  { a = "p2", b = "p3", cost = 1 },
+  { a = "edge", b = "p2", cost = 5, b_address = "192.0.2.2" },
+  { a = "p3", b = "edge", cost = 9, a_address = "198.51.100.3" },
+  { a = "p3", b = "edge", cost = 9, a_address = "10.20.0.3" },
+  { a = "edge", b = "old", cost = 1 },
+  { a = "old", b = "far", cost = 100 },
+]
+"#;
+
+const BY_TOPOLOGY: &str = r#"
+[bier]
+bfr_prefix = "192.0.2.1"
+[[bier.subdomain]]
+id = 0
+bfr_id = 5
+topology = "domain.toml"
+router = "edge"
+"#;
+
+/// The files of a folder that has this topology.
+fn files(domain: &str) -> Result<TableFiles, crate::builder::FileError> {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("domain.toml"), domain).unwrap();
+    TableFiles::read(&parse(BY_TOPOLOGY), folder.path())
+}
+
+#[test]
+fn a_topology_becomes_tables_whose_links_are_ours() {
+    let files = files(DOMAIN).unwrap();
+    let builder = TableBuilder::new(&parse(BY_TOPOLOGY), &ports(), files, HashKey(1, 2)).unwrap();
+    let bier = bier(&builder);
+    let link = |interface, via: &str| Link { interface, via: addr(via), carriage: Carriage::NonMpls };
+    let links = [link(WAN, "192.0.2.2"), link(LAN, "198.51.100.3"), link(LAN_20, "10.20.0.3")];
+    assert_eq!(bier.links, links);
+    let tables: Vec<_> = known_bifts_of(bier).collect();
+    let ids = |bift: &Bift, bit| {
+        let bit = millrace_bier::id::BitPosition::new(bit, Bsl::B256).unwrap();
+        bift.tables()[0].rows().neighbour_of(bit).map(|one| bift.neighbour(one).prefix.to_string())
+    };
+    // By p2 it is 6 to p3, over a link 9.
+    assert_eq!(ids(tables[1], 44).as_deref(), Some("10.255.0.2"));
+    assert_eq!(ids(tables[0], 2).as_deref(), Some("10.255.0.2"));
+    assert_eq!(ids(tables[0], 4).as_deref(), Some("10.255.0.4"), "through a router without BIER");
+    let reach = |prefix: &str| {
+        let one = tables[0].neighbours().iter().find(|one| one.prefix.to_string() == prefix);
+        one.unwrap().reach.clone()
+    };
+    assert_eq!(reach("10.255.0.2"), Reach::Links([LinkId(0)].into()));
+    assert_eq!(reach("10.255.0.3"), Reach::Links([LinkId(1), LinkId(2)].into()), "parallel links");
+    assert_eq!(reach("10.255.0.4"), Reach::Tunnel);
+}
+
+#[test]
+fn a_topology_that_does_not_fit_is_told_with_its_line() {
+    let told = |from: &str, to: &str| {
+        assert!(DOMAIN.contains(from));
+        files(&DOMAIN.replacen(from, to, 1)).unwrap_err().to_string()
+    };
+    let told = |from: &str, to: &str| told(from, to);
+    for (from, to, says) in [
+        ("name = \"edge\"", "name = \"ridge\"", "there is no router `edge`"),
+        (", b_address = \"192.0.2.2\"", "", "the address of `p2` on this link is missing"),
+        ("10.20.0.3", "10.99.0.3", "isn't on a connected network"),
+        ("192.0.2.1", "192.0.2.9", "our own BFR-prefix is 192.0.2.9 here, but 192.0.2.1"),
+        ("bfr_id = 5", "bfr_id = 6", "our own BFR-id is 6 here, but 5"),
+        ("bfr_id = 2 ", "bfr_id = 4 ", "the BFR-id 4 is given twice"),
+    ] {
+        let text = told(from, to);
+        assert!(text.contains(says) && text.contains("domain.toml:"), "{text}");
+    }
 }
