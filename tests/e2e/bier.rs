@@ -9,10 +9,10 @@
 
 use std::net::Ipv4Addr;
 
-use millrace_hw_tests::edge::{Appliance, Fates, Shape, Site};
+use millrace_hw_tests::edge::{Appliance, Edge, Fates, Shape, Site};
 use millrace_hw_tests::lab::{Capture, Frame, Look, Process, wait_until};
 
-use crate::world::{SOON, World, functions, hello};
+use crate::world::{BINARY, SOON, World, functions, hello};
 
 const BIER: &str = r#"
 [bier]
@@ -244,4 +244,102 @@ fn without_a_configuration_bier_is_empty_and_its_frames_are_dropped_by_name() {
     })
     .unwrap();
     world.conclude();
+}
+
+/// Router 66 is behind p3; p2 and p3 are beside us.
+const DOMAIN: &str = r#"
+router = [
+  { name = "edge", prefix = "192.0.2.1", bfr_id = 5 },
+  { name = "p2", prefix = "10.255.0.2", bfr_id = 2 },
+  { name = "p3", prefix = "10.255.0.3", bfr_id = 3 },
+  { name = "far", prefix = "10.255.0.66", bfr_id = 66 },
+]
+link = [
+  { a = "edge", b = "p2", b_address = "172.16.53.53" },
+  { a = "edge", b = "p3", b_address = "198.51.100.21" },
+  { a = "p2", b = "far", cost = 50 },
+  { a = "p3", b = "far", cost = 20 },
+]
+"#;
+
+const BY_TOPOLOGY: &str = r#"
+[bier]
+bfr_prefix = "192.0.2.1"
+[[bier.subdomain]]
+id = 0
+bfr_id = 5
+topology = "domain.toml"
+router = "edge"
+"#;
+
+/// The ways of the only table.
+fn ways(world: &World) -> Vec<(String, String)> {
+    let shown = world.appliance.show("bier").unwrap();
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let ways = shown["bift"][0]["ways"].as_array().cloned().unwrap_or_default();
+    ways.iter().map(|way| (text(&way["neighbour"]), text(&way["bfr_ids"]))).collect()
+}
+
+#[test]
+fn ways_are_computed_from_a_topology_and_follow_its_file() {
+    let edge = Edge::new(Shape::TwoPort).unwrap();
+    edge.lab().write("domain.toml", DOMAIN).unwrap();
+    let world = World::in_edge(edge, site(BY_TOPOLOGY));
+    wait_for_neighbours(&world);
+    let is = |ways: &[(String, String)], expected: [(&str, &str); 2]| {
+        let expected = expected.map(|(one, other)| (one.to_owned(), other.to_owned()));
+        assert_eq!(ways, expected);
+    };
+    is(&ways(&world), [("10.255.0.2", "2"), ("10.255.0.3", "3,66")]);
+    world.edge.lab().write("domain.toml", &DOMAIN.replace("cost = 20", "cost = 70")).unwrap();
+    let told = world.appliance.ask("reload").unwrap();
+    assert!(told.contains("~ file domain.toml: text old -> new"), "{told}");
+    is(&ways(&world), [("10.255.0.2", "2,66"), ("10.255.0.3", "3")]);
+    world.edge.lab().write("domain.toml", &DOMAIN.replace("b = \"far\"", "b = \"fat\"")).unwrap();
+    world.appliance.ask("reload").unwrap_err();
+    is(&ways(&world), [("10.255.0.2", "2,66"), ("10.255.0.3", "3")]);
+    world.conclude();
+}
+
+#[test]
+fn a_topology_is_computed_and_drawn_without_an_appliance() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("domain.toml");
+    std::fs::write(&file, DOMAIN).unwrap();
+    let compute = |args: &str| {
+        let mut command = std::process::Command::new(BINARY);
+        let output =
+            command.args(["bier", "compute"]).arg(&file).args(args.split_whitespace()).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+        (output.status.code().unwrap(), text)
+    };
+    let (code, text) = compute("--router edge");
+    let ways: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+    let third = ["3,66", "p3", "by", "link", "1", "BIFT-id", "196608"];
+    assert!(code == 0 && ways.contains(&third.to_vec()), "{text}");
+    let (_, text) = compute("--router edge --json");
+    let rows: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((&rows[0]["local"], &rows[0]["ways"][1]["links"][0]), (&5.into(), &1.into()));
+    let (code, text) = compute("--from edge --bits 2,5,66,99");
+    for line in [
+        "edge sends set 0, for 2,5,66,99, delivers, no way to 99",
+        "   └─ far by link 3, TTL 63, for 66, delivers",
+    ] {
+        assert!(code == 0 && text.lines().any(|one| one == line), "{text}");
+    }
+    let (_, text) = compute("--from edge --bits 66 --json");
+    let visits: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((&visits[2]["router"], &visits[2]["from"]), (&"far".into(), &1.into()));
+    let (_, text) = compute("--from edge --bits 66 --format svg");
+    assert!(text.starts_with("<svg ") && text.contains(">far<"), "{text}");
+    assert_eq!(compute("--bits 66").0, 2);
+    assert_eq!(compute("--router ridge").0, 2);
+    std::fs::write(&file, DOMAIN.replace("bfr_id = 3 ", "bfr_id = 2 ")).unwrap();
+    let (code, text) = compute("");
+    assert!(
+        code == 1 && text.contains("the BFR-id 2 is given twice") && text.contains("domain.toml:5"),
+        "{text}"
+    );
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(compute("").0, 3);
 }

@@ -230,14 +230,13 @@ fn overlay(wanted: &model::Bier, known: Option<&Overlay>) -> Overlay {
 
 fn is_same(known: &Bier, next: &Bier) -> bool {
     let Bier { plane, links, down, listeners, overlay, ingress } = known;
-    let same_flags = |((id, one), (other_id, other)): (&(SubDomain, Arc<Down>), &(SubDomain, Arc<Down>))| {
-        id == other_id && Arc::ptr_eq(one, other)
-    };
+    let same_flags =
+        || down.iter().zip(&next.down).all(|(one, other)| one.0 == other.0 && Arc::ptr_eq(&one.1, &other.1));
     plane.ours() == next.plane.ours()
         && plane.iter().eq(next.plane.iter())
         && *links == next.links
         && down.len() == next.down.len()
-        && down.iter().zip(&next.down).all(same_flags)
+        && same_flags()
         && *listeners == next.listeners
         && overlay.iter().eq(next.overlay.iter())
         && *ingress == next.ingress

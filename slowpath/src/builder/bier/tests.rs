@@ -51,7 +51,7 @@ fn bier(builder: &TableBuilder) -> &Arc<Bier> {
     builder.tables().bier.as_ref().unwrap()
 }
 
-fn bift<'a>(bier: &'a Bier, sub_domain: u8) -> &'a Arc<Bift> {
+fn bift(bier: &Bier, sub_domain: u8) -> &Arc<Bift> {
     known_bifts_of(bier).find(|one| one.key().sub_domain == SubDomain(sub_domain)).unwrap()
 }
 
