@@ -244,6 +244,15 @@ fn is_ours(at: &At<raw::DomainRouter>, bier: &Bier, subdomain: &Subdomain) -> Ve
         let [here, there] = [bfr_id, subdomain.bfr_id].map(|id| said(id.map(|id| id.to_string())));
         other(span(&raw.bfr_id, at), "BFR-id", here, there);
     }
+    if let Some(ids) = raw.bift_id.as_ref().filter(|ids| ids.value.form() != subdomain.bift_ids) {
+        let place = if ids.given { ids.span.clone() } else { at.span.clone() };
+        let message = "our own BIFT-ids are others here than in the configuration";
+        wrong.push(
+            Diagnostic::new(Code::Conflict, place, message)
+                .label("what the others of the domain would send to us")
+                .help("give the configuration's `bift_id`"),
+        );
+    }
     wrong
 }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use millrace_bier::bift::given::{Row, RowError};
 use millrace_bier::bift::{Bift, LinkId, NeighbourIndex};
-use millrace_bier::bift_id::{BiftId, BiftIdMap, BiftIds, Clash};
+use millrace_bier::bift_id::{BiftIdMap, BiftIds, Clash};
 use millrace_bier::id::{BfrId, BiftKey, SubDomain};
 
 use super::network::own;
@@ -13,8 +13,7 @@ use super::{Checker, all, items};
 use crate::leaf::BiftIdList;
 use crate::limits::MPLS_LABEL_MIN;
 use crate::model::{
-    self, Bier, BierNeighbour, BiftIdForm, Encapsulation, Interface, Listener, Overlay, PortIndex, Subdomain,
-    Topology,
+    self, Bier, BierNeighbour, Encapsulation, Interface, Listener, Overlay, PortIndex, Subdomain, Topology,
 };
 use crate::raw;
 use crate::read::At;
@@ -76,7 +75,7 @@ impl Checker {
             bfr_id: raw.bfr_id.as_ref().and_then(|id| BfrId::new(id.value.get() as u16)),
             ecmp_tables: raw.ecmp_tables.as_ref()?.value.get() as u8,
             encapsulation: encapsulation?,
-            bift_ids: form(&raw.bift_id.as_ref()?.value),
+            bift_ids: raw.bift_id.as_ref()?.value.form(),
             ttl: raw.ttl.as_ref()?.value.get() as u8,
             neighbours,
             rows,
@@ -200,7 +199,7 @@ impl Checker {
             self.not_ours(address.value.0, &own, "the neighbour", &address.span)?;
             let interface = self.on_link(address.value.0, &near, known, "the neighbour", &address.span)?;
             let ids = firsts.get(name.value.as_str()).and_then(|(_, ids)| *ids).or(raw.bift_id.as_ref())?;
-            let (name, bift_ids) = (name.value.clone(), form(&ids.value));
+            let (name, bift_ids) = (name.value.clone(), ids.value.form());
             Some(BierNeighbour { name, address: address.value.0, interface, bift_ids })
         }));
         let rows = all(table.iter().map(|row| {
@@ -454,13 +453,6 @@ impl Checker {
 /// Numbers of links, where only their number matters.
 fn links(subdomain: &Subdomain) -> Vec<LinkId> {
     (0..subdomain.neighbours.len() as u32).map(LinkId).collect()
-}
-
-fn form(ids: &BiftIdList) -> BiftIdForm {
-    let BiftIdList::Map(list) = ids else { return BiftIdForm::Static };
-    let mut ids: Vec<(_, BiftId)> = list.iter().map(|(si, id, _)| (*si, *id)).collect();
-    ids.sort_unstable();
-    BiftIdForm::Map(ids)
 }
 
 /// All networks that have a name: `lan`, `lan.20`, `lan.100.20`.

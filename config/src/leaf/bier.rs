@@ -9,6 +9,7 @@ use millrace_bier::id::{Bsl, Si};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use toml::de::DeValue;
 
+use crate::model::BiftIdForm;
 use crate::read::{Read, Reader, Value};
 use crate::report::{Code, Diagnostic};
 use crate::value::ValueError;
@@ -26,6 +27,16 @@ pub(crate) enum BiftIdList {
     Static,
     /// One for each of these sets, with where the file says so.
     Map(Vec<(Si, BiftId, Range<usize>)>),
+}
+
+impl BiftIdList {
+    /// Without the places, in order.
+    pub(crate) fn form(&self) -> BiftIdForm {
+        let Self::Map(list) = self else { return BiftIdForm::Static };
+        let mut ids: Vec<_> = list.iter().map(|(si, id, _)| (*si, *id)).collect();
+        ids.sort_unstable();
+        BiftIdForm::Map(ids)
+    }
 }
 
 /// An IP multicast group that routers forward.

@@ -228,6 +228,7 @@ fn a_topology_that_does_not_fit_is_told_with_its_line() {
         ("10.20.0.3", "10.99.0.3", "isn't on a connected network"),
         ("192.0.2.1", "192.0.2.9", "our own BFR-prefix is 192.0.2.9 here, but 192.0.2.1"),
         ("bfr_id = 5", "bfr_id = 6", "our own BFR-id is 6 here, but 5"),
+        ("bfr_id = 5", "bfr_id = 5, bift_id = { \"si 0\" = 9 }", "our own BIFT-ids are others here"),
         ("bfr_id = 2 ", "bfr_id = 4 ", "the BFR-id 4 is given twice"),
     ] {
         let text = told(from, to);
