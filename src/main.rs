@@ -1,5 +1,6 @@
 //! The one binary: one subcommand a file, wiring only, no logic.
 
+mod bier;
 mod check;
 mod completion;
 mod orchestrate;
@@ -29,6 +30,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
   millrace run -c edge.toml          run the appliance
   millrace serve --help              run functions for it
   millrace show services             what is it doing?
+  millrace bier compute --help       what a BIER domain makes of packets
   millrace reload                    read the configuration again
 
 Exit codes: 0 done, 1 the thing asked for is wrong, 2 the call is wrong, 3 the system refused.")]
@@ -39,6 +41,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Bier(bier::Args),
     Check(check::Args),
     Completion(completion::Args),
     Orchestrate(orchestrate::Args),
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
     // One provider of cryptography for the whole process, before anybody asks for one.
     millrace_orchestrator_api::tls::install_provider();
     match Cli::parse().command {
+        Command::Bier(args) => bier::run(args),
         Command::Check(args) => check::run(args),
         Command::Completion(args) => completion::run::<Cli>(args),
         Command::Orchestrate(args) => orchestrate::run(args),

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use millrace_slowpath::telemetry::{self, ClientError, Request, Value};
+use millrace_slowpath::telemetry::{self, BierPart, ClientError, Request, Value};
 
 use crate::check::say;
 use crate::serve::fail;
@@ -15,6 +15,7 @@ use crate::serve::fail;
   millrace show workers --json | jq .unexplained
   millrace show wakes --json | jq '.[-1] | (.ready_nanos - .seen_nanos) / 1e6'
   millrace show nodes -s /run/millrace/edge-2.sock
+  millrace show bier counters
 
 The fields of --json are stable: they may become more, but none changes its name or meaning.
 
@@ -22,6 +23,8 @@ Exit codes: 0 shown, 1 the appliance can't say, 2 the call is wrong, 3 no applia
 pub(crate) struct Args {
     /// What to show
     topic: Topic,
+    /// Which part of `bier`; all of it without
+    part: Option<Part>,
     #[command(flatten)]
     at: At,
 }
@@ -62,6 +65,49 @@ enum Topic {
     Link,
     /// The configuration: its file, when it was read, and its reloads
     Config,
+    /// BIER: tables, neighbours, flows that enter here, counters
+    Bier,
+}
+
+/// What can be shown of BIER.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// Tables: which routers each neighbour leads to
+    Bift,
+    /// Neighbours, and the links to them
+    Neighbours,
+    /// Flows that enter here, and groups with listeners behind us
+    Overlay,
+    /// Copies by link, and lost ones by reason
+    Counters,
+}
+
+impl Part {
+    /// Its fields in the JSON of all.
+    fn fields(self) -> &'static [&'static str] {
+        match self {
+            Part::Bift => &["bift"],
+            Part::Neighbours => &["neighbours"],
+            Part::Overlay => &["overlay", "listeners"],
+            Part::Counters => &["counters"],
+        }
+    }
+
+    /// What is left of the JSON of all.
+    fn of(self, value: &Value) -> Value {
+        self.fields().iter().map(|field| ((*field).to_owned(), value[*field].clone())).collect()
+    }
+}
+
+impl From<Part> for BierPart {
+    fn from(part: Part) -> Self {
+        match part {
+            Part::Bift => Self::Bift,
+            Part::Neighbours => Self::Neighbours,
+            Part::Overlay => Self::Overlay,
+            Part::Counters => Self::Counters,
+        }
+    }
 }
 
 impl From<Topic> for telemetry::Topic {
@@ -78,13 +124,24 @@ impl From<Topic> for telemetry::Topic {
             Topic::Wakes => Self::Wakes,
             Topic::Link => Self::Link,
             Topic::Config => Self::Config,
+            Topic::Bier => Self::Bier,
         }
     }
 }
 
 /// Runs `millrace show`.
 pub(crate) fn run(args: Args) -> ExitCode {
-    args.at.ask(Request::Show(args.topic.into()))
+    let request = Request::Show(args.topic.into());
+    match args.part {
+        None => args.at.ask(request),
+        Some(_) if args.topic != Topic::Bier => fail("only `show bier` has parts", 2),
+        Some(part) => args.at.print(telemetry::ask(&args.at.socket, &request).and_then(|value| {
+            if args.at.json {
+                return Ok(format!("{:#}\n", part.of(&value)));
+            }
+            telemetry::bier_part(value, part.into()).map_err(ClientError::Unreadable)
+        })),
+    }
 }
 
 impl At {
@@ -103,7 +160,10 @@ impl At {
 
     /// Asks, and prints the answer.
     pub(crate) fn ask(&self, request: Request) -> ExitCode {
-        let answer = telemetry::ask(&self.socket, &request).and_then(|value| self.text(request, value));
+        self.print(telemetry::ask(&self.socket, &request).and_then(|value| self.text(request, value)))
+    }
+
+    fn print(&self, answer: Result<String, ClientError>) -> ExitCode {
         match answer {
             Ok(text) => {
                 say(&text);

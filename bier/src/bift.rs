@@ -150,6 +150,22 @@ impl Bift {
         &self.tables[pick(entropy, self.seed, Choice::Table, self.tables.len())]
     }
 
+    /// The same with the links by other numbers, for who has links of several domains.
+    #[must_use]
+    pub fn with_links(&self, number: impl Fn(LinkId) -> LinkId) -> Self {
+        let renumber = |links: &[LinkId]| links.iter().map(|link| number(*link)).collect();
+        let neighbour = |one: &Neighbour| Neighbour {
+            prefix: one.prefix,
+            reach: match &one.reach {
+                Reach::Links(links) => Reach::Links(renumber(links)),
+                Reach::Tunnel => Reach::Tunnel,
+                Reach::Repair(links) => Reach::Repair(renumber(links)),
+            },
+        };
+        let neighbours = self.neighbours.iter().map(neighbour).collect();
+        Self { neighbours, ..self.clone() }
+    }
+
     /// The same with other tables and neighbours, as repairs add them.
     pub(crate) fn with(
         &self,

@@ -99,13 +99,16 @@ pub struct Overlay {
 }
 
 impl Overlay {
-    /// Sets who gets a flow. Nobody is the same as not knowing the flow.
+    /// Sets who gets a flow. Nobody is the same as not knowing the flow; the same as before leaves it untouched.
     pub fn set(&mut self, flow: Flow, sub_domain: SubDomain, bsl: Bsl, receivers: &Receivers) {
         let sets = receivers.sets(bsl);
         if sets.is_empty() {
             self.flows.remove(&flow);
         } else {
-            self.flows.insert(flow, Arc::new(Impose { sub_domain, bsl, sets: sets.into() }));
+            let impose = Impose { sub_domain, bsl, sets: sets.into() };
+            if self.get(flow) != Some(&impose) {
+                self.flows.insert(flow, Arc::new(impose));
+            }
         }
     }
 
@@ -142,6 +145,9 @@ mod tests {
         let packets: Vec<_> = overlay.get(flow).unwrap().packets().collect();
         let key = |si| BiftKey { sub_domain: SubDomain(3), si: Si(si), bsl: Bsl::B64 };
         assert_eq!(packets, [(key(0), &[1 | 1 << 63][..]), (key(1), &[0b11]), (key(3), &[0x80])]);
+        let before = Arc::clone(&overlay.flows[&flow]);
+        overlay.set(flow, SubDomain(3), Bsl::B64, &ids(&[1, 64, 65, 66, 200]));
+        assert!(Arc::ptr_eq(&before, &overlay.flows[&flow]));
         overlay.set(flow, SubDomain(3), Bsl::B64, &ids(&[]));
         assert_eq!(overlay.get(flow), None);
     }

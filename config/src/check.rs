@@ -4,6 +4,7 @@
 //! then; a check whose ground is unsound (a next hop, say, when an address of a port couldn't be read) stays silent
 //! instead of blaming the wrong key.
 
+mod bier;
 mod dns;
 mod health;
 mod network;
@@ -44,6 +45,7 @@ impl Checker {
         let services = self.services(raw);
         let nat = self.nat(raw);
         let limits = self.limits(raw);
+        let bier = self.bier(raw);
         let orchestrator = self.orchestrator(raw);
         let telemetry = self.telemetry(raw);
         raw.schema_version.as_ref()?;
@@ -60,6 +62,7 @@ impl Checker {
             services: services?,
             nat: nat?,
             limits: limits?,
+            bier: bier?,
             orchestrator: orchestrator?,
             telemetry: telemetry?,
         })

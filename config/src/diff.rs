@@ -69,7 +69,7 @@ words! {
         "zone" => Zone,
         /// A static record of a zone.
         "record" => Record,
-        /// A file that the configuration names for DNS, by its text.
+        /// A file that the configuration names for DNS or BIER, by its text.
         "file" => File,
         /// Code that runs on serving nodes.
         "function" => Function,
@@ -79,6 +79,16 @@ words! {
         "nat" => Nat,
         /// Bounds of tables and rates.
         "limits" => Limits,
+        /// What holds for all of BIER.
+        "bier" => Bier,
+        /// A sub-domain of BIER.
+        "subdomain" => Subdomain,
+        /// A BIER router beside us, in a sub-domain.
+        "bier-neighbour" => BierNeighbour,
+        /// A flow that enters BIER here.
+        "overlay" => Overlay,
+        /// Who listens to a group behind us.
+        "listener" => Listener,
         /// The link to the orchestrator.
         "orchestrator" => Orchestrator,
         /// A serving node.

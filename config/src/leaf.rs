@@ -1,5 +1,7 @@
 //! What single values of the file can be: how each type of a leaf reads itself, and how the schema describes it.
 
+mod bier;
+
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
@@ -14,6 +16,8 @@ use crate::limits::{CORES_MAX, PATH_BYTES_MAX};
 use crate::read::{At, Digits, Read, Reader, Value};
 use crate::report::{Code, Diagnostic};
 use crate::value::ValueError;
+pub(crate) use bier::{BiftIdList, BitStringBits, Group};
+
 use crate::value::address::{InterfaceAddress, MacAddr, Prefix, address, host};
 use crate::value::cpus::CpuSet;
 use crate::value::http::{HttpPath, StatusRange};
@@ -173,6 +177,12 @@ impl<const MIN: i64, const MAX: i64> JsonSchema for Int<MIN, MAX> {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "integer", "minimum": MIN, "maximum": MAX })
+    }
+}
+
+impl<T, const MIN: usize, const MAX: usize> List<T, MIN, MAX> {
+    pub(crate) fn into_items(self) -> Vec<At<T>> {
+        self.0
     }
 }
 

@@ -54,6 +54,7 @@
 
 mod check;
 pub mod diff;
+pub mod domainfile;
 mod grammar;
 mod leaf;
 pub mod limits;

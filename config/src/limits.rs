@@ -118,6 +118,22 @@ pub const WAKES_PER_SECOND_MAX: i64 = 10_000;
 pub const WAKES_BURST_MAX: i64 = 10_000;
 /// Neighbours: the on-link hosts of a /16.
 pub const NEIGHBOURS_MAX: i64 = 65_536;
+/// Sub-domains of BIER: an edge router is in few.
+pub const BIER_SUBDOMAINS_MAX: usize = 16;
+/// Rows of a sub-domain's table: as many as there are links that workers count apart.
+pub const BIER_ROWS_MAX: usize = 1024;
+/// Routers of a BIER topology: as many as there are BFR-ids.
+pub const BIER_ROUTERS_MAX: usize = 65_535;
+/// Links of a BIER topology: four to each router.
+pub const BIER_LINKS_MAX: usize = 4 * BIER_ROUTERS_MAX;
+/// What a link may cost: 24 bits, as wide metrics have (RFC 5305 section 3.7).
+pub const BIER_COST_MAX: i64 = 0xff_ffff;
+/// Flows that enter BIER here: they are in a file that a person keeps.
+pub const BIER_OVERLAYS_MAX: usize = 4096;
+/// Groups with listeners behind us.
+pub const BIER_LISTENERS_MAX: usize = 4096;
+/// The lowest MPLS label that isn't set aside (RFC 7274 section 3).
+pub const MPLS_LABEL_MIN: u32 = 16;
 /// Serving nodes of an embedded orchestrator.
 pub const NODES_MAX: usize = 1024;
 /// Cores asked for by number.

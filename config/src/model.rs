@@ -7,12 +7,15 @@
 //! What the file can't know is left to the reader: whether a device exists, whether a file can be opened, and which
 //! CPUs there are (see [`crate::plan`]).
 
+mod bier;
 mod dns;
 mod health;
 mod network;
 mod service;
 mod system;
 
+pub use bier::*;
+pub(crate) use bier::{bier_ours, bier_seed};
 pub use dns::*;
 pub use health::*;
 pub use network::*;
@@ -20,6 +23,7 @@ pub use service::*;
 pub use system::*;
 
 pub use crate::value::address::{InterfaceAddress, MacAddr, Prefix};
+pub use crate::value::bfr_ids::BfrIds;
 pub use crate::value::cpus::{CpuId, CpuSet};
 pub use crate::value::http::{HttpPath, StatusRange};
 pub use crate::value::name::{DnsName, Name};
@@ -57,6 +61,8 @@ pub struct Config {
     pub nat: Nat,
     /// Bounds of tables and rates.
     pub limits: Limits,
+    /// Bit index explicit replication, if this appliance does any.
+    pub bier: Option<Bier>,
     /// The link to the orchestrator.
     pub orchestrator: Orchestrator,
     /// Metrics, control socket and log.

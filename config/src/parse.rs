@@ -1,5 +1,7 @@
 //! From the file's text to a [`Config`], or to the report of everything that is wrong with it.
 
+use std::collections::BTreeSet;
+
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -13,20 +15,7 @@ use crate::report::{Code, Diagnostic, Report};
 impl Config {
     /// Reads the file called `name` with these bytes. The name is for the report alone; nothing is opened.
     pub fn from_bytes(name: &str, bytes: &[u8]) -> Result<Self, Report> {
-        match str::from_utf8(bytes) {
-            Ok(text) => Self::parse(name, text),
-            Err(error) => {
-                let (valid, rest) = bytes.split_at(error.valid_up_to());
-                // What is before the mistake can be shown; a mark stands where the mistake is.
-                let text = format!("{}{}", String::from_utf8_lossy(valid), char::REPLACEMENT_CHARACTER);
-                let byte = rest.first().copied().unwrap_or_default();
-                let diagnostic =
-                    Diagnostic::new(Code::Encoding, valid.len()..text.len(), "the file isn't UTF-8")
-                        .label(format!("byte 0x{byte:02x} can't stand here"))
-                        .help("save the file as UTF-8");
-                Err(Report::new(name, &text, vec![diagnostic]))
-            }
-        }
+        Self::parse(name, text_of(name, bytes)?)
     }
 
     /// Reads the file called `name` with this text. The name is for the report alone; nothing is opened.
@@ -43,27 +32,53 @@ impl Config {
 }
 
 fn read(text: &str) -> (Vec<Diagnostic>, Option<Config>) {
-    if text.len() > FILE_BYTES_MAX {
-        let message = format!("the file has {} bytes", text.len());
-        let help = format!("a configuration has {FILE_BYTES_MAX} bytes at most");
-        return (vec![Diagnostic::new(Code::TooLarge, 0..0, message).label("too large").help(help)], None);
-    }
-    let (document, errors) = DeTable::parse_recoverable(text);
-    if errors.is_empty() && document.get_ref().is_empty() {
-        let diagnostic = Diagnostic::new(Code::Empty, 0..0, "the file says nothing")
-            .help("it needs `schema_version = 1`, a `[site]` with a `name`, and at least one `[[port]]`");
-        return (vec![diagnostic], None);
-    }
-    let mut reader = Reader::default();
-    let file = raw::File::read(&Spanned::new(0..0, DeValue::Table(document.into_inner())), &mut reader);
-    let (mut diagnostics, unsound) = reader.finish();
-    if !errors.is_empty() {
-        return (with_syntax(text, &errors, diagnostics), None);
-    }
+    let help = "it needs `schema_version = 1`, a `[site]` with a `name`, and at least one `[[port]]`";
+    let (mut diagnostics, file, unsound) = document::<raw::File>(text, help);
+    let Some(unsound) = unsound else { return (diagnostics, None) };
     let mut checker = Checker::new(unsound);
     let config = file.and_then(|file| checker.file(&file));
     diagnostics.append(&mut checker.diagnostics);
     (diagnostics, config)
+}
+
+/// The text that these bytes of a file are.
+pub(crate) fn text_of<'b>(name: &str, bytes: &'b [u8]) -> Result<&'b str, Report> {
+    str::from_utf8(bytes).map_err(|error| {
+        let (valid, rest) = bytes.split_at(error.valid_up_to());
+        // What is before the mistake can be shown; a mark stands where the mistake is.
+        let text = format!("{}{}", String::from_utf8_lossy(valid), char::REPLACEMENT_CHARACTER);
+        let byte = rest.first().copied().unwrap_or_default();
+        let diagnostic = Diagnostic::new(Code::Encoding, valid.len()..text.len(), "the file isn't UTF-8")
+            .label(format!("byte 0x{byte:02x} can't stand here"))
+            .help("save the file as UTF-8");
+        Report::new(name, &text, vec![diagnostic])
+    })
+}
+
+/// What a file says in its raw form, all that is wrong with it, and under which of its keys something unreadable lay: `None`
+/// where nothing more can be made of it. `empty` is the help for a file without a key.
+pub(crate) fn document<T: Read>(
+    text: &str,
+    empty: &str,
+) -> (Vec<Diagnostic>, Option<T>, Option<BTreeSet<String>>) {
+    if text.len() > FILE_BYTES_MAX {
+        let message = format!("the file has {} bytes", text.len());
+        let help = format!("a configuration has {FILE_BYTES_MAX} bytes at most");
+        let diagnostic = Diagnostic::new(Code::TooLarge, 0..0, message).label("too large").help(help);
+        return (vec![diagnostic], None, None);
+    }
+    let (document, errors) = DeTable::parse_recoverable(text);
+    if errors.is_empty() && document.get_ref().is_empty() {
+        let diagnostic = Diagnostic::new(Code::Empty, 0..0, "the file says nothing").help(empty);
+        return (vec![diagnostic], None, None);
+    }
+    let mut reader = Reader::default();
+    let file = T::read(&Spanned::new(0..0, DeValue::Table(document.into_inner())), &mut reader);
+    let (diagnostics, unsound) = reader.finish();
+    if !errors.is_empty() {
+        return (with_syntax(text, &errors, diagnostics), None, None);
+    }
+    (diagnostics, file, Some(unsound))
 }
 
 /// Adds the errors of syntax. What was read from the lines they are on isn't trusted, nor is that a key is missing; what

@@ -3,6 +3,9 @@
 //! This is the one place that says which keys there are. The reader, the schema and the reference page come from it;
 //! [`crate::check`] turns it into [`crate::model`].
 
+mod bier;
+pub(crate) mod domain;
+
 use crate::grammar::{choice, table};
 use crate::leaf::{Count, FilePath, HostAddr, Int, List, SchemaVersion, Socket};
 use crate::limits::*;
@@ -11,6 +14,8 @@ use crate::model::{
     InterfaceAddress, Lifecycle, LogLevel, MacAddr, Name, NodeKind, Overflow, Placement, PortRange, Prefix,
     SecretRef, ServerId, ServicePort, Sibling, SourceMode, StatusRange, Trigger, Verify,
 };
+
+pub(crate) use bier::*;
 
 table! {
     /// The configuration of one appliance.
@@ -41,14 +46,14 @@ table! {
         default nat: Nat = {},
         /// Bounds of tables and rates. Those of the appliance are shares of its workers.
         default limits: Limits = {},
+        /// Bit index explicit replication (RFC 8279): multicast without state in the middle of the network.
+        optional bier: Bier,
         /// The link to the orchestrator.
         default orchestrator: Orchestrator = {},
         /// Metrics, control socket and log.
         default telemetry: Telemetry = {},
     }
     later {
-        /// Bit index explicit replication.
-        "bier",
         /// The content hub.
         "hub",
     }

@@ -4,6 +4,7 @@
 //! and what would be right; where in the file it stood is the reader's business.
 
 pub(crate) mod address;
+pub(crate) mod bfr_ids;
 pub(crate) mod cpus;
 pub(crate) mod http;
 pub(crate) mod name;

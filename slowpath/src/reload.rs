@@ -215,7 +215,7 @@ impl Reloader {
         if diff.restarts().next().is_some() {
             return Err(Refusal::Restart);
         }
-        let TableFiles { zones, cookie_secrets, quic_keys, digests } =
+        let TableFiles { zones, cookie_secrets, quic_keys, domains, digests } =
             TableFiles::read(&next, self.file.parent().unwrap_or(Path::new(".")))?;
         let other = |(name, digest): &(&PathBuf, &Digest)| {
             running.digests.get(*name).is_some_and(|known| known != *digest)
@@ -233,8 +233,8 @@ impl Reloader {
             }
             false => None,
         };
-        let draft =
-            self.asker.draft(&next, ports.as_ref().map(|change| change.ports()))?.with_quic_keys(quic_keys);
+        let draft = self.asker.draft(&next, ports.as_ref().map(|change| change.ports()))?;
+        let draft = draft.with_quic_keys(quic_keys).with_bier(&next, &domains).map_err(ReloadError::from)?;
         let tell_orchestrator = (self.orchestrator)(&next).map_err(Refusal::Impossible)?;
         let names = match diff.touches_names() {
             true => Some(draft.names(&next, zones).map_err(ReloadError::from)?),

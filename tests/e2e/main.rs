@@ -5,6 +5,7 @@
 //!
 //! They need root, the tools of `make setup`, and the components of `make functions`.
 
+mod bier;
 mod dns;
 mod faults;
 mod forwarding;

@@ -174,7 +174,13 @@ impl Checker {
     }
 
     /// Notes a next hop or neighbour that is the appliance itself.
-    fn not_ours(&mut self, addr: IpAddr, own: &[Own], what: &str, span: &Range<usize>) -> Option<()> {
+    pub(super) fn not_ours(
+        &mut self,
+        addr: IpAddr,
+        own: &[Own],
+        what: &str,
+        span: &Range<usize>,
+    ) -> Option<()> {
         let Some(ours) = own.iter().find(|own| own.address.addr() == addr) else { return Some(()) };
         self.note(
             Diagnostic::new(Code::Conflict, span.clone(), format!("{what} {addr} is the appliance itself"))
@@ -290,7 +296,7 @@ pub(super) fn own(raw: &raw::File) -> Vec<Own> {
     own
 }
 
-fn tag(vlan: &raw::Vlan) -> Option<VlanTag> {
+pub(super) fn tag(vlan: &raw::Vlan) -> Option<VlanTag> {
     let id = |value: u32| VlanId(value as u16);
     Some(VlanTag {
         outer: vlan.outer.as_ref().map(|outer| id(outer.value.get())),

@@ -4,6 +4,8 @@
 //! Every struct of the model is taken apart field by field, so that a new key that nobody has thought about here doesn't
 //! compile.
 
+mod bier;
+
 use std::fmt::Display;
 
 use domain::base::iana::Rtype;
@@ -42,6 +44,7 @@ pub(super) fn things(config: &Config, other: &Config, each: &mut dyn FnMut(What,
         services,
         nat,
         limits,
+        bier,
         orchestrator,
         telemetry,
     } = config;
@@ -71,6 +74,9 @@ pub(super) fn things(config: &Config, other: &Config, each: &mut dyn FnMut(What,
     let Nat { port_range } = nat;
     each(What::Nat, one(), live([]).fixed([("port_range", text(port_range))]));
     each(What::Limits, one(), limits_of(*limits));
+    if let Some(bier) = bier {
+        bier::bier_of(config, bier, each);
+    }
     orchestrator_of(orchestrator, each);
     each(What::Telemetry, one(), telemetry_of(telemetry));
 }

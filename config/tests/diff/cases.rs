@@ -1,5 +1,6 @@
 //! Every key of the file, what an edit of it is told as, and the file that is edited.
 
+mod bier;
 mod network;
 mod services;
 
@@ -88,6 +89,38 @@ wakes_per_second = 20
 wakes_burst = 50
 neighbours_max = 4096
 
+[bier]
+bfr_prefix = "192.0.2.1"
+
+[[bier.subdomain]]
+id = 0
+bfr_id = 5
+ecmp_tables = 2
+bitstring_bits = 256
+encapsulation = "ethernet"
+bift_id = { "si 0" = 1000, "si 1" = 1001 }
+ttl = 32
+table = [
+  { neighbour = "p2", address = "192.0.2.2", bfr_ids = "1,2,300" },
+  { neighbour = "p3", address = "198.51.100.3", bfr_ids = "3", backup = "p2", bift_id = "static" },
+]
+
+[[bier.subdomain]]
+id = 6
+bfr_id = 5
+topology = "domain.toml"
+router = "edge"
+
+[[bier.overlay]]
+source = "192.0.2.100"
+group = "232.1.1.1"
+subdomain = 0
+receivers = "1,3"
+
+[[bier.listener]]
+group = "232.1.1.2"
+ports = ["lan"]
+
 [orchestrator]
 kind = "embedded"
 listen = "127.0.0.1:7443"
@@ -107,7 +140,7 @@ log = "info"
 pub(crate) type Case = (&'static str, &'static str, &'static str, &'static str);
 
 pub(crate) fn cases() -> Vec<Case> {
-    [network::CASES, services::CASES].concat()
+    [network::CASES, services::CASES, bier::CASES].concat()
 }
 
 /// Keys that hold one word so far, and can't change.
@@ -118,6 +151,7 @@ pub(crate) const ONE_WORD: &[&str] = &[
     "Node.kind",
     "Service.forwarding",
     "Service.verify_before_wake",
+    "Subdomain.kind",
 ];
 
 /// Allows what is there either way, and means nothing afterwards.

@@ -1,5 +1,6 @@
 //! Whole files: what is accepted, and what a wrong one is told.
 
+mod bier;
 mod mistakes;
 mod report;
 mod views;
@@ -99,7 +100,6 @@ fn the_example_is_accepted_less_what_is_not_built() {
     let expected = [
         "`function.lifecycle = \"reuse\"` isn't built yet",
         "`function.objective` isn't built yet",
-        "`bier` isn't built yet",
         "`hub` isn't built yet",
     ];
     assert_eq!(named, expected.map(|message| (Code::NotBuilt, message)));
@@ -107,8 +107,8 @@ fn the_example_is_accepted_less_what_is_not_built() {
 
 #[test]
 fn the_example_without_those_keys_has_the_values_it_says() {
-    let (before, bier) = EXAMPLE.split_once("[bier]").unwrap();
-    let (_, after) = bier.split_once("[orchestrator]").unwrap();
+    let (before, hub) = EXAMPLE.split_once("[hub]").unwrap();
+    let (_, after) = hub.split_once("[orchestrator]").unwrap();
     let built = |line: &&str| !["lifecycle", "objective"].iter().any(|key| line.starts_with(key));
     let text = format!("{before}[orchestrator]{after}");
     let text: Vec<_> = text.lines().filter(built).collect();
@@ -139,6 +139,10 @@ fn the_example_without_those_keys_has_the_values_it_says() {
     assert_eq!(config.orchestrator.security, Security::Plaintext);
     assert_eq!(config.telemetry.metrics_listen, Some("127.0.0.1:9464".parse().unwrap()));
     assert_eq!(config.on_link("10.20.0.9".parse().unwrap()).unwrap().vlan, Some(VLAN_20));
+    let bier = config.bier.unwrap();
+    let names: Vec<_> = bier.subdomains[0].neighbours.iter().map(|one| one.name.as_str()).collect();
+    assert_eq!((names, bier.subdomains[0].ecmp_tables), (vec!["p2", "p3"], 4));
+    assert_eq!(bier.overlays[0].receivers.to_string(), "1-3,66");
 }
 
 #[test]

@@ -265,7 +265,7 @@ fn way<'t>(
     let number = link.0 as usize;
     let link = bier.link(link).ok_or(Loss::NoWay)?;
     let egress = copies::egress(len, link.interface, cx)?;
-    let mac = link.mac.ok_or(Loss::NeighbourUnknown)?;
+    let mac = bier.macs.get(number).copied().flatten().ok_or(Loss::NeighbourUnknown)?;
     Ok(Copy { id, number, egress, carriage: link.carriage, mac })
 }
 

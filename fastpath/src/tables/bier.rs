@@ -26,8 +26,6 @@ pub struct Link {
     pub via: Addr,
     /// What the header is carried in there.
     pub carriage: Carriage,
-    /// That link-layer address, once it is known: see [`Bier::resolve`].
-    pub mac: Option<Mac>,
 }
 
 /// What packets say that enter a sub-domain here.
@@ -46,6 +44,8 @@ pub struct Bier {
     pub plane: Plane,
     /// The links, by [`LinkId`].
     pub links: Vec<Link>,
+    /// Their neighbours' link-layer addresses, as far as they are known: see [`Bier::resolve`].
+    pub macs: Vec<Option<Mac>>,
     /// Which neighbours can't be reached, by sub-domain; the same flags in all snapshots.
     pub down: Vec<(SubDomain, Arc<Down>)>,
     /// Which flows enter here, and for whom.
@@ -69,15 +69,19 @@ impl Bier {
         self.down.iter().find(|(id, _)| *id == sub_domain).map(|(_, down)| down.as_ref())
     }
 
+    /// Whether the links' neighbours have the link-layer addresses that were noted.
+    pub fn is_resolved(&self, neighbours: &Neighbours) -> bool {
+        self.resolved(neighbours).eq(self.macs.iter().copied())
+    }
+
     /// Notes the link-layer addresses of the links' neighbours, so that a copy needs no look-up. To be called whenever those
-    /// or the links change; whether anything has.
-    pub fn resolve(&mut self, neighbours: &Neighbours) -> bool {
-        let mut changed = false;
-        for link in &mut self.links {
-            let mac = neighbours.get(link.interface, link.via);
-            changed |= std::mem::replace(&mut link.mac, mac) != mac;
-        }
-        changed
+    /// or the links change.
+    pub fn resolve(&mut self, neighbours: &Neighbours) {
+        self.macs = self.resolved(neighbours).collect();
+    }
+
+    fn resolved(&self, neighbours: &Neighbours) -> impl Iterator<Item = Option<Mac>> {
+        self.links.iter().map(|link| neighbours.get(link.interface, link.via))
     }
 
     /// How packets enter a sub-domain here, if they may.

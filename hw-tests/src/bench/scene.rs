@@ -201,15 +201,11 @@ pub fn with_bier(bsl: Bsl, neighbours: u16, ids: u16) -> Tables {
     let given = Given { sub_domain, bsl, own: None, tables: 1, seed: 0, neighbours: &list, rows: &rows };
     let bifts = build(&given).expect("the rows of the scene are well formed");
     let bifts = bifts.into_iter().map(|bift| AnyBift::Bier(Arc::new(bift))).collect();
-    let link = |number| Link {
-        interface: INTERFACE,
-        via: address(number),
-        carriage: Carriage::NonMpls,
-        mac: Some(CLIENT_MAC),
-    };
+    let link = |number| Link { interface: INTERFACE, via: address(number), carriage: Carriage::NonMpls };
     tables.bier = Some(Arc::new(Bier {
         plane: Plane::new(BiftIds::Static, bifts).expect("the tables of the scene stand together"),
         links: (0..neighbours).map(link).collect(),
+        macs: vec![Some(CLIENT_MAC); usize::from(neighbours)],
         down: vec![(sub_domain, Arc::new(Down::new(list.len())))],
         overlay: Overlay::default(),
         ingress: Vec::new(),

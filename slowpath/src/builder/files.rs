@@ -2,8 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use millrace_config::model::{Config, Cookies, SecretRef, cookie_secrets, quic_key};
+use millrace_config::Report;
+use millrace_config::domainfile::DomainFile;
+use millrace_config::model::{
+    Bier, Config, Cookies, SecretRef, Subdomain, Topology, cookie_secrets, quic_key,
+};
 use millrace_config::zonefile::{ZoneFile, ZoneFileError};
 use millrace_fastpath::dns::CookieSecret;
 use millrace_fastpath::wire::quic_lb::Key;
@@ -18,9 +23,14 @@ pub struct TableFiles {
     pub cookie_secrets: Vec<CookieSecret>,
     /// The keys of QUIC connection ids, by the name that the configuration has for their file.
     pub quic_keys: QuicKeys,
+    /// The topologies of BIER.
+    pub domains: Domains,
     /// Of each file's text, by the name that the configuration has for it.
     pub digests: BTreeMap<PathBuf, Digest>,
 }
+
+/// The topologies of BIER, by the index of their sub-domain in the configuration. They fit it.
+pub type Domains = HashMap<usize, Arc<DomainFile>>;
 
 /// The keys of QUIC connection ids, by the configuration's names of their files.
 pub type QuicKeys = BTreeMap<PathBuf, Key>;
@@ -54,6 +64,9 @@ pub enum FileError {
         /// What is wrong with it.
         reason: ZoneFileError,
     },
+    /// It isn't a topology that this appliance is in.
+    #[error("{0}")]
+    Topology(Box<Report>),
     /// It has no secrets, or something else.
     #[error("{} isn't one to three lines of 32 hexadecimal digits", path.display())]
     Secrets {
@@ -95,6 +108,17 @@ impl TableFiles {
             let key = std::str::from_utf8(&text).ok().and_then(quic_key);
             files.quic_keys.insert(file.clone(), Key(key.ok_or(FileError::Key { path })?));
         }
+        for (index, bier, subdomain, topology) in topologies(config) {
+            let (path, text) = read(&topology.file)?;
+            let fitting = |file: DomainFile| {
+                file.domain(subdomain.id, subdomain.bsl)?;
+                file.own_links(config, bier, subdomain, topology.router.as_str())?;
+                Ok(file)
+            };
+            let file = DomainFile::parse(&path.display().to_string(), &text).and_then(fitting);
+            let file = file.map_err(|report| FileError::Topology(Box::new(report)))?;
+            files.domains.insert(index, Arc::new(file));
+        }
         let Some(dns) = config.dns.as_ref().filter(|_| config.roles.dns) else { return Ok(files) };
         for (index, zone) in dns.zones.iter().enumerate() {
             let Some(file) = &zone.file else { continue };
@@ -110,6 +134,14 @@ impl TableFiles {
         }
         Ok(files)
     }
+}
+
+/// The sub-domains whose ways are computed.
+fn topologies(config: &Config) -> impl Iterator<Item = (usize, &Bier, &Subdomain, &Topology)> {
+    config.bier.iter().flat_map(|bier| {
+        let each = bier.subdomains.iter().enumerate();
+        each.filter_map(move |(at, one)| Some((at, bier, one, one.topology.as_ref()?)))
+    })
 }
 
 #[cfg(test)]

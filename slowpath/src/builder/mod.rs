@@ -4,6 +4,7 @@
 //! A change touches its own part alone: a placement rebuilds the entry of its service, a neighbour its entry. What
 //! didn't change is shared with the snapshot before.
 
+mod bier;
 mod files;
 mod ids;
 mod names;
@@ -19,6 +20,7 @@ use millrace_fastpath::addr::Addr;
 use millrace_fastpath::counters::WorkerCounters;
 use millrace_fastpath::dns::{CookieKeys, RecordType};
 use millrace_fastpath::driver::PortId;
+use millrace_fastpath::tables::bier::LINKS_MAX;
 use millrace_fastpath::tables::interfaces::{InterfaceId, Local, Mac};
 use millrace_fastpath::tables::names::{HashKey, NameError, NamesError};
 use millrace_fastpath::tables::services::{Instance, InstanceSlotId, SERVICES_MAX, ServiceId, Services};
@@ -27,7 +29,8 @@ use millrace_orchestrator_api::ServicePlacement;
 use siphasher::sip::SipHasher13;
 use tracing::warn;
 
-pub use files::{Digest, FileError, QuicKeys, TableFiles};
+use bier::BierLinks;
+pub use files::{Digest, Domains, FileError, QuicKeys, TableFiles};
 use ids::{InstanceKey, InstanceSlots};
 pub use names::DnsNames;
 pub use network::INTERFACES_MAX;
@@ -92,6 +95,15 @@ pub enum BuildError {
         /// How many there are.
         have: usize,
     },
+    /// More links to BIER neighbours than workers count.
+    #[error("BIER can have {LINKS_MAX} links")]
+    BierLinks,
+    /// Tables of BIER that contradict each other, which no checked configuration has.
+    #[error("the BIER tables of sub-domain {sub_domain} contradict each other, or have no BIFT-id")]
+    BierTables {
+        /// The sub-domain.
+        sub_domain: u8,
+    },
     /// More interfaces than can be numbered.
     #[error("an appliance can have {INTERFACES_MAX} interfaces, those that it once had included")]
     Interfaces,
@@ -126,6 +138,7 @@ pub struct TableBuilder {
     /// Our addresses by the configuration.
     locals: Vec<(Addr, Local)>,
     statics: Vec<(InterfaceId, Addr, Mac)>,
+    bier_links: BierLinks,
     tables: Tables,
     published: Generation,
     dirty: bool,
@@ -156,11 +169,13 @@ impl TableBuilder {
             interface_ids: InterfaceIds::default(),
             locals: Vec::new(),
             statics: Vec::new(),
+            bier_links: BierLinks::default(),
             tables: Tables::default(),
             published: Generation::default(),
             dirty: true,
         };
-        let draft = builder.draft(config)?.with_quic_keys(files.quic_keys);
+        let draft =
+            builder.draft(config)?.with_quic_keys(files.quic_keys).with_bier(config, &files.domains)?;
         let names = draft.names(config, files.zones)?;
         for id in builder.reload(config, draft, Some(names)).renewed {
             builder.place(id, None);
@@ -247,6 +262,7 @@ impl TableBuilder {
     pub fn set_neighbour(&mut self, interface: InterfaceId, addr: Addr, mac: Mac) {
         if self.tables.neighbours.get(interface, addr) != Some(mac) {
             self.tables.neighbours.insert(interface, addr, mac);
+            self.resolve_bier();
             self.dirty = true;
         }
     }
@@ -255,6 +271,7 @@ impl TableBuilder {
     pub fn remove_neighbour(&mut self, interface: InterfaceId, addr: Addr) {
         if self.tables.neighbours.get(interface, addr).is_some() {
             self.tables.neighbours.remove(interface, addr);
+            self.resolve_bier();
             self.dirty = true;
         }
     }

@@ -24,7 +24,8 @@ use millrace_fastpath::tables::services::{Endpoint, SERVICES_MAX, ServiceId, Ser
 use millrace_fastpath::tables::{Bounds, Generation, NatPorts, Policy};
 use tracing::warn;
 
-use super::files::QuicKeys;
+use super::bier::{self, BierDraft};
+use super::files::{Domains, QuicKeys};
 use super::network::{self, InterfaceIds};
 use super::services::{ServiceSpec, spec};
 use super::{BuildError, DnsNames, InstanceKey, PortInfo, TableBuilder, names};
@@ -38,6 +39,7 @@ pub struct Draft {
     services: Vec<ServiceId>,
     list: Vec<(InterfaceId, Interface)>,
     interface_ids: InterfaceIds,
+    bier: BierDraft,
     key: HashKey,
     quic_keys: QuicKeys,
 }
@@ -47,6 +49,17 @@ impl Draft {
     #[must_use]
     pub fn with_quic_keys(self, quic_keys: QuicKeys) -> Self {
         Self { quic_keys, ..self }
+    }
+
+    /// The same with BIER as the configuration has it, of which this is the draft; until then it is as before. A large topology
+    /// takes a while.
+    ///
+    /// # Errors
+    /// The tables can't be had.
+    pub fn with_bier(self, config: &Config, domains: &Domains) -> Result<Self, BuildError> {
+        let interface = |interface| self.interface_ids.get(config, &self.ports, interface);
+        let bier = bier::draft(config, interface, domains, &self.bier)?;
+        Ok(Self { bier, ..self })
     }
 
     /// The names of the configuration that this is the draft of. `zones` are its zone files, by the index of their zone.
@@ -133,7 +146,9 @@ impl TableBuilder {
         }
         let list = network::interfaces(config, &ports, &mut interface_ids)?;
         let services = self.service_ids(config)?;
-        Ok(Draft { ports, services, list, interface_ids, key: self.key, quic_keys: QuicKeys::new() })
+        let bier = BierDraft { bier: self.tables.bier.clone(), links: self.bier_links.clone() };
+        let quic_keys = QuicKeys::new();
+        Ok(Draft { ports, services, list, interface_ids, bier, key: self.key, quic_keys })
     }
 
     /// By name where it is known, else one that was never given out, else the one that was free for longest.
@@ -151,11 +166,13 @@ impl TableBuilder {
     /// Takes the configuration over that `draft` is of, its cookies aside: those are off until their secrets are set. Without `names` those that are out stay; what they lead to must
     /// then be the same.
     pub fn reload(&mut self, config: &Config, draft: Draft, names: Option<DnsNames>) -> Reloaded {
-        let Draft { ports, services, list, interface_ids, quic_keys, key: _ } = draft;
+        let Draft { ports, services, list, interface_ids, bier, quic_keys, key: _ } = draft;
         let mut reloaded = Reloaded::default();
         self.ports = ports;
         self.tables.routes = Arc::new(network::routes(config, &self.ports, &list, &interface_ids));
         self.tables.policy = policy(config);
+        self.tables.bier = bier.bier;
+        self.bier_links = bier.links;
         if let Some(names) = names {
             self.tables.names = names.names;
             self.tables.views = names.views;
@@ -193,6 +210,7 @@ impl TableBuilder {
         self.interface_ids = interface_ids;
         self.locals = network::locals(config, &list, &services);
         self.set_interfaces(list);
+        self.resolve_bier();
         self.dirty = true;
         reloaded
     }

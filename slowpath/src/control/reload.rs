@@ -112,10 +112,10 @@ impl<L: Link> Control<L> {
         self.shared.slots.get(id).set_phase(if wakes { Phase::Bypass } else { Phase::Ready });
     }
 
-    /// Has the next hops of the static routes looked for, and no longer those of before.
+    /// Has the next hops of the static routes and the BIER neighbours looked for, and no longer those of before.
     pub(super) fn want_routes(&mut self, config: &Config, now: Nanos) {
         let hops = config.routes.iter().filter_map(|route| self.builder.next_hop(Addr::from(route.via)));
-        let hops: Vec<_> = hops.collect();
+        let hops: Vec<_> = hops.chain(self.builder.bier_hops()).collect();
         let before = std::mem::replace(&mut self.wanted_by_routes, hops.clone());
         for hop in hops {
             self.want(hop, now);

@@ -31,7 +31,7 @@ const NODE: &str = "198.51.100.21";
 
 /// What a reload to `config` carries, as the thread that read the files has drawn it up.
 fn drafted<L: Link>(control: &Control<L>, config: &Arc<Config>) -> super::reload::Reload {
-    let draft = control.builder.draft(config).unwrap();
+    let draft = control.builder.draft(config).unwrap().with_bier(config, &HashMap::new()).unwrap();
     let names = Some(draft.names(config, HashMap::new()).unwrap());
     super::reload::Reload { config: Arc::clone(config), draft, names, cookie_secrets: Vec::new() }
 }

@@ -1,6 +1,7 @@
 //! From what the threads share to the rows that operators see.
 
 mod asked;
+mod bier;
 mod services;
 mod text;
 

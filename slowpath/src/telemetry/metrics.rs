@@ -35,6 +35,7 @@ pub(super) fn render(sources: &Sources, format: Format) -> String {
     workers(sources, &mut page);
     nodes(sources, &mut page);
     services(sources, &mut page);
+    bier(sources, &mut page);
     control(sources, &mut page);
     reloads(sources, &mut page);
     if format == Format::OpenMetrics {
@@ -331,6 +332,24 @@ fn handshakes(services: &[ServiceRow]) -> Vec<(Labels<'static>, HandshakeRow)> {
         vec![("service", service.clone()), ("instance", addresses), ("port", port.to_string())]
     };
     places.into_iter().map(|(place, sum)| (labels(place), sum)).collect()
+}
+
+fn bier(sources: &Sources, page: &mut Page) {
+    let report = sources.bier();
+    // Two interfaces that are gone can't be told apart.
+    let named = report.counters.copies.iter().filter(|row| !row.interface.is_empty());
+    let copies = named.map(|row| {
+        let link = [
+            ("interface", &row.interface),
+            ("neighbour", &row.address),
+            ("encapsulation", &row.encapsulation),
+        ];
+        (link.map(|(label, text)| (label, text.clone())).into(), row.copies as f64)
+    });
+    page.family(Kind::Counter, "millrace_bier_copies", "Copies given to ports, by link.", copies);
+    let lost = &report.counters.lost;
+    let lost = lost.iter().map(|(reason, count)| (vec![("reason", reason.clone())], *count as f64));
+    page.family(Kind::Counter, "millrace_bier_lost", "Copies that weren't made, by reason.", lost);
 }
 
 fn control(sources: &Sources, page: &mut Page) {

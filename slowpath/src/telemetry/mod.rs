@@ -19,7 +19,7 @@ pub use client::{ClientError, ask, reload};
 pub use collect::{CollectError, FLOWS_SHOWN_MAX, Sources, mac_text};
 pub use http::respond;
 pub use protocol::{Request, Response, TRACE_FRAMES_MAX, TRACE_SECONDS_MAX, Topic, answer};
-pub use render::render;
+pub use render::{BierPart, bier_part, render};
 pub use serde_json::Value;
 pub use server::{CONNECTIONS_MAX, Telemetry, TelemetryError};
 

@@ -1,11 +1,15 @@
 //! Rows as aligned columns, for people.
 
+mod bier;
+
 use millrace_fastpath::fates::Fates;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::protocol::{Request, Topic};
 use super::rows::*;
+pub use bier::{BierPart, bier_part};
+
 use crate::reload::{Outcome, ReloadReport};
 
 /// What the appliance answered to `request`, for people to read.
@@ -25,6 +29,7 @@ pub fn render(request: Request, value: Value) -> serde_json::Result<String> {
         Request::Show(Topic::Wakes) => wakes(&rows::<Vec<_>>(value)?),
         Request::Show(Topic::Link) => link(&rows(value)?),
         Request::Show(Topic::Config) => config(&rows(value)?),
+        Request::Show(Topic::Bier) => bier::text(&rows(value)?, None),
         Request::Reload { .. } => reload(&rows(value)?),
         Request::Trace { .. } => trace(&rows::<Vec<_>>(value)?),
     })

@@ -4,8 +4,12 @@
 
 use std::collections::BTreeMap;
 
+mod bier;
+
 use millrace_fastpath::fates::Fates;
 use serde::{Deserialize, Serialize};
+
+pub use bier::*;
 
 /// `show ports`: an Ethernet port.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use millrace_config::Config;
+use millrace_fastpath::node::bier::Loss;
 use millrace_fastpath::node::{NodeId, drop_names, transit};
 use millrace_fastpath::queue::{Command, Reply};
 use millrace_fastpath::shared::Shared;
@@ -173,6 +174,50 @@ fn every_topic_is_answered_and_can_be_read() {
     assert!(!link.up && link.counters["tables_published"] >= 1);
     assert_eq!(bench.show(Topic::Flows), Value::Array(vec![]));
     assert_eq!(bench.show(Topic::Wakes), Value::Array(vec![]));
+}
+
+/// BIER is shown where there is none, and by its links, losses and flows where there is.
+#[test]
+fn bier_is_shown_with_and_without_a_configuration() {
+    let bench = Bench::new();
+    let empty: BierReport = serde_json::from_value(bench.show(Topic::Bier)).unwrap();
+    assert!(empty.bift.is_empty() && empty.counters.copies.is_empty());
+    assert_eq!(empty.counters.lost.values().sum::<u64>(), 0);
+    assert!(
+        bench
+            .http("GET /metrics HTTP/1.1\r\n\r\n")
+            .1
+            .contains("millrace_bier_lost_total{reason=\"no-way\"} 0")
+    );
+
+    let bier = "\n[bier]\nbfr_prefix = \"192.0.2.1\"\n[[bier.subdomain]]\nid = 0\nbfr_id = 5\n\
+        table = [{ neighbour = \"p\", address = \"198.51.100.7\", bfr_ids = \"1,2,66-70,300\" }]\n\
+        [[bier.overlay]]\nsource = \"192.0.2.100\"\ngroup = \"232.1.1.1\"\nsubdomain = 0\nreceivers = \"1,300\"\n\
+        [[bier.listener]]\ngroup = \"232.1.1.2\"\nports = [\"lan.20\"]\n";
+    let config = Config::parse("edge.toml", &format!("{EDGE}{bier}")).unwrap();
+    let bench = Bench::of(&config, memory_link(4).0);
+    let counters = &bench.shared.workers[0].counters.bier;
+    counters.copies[0].add(7);
+    counters.lost[Loss::TooBig as usize].add(3);
+    let report: BierReport = serde_json::from_value(bench.show(Topic::Bier)).unwrap();
+    let tables: Vec<_> =
+        report.bift.iter().map(|row| (row.si, row.local, row.ways[0].bfr_ids.as_str())).collect();
+    assert_eq!(tables, [(0, Some(5), "1,2,66-70"), (1, None, "300")]);
+    let link = &report.neighbours[0].links[0];
+    assert_eq!((link.interface.as_str(), link.mac.as_deref()), ("lan", Some("02:00:00:00:00:07")));
+    assert_eq!((report.overlay[0].receivers.as_str(), report.overlay[0].packets), ("1,300", 2));
+    assert_eq!(report.listeners[0].interfaces, ["lan.20"]);
+    assert_eq!((report.counters.copies[0].copies, report.counters.lost["too-big"]), (7, 3));
+    let (_, body) = bench.http("GET /metrics HTTP/1.1\r\n\r\n");
+    let copies = "millrace_bier_copies_total{interface=\"lan\",neighbour=\"198.51.100.7\",encapsulation=\"ethernet\"} 7";
+    for line in [copies, "millrace_bier_lost_total{reason=\"too-big\"} 3"] {
+        assert!(body.lines().any(|one| one == line), "{line}\n{body}");
+    }
+    let value = bench.show(Topic::Bier);
+    for (part, tells) in BierPart::ALL.into_iter().zip(["66-70", "02:00:00:00:00:07", "232.1.1.2", "too-big"])
+    {
+        assert!(bier_part(value.clone(), part).unwrap().contains(tells), "{tells}");
+    }
 }
 
 /// Everything that is full, limited or lost has a name that an operator finds, in the rows and in the metrics.

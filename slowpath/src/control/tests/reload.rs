@@ -263,3 +263,22 @@ fn what_a_port_was_not_opened_for_is_refused_and_changes_nothing() {
     assert_eq!(refused, BuildError::PortMissing { port: "out".into() });
     assert_eq!(bench.shared.tables().generation, before);
 }
+
+/// Workers ask nobody for a BIER neighbour's link-layer address, so it is looked for as soon as it is configured.
+#[test]
+fn bier_neighbours_are_looked_for_from_the_start_and_after_a_reload() {
+    let bier = "[bier]\nbfr_prefix = \"192.0.2.1\"\n[[bier.subdomain]]\nid = 0\n\
+        table = [{ neighbour = \"p\", address = \"198.51.100.33\", bfr_ids = \"1\" }]\n";
+    let config = Config::parse("edge.toml", &format!("{EDGE}{bier}")).unwrap();
+    let neighbour = (LAN, addr("198.51.100.33"));
+    let bench = Bench::of(&config, 16);
+    assert!(bench.control.neighbours.is_sought(neighbour.0, neighbour.1), "from the start");
+    let mut bench = Bench::new();
+    assert!(!bench.control.neighbours.is_sought(neighbour.0, neighbour.1));
+    bench.reload(&Arc::new(config));
+    assert!(bench.control.neighbours.is_sought(neighbour.0, neighbour.1), "by a reload");
+    assert!(bench.shared.tables().bier.is_some());
+    assert!(bench.control.wanted.contains_key(&neighbour));
+    bench.reload(&edited(&[]));
+    assert!(!bench.control.wanted.contains_key(&neighbour) && bench.shared.tables().bier.is_none());
+}

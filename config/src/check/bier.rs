@@ -1,0 +1,471 @@
+//! BIER: sub-domains with their rows, what enters here, and who listens.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use millrace_bier::bift::given::{Row, RowError};
+use millrace_bier::bift::{Bift, LinkId, NeighbourIndex};
+use millrace_bier::bift_id::{BiftIdMap, BiftIds, Clash};
+use millrace_bier::id::{BfrId, BiftKey, SubDomain};
+
+use super::network::own;
+use super::{Checker, all, items};
+use crate::leaf::BiftIdList;
+use crate::limits::MPLS_LABEL_MIN;
+use crate::model::{
+    self, Bier, BierNeighbour, Encapsulation, Interface, Listener, Overlay, PortIndex, Subdomain, Topology,
+};
+use crate::raw;
+use crate::read::At;
+use crate::report::{Code, Diagnostic};
+
+/// What the rows of a table come to.
+struct Ways {
+    neighbours: Vec<BierNeighbour>,
+    rows: Vec<Row>,
+}
+
+impl Checker {
+    /// BIER, if the appliance does any; `None` where something of it is wrong.
+    pub(super) fn bier(&mut self, file: &raw::File) -> Option<Option<Bier>> {
+        let Some(at) = &file.bier else { return self.sound("bier").then_some(None) };
+        let raw = &at.value;
+        let prefix = raw.bfr_prefix.as_ref();
+        let list = items(&raw.subdomains);
+        let ids = list.iter().filter_map(|one| one.value.id.as_ref());
+        self.unique("the sub-domain", ids.map(|id| (id.value.get(), id.span.clone())));
+        let seed = prefix.map_or(0, |prefix| model::bier_seed(prefix.value.0));
+        let subdomains = all(list.iter().map(|one| self.subdomain(file, one, seed)));
+        if let Some(subdomains) = &subdomains {
+            self.our_bift_ids(list, subdomains, seed);
+        }
+        let overlays = self.overlays(raw, subdomains.as_deref());
+        let listeners = self.listeners(file, raw);
+        let bier = Bier {
+            bfr_prefix: prefix?.value.0,
+            subdomains: subdomains?,
+            overlays: overlays?,
+            listeners: listeners?,
+        };
+        self.sound("bier").then_some(Some(bier))
+    }
+
+    fn subdomain(&mut self, file: &raw::File, at: &At<raw::Subdomain>, seed: u32) -> Option<Subdomain> {
+        let raw = &at.value;
+        let encapsulation = raw.encapsulation.as_ref().map(|one| one.value);
+        for ids in
+            raw.bift_id.iter().chain(items(&raw.table).iter().filter_map(|row| row.value.bift_id.as_ref()))
+        {
+            self.bift_ids_alone(&ids.value, encapsulation);
+        }
+        let ways = self.ways(file, raw);
+        let topology = self.topology(at);
+        if raw.bfr_id.is_none() && raw.table.is_none() && raw.topology.is_none() && at.sound {
+            self.note(
+                Diagnostic::new(Code::Conflict, at.span.clone(), "nothing passes or ends in this sub-domain")
+                    .label("none of `bfr_id`, `table` and `topology`")
+                    .help("give this router a number, rows of ways, or both"),
+            );
+        }
+        let Ways { neighbours, rows } = ways?;
+        let subdomain = Subdomain {
+            id: SubDomain(raw.id.as_ref()?.value.get() as u8),
+            kind: raw.kind.as_ref()?.value,
+            bsl: raw.bitstring_bits.as_ref()?.value.0,
+            bfr_id: raw.bfr_id.as_ref().and_then(|id| BfrId::new(id.value.get() as u16)),
+            ecmp_tables: raw.ecmp_tables.as_ref()?.value.get() as u8,
+            encapsulation: encapsulation?,
+            bift_ids: raw.bift_id.as_ref()?.value.form(),
+            ttl: raw.ttl.as_ref()?.value.get() as u8,
+            neighbours,
+            rows,
+            topology: topology?,
+        };
+        if let (Some(own), Some(at)) = (subdomain.bfr_id, &raw.bfr_id)
+            && own.position(subdomain.bsl).is_none()
+        {
+            self.beyond_sets(own, at.span.clone(), raw);
+            return None;
+        }
+        if let Err(errors) = subdomain.bifts(seed, &links(&subdomain)) {
+            for error in errors {
+                self.row_error(raw, &subdomain, error);
+            }
+            return None;
+        }
+        Some(subdomain)
+    }
+
+    /// The topology, if ways are computed from one; `None` where that is wrong.
+    fn topology(&mut self, at: &At<raw::Subdomain>) -> Option<Option<Topology>> {
+        let raw = &at.value;
+        if let (Some(topology), Some(table)) = (&raw.topology, &raw.table) {
+            self.note(
+                Diagnostic::new(Code::Conflict, topology.span.clone(), "ways are given twice")
+                    .label("computed from a topology")
+                    .related(table.span.clone(), "and row by row")
+                    .help("take one of them out"),
+            );
+            return None;
+        }
+        match (&raw.topology, &raw.router) {
+            (Some(file), Some(router)) => {
+                Some(Some(Topology { file: file.value.0.clone(), router: router.value.clone() }))
+            }
+            (Some(file), None) => {
+                if at.sound {
+                    let message = "`bier.subdomain.router` is missing";
+                    self.note(
+                        Diagnostic::new(Code::MissingKey, file.span.clone(), message)
+                            .label("which of its routers is this one?")
+                            .help("`router`: Which router of the topology this one is."),
+                    );
+                }
+                None
+            }
+            (None, Some(router)) => {
+                if at.sound {
+                    let message = "`router` means something with a `topology` only";
+                    self.note(
+                        Diagnostic::new(Code::Conflict, router.span.clone(), message)
+                            .label("a router of what?"),
+                    );
+                }
+                None
+            }
+            (None, None) => Some(None),
+        }
+    }
+
+    /// What is wrong with BIFT-ids whatever they are for.
+    fn bift_ids_alone(&mut self, ids: &BiftIdList, encapsulation: Option<Encapsulation>) {
+        let BiftIdList::Map(ids) = ids else { return };
+        self.unique("the BIFT-id of set", ids.iter().map(|(si, _, span)| (si.0, span.clone())));
+        self.unique("the BIFT-id", ids.iter().map(|(_, id, span)| (id.get(), span.clone())));
+        if encapsulation != Some(Encapsulation::Mpls) {
+            return;
+        }
+        for (_, id, span) in ids.iter().filter(|(_, id, _)| id.get() < MPLS_LABEL_MIN) {
+            let message = format!("the MPLS label {id} has a meaning of its own");
+            self.note(
+                Diagnostic::new(Code::OutOfRange, span.clone(), message)
+                    .label("set aside (RFC 7274)")
+                    .help(format!("labels begin at {MPLS_LABEL_MIN}")),
+            );
+        }
+    }
+
+    fn ways(&mut self, file: &raw::File, raw: &raw::Subdomain) -> Option<Ways> {
+        let own = own(file);
+        let near: Vec<_> = own.iter().collect();
+        let known = self.addresses_known(file);
+        let table = items(&raw.table);
+        // A neighbour is known by its name; what a row says of it is what its first row says.
+        let mut firsts: BTreeMap<&str, (&raw::BierRow, Option<&At<BiftIdList>>)> = BTreeMap::new();
+        let mut order: Vec<&raw::BierRow> = Vec::new();
+        let mut places: BTreeMap<&str, u16> = BTreeMap::new();
+        for row in table.iter().map(|row| &row.value) {
+            let Some(name) = &row.neighbour else { continue };
+            let Some((first, ids)) = firsts.get_mut(name.value.as_str()) else {
+                firsts.insert(name.value.as_str(), (row, row.bift_id.as_ref()));
+                places.insert(name.value.as_str(), order.len() as u16);
+                order.push(row);
+                continue;
+            };
+            if let (Some(one), Some(other)) = (&first.address, &row.address)
+                && one.value.0 != other.value.0
+            {
+                let message = format!("the neighbour `{}` has two addresses", name.value);
+                self.note(
+                    Diagnostic::new(Code::Conflict, other.span.clone(), message)
+                        .label("another address")
+                        .related(one.span.clone(), "its first")
+                        .help("give a router that is reached by two links a name for each"),
+                );
+            }
+            match (&ids, &row.bift_id) {
+                (Some(first), Some(again)) => {
+                    let message = format!("the BIFT-ids of `{}` are given twice", name.value);
+                    self.duplicate(message, again.span.clone(), first.span.clone());
+                }
+                (None, Some(only)) => *ids = Some(only),
+                _ => {}
+            }
+        }
+        let addresses = order.iter().filter_map(|row| row.address.as_ref());
+        self.unique("the neighbour at", addresses.map(|at| (at.value.0, at.span.clone())));
+        let neighbours = all(order.iter().map(|row| {
+            let (name, address) = (row.neighbour.as_ref()?, row.address.as_ref()?);
+            self.not_ours(address.value.0, &own, "the neighbour", &address.span)?;
+            let interface = self.on_link(address.value.0, &near, known, "the neighbour", &address.span)?;
+            let ids = firsts.get(name.value.as_str()).and_then(|(_, ids)| *ids).or(raw.bift_id.as_ref())?;
+            let (name, bift_ids) = (name.value.clone(), ids.value.form());
+            Some(BierNeighbour { name, address: address.value.0, interface, bift_ids })
+        }));
+        let rows = all(table.iter().map(|row| {
+            let backup = match &row.value.backup {
+                Some(at) => Some(self.backup(at, &places, table)?),
+                None => None,
+            };
+            let neighbour = *places.get(row.value.neighbour.as_ref()?.value.as_str())?;
+            let bfr_ids = row.value.bfr_ids.as_ref()?.value.iter().collect();
+            Some(Row { neighbour: NeighbourIndex(neighbour), bfr_ids, backup })
+        }));
+        Some(Ways { neighbours: neighbours?, rows: rows? })
+    }
+
+    fn backup(
+        &mut self,
+        at: &At<model::Name>,
+        places: &BTreeMap<&str, u16>,
+        table: &[At<raw::BierRow>],
+    ) -> Option<NeighbourIndex> {
+        let place = places.get(at.value.as_str());
+        if place.is_none() && table.iter().all(|row| row.value.neighbour.is_some()) {
+            self.unknown("BIER neighbour", at.value.as_str(), &at.span, places.keys().copied());
+        }
+        place.copied().map(NeighbourIndex)
+    }
+
+    /// What the rows' makers have against them, at the key that is to blame.
+    fn row_error(&mut self, raw: &raw::Subdomain, subdomain: &Subdomain, error: RowError) {
+        let table = items(&raw.table);
+        let row = |row: usize| table.get(row).map(|at| &at.value);
+        let ids = |at: usize| row(at).and_then(|row| row.bfr_ids.as_ref()).map(|ids| ids.span.clone());
+        match error {
+            // Names have been resolved, so there is no other neighbour.
+            RowError::UnknownNeighbour { .. } => {}
+            RowError::OwnBackup { row: at } => {
+                if let Some(backup) = row(at).and_then(|row| row.backup.as_ref()) {
+                    let message = "a neighbour can't be its own backup";
+                    self.note(
+                        Diagnostic::new(Code::Conflict, backup.span.clone(), message)
+                            .label("the neighbour itself")
+                            .help("name another neighbour, or take it out"),
+                    );
+                }
+            }
+            RowError::OwnId { row: at, id } => {
+                let (Some(span), Some(own)) = (ids(at), &raw.bfr_id) else { return };
+                self.note(
+                    Diagnostic::new(Code::Conflict, span, format!("{id} is this router itself"))
+                        .label("leads to ourselves")
+                        .related(own.span.clone(), "our own number")
+                        .help(format!("take {id} out of the row")),
+                );
+            }
+            RowError::BeyondSets { row: at, id } => {
+                if let Some(span) = ids(at) {
+                    self.beyond_sets(id, span, raw);
+                }
+            }
+            RowError::Repeated { row: at, first, id } => {
+                let (Some(span), Some(first)) = (ids(at), ids(first)) else { return };
+                self.duplicate(format!("router {id} already goes to this neighbour"), span, first);
+            }
+            RowError::MoreWaysThanTables { row: at, id } => {
+                let (Some(span), Some(tables)) = (ids(at), &raw.ecmp_tables) else { return };
+                let message = format!("router {id} has more equal ways than there are tables");
+                let mut conflict = Diagnostic::new(Code::Conflict, span, message)
+                    .label("this way would never be used")
+                    .help(format!("raise `ecmp_tables` above {}", subdomain.ecmp_tables));
+                if tables.given {
+                    conflict = conflict.related(tables.span.clone(), "so many tables");
+                }
+                self.note(conflict);
+            }
+            RowError::NoBiftId { row: at, neighbour, si } => {
+                let Some(span) = ids(at) else { return };
+                let name = subdomain.neighbours.get(usize::from(neighbour.0)).map(|one| one.name.as_str());
+                let name = name.unwrap_or_default();
+                let message = format!("there is no BIFT-id of neighbour `{name}` for set {}", si.0);
+                self.note(
+                    Diagnostic::new(Code::Conflict, span, message)
+                        .label("packets for these couldn't be sent")
+                        .help(format!("add `\"si {}\"` to the neighbour's `bift_id`", si.0)),
+                );
+            }
+        }
+    }
+
+    fn beyond_sets(&mut self, id: BfrId, span: Range<usize>, raw: &raw::Subdomain) {
+        let mut wrong =
+            Diagnostic::new(Code::OutOfRange, span, format!("router {id} is beyond the sets that there are"))
+                .label("needs a set above 255")
+                .help("use longer bit strings, or lower numbers");
+        if let Some(bits) = raw.bitstring_bits.as_ref().filter(|bits| bits.given) {
+            wrong = wrong.related(bits.span.clone(), "with bit strings of this length");
+        }
+        self.note(wrong);
+    }
+
+    /// That every table of ours has one BIFT-id, and every BIFT-id one table.
+    fn our_bift_ids(&mut self, raws: &[At<raw::Subdomain>], subdomains: &[Subdomain], seed: u32) {
+        let mut keys: Vec<BiftKey> = Vec::new();
+        for one in subdomains {
+            keys.extend(one.bifts(seed, &links(one)).iter().flatten().map(Bift::key));
+        }
+        let raw_of = |id: SubDomain| {
+            let number = |at: &&At<raw::Subdomain>| {
+                at.value.id.as_ref().is_some_and(|own| own.value.get() == u32::from(id.0))
+            };
+            raws.iter().find(number).and_then(|at| at.value.bift_id.as_ref())
+        };
+        match model::bier_ours(subdomains, &keys) {
+            Ok(BiftIds::Static) => {}
+            Ok(BiftIds::Map(map)) => self.tables_have_ids(&map, &keys, raw_of),
+            Err((id, clash)) => {
+                // What one map says twice has been noted with it.
+                let Clash::Id { id: value, taken_by } = clash else { return };
+                if taken_by.sub_domain == id {
+                    return;
+                }
+                let Some(BiftIdList::Map(list)) = raw_of(id).map(|at| &at.value) else { return };
+                let Some((.., span)) = list.iter().find(|(_, id, _)| *id == value) else { return };
+                let message = format!("the BIFT-id {value} is that of two tables");
+                let other = taken_by.sub_domain.0;
+                self.note(
+                    Diagnostic::new(Code::Duplicate, span.clone(), message)
+                        .label(format!("sub-domain {other} has it, too"))
+                        .help("packets carry nothing else that tells tables apart"),
+                );
+            }
+        }
+    }
+
+    fn tables_have_ids<'a>(
+        &mut self,
+        map: &BiftIdMap,
+        keys: &[BiftKey],
+        raw_of: impl Fn(SubDomain) -> Option<&'a At<BiftIdList>>,
+    ) {
+        for key in keys.iter().filter(|key| map.id(**key).is_none()) {
+            // One that couldn't be read may be the one that is missing.
+            let Some(at) = raw_of(key.sub_domain).filter(|at| at.sound) else { continue };
+            let message = format!("there is no BIFT-id of ours for set {}", key.si.0);
+            self.note(
+                Diagnostic::new(Code::Conflict, at.span.clone(), message).label("one is missing").help(
+                    format!("add `\"si {}\"`: some of the sub-domain's routers are of that set", key.si.0),
+                ),
+            );
+        }
+    }
+
+    fn overlays(&mut self, raw: &raw::Bier, subdomains: Option<&[Subdomain]>) -> Option<Vec<Overlay>> {
+        let list = items(&raw.overlays);
+        let flows = list.iter().filter_map(|one| {
+            let (source, group) = (one.value.source.as_ref()?, one.value.group.as_ref()?);
+            Some((format!("{} to {}", source.value.0, group.value.0), group.span.clone()))
+        });
+        self.unique("the flow from", flows);
+        all(list.iter().map(|one| self.overlay(&one.value, subdomains)))
+    }
+
+    fn overlay(&mut self, raw: &raw::Overlay, subdomains: Option<&[Subdomain]>) -> Option<Overlay> {
+        let (source, group) = (raw.source.as_ref()?, raw.group.as_ref()?);
+        if source.value.0.is_ipv4() != group.value.0.is_ipv4() {
+            self.note(
+                Diagnostic::new(
+                    Code::Conflict,
+                    group.span.clone(),
+                    "source and group are of different families",
+                )
+                .label("the group")
+                .related(source.span.clone(), "the source"),
+            );
+        }
+        let (number, receivers) = (raw.subdomain.as_ref()?, raw.receivers.as_ref()?);
+        let id = SubDomain(number.value.get() as u8);
+        if let Some(subdomains) = subdomains {
+            self.receivers(number.span.clone(), id, receivers, subdomains);
+        }
+        Some(Overlay {
+            source: source.value.0,
+            group: group.value.0,
+            subdomain: id,
+            receivers: receivers.value.clone(),
+        })
+    }
+
+    /// That a flow can enter by its sub-domain, and that there is a way to all that are to get it.
+    fn receivers(
+        &mut self,
+        at: Range<usize>,
+        id: SubDomain,
+        receivers: &At<model::BfrIds>,
+        subdomains: &[Subdomain],
+    ) {
+        let Some(subdomain) = subdomains.iter().find(|one| one.id == id) else {
+            let numbers: Vec<_> = subdomains.iter().map(|one| one.id.0.to_string()).collect();
+            return self.unknown("sub-domain", &id.0.to_string(), &at, numbers.iter().map(String::as_str));
+        };
+        if subdomain.bfr_id.is_none() {
+            let message = format!("this router has no number in sub-domain {}", id.0);
+            self.note(
+                Diagnostic::new(Code::Conflict, at, message)
+                    .label("packets that begin here name who began them")
+                    .help("give the sub-domain a `bfr_id`"),
+            );
+        }
+        if subdomain.topology.is_some() {
+            // The file knows them.
+            return;
+        }
+        let known: BTreeSet<_> = subdomain
+            .rows
+            .iter()
+            .flat_map(|row| row.bfr_ids.iter().copied())
+            .chain(subdomain.bfr_id)
+            .collect();
+        let strangers: Vec<_> =
+            receivers.value.iter().filter(|id| !known.contains(id)).map(|id| id.to_string()).collect();
+        if !strangers.is_empty() {
+            let message = format!("there is no way to {}", strangers.join(", "));
+            self.note(
+                Diagnostic::new(Code::UnknownName, receivers.span.clone(), message)
+                    .label("in no row")
+                    .help("add them to the row of the neighbour that leads to them"),
+            );
+        }
+    }
+
+    fn listeners(&mut self, file: &raw::File, raw: &raw::Bier) -> Option<Vec<Listener>> {
+        let list = items(&raw.listeners);
+        let groups = list.iter().filter_map(|one| one.value.group.as_ref());
+        self.unique("the group", groups.map(|group| (group.value.0, group.span.clone())));
+        let interfaces = interfaces(file);
+        all(list.iter().map(|one| {
+            let ports = items(&one.value.ports);
+            self.unique("the network", ports.iter().map(|at| (at.value.clone(), at.span.clone())));
+            let ports = all(ports.iter().map(|at| {
+                let found = interfaces.iter().find(|(name, _)| name == at.value.as_str());
+                if found.is_none() && self.sound("port") {
+                    let names = interfaces.iter().map(|(name, _)| name.as_str());
+                    self.unknown("network", at.value.as_str(), &at.span, names);
+                }
+                Some(found?.1)
+            }));
+            Some(Listener { group: one.value.group.as_ref()?.value.0, ports: ports? })
+        }))
+    }
+}
+
+/// Numbers of links, where only their number matters.
+fn links(subdomain: &Subdomain) -> Vec<LinkId> {
+    (0..subdomain.neighbours.len() as u32).map(LinkId).collect()
+}
+
+/// All networks that have a name: `lan`, `lan.20`, `lan.100.20`.
+fn interfaces(file: &raw::File) -> Vec<(String, Interface)> {
+    let mut list = Vec::new();
+    for (at, port) in items(&file.ports).iter().enumerate() {
+        let Some(name) = &port.value.name else { continue };
+        let port_index = PortIndex(at);
+        list.push((name.value.to_string(), Interface { port: port_index, vlan: None }));
+        for tag in items(&port.value.vlans).iter().filter_map(|vlan| super::network::tag(&vlan.value)) {
+            let interface = Interface { port: port_index, vlan: Some(tag) };
+            list.push((format!("{}.{tag}", name.value), interface));
+        }
+    }
+    list
+}

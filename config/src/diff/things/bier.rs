@@ -1,0 +1,76 @@
+//! BIER: all of it can change while the appliance runs.
+
+use super::{Thing, interface_of, list, live, text};
+use crate::diff::What;
+use crate::model::*;
+
+pub(super) fn bier_of(config: &Config, bier: &Bier, each: &mut dyn FnMut(What, String, Thing)) {
+    let Bier { bfr_prefix, subdomains, overlays, listeners } = bier;
+    each(What::Bier, String::new(), live([("bfr_prefix", text(bfr_prefix))]));
+    subdomains.iter().for_each(|subdomain| subdomain_of(config, subdomain, each));
+    for Overlay { source, group, subdomain, receivers } in overlays {
+        let facts = [("subdomain", text(subdomain.0)), ("receivers", text(receivers))];
+        each(What::Overlay, format!("{source} {group}"), live(facts));
+    }
+    for Listener { group, ports } in listeners {
+        let ports: Vec<_> = ports.iter().map(|port| interface_of(config, *port)).collect();
+        each(What::Listener, text(group), live([("ports", list(&ports))]));
+    }
+}
+
+fn subdomain_of(config: &Config, subdomain: &Subdomain, each: &mut dyn FnMut(What, String, Thing)) {
+    let Subdomain {
+        id,
+        kind,
+        bsl,
+        bfr_id,
+        ecmp_tables,
+        encapsulation,
+        bift_ids,
+        ttl,
+        neighbours,
+        rows,
+        topology,
+    } = subdomain;
+    let mut thing = live([
+        ("kind", text(kind)),
+        ("bitstring_bits", text(bsl)),
+        ("ecmp_tables", text(ecmp_tables)),
+        ("encapsulation", text(encapsulation)),
+        ("bift_id", form(bift_ids)),
+        ("ttl", text(ttl)),
+    ]);
+    if let Some(bfr_id) = bfr_id {
+        thing = thing.and([("bfr_id", text(bfr_id))]);
+    }
+    if let Some(Topology { file, router }) = topology {
+        thing = thing.and([("topology", text(file.display())), ("router", text(router))]);
+    }
+    each(What::Subdomain, text(id.0), thing);
+    for (at, BierNeighbour { name, address, interface, bift_ids }) in neighbours.iter().enumerate() {
+        let own = rows.iter().filter(|row| usize::from(row.neighbour.0) == at);
+        let row = |row: &millrace_bier::bift::given::Row| {
+            let ids = BfrIds::from_iter(row.bfr_ids.iter().copied());
+            match row.backup.and_then(|backup| neighbours.get(usize::from(backup.0))) {
+                Some(backup) => format!("{ids} backup {}", backup.name),
+                None => text(ids),
+            }
+        };
+        let facts = [
+            ("address", text(address)),
+            ("port", interface_of(config, *interface)),
+            ("bift_id", form(bift_ids)),
+            ("bfr_ids", list(&own.map(row).collect::<Vec<_>>())),
+        ];
+        each(What::BierNeighbour, format!("{} {name}", id.0), live(facts));
+    }
+}
+
+fn form(ids: &BiftIdForm) -> String {
+    match ids {
+        BiftIdForm::Static => "static".to_owned(),
+        BiftIdForm::Map(ids) => {
+            list(&ids.iter().map(|(si, id)| format!("si {} = {id}", si.0)).collect::<Vec<_>>())
+        }
+    }
+}

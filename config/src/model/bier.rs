@@ -1,0 +1,222 @@
+//! Bit index explicit replication: sub-domains and their tables, what enters here, and who listens behind us.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use millrace_bier::bift::given::{self, Given, Row, RowError};
+use millrace_bier::bift::{Bift, LinkId, Neighbour, Reach};
+use millrace_bier::bift_id::{BiftId, BiftIdMap, BiftIds, Clash};
+use millrace_bier::id::{BfrId, BiftKey, Bsl, Si, SubDomain};
+
+use super::{BfrIds, Interface, Name};
+use crate::grammar::choice;
+
+/// Bit index explicit replication (RFC 8279).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bier {
+    /// By which other routers know this one.
+    pub bfr_prefix: IpAddr,
+    /// In the order of the file, each number once. At least one.
+    pub subdomains: Vec<Subdomain>,
+    /// Flows that enter here, each once, through sub-domains in which we have a number.
+    pub overlays: Vec<Overlay>,
+    /// Groups that somebody behind us listens to, each once.
+    pub listeners: Vec<Listener>,
+}
+
+/// A sub-domain.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Subdomain {
+    /// Its number.
+    pub id: SubDomain,
+    /// What bits stand for.
+    pub kind: BierKind,
+    /// How long bit strings are.
+    pub bsl: Bsl,
+    /// This router's own number.
+    pub bfr_id: Option<BfrId>,
+    /// Between how many tables entropy chooses, 1 to 16.
+    pub ecmp_tables: u8,
+    /// What headers are carried in.
+    pub encapsulation: Encapsulation,
+    /// The BIFT-ids that packets to us carry; one for each table that there is.
+    pub bift_ids: BiftIdForm,
+    /// Time to live of packets that begin here.
+    pub ttl: u8,
+    /// The neighbours, in the order of their first rows; each name once.
+    pub neighbours: Vec<BierNeighbour>,
+    /// The rows; their neighbours are places in `neighbours`.
+    pub rows: Vec<Row>,
+    /// The topology that the ways are computed from, instead of rows.
+    pub topology: Option<Topology>,
+}
+
+/// A topology, and this router's place in it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Topology {
+    /// The file; see [`crate::domainfile`].
+    pub file: PathBuf,
+    /// What the file calls this router.
+    pub router: Name,
+}
+
+choice! {
+    /// What the bits of a bit string stand for.
+    pub enum BierKind {
+        /// Routers (RFC 8279).
+        "bier" => Bier,
+        later "bier-te",
+    }
+}
+
+choice! {
+    /// What BIER headers are carried in.
+    pub enum Encapsulation {
+        /// Ethernet frames of type 0xAB37 (RFC 8296 section 2.2).
+        "ethernet" => Ethernet,
+        /// The same behind an MPLS label, which is the BIFT-id (RFC 8296 section 2.1).
+        "mpls" => Mpls,
+        later "udp",
+        later "ipv6",
+    }
+}
+
+/// BIFT-ids of one router in one sub-domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BiftIdForm {
+    /// The static form.
+    Static,
+    /// One for each of these sets, in order; each value once.
+    Map(Vec<(Si, BiftId)>),
+}
+
+/// A BIER router beside us.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BierNeighbour {
+    /// What the operator calls it.
+    pub name: Name,
+    /// Its address: on-link, and not ourselves.
+    pub address: IpAddr,
+    /// Where it is.
+    pub interface: Interface,
+    /// What it calls its tables.
+    pub bift_ids: BiftIdForm,
+}
+
+/// A flow that enters here.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Overlay {
+    /// Where it comes from; of the group's family.
+    pub source: IpAddr,
+    /// The group.
+    pub group: IpAddr,
+    /// The sub-domain that it goes through.
+    pub subdomain: SubDomain,
+    /// Who gets it; there is a way to each.
+    pub receivers: BfrIds,
+}
+
+/// Who listens to a group behind us.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listener {
+    /// The group.
+    pub group: IpAddr,
+    /// The networks, each once.
+    pub ports: Vec<Interface>,
+}
+
+impl Bier {
+    /// The sub-domain of this number.
+    pub fn subdomain(&self, id: SubDomain) -> Option<&Subdomain> {
+        self.subdomains.iter().find(|one| one.id == id)
+    }
+
+    /// What makes this router's choices between equal ways differ from those of others: FNV-1a of its prefix.
+    pub fn seed(&self) -> u32 {
+        bier_seed(self.bfr_prefix)
+    }
+
+    /// The BIFT-ids by which others name our tables, of which these are the keys.
+    ///
+    /// # Errors
+    /// Which sub-domain has a BIFT-id that contradicts another, and how. Not in a checked configuration.
+    pub fn ours(&self, keys: &[BiftKey]) -> Result<BiftIds, (SubDomain, Clash)> {
+        bier_ours(&self.subdomains, keys)
+    }
+}
+
+pub(crate) fn bier_seed(prefix: IpAddr) -> u32 {
+    let fnv = |hash: u32, byte: &u8| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
+    match prefix {
+        IpAddr::V4(prefix) => prefix.octets().iter().fold(0x811c_9dc5, fnv),
+        IpAddr::V6(prefix) => prefix.octets().iter().fold(0x811c_9dc5, fnv),
+    }
+}
+
+pub(crate) fn bier_ours(subdomains: &[Subdomain], keys: &[BiftKey]) -> Result<BiftIds, (SubDomain, Clash)> {
+    if subdomains.iter().all(|one| one.bift_ids == BiftIdForm::Static) {
+        return Ok(BiftIds::Static);
+    }
+    let mut map = BiftIdMap::default();
+    // The static ones first: their numbers can't be chosen.
+    let of = |form: fn(&BiftIdForm) -> bool| subdomains.iter().filter(move |one| form(&one.bift_ids));
+    let ordered = of(|ids| *ids == BiftIdForm::Static).chain(of(|ids| *ids != BiftIdForm::Static));
+    for one in ordered {
+        let mut put = |key, id| map.insert(key, id).map_err(|clash| (one.id, clash));
+        match &one.bift_ids {
+            BiftIdForm::Static => {
+                for key in keys.iter().filter(|key| key.sub_domain == one.id) {
+                    put(*key, BiftId::static_form(*key))?;
+                }
+            }
+            BiftIdForm::Map(ids) => {
+                for (si, id) in ids {
+                    put(one.key(*si), *id)?;
+                }
+            }
+        }
+    }
+    Ok(BiftIds::Map(map))
+}
+
+impl Subdomain {
+    /// What the table of a set is for.
+    pub fn key(&self, si: Si) -> BiftKey {
+        BiftKey { sub_domain: self.id, si, bsl: self.bsl }
+    }
+
+    /// Its tables, where they are given row by row. `links` are the numbers of the links to the neighbours, in their order.
+    ///
+    /// # Errors
+    /// What is wrong with the rows; nothing in a checked configuration.
+    ///
+    /// # Panics
+    /// If there are fewer links than neighbours.
+    pub fn bifts(&self, seed: u32, links: &[LinkId]) -> Result<Vec<Bift>, Vec<RowError>> {
+        let neighbour = |(one, link): (&BierNeighbour, &LinkId)| {
+            let reach = Reach::Links([*link].into());
+            (Neighbour { prefix: one.address, reach }, self.bift_ids_of(&one.bift_ids))
+        };
+        assert!(links.len() >= self.neighbours.len(), "a link to each neighbour");
+        let neighbours: Vec<_> = self.neighbours.iter().zip(links).map(neighbour).collect();
+        given::build(&Given {
+            sub_domain: self.id,
+            bsl: self.bsl,
+            own: self.bfr_id,
+            tables: self.ecmp_tables.into(),
+            seed,
+            neighbours: &neighbours,
+            rows: &self.rows,
+        })
+    }
+
+    fn bift_ids_of(&self, form: &BiftIdForm) -> BiftIds {
+        let BiftIdForm::Map(ids) = form else { return BiftIds::Static };
+        let mut map = BiftIdMap::default();
+        for (si, id) in ids {
+            // Of two that contradict each other, which has been noted, the first counts.
+            let _ = map.insert(self.key(*si), *id);
+        }
+        BiftIds::Map(map)
+    }
+}

@@ -1,0 +1,97 @@
+//! BIER: sub-domains, rows, what enters here, and who listens.
+
+use crate::grammar::table;
+use crate::leaf::{BiftIdList, BitStringBits, FilePath, Group, HostAddr, Int, List};
+use crate::limits::*;
+use crate::model::{BfrIds, BierKind, Encapsulation, Name};
+
+table! {
+    /// Bit index explicit replication (RFC 8279).
+    struct Bier {
+        /// The address by which other BIER routers know this one (BFR-prefix). What comes by equal ways is shared out
+        /// differently by routers that have different ones.
+        required bfr_prefix: HostAddr,
+        /// The sub-domains that this router is in.
+        required subdomains as "subdomain": List<Subdomain, 1, BIER_SUBDOMAINS_MAX>,
+        /// Flows that enter the domain here: who gets them.
+        optional overlays as "overlay": List<Overlay, 0, BIER_OVERLAYS_MAX>,
+        /// Groups that somebody behind us listens to.
+        optional listeners as "listener": List<Listener, 0, BIER_LISTENERS_MAX>,
+    }
+}
+
+table! {
+    /// A sub-domain: a numbering of routers, and the ways to them.
+    struct Subdomain {
+        /// Its number.
+        required id: Int<0, 255>,
+        /// What the bits of a bit string stand for.
+        default kind: BierKind = "bier",
+        /// How long bit strings are, in bits.
+        default bitstring_bits: BitStringBits = 256,
+        /// This router's own number (BFR-id). Without it: packets pass, but none begins or ends here.
+        optional bfr_id: Int<1, 65535>,
+        /// Tables between which a packet's entropy chooses: as many as the least common multiple of the numbers of equal ways
+        /// share everything out evenly.
+        default ecmp_tables: Int<1, 16> = 1,
+        /// What BIER headers are carried in.
+        default encapsulation: Encapsulation = "ethernet",
+        /// The BIFT-ids that packets to us carry: "static" (length, sub-domain and set in one number, as
+        /// draft-ietf-bier-non-mpls-bift-encoding has it), or one for each set. With "mpls" they are labels.
+        default bift_id: BiftIdList = "static",
+        /// Time to live of the packets that begin here, in hops between BIER routers. 64 is more than any domain has, and ends a
+        /// loop soon.
+        default ttl: Int<1, 255> = 64,
+        /// The ways, row by row. A router in the rows of several neighbours has that many equal ways.
+        optional table: List<BierRow, 0, BIER_ROWS_MAX>,
+        /// The file of a topology, from which the ways are computed, instead of `table`; a relative path begins at this file's
+        /// folder.
+        optional topology: FilePath,
+        /// Which router of the topology this one is.
+        optional router: Name,
+    }
+}
+
+table! {
+    /// Routers that are reached by a neighbour.
+    struct BierRow {
+        /// What you call the neighbour; it may have several rows.
+        required neighbour: Name,
+        /// Its address, which must be on a network of one of the ports.
+        required address: HostAddr,
+        /// The numbers of the routers that it leads to, itself included.
+        required bfr_ids: BfrIds,
+        /// The neighbour that gets this row's packets while this one can't be reached.
+        optional backup: Name,
+        /// What the neighbour calls its tables, once for all its rows. Without it: as we call ours.
+        optional bift_id: BiftIdList,
+    }
+}
+
+table! {
+    /// A flow that enters here.
+    struct Overlay {
+        /// Where it comes from.
+        required source: HostAddr,
+        /// The group that it is sent to.
+        required group: Group,
+        /// The sub-domain that it goes through.
+        required subdomain: Int<0, 255>,
+        /// The numbers of the routers that get it.
+        required receivers: BfrIds,
+    }
+    later {
+        /// Learn the receivers, instead.
+        "learn",
+    }
+}
+
+table! {
+    /// Who listens to a group behind us. What BIER brings for the group is sent there.
+    struct Listener {
+        /// The group.
+        required group: Group,
+        /// The networks: names of ports, and of VLANs as in "lan.20".
+        required ports: List<Name, 1, PORTS_MAX>,
+    }
+}

@@ -1,0 +1,153 @@
+//! BIER: what is accepted, and what a wrong file is told.
+
+use millrace_bier::bift_id::BiftId;
+use millrace_bier::id::{BfrId, Si};
+
+use super::*;
+
+/// [`FULL`] and BIER with most of its keys.
+const BIER: &str = r#"
+[bier]
+bfr_prefix = "192.0.2.1"
+[[bier.subdomain]]
+id = 0
+bfr_id = 5
+ecmp_tables = 2
+table = [
+  { neighbour = "p2", address = "192.0.2.2", bfr_ids = "1,2,300" },
+  { neighbour = "p3", address = "10.20.0.3", bfr_ids = "3,66-70", backup = "p2" },
+  { neighbour = "p2", address = "192.0.2.2", bfr_ids = "66", bift_id = { "si 0" = 7, "si 1" = 8 } },
+]
+[[bier.subdomain]]
+id = 9
+bfr_id = 65
+bitstring_bits = 64
+encapsulation = "mpls"
+bift_id = { "si 1" = 1000 }
+[[bier.overlay]]
+source = "192.0.2.100"
+group = "232.1.1.1"
+subdomain = 0
+receivers = "1,66"
+[[bier.listener]]
+group = "232.1.1.2"
+ports = ["lan", "lan.20"]
+"#;
+
+fn bier(from: &str, to: &str) -> String {
+    assert!(BIER.contains(from), "`{from}` isn't in the file");
+    format!("{FULL}{}", BIER.replacen(from, to, 1))
+}
+
+#[test]
+fn rows_become_neighbours_and_tables() {
+    let config = Config::parse("b.toml", &bier("", "")).unwrap_or_else(|report| panic!("{report}"));
+    let bier = config.bier.unwrap();
+    let zero = &bier.subdomains[0];
+    let neighbours: Vec<_> = zero
+        .neighbours
+        .iter()
+        .map(|one| (one.name.as_str(), one.interface.port.0, one.interface.vlan))
+        .collect();
+    assert_eq!(neighbours, [("p2", 0, None), ("p3", 1, Some(VLAN_20))]);
+    // What a later row says of a neighbour holds for all its rows.
+    let id = |si, id| (Si(si), BiftId::new(id).unwrap());
+    assert_eq!(zero.neighbours[0].bift_ids, BiftIdForm::Map(vec![id(0, 7), id(1, 8)]));
+    assert_eq!(zero.neighbours[1].bift_ids, BiftIdForm::Static);
+    assert_eq!(zero.rows.len(), 3);
+    assert_eq!(zero.rows[1].backup, Some(zero.rows[0].neighbour));
+    let links = [0, 1].map(millrace_bier::bift::LinkId);
+    let sets: Vec<_> = zero.bifts(bier.seed(), &links).unwrap().iter().map(|bift| bift.key().si.0).collect();
+    assert_eq!(sets, [0, 1]);
+    assert_eq!((zero.bfr_id, zero.ttl), (BfrId::new(5), 64));
+    assert_eq!(bier.listeners[0].ports[1], Interface { port: PortIndex(1), vlan: Some(VLAN_20) });
+}
+
+#[test]
+fn one_mistake_is_one_error() {
+    use Code::*;
+    let rows: &[(&str, &str, Code, &str)] = &[
+        ("bfr_prefix = \"192.0.2.1\"", "", MissingKey, "[bier]"),
+        ("bfr_prefix", "bfr_prefx", UnknownKey, "bfr_prefx"),
+        ("bfr_prefix = \"192.0.2.1\"", "bfr_prefix = \"232.1.1.1\"", BadValue, "\"232.1.1.1\""),
+        ("id = 9", "id = 256", OutOfRange, "256"),
+        ("id = 9", "id = 0", Duplicate, "0"),
+        ("id = 9", "id = 9\nkind = \"bier-te\"", NotBuilt, "\"bier-te\""),
+        ("id = 9", "id = 9\ntopology = \"d.toml\"", MissingKey, "\"d.toml\""),
+        ("id = 9", "id = 9\nrouter = \"edge\"", Conflict, "\"edge\""),
+        ("ecmp_tables = 2", "ecmp_tables = 2\ntopology = \"d.toml\"\nrouter = \"e\"", Conflict, "\"d.toml\""),
+        ("\"mpls\"", "\"udp\"", NotBuilt, "\"udp\""),
+        ("\"mpls\"", "\"ipv6\"", NotBuilt, "\"ipv6\""),
+        ("bitstring_bits = 64", "bitstring_bits = 65", BadValue, "65"),
+        ("bitstring_bits = 64", "bitstring_bits = 8192", OutOfRange, "8192"),
+        ("bfr_id = 65", "bfr_id = 16385", OutOfRange, "16385"),
+        ("bfr_id = 65", "bfr_id = 0", OutOfRange, "0"),
+        ("bfr_id = 65", "", Conflict, "[[bier.subdomain]]"),
+        ("bfr_id = 65", "bfr_id = 129", Conflict, "{ \"si 1\" = 1000 }"),
+        ("\"si 1\" = 1000", "\"si 1\" = 15", OutOfRange, "15"),
+        ("\"si 1\" = 1000", "\"si 1\" = 0x100000", OutOfRange, "0x100000"),
+        ("\"si 1\" = 1000", "\"si 1\" = 1000, \"si 256\" = 2000", UnknownKey, "\"si 256\""),
+        ("\"si 1\" = 1000", "\"si 1\" = 1000, \"si 2\" = 1000", Duplicate, "1000"),
+        // The static form of sub-domain 0, set 1, of 256 bits.
+        ("\"si 1\" = 1000", "\"si 1\" = 0x30001", Duplicate, "0x30001"),
+        ("ecmp_tables = 2", "ecmp_tables = 17", OutOfRange, "17"),
+        ("ecmp_tables = 2", "", Conflict, "\"66\""),
+        ("192.0.2.2", "192.0.2.3", Conflict, "\"192.0.2.2\""),
+        ("10.20.0.3", "10.21.0.3", NotOnLink, "\"10.21.0.3\""),
+        ("10.20.0.3", "10.20.0.1", Conflict, "\"10.20.0.1\""),
+        ("10.20.0.3", "192.0.2.2", Duplicate, "\"192.0.2.2\""),
+        ("\"3,66-70\"", "\"3,66-70,5\"", Conflict, "\"3,66-70,5\""),
+        ("\"3,66-70\"", "\"3,66-70,3\"", BadValue, "\"3,66-70,3\""),
+        ("\"3,66-70\"", "\"70-66\"", BadValue, "\"70-66\""),
+        ("bfr_ids = \"66\"", "bfr_ids = \"2\"", Duplicate, "\"2\""),
+        ("backup = \"p2\"", "backup = \"p4\"", UnknownName, "\"p4\""),
+        ("backup = \"p2\"", "backup = \"p3\"", Conflict, "\"p3\""),
+        (", \"si 1\" = 8", "", Conflict, "\"1,2,300\""),
+        (
+            "bfr_ids = \"1,2,300\"",
+            "bfr_ids = \"1,2,300\", bift_id = \"static\"",
+            Duplicate,
+            "{ \"si 0\" = 7, \"si 1\" = 8 }",
+        ),
+        ("group = \"232.1.1.1\"", "group = \"192.0.2.7\"", BadValue, "\"192.0.2.7\""),
+        ("group = \"232.1.1.1\"", "group = \"224.0.0.5\"", BadValue, "\"224.0.0.5\""),
+        ("group = \"232.1.1.1\"", "group = \"ff3e::1\"", Conflict, "\"ff3e::1\""),
+        ("subdomain = 0", "subdomain = 1", UnknownName, "1"),
+        ("receivers = \"1,66\"", "receivers = \"1,5,67,99\"", UnknownName, "\"1,5,67,99\""),
+        ("receivers = \"1,66\"", "receivers = \"1\"\nlearn = \"mld\"", NotBuilt, "learn"),
+        ("receivers = \"1,66\"", "", MissingKey, "[[bier.overlay]]"),
+        ("bfr_id = 5\n", "", Conflict, "0"),
+        ("\"lan.20\"", "\"lan.21\"", UnknownName, "\"lan.21\""),
+        ("\"lan.20\"", "\"lan\"", Duplicate, "\"lan\""),
+        (
+            "[[bier.listener]]",
+            "[[bier.listener]]\ngroup = \"232.1.1.2\"\nports = [\"wan\"]\n[[bier.listener]]",
+            Duplicate,
+            "\"232.1.1.2\"",
+        ),
+    ];
+    let mut wrong = Vec::new();
+    for (from, to, code, underlined) in rows {
+        let text = bier(from, to);
+        match Config::parse("b.toml", &text) {
+            Ok(_) => wrong.push(format!("{from} -> {to}: accepted")),
+            Err(report) => {
+                let found: Vec<_> =
+                    report.diagnostics().iter().map(|d| (d.code, text[d.span.clone()].to_owned())).collect();
+                if found != [(*code, (*underlined).to_owned())] {
+                    wrong.push(format!("{from} -> {to}: {found:?}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn slips_are_guessed_at() {
+    let hint =
+        |from: &str, to: &str| refused(&bier(from, to)).diagnostics()[0].help.clone().unwrap_or_default();
+    assert_eq!(hint("ecmp_tables", "ecmp_table"), "did you mean `ecmp_tables`?");
+    assert_eq!(hint("\"lan.20\"", "\"lan.2\""), "did you mean \"lan.20\"?");
+    assert!(hint("ecmp_tables = 2", "ecmp_tables = 1").contains("above 1"));
+}

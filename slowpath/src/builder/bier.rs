@@ -1,0 +1,278 @@
+//! What workers read of BIER, from the configuration: tables, links, listeners, and what enters here.
+//!
+//! Links have numbers that counters go by, so a link keeps its number while it is configured, and after that as long as
+//! there are others to give away. What didn't change between two configurations is shared: tables, flows, and the flags of
+//! neighbours that can't be reached.
+
+use std::sync::Arc;
+
+use millrace_bier::bift::{Bift, LinkId, NeighbourIndex, Reach};
+use millrace_bier::compute::{Computed, Options};
+use millrace_bier::forward::Down;
+use millrace_bier::header::Carriage;
+use millrace_bier::id::SubDomain;
+use millrace_bier::overlay::{Flow, Overlay, Receivers};
+use millrace_bier::plane::{AnyBift, Plane};
+use millrace_bier::topology::{Domain, RouterIndex};
+use millrace_config::domainfile::DomainFile;
+use millrace_config::model::{self, Config, Encapsulation};
+use millrace_fastpath::addr::Addr;
+use millrace_fastpath::tables::Bier;
+use millrace_fastpath::tables::bier::{Ingress, LINKS_MAX, Link};
+use millrace_fastpath::tables::interfaces::InterfaceId;
+use tracing::warn;
+
+use super::{BuildError, Domains, TableBuilder};
+
+/// The links by their numbers, those that were once configured included.
+#[derive(Clone, Debug, Default)]
+pub(super) struct BierLinks(Vec<Link>);
+
+/// What a configuration asks for of BIER.
+#[derive(Debug)]
+pub(super) struct BierDraft {
+    pub(super) bier: Option<Arc<Bier>>,
+    pub(super) links: BierLinks,
+}
+
+/// What a sub-domain's tables are made of, and the links that they lead to.
+struct Ways {
+    links: Vec<Link>,
+    /// Where they are computed: of which domain, as which router, and what the domain calls those links.
+    computed: Option<(Domain, RouterIndex, Vec<LinkId>)>,
+}
+
+/// The tables of `config`, and what they share with those of `before`. `interface` knows the ids of interfaces.
+pub(super) fn draft(
+    config: &Config,
+    interface: impl Fn(model::Interface) -> InterfaceId,
+    domains: &Domains,
+    before: &BierDraft,
+) -> Result<BierDraft, BuildError> {
+    let (mut links, known) = (before.links.clone(), before.bier.as_ref());
+    let Some(wanted) = &config.bier else { return Ok(BierDraft { bier: None, links }) };
+    let each = wanted.subdomains.iter().enumerate();
+    let ways = each.map(|(at, one)| ways(config, wanted, one, domains.get(&at), &interface));
+    let ways = ways.collect::<Result<Vec<_>, _>>()?;
+    let numbers = links.number(&ways)?;
+    let mut tables = Vec::new();
+    let mut down = Vec::new();
+    for ((subdomain, ways), numbers) in wanted.subdomains.iter().zip(&ways).zip(&numbers) {
+        let bifts = bifts(wanted, subdomain, ways, numbers)?;
+        if let Some(first) = bifts.first() {
+            down.push((subdomain.id, flags(first, known)));
+        }
+        tables.extend(bifts.into_iter().map(|bift| AnyBift::Bier(shared(bift, known))));
+    }
+    let keys: Vec<_> = tables.iter().map(AnyBift::key).collect();
+    let ours =
+        wanted.ours(&keys).map_err(|(sub_domain, _)| BuildError::BierTables { sub_domain: sub_domain.0 })?;
+    let plane = Plane::new(ours, tables).map_err(|_| BuildError::BierTables {
+        sub_domain: wanted.subdomains.first().map_or(0, |one| one.id.0),
+    })?;
+    let listeners = wanted.listeners.iter().map(|listener| {
+        (Addr::from(listener.group), listener.ports.iter().map(|port| interface(*port)).collect())
+    });
+    let bier = Bier {
+        plane,
+        links: links.0.clone(),
+        macs: Vec::new(),
+        down,
+        listeners: listeners.collect(),
+        overlay: overlay(wanted, known.map(|known| &known.overlay)),
+        ingress: wanted.subdomains.iter().filter_map(ingress).collect(),
+    };
+    let same = known.filter(|known| is_same(known, &bier));
+    Ok(BierDraft { bier: Some(same.map_or_else(|| Arc::new(bier), Arc::clone)), links })
+}
+
+impl BierLinks {
+    /// The numbers of each sub-domain's links, in their order.
+    fn number(&mut self, ways: &[Ways]) -> Result<Vec<Vec<LinkId>>, BuildError> {
+        let needed: Vec<Link> = ways.iter().flat_map(|ways| ways.links.iter().copied()).collect();
+        let mut number = |link: &Link| self.give(*link, &needed);
+        ways.iter().map(|ways| ways.links.iter().map(&mut number).collect()).collect()
+    }
+
+    /// The number of a link: its own, one that was never given out, or that of one that nobody needs any more.
+    fn give(&mut self, link: Link, needed: &[Link]) -> Result<LinkId, BuildError> {
+        let at = match self.0.iter().position(|known| *known == link) {
+            Some(at) => at,
+            None if self.0.len() < LINKS_MAX => {
+                self.0.push(link);
+                self.0.len() - 1
+            }
+            None => {
+                let free = self.0.iter().position(|known| !needed.contains(known));
+                let at = free.ok_or(BuildError::BierLinks)?;
+                self.0[at] = link;
+                at
+            }
+        };
+        Ok(LinkId(at as u32))
+    }
+}
+
+fn ways(
+    config: &Config,
+    wanted: &model::Bier,
+    subdomain: &model::Subdomain,
+    file: Option<&Arc<DomainFile>>,
+    interface: impl Fn(model::Interface) -> InterfaceId,
+) -> Result<Ways, BuildError> {
+    let carriage = carriage(subdomain.encapsulation);
+    let link = |on, via| Link { interface: interface(on), via: Addr::from(via), carriage };
+    let Some(topology) = &subdomain.topology else {
+        let links = subdomain.neighbours.iter().map(|one| link(one.interface, one.address)).collect();
+        return Ok(Ways { links, computed: None });
+    };
+    // The file was checked when it was read.
+    let wrong = || BuildError::BierTables { sub_domain: subdomain.id.0 };
+    let file = file.ok_or_else(wrong)?;
+    let router = topology.router.as_str();
+    let domain = file.domain(subdomain.id, subdomain.bsl).map_err(|_| wrong())?;
+    let own = file.own_links(config, wanted, subdomain, router).map_err(|_| wrong())?;
+    let root = domain.router(router).ok_or_else(wrong)?;
+    let links = own.iter().map(|one| link(one.interface, one.address)).collect();
+    Ok(Ways { links, computed: Some((domain, root, own.iter().map(|one| one.link).collect())) })
+}
+
+/// A sub-domain's tables, whose links have these numbers.
+fn bifts(
+    wanted: &model::Bier,
+    subdomain: &model::Subdomain,
+    ways: &Ways,
+    numbers: &[LinkId],
+) -> Result<Vec<Bift>, BuildError> {
+    let Some((domain, root, own)) = &ways.computed else {
+        let wrong = |_| BuildError::BierTables { sub_domain: subdomain.id.0 };
+        return subdomain.bifts(wanted.seed(), numbers).map_err(wrong);
+    };
+    let options = Options { tables: subdomain.ecmp_tables.into(), seed: wanted.seed() };
+    let computed = Computed::new(domain, *root, options);
+    // All links of ours are there, save those to routers without BIER, which no table leads to.
+    let number = |link| own.iter().position(|one| *one == link).map_or(link, |at| numbers[at]);
+    let bifts: Vec<Bift> = computed.bifts().iter().map(|bift| bift.with_links(number)).collect();
+    let tunnels = bifts.first().into_iter().flat_map(|bift| bift.neighbours());
+    for one in tunnels.filter(|one| one.reach == Reach::Tunnel) {
+        warn!(
+            subdomain = subdomain.id.0,
+            neighbour = %one.prefix,
+            "a BIER router can only be reached through others without BIER: its copies are lost"
+        );
+    }
+    Ok(bifts)
+}
+
+fn carriage(encapsulation: Encapsulation) -> Carriage {
+    match encapsulation {
+        Encapsulation::Ethernet => Carriage::NonMpls,
+        Encapsulation::Mpls => Carriage::Mpls,
+    }
+}
+
+fn ingress(subdomain: &model::Subdomain) -> Option<(SubDomain, Ingress)> {
+    Some((subdomain.id, Ingress { bfir_id: subdomain.bfr_id?, ttl: subdomain.ttl }))
+}
+
+fn known_bifts(known: Option<&Arc<Bier>>) -> impl Iterator<Item = &Arc<Bift>> {
+    known.into_iter().flat_map(|known| known.plane.iter()).filter_map(|table| match table {
+        AnyBift::Bier(bift) => Some(bift),
+        AnyBift::BierTe(_) => None,
+    })
+}
+
+/// The table, or the one that says the same already.
+fn shared(bift: Bift, known: Option<&Arc<Bier>>) -> Arc<Bift> {
+    let same = known_bifts(known).find(|one| ***one == bift).cloned();
+    same.unwrap_or_else(|| Arc::new(bift))
+}
+
+/// The flags of a sub-domain's neighbours: those that it has, as long as they stand for the same neighbours, and else new
+/// ones that say the same of those that stay.
+fn flags(bift: &Bift, known: Option<&Arc<Bier>>) -> Arc<Down> {
+    let sub_domain = bift.key().sub_domain;
+    let fresh = || Arc::new(Down::new(bift.neighbours().len()));
+    let before = known_bifts(known).find(|one| one.key().sub_domain == sub_domain);
+    let had = known.and_then(|known| known.down.iter().find(|(id, _)| *id == sub_domain));
+    let (Some(before), Some((_, had))) = (before, had) else { return fresh() };
+    let who = |bift: &Bift| bift.neighbours().iter().map(|one| one.prefix).collect::<Vec<_>>();
+    let (before, now) = (who(before), who(bift));
+    if before == now {
+        return Arc::clone(had);
+    }
+    let flags = fresh();
+    for (at, prefix) in now.iter().enumerate() {
+        if let Some(was) = before.iter().position(|one| one == prefix) {
+            flags.set(NeighbourIndex(at as u16), had.is_down(NeighbourIndex(was as u16)));
+        }
+    }
+    flags
+}
+
+fn overlay(wanted: &model::Bier, known: Option<&Overlay>) -> Overlay {
+    let mut overlay = known.cloned().unwrap_or_default();
+    let flow = |one: &model::Overlay| Flow { source: one.source, group: one.group };
+    let gone: Vec<Flow> = overlay
+        .iter()
+        .map(|(flow, _)| flow)
+        .filter(|known| wanted.overlays.iter().all(|one| flow(one) != *known))
+        .collect();
+    gone.into_iter().for_each(|flow| overlay.remove(flow));
+    for one in &wanted.overlays {
+        // A checked configuration has the sub-domains that it names.
+        if let Some(subdomain) = wanted.subdomain(one.subdomain) {
+            let receivers = Receivers::new(one.receivers.iter());
+            overlay.set(flow(one), subdomain.id, subdomain.bsl, &receivers);
+        }
+    }
+    overlay
+}
+
+fn is_same(known: &Bier, next: &Bier) -> bool {
+    // Addresses of neighbours are no configuration.
+    let Bier { plane, links, macs: _, down, listeners, overlay, ingress } = known;
+    let same_flags =
+        || down.iter().zip(&next.down).all(|(one, other)| one.0 == other.0 && Arc::ptr_eq(&one.1, &other.1));
+    plane.ours() == next.plane.ours()
+        && plane.iter().eq(next.plane.iter())
+        && *links == next.links
+        && down.len() == next.down.len()
+        && same_flags()
+        && *listeners == next.listeners
+        && overlay.iter().eq(next.overlay.iter())
+        && *ingress == next.ingress
+}
+
+impl TableBuilder {
+    /// Notes the link-layer addresses of BIER neighbours where they or the links have changed.
+    pub(super) fn resolve_bier(&mut self) {
+        let neighbours = &self.tables.neighbours;
+        if let Some(bier) = self.tables.bier.as_mut().filter(|bier| !bier.is_resolved(neighbours)) {
+            Arc::make_mut(bier).resolve(neighbours);
+        }
+    }
+
+    /// Where copies are sent to: interface and address of each neighbour, each once. Workers need their link-layer
+    /// addresses and don't ask for them.
+    pub fn bier_hops(&self) -> Vec<(InterfaceId, Addr)> {
+        let Some(bier) = &self.tables.bier else { return Vec::new() };
+        let links = |bift: &Arc<Bift>| {
+            let neighbours = bift.neighbours().iter();
+            let of = |reach: &Reach| match reach {
+                Reach::Links(links) => links.to_vec(),
+                Reach::Tunnel | Reach::Repair(_) => Vec::new(),
+            };
+            neighbours.flat_map(|neighbour| of(&neighbour.reach)).collect::<Vec<_>>()
+        };
+        let links = known_bifts(Some(bier)).flat_map(links);
+        let hops = links.filter_map(|link| bier.link(link)).map(|link| (link.interface, link.via));
+        let mut hops: Vec<_> = hops.collect();
+        hops.sort_unstable();
+        hops.dedup();
+        hops
+    }
+}
+
+#[cfg(test)]
+mod tests;

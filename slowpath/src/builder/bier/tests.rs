@@ -1,0 +1,237 @@
+use std::net::IpAddr;
+
+use millrace_bier::bift_id::BiftId;
+use millrace_bier::id::{Bsl, Si};
+use millrace_fastpath::tables::names::HashKey;
+
+use super::*;
+use crate::builder::{Domains, TableFiles};
+use crate::testing::{EDGE, LAN, LAN_20, WAN, addr, ports};
+
+const BIER: &str = r#"
+[bier]
+bfr_prefix = "192.0.2.1"
+[[bier.subdomain]]
+id = 0
+bfr_id = 5
+table = [
+  { neighbour = "p2", address = "192.0.2.2", bfr_ids = "1,2" },
+  { neighbour = "p3", address = "198.51.100.3", bfr_ids = "3,66-70", backup = "p2" },
+]
+[[bier.subdomain]]
+id = 1
+encapsulation = "mpls"
+bift_id = { "si 0" = 1000 }
+table = [{ neighbour = "p4", address = "10.20.0.4", bfr_ids = "9", bift_id = { "si 0" = 2000 } }]
+[[bier.overlay]]
+source = "192.0.2.100"
+group = "232.1.1.1"
+subdomain = 0
+receivers = "1,3"
+[[bier.listener]]
+group = "232.1.1.2"
+ports = ["lan", "lan.20"]
+"#;
+
+fn parse(bier: &str) -> Config {
+    Config::parse("edge.toml", &format!("{EDGE}{bier}")).unwrap_or_else(|report| panic!("{report}"))
+}
+
+fn builder() -> TableBuilder {
+    TableBuilder::new(&parse(BIER), &ports(), TableFiles::default(), HashKey(1, 2)).unwrap()
+}
+
+fn reload(builder: &mut TableBuilder, bier: &str) {
+    let config = parse(bier);
+    let draft = builder.draft(&config).unwrap().with_bier(&config, &Domains::new()).unwrap();
+    builder.reload(&config, draft, None);
+}
+
+fn bier(builder: &TableBuilder) -> &Arc<Bier> {
+    builder.tables().bier.as_ref().unwrap()
+}
+
+fn bift(bier: &Bier, sub_domain: u8) -> &Arc<Bift> {
+    known_bifts_of(bier).find(|one| one.key().sub_domain == SubDomain(sub_domain)).unwrap()
+}
+
+fn known_bifts_of(bier: &Bier) -> impl Iterator<Item = &Arc<Bift>> {
+    bier.plane.iter().filter_map(|table| match table {
+        AnyBift::Bier(bift) => Some(bift),
+        AnyBift::BierTe(_) => None,
+    })
+}
+
+#[test]
+fn the_configuration_becomes_tables_links_listeners_and_flows() {
+    let builder = builder();
+    let bier = bier(&builder);
+    let link = |interface, via: &str, carriage| Link { interface, via: addr(via), carriage };
+    assert_eq!(
+        bier.links,
+        [
+            link(WAN, "192.0.2.2", Carriage::NonMpls),
+            link(LAN, "198.51.100.3", Carriage::NonMpls),
+            link(LAN_20, "10.20.0.4", Carriage::Mpls),
+        ]
+    );
+    assert_eq!(builder.bier_hops().len(), 3);
+    let one = bift(bier, 1);
+    assert_eq!(one.out(NeighbourIndex(0)), BiftId::new(2000));
+    assert_eq!(one.neighbour(NeighbourIndex(0)).link(0, 0, |_| true), Some(LinkId(2)));
+    assert_eq!(bier.plane.ours().id(one.key()), BiftId::new(1000));
+    let zero = bift(bier, 0);
+    assert_eq!(bier.plane.ours().id(zero.key()), Some(BiftId::static_form(zero.key())));
+    assert_eq!(bier.listeners[&addr("232.1.1.2")], [LAN, LAN_20]);
+    let flow =
+        |source: [u8; 4], group: [u8; 4]| Flow { source: IpAddr::from(source), group: IpAddr::from(group) };
+    let packets: Vec<_> =
+        bier.overlay.get(flow([192, 0, 2, 100], [232, 1, 1, 1])).unwrap().packets().collect();
+    assert_eq!((packets[0].0.si, packets[0].0.bsl, packets[0].1[0]), (Si(0), Bsl::B256, 0b101));
+    let ingress: Vec<_> = bier.ingress.iter().map(|(id, one)| (id.0, one.bfir_id.get(), one.ttl)).collect();
+    assert_eq!(ingress, [(0, 5, 64)], "nothing begins where we have no number");
+}
+
+#[test]
+fn what_a_reload_does_not_change_is_shared() {
+    let mut builder = builder();
+    let before = Arc::clone(bier(&builder));
+    reload(&mut builder, BIER);
+    assert!(Arc::ptr_eq(&before, bier(&builder)), "the same configuration");
+    reload(&mut builder, &BIER.replace("\"3,66-70\"", "\"3,66-71\""));
+    let after = bier(&builder);
+    assert!(!Arc::ptr_eq(bift(&before, 0), bift(after, 0)));
+    assert!(Arc::ptr_eq(bift(&before, 1), bift(after, 1)), "another sub-domain");
+    assert_eq!(before.links, after.links);
+    reload(&mut builder, "");
+    assert!(builder.tables().bier.is_none() && builder.bier_hops().is_empty());
+}
+
+#[test]
+fn a_link_keeps_its_number() {
+    let mut builder = builder();
+    let number = |builder: &TableBuilder, sub_domain| {
+        let bift = bift(bier(builder), sub_domain).clone();
+        bift.neighbours().iter().map(|one| one.link(0, 0, |_| true).unwrap().0).collect::<Vec<_>>()
+    };
+    assert_eq!((number(&builder, 0), number(&builder, 1)), (vec![0, 1], vec![2]));
+    // p2 is somebody else, and there is a new one in front.
+    let moved = BIER.replace("192.0.2.2\"", "192.0.2.7\"");
+    reload(&mut builder, &moved);
+    assert_eq!((number(&builder, 0), number(&builder, 1)), (vec![3, 1], vec![2]));
+    reload(&mut builder, "");
+    reload(&mut builder, BIER);
+    assert_eq!((number(&builder, 0), number(&builder, 1)), (vec![0, 1], vec![2]), "even after a while");
+}
+
+#[test]
+fn neighbours_that_are_down_stay_down_under_another_number() {
+    let mut builder = builder();
+    bier(&builder).set_down(SubDomain(0), NeighbourIndex(1), true);
+    let flags = Arc::clone(&bier(&builder).down[0].1);
+    reload(&mut builder, &BIER.replace("\"1,2\"", "\"1,2,4\""));
+    assert!(Arc::ptr_eq(&flags, &bier(&builder).down[0].1), "the same neighbours: the same flags");
+    let p0 = "table = [\n{ neighbour = \"p0\", address = \"192.0.2.10\", bfr_ids = \"10\" },";
+    reload(&mut builder, &BIER.replacen("table = [", p0, 1));
+    let down = |at| bier(&builder).down(SubDomain(0)).unwrap().is_down(NeighbourIndex(at));
+    assert_eq!([0, 1, 2].map(down), [false, false, true]);
+}
+
+#[test]
+fn more_links_than_are_counted_are_refused_and_numbers_of_old_ones_given_out_again() {
+    let link = |at: usize| Link {
+        interface: WAN,
+        via: Addr::v4((at as u32).to_be_bytes()),
+        carriage: Carriage::NonMpls,
+    };
+    let mut links = BierLinks::default();
+    let all: Vec<Link> = (0..LINKS_MAX).map(link).collect();
+    for (at, one) in all.iter().enumerate() {
+        assert_eq!(links.give(*one, &all), Ok(LinkId(at as u32)));
+    }
+    let fresh = link(LINKS_MAX);
+    assert_eq!(links.give(fresh, &all), Err(BuildError::BierLinks));
+    assert_eq!(links.give(fresh, &[&all[..7], &all[8..]].concat()), Ok(LinkId(7)));
+}
+
+const DOMAIN: &str = r#"
+router = [
+  { name = "edge", prefix = "192.0.2.1", bfr_id = 5 },
+  { name = "p2", prefix = "10.255.0.2", bfr_id = 2 },
+  { name = "p3", prefix = "10.255.0.3", bfr_id = 300, bift_id = { "si 0" = 70, "si 1" = 71 } },
+  { name = "old", bier = false },
+  { name = "far", prefix = "10.255.0.4", bfr_id = 4 },
+]
+link = [
+  { a = "p2", b = "p3", cost = 1 },
+  { a = "edge", b = "p2", cost = 5, b_address = "192.0.2.2" },
+  { a = "p3", b = "edge", cost = 9, a_address = "198.51.100.3" },
+  { a = "p3", b = "edge", cost = 9, a_address = "10.20.0.3" },
+  { a = "edge", b = "old", cost = 1 },
+  { a = "old", b = "far", cost = 100 },
+]
+"#;
+
+const BY_TOPOLOGY: &str = r#"
+[bier]
+bfr_prefix = "192.0.2.1"
+[[bier.subdomain]]
+id = 0
+bfr_id = 5
+topology = "domain.toml"
+router = "edge"
+"#;
+
+/// The files of a folder that has this topology.
+fn files(domain: &str) -> Result<TableFiles, crate::builder::FileError> {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("domain.toml"), domain).unwrap();
+    TableFiles::read(&parse(BY_TOPOLOGY), folder.path())
+}
+
+#[test]
+fn a_topology_becomes_tables_whose_links_are_ours() {
+    let files = files(DOMAIN).unwrap();
+    let builder = TableBuilder::new(&parse(BY_TOPOLOGY), &ports(), files, HashKey(1, 2)).unwrap();
+    let bier = bier(&builder);
+    let link = |interface, via: &str| Link { interface, via: addr(via), carriage: Carriage::NonMpls };
+    let links = [link(WAN, "192.0.2.2"), link(LAN, "198.51.100.3"), link(LAN_20, "10.20.0.3")];
+    assert_eq!(bier.links, links);
+    let tables: Vec<_> = known_bifts_of(bier).collect();
+    let ids = |bift: &Bift, bit| {
+        let bit = millrace_bier::id::BitPosition::new(bit, Bsl::B256).unwrap();
+        bift.tables()[0].rows().neighbour_of(bit).map(|one| bift.neighbour(one).prefix.to_string())
+    };
+    // By p2 it is 6 to p3, over a link 9.
+    assert_eq!(ids(tables[1], 44).as_deref(), Some("10.255.0.2"));
+    assert_eq!(ids(tables[0], 2).as_deref(), Some("10.255.0.2"));
+    assert_eq!(ids(tables[0], 4).as_deref(), Some("10.255.0.4"), "through a router without BIER");
+    let reach = |prefix: &str| {
+        let one = tables[0].neighbours().iter().find(|one| one.prefix.to_string() == prefix);
+        one.unwrap().reach.clone()
+    };
+    assert_eq!(reach("10.255.0.2"), Reach::Links([LinkId(0)].into()));
+    assert_eq!(reach("10.255.0.3"), Reach::Links([LinkId(1), LinkId(2)].into()), "parallel links");
+    assert_eq!(reach("10.255.0.4"), Reach::Tunnel);
+}
+
+#[test]
+fn a_topology_that_does_not_fit_is_told_with_its_line() {
+    let told = |from: &str, to: &str| {
+        assert!(DOMAIN.contains(from));
+        files(&DOMAIN.replacen(from, to, 1)).unwrap_err().to_string()
+    };
+    let told = |from: &str, to: &str| told(from, to);
+    for (from, to, says) in [
+        ("name = \"edge\"", "name = \"ridge\"", "there is no router `edge`"),
+        (", b_address = \"192.0.2.2\"", "", "the address of `p2` on this link is missing"),
+        ("10.20.0.3", "10.99.0.3", "isn't on a connected network"),
+        ("192.0.2.1", "192.0.2.9", "our own BFR-prefix is 192.0.2.9 here, but 192.0.2.1"),
+        ("bfr_id = 5", "bfr_id = 6", "our own BFR-id is 6 here, but 5"),
+        ("bfr_id = 5", "bfr_id = 5, bift_id = { \"si 0\" = 9 }", "our own BIFT-ids are others here"),
+        ("bfr_id = 2 ", "bfr_id = 4 ", "the BFR-id 4 is given twice"),
+    ] {
+        let text = told(from, to);
+        assert!(text.contains(says) && text.contains("domain.toml:"), "{text}");
+    }
+}

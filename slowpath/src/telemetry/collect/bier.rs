@@ -1,0 +1,152 @@
+//! BIER: what the tables say, and what workers counted.
+
+use std::sync::Arc;
+
+use millrace_bier::bift::{Bift, LinkId, NeighbourIndex, Reach};
+use millrace_bier::bits::ones;
+use millrace_bier::header::Carriage;
+use millrace_bier::id::{BfrId, BiftKey, SubDomain};
+use millrace_bier::plane::AnyBift;
+use millrace_config::model::BfrIds;
+use millrace_fastpath::node::bier::Loss;
+use millrace_fastpath::tables::bier::Link;
+use millrace_fastpath::tables::interfaces::InterfaceId;
+use millrace_fastpath::tables::{Bier, Tables};
+
+use super::Sources;
+use super::text::mac_text;
+use crate::telemetry::rows::*;
+
+impl Sources {
+    /// `show bier`
+    pub fn bier(&self) -> BierReport {
+        let tables = self.shared.tables();
+        let Some(bier) = &tables.bier else {
+            return BierReport { counters: self.bier_counters(&tables, &[]), ..BierReport::default() };
+        };
+        let bifts: Vec<&Arc<Bift>> = bier.plane.iter().filter_map(of_routers).collect();
+        // All tables of a sub-domain have the same neighbours.
+        let mut firsts = bifts.clone();
+        firsts.dedup_by_key(|bift| bift.key().sub_domain);
+        let mut listeners: Vec<ListenerRow> = bier
+            .listeners
+            .iter()
+            .map(|(group, interfaces)| ListenerRow {
+                group: group.to_string(),
+                interfaces: interfaces.iter().map(|one| interface(&tables, *one)).collect(),
+            })
+            .collect();
+        listeners.sort_by(|one, other| one.group.cmp(&other.group));
+        BierReport {
+            bift: bifts.iter().flat_map(|bift| tables_of(bier, bift)).collect(),
+            neighbours: firsts.iter().flat_map(|bift| neighbours(&tables, bier, bift)).collect(),
+            overlay: bier
+                .overlay
+                .iter()
+                .filter_map(|(flow, impose)| {
+                    let packets: Vec<_> = impose.packets().collect();
+                    let ids = packets.iter().flat_map(|(key, words)| ids(*key, words));
+                    Some(OverlayRow {
+                        source: flow.source.to_string(),
+                        group: flow.group.to_string(),
+                        subdomain: packets.first()?.0.sub_domain.0,
+                        receivers: BfrIds::from_iter(ids).to_string(),
+                        packets: packets.len(),
+                    })
+                })
+                .collect(),
+            listeners,
+            counters: self.bier_counters(&tables, &bier.links),
+        }
+    }
+
+    fn bier_counters(&self, tables: &Tables, links: &[Link]) -> BierCountersReport {
+        let workers = || self.shared.workers.iter().map(|worker| &worker.counters.bier);
+        let in_use = |link: &Link| tables.interfaces.get(link.interface).is_some();
+        let copies = links.iter().enumerate().map(|(at, link)| {
+            let copies = workers().filter_map(|bier| bier.copies.get(at)).map(|one| one.get()).sum();
+            let row = LinkCopiesRow {
+                interface: interface(tables, link.interface),
+                address: link.via.to_string(),
+                encapsulation: encapsulation(link.carriage).to_owned(),
+                copies,
+            };
+            (in_use(link) || copies > 0).then_some(row)
+        });
+        let lost = Loss::NAMES
+            .iter()
+            .enumerate()
+            .map(|(at, name)| ((*name).to_owned(), workers().map(|bier| bier.lost[at].get()).sum()));
+        BierCountersReport { copies: copies.flatten().collect(), lost: lost.collect() }
+    }
+}
+
+fn of_routers(table: &AnyBift) -> Option<&Arc<Bift>> {
+    match table {
+        AnyBift::Bier(bift) => Some(bift),
+        AnyBift::BierTe(_) => None,
+    }
+}
+
+fn tables_of(bier: &Bier, bift: &Bift) -> Vec<BiftRow> {
+    let key = bift.key();
+    let way = |(neighbour, mask): (NeighbourIndex, &[u64])| BiftWayRow {
+        bfr_ids: BfrIds::from_iter(ids(key, mask)).to_string(),
+        neighbour: bift.neighbour(neighbour).prefix.to_string(),
+        bift_id: bift.out(neighbour).map(|id| id.get()),
+    };
+    let row = |(at, table): (usize, &millrace_bier::bift::Table)| BiftRow {
+        subdomain: key.sub_domain.0,
+        si: key.si.0,
+        bitstring_bits: key.bsl.bits(),
+        bift_id: bier.plane.ours().id(key).map(|id| id.get()),
+        local: bift.local().and_then(|bit| BfrId::at(key.si, bit, key.bsl)).map(BfrId::get),
+        table: at,
+        ways: table.rows().iter().map(way).collect(),
+    };
+    bift.tables().iter().enumerate().map(row).collect()
+}
+
+fn neighbours(tables: &Tables, bier: &Bier, bift: &Bift) -> Vec<BfrNeighbourRow> {
+    let id: SubDomain = bift.key().sub_domain;
+    let down = |at: usize| bier.down(id).is_some_and(|flags| flags.is_down(NeighbourIndex(at as u16)));
+    let link = |id: &LinkId| {
+        let link = bier.link(*id)?;
+        Some(BierLinkRow {
+            interface: interface(tables, link.interface),
+            address: link.via.to_string(),
+            encapsulation: encapsulation(link.carriage).to_owned(),
+            mac: tables.neighbours.get(link.interface, link.via).map(mac_text),
+        })
+    };
+    let row = |(at, neighbour): (usize, &millrace_bier::bift::Neighbour)| {
+        let (reach, links) = match &neighbour.reach {
+            Reach::Links(links) => ("link", &links[..]),
+            Reach::Tunnel => ("tunnel", &[][..]),
+            Reach::Repair(links) => ("repair", &links[..]),
+        };
+        BfrNeighbourRow {
+            subdomain: id.0,
+            neighbour: neighbour.prefix.to_string(),
+            down: down(at),
+            reach: reach.to_owned(),
+            links: links.iter().filter_map(link).collect(),
+        }
+    };
+    bift.neighbours().iter().enumerate().map(row).collect()
+}
+
+fn ids(key: BiftKey, words: &[u64]) -> impl Iterator<Item = BfrId> {
+    ones(words).filter_map(move |bit| BfrId::at(key.si, bit, key.bsl))
+}
+
+fn interface(tables: &Tables, id: InterfaceId) -> String {
+    tables.interfaces.get(id).map(|one| one.name.clone()).unwrap_or_default()
+}
+
+fn encapsulation(carriage: Carriage) -> &'static str {
+    match carriage {
+        Carriage::NonMpls => "ethernet",
+        Carriage::Mpls => "mpls",
+    }
+}

@@ -1,0 +1,127 @@
+//! BIER as columns: a table for each part.
+
+use serde_json::Value;
+
+use super::{Table, or_dash};
+use crate::telemetry::rows::*;
+
+/// A part of what there is to show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BierPart {
+    /// Tables.
+    Bift,
+    /// Neighbours.
+    Neighbours,
+    /// Flows that enter here, and listeners.
+    Overlay,
+    /// What workers counted.
+    Counters,
+}
+
+impl BierPart {
+    /// All of them, as they are shown.
+    pub const ALL: [Self; 4] = [Self::Bift, Self::Neighbours, Self::Overlay, Self::Counters];
+}
+
+/// One part of what the appliance answered, for people to read.
+///
+/// # Errors
+/// The answer isn't a [`BierReport`].
+pub fn bier_part(value: Value, part: BierPart) -> serde_json::Result<String> {
+    Ok(text(&serde_json::from_value(value)?, Some(part)))
+}
+
+pub(super) fn text(report: &BierReport, part: Option<BierPart>) -> String {
+    if report.bift.is_empty() {
+        return "no BIER is configured\n".to_owned();
+    }
+    let parts = BierPart::ALL.into_iter().filter(|one| part.is_none_or(|part| part == *one));
+    let texts: Vec<String> = parts
+        .map(|part| match part {
+            BierPart::Bift => bift(&report.bift),
+            BierPart::Neighbours => neighbours(&report.neighbours),
+            BierPart::Overlay => overlay(report),
+            BierPart::Counters => counters(&report.counters),
+        })
+        .collect();
+    texts.join("\n")
+}
+
+fn bift(rows: &[BiftRow]) -> String {
+    let mut table =
+        Table::new(&["SUBDOMAIN", "SI", "BITS", "BIFT-ID", "TABLE", "BFR-IDS", "NEIGHBOUR", "OUT"]);
+    for row in rows {
+        let head = || {
+            let numbers = [row.subdomain.to_string(), row.si.to_string(), row.bitstring_bits.to_string()];
+            let mut cells = Vec::from(numbers);
+            cells.extend([or_dash(row.bift_id), row.table.to_string()]);
+            cells
+        };
+        if let Some(local) = row.local {
+            table.row([head(), vec![local.to_string(), "here".to_owned(), "-".to_owned()]].concat());
+        }
+        for way in &row.ways {
+            let cells = vec![way.bfr_ids.clone(), way.neighbour.clone(), or_dash(way.bift_id)];
+            table.row([head(), cells].concat());
+        }
+    }
+    table.text()
+}
+
+fn neighbours(rows: &[BfrNeighbourRow]) -> String {
+    let mut table =
+        Table::new(&["SUBDOMAIN", "NEIGHBOUR", "STATE", "REACH", "INTERFACE", "ADDRESS", "OVER", "MAC"]);
+    for row in rows {
+        let state = if row.down { "down" } else { "up" };
+        let head = [row.subdomain.to_string(), row.neighbour.clone(), state.to_owned(), row.reach.clone()];
+        for link in &row.links {
+            let link = [
+                link.interface.clone(),
+                link.address.clone(),
+                link.encapsulation.clone(),
+                or_dash(link.mac.as_ref()),
+            ];
+            table.row([&head[..], &link[..]].concat());
+        }
+        if row.links.is_empty() {
+            table.row([&head[..], &vec!["-".to_owned(); 4][..]].concat());
+        }
+    }
+    table.text()
+}
+
+fn overlay(report: &BierReport) -> String {
+    let mut flows = Table::new(&["SOURCE", "GROUP", "SUBDOMAIN", "RECEIVERS", "PACKETS"]);
+    for row in &report.overlay {
+        flows.row(vec![
+            row.source.clone(),
+            row.group.clone(),
+            row.subdomain.to_string(),
+            row.receivers.clone(),
+            row.packets.to_string(),
+        ]);
+    }
+    let mut listeners = Table::new(&["GROUP", "LISTENERS ON"]);
+    for row in &report.listeners {
+        listeners.row(vec![row.group.clone(), row.interfaces.join(" ")]);
+    }
+    format!("{}\n{}", flows.text(), listeners.text())
+}
+
+fn counters(report: &BierCountersReport) -> String {
+    let mut copies = Table::new(&["INTERFACE", "NEIGHBOUR", "OVER", "COPIES"]);
+    for row in &report.copies {
+        let interface = if row.interface.is_empty() { "gone" } else { &row.interface };
+        copies.row(vec![
+            interface.to_owned(),
+            row.address.clone(),
+            row.encapsulation.clone(),
+            row.copies.to_string(),
+        ]);
+    }
+    let mut lost = Table::new(&["LOST", "COPIES"]);
+    for (reason, count) in &report.lost {
+        lost.row(vec![reason.clone(), count.to_string()]);
+    }
+    format!("{}\n{}", copies.text(), lost.text())
+}

@@ -1,0 +1,124 @@
+//! What `millrace show bier` prints with `--json`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// `show bier`: tables, neighbours, flows and counters. All is empty where no BIER is configured.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BierReport {
+    /// The tables, by sub-domain and set.
+    pub bift: Vec<BiftRow>,
+    /// The neighbours of each sub-domain.
+    pub neighbours: Vec<BfrNeighbourRow>,
+    /// Flows that enter here.
+    pub overlay: Vec<OverlayRow>,
+    /// Groups with listeners behind us.
+    pub listeners: Vec<ListenerRow>,
+    /// What workers counted.
+    pub counters: BierCountersReport,
+}
+
+/// A table: where packets with its BIFT-id go.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BiftRow {
+    /// The sub-domain.
+    pub subdomain: u8,
+    /// The set identifier.
+    pub si: u8,
+    /// How long bit strings are, in bits.
+    pub bitstring_bits: u16,
+    /// The BIFT-id that packets for this table carry to us.
+    pub bift_id: Option<u32>,
+    /// Our own number, if it is of this set.
+    pub local: Option<u16>,
+    /// Which of the tables that entropy chooses between, from 0.
+    pub table: usize,
+    /// The ways.
+    pub ways: Vec<BiftWayRow>,
+}
+
+/// A row of a table: the routers that a neighbour leads to.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BiftWayRow {
+    /// Their numbers, as `1,2,66-70`.
+    pub bfr_ids: String,
+    /// The neighbour's BFR-prefix, or the address that it is configured with.
+    pub neighbour: String,
+    /// The BIFT-id that copies carry to it.
+    pub bift_id: Option<u32>,
+}
+
+/// A neighbour of a sub-domain.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BfrNeighbourRow {
+    /// The sub-domain.
+    pub subdomain: u8,
+    /// Its BFR-prefix, or the address that it is configured with.
+    pub neighbour: String,
+    /// Whether it is taken for unreachable, so that backups get its packets.
+    pub down: bool,
+    /// `link`, `tunnel` or `repair`.
+    pub reach: String,
+    /// The links to it.
+    pub links: Vec<BierLinkRow>,
+}
+
+/// A link to a neighbour.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BierLinkRow {
+    /// The interface.
+    pub interface: String,
+    /// The neighbour's address on it.
+    pub address: String,
+    /// `ethernet` or `mpls`.
+    pub encapsulation: String,
+    /// The neighbour's link-layer address; `null` while it isn't known, and then copies are lost.
+    pub mac: Option<String>,
+}
+
+/// A flow that enters here.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct OverlayRow {
+    /// Where it comes from.
+    pub source: String,
+    /// The group.
+    pub group: String,
+    /// The sub-domain that it goes through.
+    pub subdomain: u8,
+    /// Who gets it, as `1,2,66-70`.
+    pub receivers: String,
+    /// Packets that each of its packets becomes: one for each set.
+    pub packets: usize,
+}
+
+/// A group that somebody listens to behind us.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ListenerRow {
+    /// The group.
+    pub group: String,
+    /// The interfaces.
+    pub interfaces: Vec<String>,
+}
+
+/// What all workers together counted.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BierCountersReport {
+    /// Copies by link; those of one that isn't configured any more, too, if it had any.
+    pub copies: Vec<LinkCopiesRow>,
+    /// Copies that weren't made, by reason; all reasons, also those of 0.
+    pub lost: BTreeMap<String, u64>,
+}
+
+/// Copies over a link.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LinkCopiesRow {
+    /// The interface.
+    pub interface: String,
+    /// The neighbour's address on it.
+    pub address: String,
+    /// `ethernet` or `mpls`.
+    pub encapsulation: String,
+    /// Copies given to the port.
+    pub copies: u64,
+}
