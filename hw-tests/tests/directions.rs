@@ -20,7 +20,7 @@ const ALLOWED: [(&str, &[&str]); 11] = [
         "millrace-slowpath",
         &["millrace-fastpath", "millrace-bier", "millrace-config", "millrace-orchestrator-api"],
     ),
-    ("millrace-hw-tests", &["millrace-fastpath", "millrace-dpdk", "millrace-config"]),
+    ("millrace-hw-tests", &["millrace-fastpath", "millrace-dpdk", "millrace-bier", "millrace-config"]),
     // The binary wires everything together; nothing depends on it.
     (
         "millrace",

@@ -243,7 +243,8 @@ async fn a_guest_cannot_call_out() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn too_many_requests_are_told_to_come_back() {
     let load = Load { concurrency_max: 1, queue_max: 1 };
-    let instance = Wish { load, deadline_ms: 2000, ..Wish::new("probe") }.ready().await;
+    // Long enough for all four to be there before the first is ended, also where the machine does much else.
+    let instance = Wish { load, deadline_ms: 6000, ..Wish::new("probe") }.ready().await;
     let address = instance.address;
     let (answers, mut answered) = mpsc::unbounded_channel();
     for _ in 0..4 {
