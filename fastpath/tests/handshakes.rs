@@ -207,6 +207,18 @@ fn a_wrong_checksum_on_a_flow_whose_syn_was_used_up_begins_no_handshake() {
     bench.check_laws();
 }
 
+/// A client whose SYN never got there has the instance refuse what it says next: that says nothing of the instance.
+#[test]
+fn a_refusal_of_what_was_never_asked_does_not_count() {
+    let mut bench = bench(1);
+    deliver(&mut bench, 0, WAN, &with_ttl(&syn(CLIENT, VIP, 1), 1));
+    deliver(&mut bench, 0, WAN, &segment(CLIENT, VIP, b"hello?"));
+    assert_eq!(bench.sent(LAN).len(), 1, "it goes to the instance");
+    deliver(&mut bench, 0, LAN, &answer(CLIENT, TcpControl::Rst));
+    assert_eq!(counted(&bench, 0), [0, 0, 0, 0]);
+    bench.check_laws();
+}
+
 #[test]
 fn without_a_way_to_the_instance_no_handshake_begins() {
     let mut bench = bench(1);

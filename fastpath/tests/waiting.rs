@@ -189,6 +189,20 @@ fn fragments_wait_behind_their_own_first_alone() {
     bench.check_laws();
 }
 
+/// A datagram of more fragments than a flow may have waiting isn't parted between two ways: what finds no room is dropped.
+#[test]
+fn fragments_beyond_a_flows_share_do_not_go_another_way() {
+    let mut bench = bench(1, Service { overflow: Overflow::Upstream, ..cold_service() });
+    for part in &fragments(&client_udp(CLIENT, VIP, &[7; 400]), 9, &[64, 128, 192, 256, 320]) {
+        bench.deliver_and_run(WAN, part);
+    }
+    assert_eq!((bench.fates().still_held, bench.drops(NodeId::Service, "hold-flow-full")), (4, 2));
+    assert!(bench.sent(WAN).is_empty() && bench.sent(LAN).is_empty());
+    make_ready(&mut bench);
+    assert_eq!(bench.sent(LAN).len(), 4);
+    bench.check_laws();
+}
+
 /// What becomes of a datagram's first fragment and of its two later ones, by the action: how many leave by the WAN and
 /// the LAN, and the names of the drops.
 fn ways_out() -> [(Overflow, (usize, usize), [&'static str; 2]); 4] {
