@@ -171,7 +171,10 @@ impl TeBift {
         let mut outcome = Outcome::Forwarded;
         for bit in bits::ones(&todo) {
             let one;
-            let adjacencies = match self.by_bit[bit.index()].as_ref().expect("adjacent") {
+            let adjacencies = match self.by_bit[bit.index()]
+                .as_ref()
+                .expect("each bit of `adjacent` has its adjacencies")
+            {
                 Adjacencies::All(list) => &list[..],
                 Adjacencies::Ecmp { list, seed } => {
                     one = pick(packet.entropy, *seed, Choice::Adjacency, list.len());

@@ -10,7 +10,7 @@
 //!        ├─ commands of the slowpath
 //!        └─ a few flows of the sweep
 //!
-//!  round: classify ─► dns ─► service ─► aside ─► host ─► transit ─► icmp ─► output ─► transmit ─► free
+//!  round: classify ─► dns ─► service ─► aside ─► bier ─► host ─► transit ─► icmp ─► output ─► transmit ─► free
 //! ```
 //!
 //! The loop allocates nothing, frees nothing, takes no lock and makes no system call outside the driver. It reads the
@@ -438,9 +438,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
             let outboxes = &mut outboxes[..driver.ports()];
             bier::process(driver, outboxes, scratch, cx, lanes);
             // For what comes behind it boxes are empty.
-            for (port, outbox) in outboxes.iter_mut().enumerate() {
-                output::transmit(driver, PortId(port as u16), outbox, cx);
-            }
+            output::transmit_all(driver, outboxes, cx);
             meter.charge(NodeId::Bier, frames, cx);
         }
         let frames = lanes.host.len();
@@ -460,9 +458,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         if frames > 0 {
             let outboxes = &mut outboxes[..driver.ports()];
             output::process(scratch_out, outboxes, cx, lanes);
-            for (port, outbox) in outboxes.iter_mut().enumerate() {
-                output::transmit(driver, PortId(port as u16), outbox, cx);
-            }
+            output::transmit_all(driver, outboxes, cx);
             meter.charge(NodeId::Output, frames, cx);
         }
         for frame in lanes.free.drain(..) {

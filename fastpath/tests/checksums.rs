@@ -252,15 +252,31 @@ fn a_cookie_is_proven_by_a_segment_with_a_right_checksum() {
     bench.run();
     assert_eq!(read(&bench.sent(LAN)[0]).tcp, Some((TcpControl::Syn, 100, None)));
     assert_eq!(longer(&mut bench), (3, 0));
+    // Nor does either end end it, or refuse it, so.
+    let Some((_, _, Some(own))) = read(&answer).tcp else { panic!("an acknowledgement") };
+    let ends = [
+        (WAN, tcp_frame(CLIENT_SIDE, CLIENT, VIP, TcpControl::Rst, Some(own), 101, b"")),
+        (LAN, tcp_frame((HOST_MAC, LAN_MAC), INSTANCE, CLIENT, TcpControl::Rst, Some(101), 7000, b"")),
+    ];
+    for (port, end) in &ends {
+        bench.deliver_and_run(*port, &with_wrong_checksum(end));
+    }
+    assert_eq!((drops(&bench), bench.fates().still_held), ((5, 0), 1));
     // Nor is an answer of the instance's taken that a wire has changed: nobody else would find out.
     let accepts = tcp_frame((HOST_MAC, LAN_MAC), INSTANCE, CLIENT, TcpControl::Syn, Some(101), 7000, b"");
     bench.deliver_and_run(LAN, &with_wrong_checksum(&accepts));
-    assert_eq!((drops(&bench), frames_left(&bench), bench.fates().still_held), ((4, 0), 0, 1));
+    assert_eq!((drops(&bench), frames_left(&bench), bench.fates().still_held), ((6, 0), 0, 1));
+    let told = |bench: &Bench| {
+        let handshakes = &bench.shared.workers[0].counters.handshakes[1];
+        [&handshakes.answered, &handshakes.refused].map(|counter| counter.get())
+    };
+    assert_eq!(told(&bench), [0, 0]);
     bench.deliver_and_run(LAN, &accepts);
+    assert_eq!(told(&bench), [1, 0]);
     assert_eq!(read(&bench.sent(LAN)[0]).data, b"GET /");
     // Its repetition would be answered by us.
     bench.deliver_and_run(LAN, &with_wrong_checksum(&accepts));
-    assert_eq!((drops(&bench), frames_left(&bench)), ((5, 0), 0));
+    assert_eq!((drops(&bench), frames_left(&bench)), ((7, 0), 0));
     bench.check_laws();
 }
 

@@ -203,6 +203,27 @@ fn fragments_beyond_a_flows_share_do_not_go_another_way() {
     bench.check_laws();
 }
 
+/// A flow's second datagram whose turn doesn't come before its deadline: the first has begun the flow, so it goes on, too.
+#[test]
+fn what_only_waited_for_its_turn_follows_the_flow_that_is_known_by_then() {
+    let mut bench = bench(1, Service { overflow: Overflow::Drop, ..cold_service() });
+    bench.advance_us(500);
+    // As many as are released in a millisecond, the last of them the first of two.
+    for port in 0..63 {
+        bench.deliver_and_run(WAN, &client_udp((CLIENT.0, 1000 + port), VIP, b"other"));
+    }
+    for data in [b"first ", b"second"] {
+        bench.deliver_and_run(WAN, &client_udp(CLIENT, VIP, data));
+    }
+    bench.advance_us(899_700);
+    make_ready(&mut bench);
+    assert_eq!((bench.sent(LAN).len(), bench.fates().still_held), (64, 1));
+    bench.advance_us(400);
+    bench.run();
+    assert_eq!((bench.sent(LAN).len(), bench.fates().expired, bench.fates().dropped), (1, 1, 0));
+    bench.check_laws();
+}
+
 /// What becomes of a datagram's first fragment and of its two later ones, by the action: how many leave by the WAN and
 /// the LAN, and the names of the drops.
 fn ways_out() -> [(Overflow, (usize, usize), [&'static str; 2]); 4] {

@@ -3,6 +3,8 @@
 //! The reference server runs in a network namespace with nothing but a loopback device, and so does the test's other half:
 //! this binary, started once more. Needs root and `knotd` (Debian: `knot`).
 
+mod common;
+
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::net::UdpSocket;
@@ -10,15 +12,13 @@ use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::Duration;
 
+use common::names_of;
 use domain::base::Message;
 use domain::base::name::ToName;
 use domain::base::rdata::ComposeRecordData;
 use domain::rdata::AllRecordData;
-use millrace_config::Config;
 use millrace_fastpath::dns::{Context, Outcome, Readiness, Role, Transport, respond};
 use millrace_fastpath::tables::Names;
-use millrace_fastpath::tables::names::HashKey;
-use millrace_slowpath::{PortInfo, TableBuilder, TableFiles};
 
 /// One of everything that a zone file can have here.
 const ZONE: &str = r#"$TTL 60
@@ -50,22 +50,6 @@ a.*.entwild A  192.0.2.92
 *.wd     CNAME q.wild
 esc\.aped\000x A 192.0.2.99
 raw      TYPE65280 \# 3 0102ff
-"#;
-
-const CONFIG: &str = r#"
-schema_version = 1
-[site]
-name = "here"
-[[port]]
-name = "wan"
-device = "net_ring0"
-addresses = ["192.0.2.1/24"]
-[dns]
-listen = ["192.0.2.53"]
-[[dns.zone]]
-name = "fn.example."
-ttl_seconds = 60
-file = "fn.zone"
 "#;
 
 const KNOT: &str = "server:
@@ -110,7 +94,7 @@ fn answers_say_what_those_of_knot_say() {
 fn compare(folder: &Path) {
     let up = Command::new("ip").args(["link", "set", "lo", "up"]).status().expect("ip can be run");
     assert!(up.success());
-    let names = ours(folder);
+    let names = names_of(ZONE, folder);
     let knot = Knot::start(folder);
     let mut compared = 0;
     for name in names_to_ask() {
@@ -122,16 +106,6 @@ fn compare(folder: &Path) {
         }
     }
     assert!(compared > 600, "{compared} queries");
-}
-
-/// Our table of the zone file, read as the appliance reads it.
-fn ours(folder: &Path) -> Names {
-    std::fs::write(folder.join("fn.zone"), ZONE).unwrap();
-    let config = Config::parse("edge.toml", CONFIG).unwrap_or_else(|report| panic!("{report}"));
-    let files = TableFiles::read(&config, folder).unwrap();
-    let port = PortInfo { name: "wan".into(), mac: [2, 0, 0, 0, 0, 1], mtu_bytes: 1500 };
-    let builder = TableBuilder::new(&config, &[port], files, HashKey(1, 2)).unwrap();
-    builder.tables().names.clone()
 }
 
 fn answer(names: &Names, query: &[u8]) -> Vec<u8> {

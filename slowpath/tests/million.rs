@@ -1,33 +1,17 @@
 //! A zone of a million names, from its file to its answers.
 
+mod common;
+
 use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 
-use millrace_config::Config;
+use common::names_of;
 use millrace_fastpath::dns::{Context, Outcome, Readiness, Role, Transport, respond};
 use millrace_fastpath::tables::Names;
-use millrace_fastpath::tables::names::HashKey;
-use millrace_slowpath::{PortInfo, TableBuilder, TableFiles};
 
 const NAMES: u32 = 1_000_000;
 /// Names asked for: every so many, which has no factor in common with their count.
 const STEP: usize = 97;
-
-const CONFIG: &str = r#"
-schema_version = 1
-[site]
-name = "here"
-[[port]]
-name = "wan"
-device = "net_ring0"
-addresses = ["192.0.2.1/24"]
-[dns]
-listen = ["192.0.2.53"]
-[[dns.zone]]
-name = "fn.example."
-ttl_seconds = 60
-file = "fn.zone"
-"#;
 
 /// RCODE and the address, if one is answered.
 fn ask(names: &Names, label: &str) -> (u8, Option<Ipv4Addr>) {
@@ -61,12 +45,7 @@ fn a_million_names_of_a_file_are_all_answered() {
     for number in 0..NAMES {
         writeln!(zone, "n{number} A {}", address(number)).unwrap();
     }
-    std::fs::write(folder.path().join("fn.zone"), zone).unwrap();
-    let config = Config::parse("edge.toml", CONFIG).unwrap_or_else(|report| panic!("{report}"));
-    let files = TableFiles::read(&config, folder.path()).unwrap();
-    let port = PortInfo { name: "wan".into(), mac: [2, 0, 0, 0, 0, 1], mtu_bytes: 1500 };
-    let builder = TableBuilder::new(&config, &[port], files, HashKey(1, 2)).unwrap();
-    let names = &builder.tables().names;
+    let names = &names_of(&zone, folder.path());
     for number in (0..NAMES).step_by(STEP).chain([NAMES - 1]) {
         assert_eq!(ask(names, &format!("n{number}")), (0, Some(address(number))), "{number}");
         assert_eq!(ask(names, &format!("N{number}")), (0, Some(address(number))), "{number}, in capitals");

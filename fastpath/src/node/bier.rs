@@ -29,7 +29,6 @@ use crate::driver::{Driver, Frame};
 use crate::packet::{L3, Network, Packet};
 use crate::tables::bier::Bier;
 use copies::{Copies, Copy};
-use deliver::Undelivered;
 pub(super) use impose::flow_of;
 
 drops! {
@@ -145,29 +144,27 @@ pub fn process<D: Driver>(
     let tables = cx.tables;
     let (mut replicated_now, mut made) = (0, 0);
     for mut packet in scratch.drain(..) {
-        // Nothing comes here without tables.
-        let Some(bier) = &tables.bier else { continue };
         let mut copies = Copies::new(driver, outboxes);
-        let replicated = match packet.meta.network {
-            Network::Mpls => pass_on(bier, Carriage::Mpls, &mut packet, &mut copies, cx),
-            Network::Bier => pass_on(bier, Carriage::NonMpls, &mut packet, &mut copies, cx),
-            Network::V4 | Network::V6 | Network::Arp => impose::impose(bier, &mut packet, &mut copies, cx),
+        let replicated = match (&tables.bier, packet.meta.network) {
+            (None, _) => Err(Drop::UnknownBift),
+            (Some(bier), Network::Mpls) => pass_on(bier, Carriage::Mpls, &mut packet, &mut copies, cx),
+            (Some(bier), Network::Bier) => pass_on(bier, Carriage::NonMpls, &mut packet, &mut copies, cx),
+            (Some(bier), _) => impose::impose(bier, &mut packet, &mut copies, cx),
         };
-        match replicated {
-            Ok(()) => {
-                cx.trace(NodeId::Bier, "replicated", &packet);
-                match copies.last(packet, cx) {
-                    Some(rest) if copies.made() == 0 => {
-                        cx.drop(NodeId::Bier, Drop::Lost as usize, Drop::Lost.name(), rest, lanes);
-                        continue;
-                    }
-                    Some(rest) => cx.free(rest, lanes),
-                    None => {}
-                }
-                (replicated_now, made) = (replicated_now + 1, made + copies.made());
-            }
-            Err(reason) => cx.drop(NodeId::Bier, reason as usize, reason.name(), packet, lanes),
+        if let Err(reason) = replicated {
+            cx.drop(NodeId::Bier, reason as usize, reason.name(), packet, lanes);
+            continue;
         }
+        cx.trace(NodeId::Bier, "replicated", &packet);
+        match copies.last(packet, cx) {
+            Some(rest) if copies.made() == 0 => {
+                cx.drop(NodeId::Bier, Drop::Lost as usize, Drop::Lost.name(), rest, lanes);
+                continue;
+            }
+            Some(rest) => cx.free(rest, lanes),
+            None => {}
+        }
+        (replicated_now, made) = (replicated_now + 1, made + copies.made());
     }
     cx.counters.fates.replicated.add(replicated_now);
     cx.counters.fates.copies.add(made);
@@ -230,20 +227,17 @@ fn replicate<'t, D: Driver>(
         true => deliver::payload(bier, frame, proto, copies, cx),
         false => Ok(()),
     };
-    if copies.any() || found {
-        match delivered {
-            Err(Undelivered::NoListener) => lose(Loss::NoListener, cx),
-            Err(Undelivered::UnknownProto) => lose(Loss::UnknownProto, cx),
-            Ok(()) => {}
-        }
+    if let Err((_, loss)) = delivered
+        && (copies.any() || found)
+    {
+        lose(loss, cx);
     }
     if copies.any() {
         return Ok(());
     }
     Err(match delivered {
         _ if found => Drop::Lost,
-        Err(Undelivered::NoListener) => Drop::NoListener,
-        Err(Undelivered::UnknownProto) => Drop::UnknownProto,
+        Err((reason, _)) => reason,
         Ok(()) if local => Drop::Lost,
         Ok(()) if outcome.expired() => Drop::TtlExpired,
         Ok(()) => Drop::NoRoute,

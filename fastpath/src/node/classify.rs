@@ -6,6 +6,8 @@
 //!   TCP, UDP to a service   ─► service        UDP/53, when intercepting   ─► dns (exact hits only)
 //!   to a translated port    ─► service        everything else             ─► transit
 //!   everything else         ─► host
+//!
+//!   BIER behind an Ethernet or MPLS header, and multicast of a flow that enters BIER here ─► bier
 //! ```
 //!
 //! A packet to an address with the trigger `flow` is looked at by [`triple`] first, whatever becomes of it.

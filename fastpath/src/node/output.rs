@@ -82,6 +82,14 @@ fn prepare<F: Frame>(out: &mut Outgoing<F>, ports: usize, cx: &Context<'_>) -> R
     }
 }
 
+/// Hands each box to its port.
+#[inline]
+pub fn transmit_all<D: Driver>(driver: &mut D, outboxes: &mut [Outbox<D::Frame>], cx: &Context<'_>) {
+    for (port, outbox) in outboxes.iter_mut().enumerate() {
+        transmit(driver, PortId(port as u16), outbox, cx);
+    }
+}
+
 /// Hands a box to its port. What the port refuses is counted and freed.
 #[inline]
 pub fn transmit<D: Driver>(driver: &mut D, port: PortId, outbox: &mut Outbox<D::Frame>, cx: &Context<'_>) {

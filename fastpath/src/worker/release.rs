@@ -121,7 +121,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
                     handshakes.extend(self.holds.detach(line));
                     continue;
                 }
-                if exit == Exit::Expired {
+                if exit == Exit::Expired && !self.waits_for_its_turn(line) {
                     let gone = self.drop_expired(line, now, ending, BURST_MAX - dropped);
                     if gone > 0 {
                         left_holds.push((line.service, exit.milestone()));
@@ -231,6 +231,13 @@ impl<D: Driver, C: Clock> Worker<D, C> {
             }
         }
         None
+    }
+
+    /// Whether nothing but the pace keeps the oldest packet of a line. Its flow may be known by now, of an earlier packet's
+    /// making, and then it goes on however late it is.
+    fn waits_for_its_turn(&self, line: Line) -> bool {
+        let (service, waiting) = (self.tables.services.entry(line.service), self.holds.head(line));
+        service.zip(waiting).is_some_and(|(service, waiting)| self.can_go(service, line.service, waiting))
     }
 
     fn can_go(&self, entry: &Entry, id: ServiceId, waiting: &Waiting) -> bool {

@@ -1,7 +1,6 @@
 //! Random numbers for tests that are played again from a seed; those of the whole system use them, too.
 
-// Each of the tests uses some of it.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test binary uses its own part of this")]
 
 use std::ops::RangeInclusive;
 

@@ -3,7 +3,7 @@
 use millrace_bier::header::Proto;
 
 use super::copies::{Copies, egress, fill};
-use super::{Loss, lose};
+use super::{Drop, Loss, lose};
 use crate::addr::Addr;
 use crate::driver::{Driver, Frame};
 use crate::node::Context;
@@ -20,35 +20,28 @@ struct Payload<'a> {
     v4: bool,
 }
 
-/// Why a payload can be sent to nobody.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Undelivered {
-    NoListener,
-    UnknownProto,
-}
-
 /// Sends the payload of a frame to whoever listens. Those on the link where it entered have heard it from its source.
 ///
 /// # Errors
-/// [`Undelivered`]
+/// Why it can be sent to nobody: as the packet's drop, and as the loss of this copy where there are others.
 pub(super) fn payload<D: Driver>(
     bier: &Bier,
     frame: &D::Frame,
     proto: Proto,
     copies: &mut Copies<'_, '_, D>,
     cx: &Context<'_>,
-) -> Result<(), Undelivered> {
+) -> Result<(), (Drop, Loss)> {
     let bytes = copies.payload_of(frame);
     let payload = match proto {
         Proto::Ipv4 => ipv4_to_group(bytes),
         Proto::Ipv6 => ipv6_to_group(bytes),
-        _ => return Err(Undelivered::UnknownProto),
+        _ => return Err((Drop::UnknownProto, Loss::UnknownProto)),
     };
     let Some(payload) = payload else {
         lose(Loss::BadPayload, cx);
         return Ok(());
     };
-    let listeners = bier.listeners.get(&payload.group).ok_or(Undelivered::NoListener)?;
+    let listeners = bier.listeners.get(&payload.group).ok_or((Drop::NoListener, Loss::NoListener))?;
     let entered_by = copies.entered_by();
     for interface in listeners.iter().filter(|interface| entered_by != Some(**interface)) {
         if let Err(loss) = send(payload, *interface, copies, cx) {
