@@ -76,6 +76,8 @@ pub struct Bift {
     neighbours: Arc<[Neighbour]>,
     /// The BIFT-id that each neighbour wants; `None` where it has no such table, and then no row leads to it.
     out: Box<[Option<BiftId>]>,
+    /// The link of each neighbour that is reached over one: most are, and then nothing has to be chosen.
+    only_link: Box<[Option<LinkId>]>,
     tables: Box<[Table]>,
     seed: u32,
 }
@@ -90,7 +92,8 @@ impl Bift {
         seed: u32,
     ) -> Self {
         assert!((1..=TABLES_MAX).contains(&tables.len()) && neighbours.len() == out.len());
-        Self { key, local, neighbours, out, tables, seed }
+        let only_link = only_links(&neighbours);
+        Self { key, local, neighbours, out, only_link, tables, seed }
     }
 
     /// What it is for.
@@ -130,6 +133,19 @@ impl Bift {
         self.out[usize::from(index.0)]
     }
 
+    /// How a copy of this entropy gets to a neighbour: the BIFT-id that it carries, and the link; `None` if the neighbour has
+    /// no such table, or isn't reached over links.
+    #[inline]
+    #[must_use]
+    pub fn exit(&self, index: NeighbourIndex, entropy: u32) -> Option<(BiftId, LinkId)> {
+        let id = self.out(index)?;
+        let link = match self.only_link[usize::from(index.0)] {
+            Some(link) => link,
+            None => self.neighbour(index).link(entropy, self.seed, |_| true)?,
+        };
+        Some((id, link))
+    }
+
     /// Its tables.
     #[must_use]
     pub fn tables(&self) -> &[Table] {
@@ -162,8 +178,8 @@ impl Bift {
                 Reach::Repair(links) => Reach::Repair(renumber(links)),
             },
         };
-        let neighbours = self.neighbours.iter().map(neighbour).collect();
-        Self { neighbours, ..self.clone() }
+        let neighbours: Arc<[_]> = self.neighbours.iter().map(neighbour).collect();
+        self.with(neighbours, self.out.clone(), self.tables.clone())
     }
 
     /// The same with other tables and neighbours, as repairs add them.
@@ -175,6 +191,14 @@ impl Bift {
     ) -> Self {
         Self::new(self.key, self.local, neighbours, out, tables, self.seed)
     }
+}
+
+fn only_links(neighbours: &[Neighbour]) -> Box<[Option<LinkId>]> {
+    let only = |one: &Neighbour| match &one.reach {
+        Reach::Links(links) if links.len() == 1 => Some(links[0]),
+        _ => None,
+    };
+    neighbours.iter().map(only).collect()
 }
 
 /// One of a BIFT's tables: its rows, and the rows that stand ready for failures.

@@ -102,18 +102,23 @@ impl Bift {
         visit: impl FnMut(Part<'_>),
     ) -> Outcome {
         match self.key().bsl.words() {
-            1 => self.sized::<1>(procedure, packet, down, visit),
-            2 => self.sized::<2>(procedure, packet, down, visit),
-            4 => self.sized::<4>(procedure, packet, down, visit),
-            8 => self.sized::<8>(procedure, packet, down, visit),
-            16 => self.sized::<16>(procedure, packet, down, visit),
-            32 => self.sized::<32>(procedure, packet, down, visit),
-            _ => self.sized::<64>(procedure, packet, down, visit),
+            1 => self.forward_sized::<1>(procedure, packet, down, visit),
+            2 => self.forward_sized::<2>(procedure, packet, down, visit),
+            4 => self.forward_sized::<4>(procedure, packet, down, visit),
+            8 => self.forward_sized::<8>(procedure, packet, down, visit),
+            16 => self.forward_sized::<16>(procedure, packet, down, visit),
+            32 => self.forward_sized::<32>(procedure, packet, down, visit),
+            _ => self.forward_sized::<64>(procedure, packet, down, visit),
         }
     }
 
-    /// One for each length, so that loops over words have a known end.
-    fn sized<const W: usize>(
+    /// The same for who has chosen the code for the length: `W` is the number of words of this BIFT. Loops over words have a
+    /// known end then, and what the caller does with the bits of a copy is compiled for that length as well.
+    ///
+    /// # Panics
+    /// If the packet, or this BIFT, has fewer words than `W`.
+    #[inline]
+    pub fn forward_sized<const W: usize>(
         &self,
         procedure: Procedure,
         packet: Packet<'_>,
@@ -126,12 +131,12 @@ impl Bift {
         }
         let table = self.table(packet.entropy);
         let Some(first) = down.first() else {
-            self.run(procedure, table.rows(), *bits, visit);
+            self.run(procedure, table.rows(), bits, visit);
             return Outcome::Forwarded;
         };
         // Rows prepared for one failure may lead to a neighbour that fails as well.
         let rows = table.on_failure(first).unwrap_or(table.rows());
-        self.run(procedure, rows, *bits, |part| match part {
+        self.run(procedure, rows, bits, |part| match part {
             Part::Copy { neighbour, bits } if down.is_down(neighbour) => visit(Part::Unroutable(bits)),
             part => visit(part),
         });
@@ -155,7 +160,7 @@ impl Bift {
         &self,
         procedure: Procedure,
         rows: &Rows,
-        bits: [u64; W],
+        bits: &[u64; W],
         visit: impl FnMut(Part<'_>),
     ) {
         let sparse = match procedure {
@@ -164,11 +169,11 @@ impl Bift {
             Procedure::Fastest => {
                 let neighbours = rows.neighbours().len();
                 neighbours >= SPARSE_NEIGHBOURS_MIN
-                    && bits::popcount(&bits) as usize * SPARSE_NEIGHBOURS_PER_BIT <= neighbours
+                    && bits::popcount(bits) as usize * SPARSE_NEIGHBOURS_PER_BIT <= neighbours
             }
         };
         if sparse {
-            bit_walk(rows, self.local(), bits, visit);
+            bit_walk(rows, self.local(), *bits, visit);
         } else {
             neighbour_major(rows, self.local(), bits, visit);
         }
@@ -218,22 +223,30 @@ fn bit_walk<const W: usize>(
 fn neighbour_major<const W: usize>(
     rows: &Rows,
     local: Option<BitPosition>,
-    mut bits: [u64; W],
+    bits: &[u64; W],
     mut visit: impl FnMut(Part<'_>),
 ) {
-    if let Some(local) = local.filter(|local| bits::test(&bits, *local)) {
-        visit(Part::Local);
-        bits::clear(&mut bits, local);
-    }
+    // Only without a bit is it another string.
+    let mut others;
+    let bits = match local.filter(|local| bits::test(bits, *local)) {
+        Some(local) => {
+            visit(Part::Local);
+            others = *bits;
+            bits::clear(&mut others, local);
+            &others
+        }
+        None => bits,
+    };
     let (masks, _) = rows.masks().as_chunks::<W>();
     let mut copy = [0; W];
     for (mask, neighbour) in masks.iter().zip(rows.neighbours()) {
-        if bits::and(&bits, mask, &mut copy) {
+        if bits::and(bits, mask, &mut copy) {
             visit(Part::Copy { neighbour: *neighbour, bits: &copy });
         }
     }
-    if bits::and_not(&mut bits, rows.routable()) {
-        visit(Part::Unroutable(&bits));
+    copy = *bits;
+    if bits::and_not(&mut copy, rows.routable()) {
+        visit(Part::Unroutable(&copy));
     }
 }
 

@@ -11,13 +11,13 @@
 //!
 //! A received header is checked once, by [`View::parse`]; then no accessor fails. The length of the bit string is
 //! that of the table that the BIFT-id stands for; the BSL field is only compared with it (section 2.1.2). What a
-//! router sends on is the header that it got, with three fields rewritten in place ([`rewrite`]); what it makes
-//! itself is a [`Header`].
+//! router sends on is the header that it got, with three fields written anew ([`Template`]); what it makes itself is a
+//! [`Header`].
 
 mod emit;
 mod proto;
 
-pub use emit::{Header, NoRoom, rewrite, set_carriage};
+pub use emit::{Header, NoRoom, Template};
 pub use proto::Proto;
 
 use crate::bift_id::{BiftId, BiftIds};

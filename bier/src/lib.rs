@@ -6,7 +6,7 @@
 //! fastpath forward with its tables; configuration and control plane build them.
 //!
 //! ```text
-//!  topology ── spf ── compute ─┐                        ┌─► copy to a neighbour: header::rewrite
+//!  topology ── spf ── compute ─┐                        ┌─► copy to a neighbour: header::Template
 //!                              ├─► bift ─┐              │
 //!  rows by hand ── bift::given ┘         ├─ plane ── forward ─► local: decapsulate
 //!  adjacencies ── te ────────────────────┘   ▲          │

@@ -2,6 +2,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
+use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::bift::Bift;
@@ -30,6 +31,7 @@ pub enum AnyBift {
 
 impl AnyBift {
     /// What the table is for.
+    #[inline]
     #[must_use]
     pub fn key(&self) -> BiftKey {
         match self {
@@ -87,6 +89,42 @@ pub struct Plane {
     ours: BiftIds,
     /// By what they are for.
     tables: Vec<(BiftKey, AnyBift)>,
+    /// The places of those tables.
+    index: Index,
+}
+
+/// Places of tables by BIFT-id, in two steps, neither of which depends on a comparison: a search guesses wrong at every other
+/// packet if there are many tables. Ids of the sets of one sub-domain lie side by side, and so do their places.
+#[derive(Clone, Debug)]
+struct Index {
+    /// By the upper 12 bits of an id: which of the blocks.
+    upper: Vec<u16>,
+    /// By the lower 8 bits. The first block has no table.
+    blocks: Vec<[u32; 256]>,
+}
+
+/// The place of no table.
+const NOWHERE: u32 = u32::MAX;
+
+impl Index {
+    fn new(ids: impl Iterator<Item = BiftId>) -> Self {
+        let mut index = Self { upper: vec![0; 1 << 12], blocks: vec![[NOWHERE; 256]] };
+        for (place, id) in ids.enumerate() {
+            let upper = &mut index.upper[id.get() as usize >> 8];
+            if *upper == 0 {
+                *upper = index.blocks.len() as u16;
+                index.blocks.push([NOWHERE; 256]);
+            }
+            index.blocks[usize::from(*upper)][id.get() as usize & 0xff] = place as u32;
+        }
+        index
+    }
+
+    #[inline]
+    fn place(&self, id: BiftId) -> usize {
+        let upper = self.upper[id.get() as usize >> 8];
+        self.blocks[usize::from(upper)][id.get() as usize & 0xff] as usize
+    }
 }
 
 impl Plane {
@@ -117,10 +155,11 @@ impl Plane {
         }
         let mut tables: Vec<_> = tables.into_iter().map(|bift| (bift.key(), bift)).collect();
         tables.sort_unstable_by_key(|(key, _)| *key);
-        Ok(Self { ours, tables })
+        let index = Index::new(tables.iter().filter_map(|(key, _)| ours.id(*key)));
+        Ok(Self { ours, tables, index })
     }
 
-    /// The BIFT-ids by which others name our tables; for [`View::of`](crate::header::View::of).
+    /// The BIFT-ids by which others name our tables.
     #[must_use]
     pub fn ours(&self) -> &BiftIds {
         &self.ours
@@ -130,7 +169,7 @@ impl Plane {
     #[inline]
     #[must_use]
     pub fn by_id(&self, id: BiftId) -> Option<&AnyBift> {
-        self.get(self.ours.key(id)?)
+        self.tables.get(self.index.place(id)).map(|(_, bift)| bift)
     }
 
     /// The table for this.
@@ -149,8 +188,6 @@ impl Plane {
 
 #[cfg(test)]
 mod tests {
-    use alloc::vec;
-
     use super::*;
     use crate::bift::given::{Given, build};
     use crate::bift_id::BiftIdMap;

@@ -11,7 +11,7 @@ use millrace_bier::bift_id::BiftId;
 use millrace_bier::bits::{self, BitString};
 use millrace_bier::compute::{Computed, Options};
 use millrace_bier::forward::{Down, Packet, Part, Procedure};
-use millrace_bier::header::{self, Carriage, Header, Proto, View, rewrite};
+use millrace_bier::header::{self, Carriage, Header, Proto, Template, View};
 use millrace_bier::id::{BfrId, BitPosition, Bsl, Si};
 use millrace_bier::topology::RouterIndex;
 
@@ -174,9 +174,9 @@ fn check_wire(string: &BitString, bsl: Bsl, (bift_id, ttl, entropy): (u32, u8, u
         bits: numbers(string.words()),
     };
     assert_eq!(model::read(&packet, u32::from(bsl.bits())), expected);
-    assert!(View::parse(&packet, carriage, bsl).is_ok());
+    let template = Template::of(&View::parse(&packet, carriage, bsl).unwrap(), carriage, ttl ^ 1);
     let lowest = BitString::of(bsl, bits::lowest(string.words()));
-    rewrite(&mut packet, BiftId::new(bift_id ^ 0xf_0f0f).unwrap(), ttl ^ 1, lowest.words());
+    template.emit(BiftId::new(bift_id ^ 0xf_0f0f).unwrap(), carriage, lowest.words(), &mut packet);
     expected = model::Header {
         bift_id: bift_id ^ 0xf_0f0f,
         ttl: u32::from(ttl ^ 1),

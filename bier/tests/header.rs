@@ -2,7 +2,7 @@
 
 use millrace_bier::bift_id::{BiftId, BiftIdMap, BiftIds};
 use millrace_bier::bits::BitString;
-use millrace_bier::header::{self, Carriage, Header, Malformed, NoRoom, Proto, View, rewrite};
+use millrace_bier::header::{self, Carriage, Header, Malformed, NoRoom, Proto, Template, View};
 use millrace_bier::id::{BfrId, BiftKey, BitPosition, Bsl, Si, SubDomain};
 use proptest::prelude::*;
 
@@ -152,7 +152,12 @@ fn what_has_to_be_ignored_is_ignored_and_passed_on() {
             let packet = with(&packet, 8, |byte| byte | 0xf0);
             assert!(View::of(&packet, Carriage::NonMpls, &BiftIds::Static).is_ok());
             let mut sent = packet.clone();
-            rewrite(&mut sent, BiftId::new(0xf_ffff).unwrap(), 1, &[0, 1]);
+            let template = Template::of(
+                &View::parse(&packet, Carriage::NonMpls, Bsl::B128).unwrap(),
+                Carriage::NonMpls,
+                1,
+            );
+            template.emit(BiftId::new(0xf_ffff).unwrap(), Carriage::NonMpls, &[0, 1], &mut sent);
             assert_eq!(sent[..4], [0xff, 0xff, 0xf0 | low, 1]);
             assert_eq!(sent[4..12], packet[4..12]);
             assert_eq!(sent[12..], [0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
@@ -197,7 +202,8 @@ proptest! {
         check(&packet, ttl, id, &words);
         let (other_ttl, other_id) = (rewritten.0, u32::from(rewritten.1) << 12 | 7);
         let words: Vec<u64> = words.iter().map(|word| !word | 2).collect();
-        rewrite(&mut packet, BiftId::new(other_id).unwrap(), other_ttl, &words);
+        let template = Template::of(&View::parse(&packet, carriage, bsl).unwrap(), carriage, other_ttl);
+        template.emit(BiftId::new(other_id).unwrap(), carriage, &words, &mut packet);
         check(&packet, other_ttl, other_id, &words);
     }
 }

@@ -116,13 +116,30 @@ pub trait Driver: Send {
     fn transmit(&mut self, port: PortId, burst: &mut Burst<Self::Frame>) -> usize;
     /// A fresh, empty frame with room in front, that will be sent on `port`; `None` when the pool is empty.
     fn allocate(&mut self, port: PortId) -> Option<Self::Frame>;
+    /// Appends `count` such frames to `into`, which has the room, or as many as there are; returns how many. All at once
+    /// where the pool can do that.
+    fn allocate_all(&mut self, port: PortId, count: usize, into: &mut Burst<Self::Frame>) -> usize {
+        let before = into.len();
+        into.extend((0..count).map_while(|_| self.allocate(port)));
+        into.len() - before
+    }
     /// Gives a frame back to its pool.
     fn free(&mut self, frame: Self::Frame);
-    /// Puts the payload of `payload` behind `header` by reference: a frame of one segment more, no byte copied. From then on
-    /// `payload` may be attached again and freed, but not changed: it is others' as well.
-    /// `Err` gives `header` back when the frame can't be shared.
+    /// Puts the payload of `payload` behind each of `headers` by reference: frames of one segment more, no byte copied. From
+    /// then on `payload` may be attached again and freed, but not changed: it is others' as well. Returns how many have
+    /// got it, from the front; the others are unchanged, because there is no buffer to refer with or the frame can't be
+    /// shared.
+    fn attach_all(&mut self, headers: &mut [Self::Frame], payload: &Self::Frame) -> usize;
+
+    /// The same for one.
     ///
     /// # Errors
-    /// `header`, unchanged, when there is no buffer to refer with.
-    fn attach(&mut self, header: Self::Frame, payload: &Self::Frame) -> Result<Self::Frame, Self::Frame>;
+    /// `header`, unchanged.
+    #[inline]
+    fn attach(&mut self, mut header: Self::Frame, payload: &Self::Frame) -> Result<Self::Frame, Self::Frame> {
+        match self.attach_all(std::slice::from_mut(&mut header), payload) {
+            1 => Ok(header),
+            _ => Err(header),
+        }
+    }
 }

@@ -340,11 +340,14 @@ impl Driver for HeapDriver {
         self.wires.give_back(frame);
     }
 
-    fn attach(&mut self, mut header: HeapFrame, payload: &HeapFrame) -> Result<HeapFrame, HeapFrame> {
-        if header.payload.is_some() || payload.payload.is_some() {
-            return Err(header);
+    fn attach_all(&mut self, headers: &mut [HeapFrame], payload: &HeapFrame) -> usize {
+        if payload.payload.is_some() {
+            return 0;
         }
-        header.payload = Some((payload.buffer.clone(), payload.start, payload.len));
-        Ok(header)
+        let fit = headers.iter().take_while(|header| header.payload.is_none()).count();
+        for header in &mut headers[..fit] {
+            header.payload = Some((payload.buffer.clone(), payload.start, payload.len));
+        }
+        fit
     }
 }

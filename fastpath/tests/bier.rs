@@ -19,6 +19,7 @@ use millrace_fastpath::addr::Addr;
 use millrace_fastpath::node::NodeId;
 use millrace_fastpath::node::bier::Loss;
 use millrace_fastpath::tables::InterfaceId;
+use millrace_fastpath::tables::Interfaces;
 use millrace_fastpath::tables::bier::{Bier, Ingress, Link};
 use proptest::prelude::*;
 
@@ -83,7 +84,7 @@ fn bench_by(bsl: Bsl, rows: &[&[u16]], carriages: &[Carriage]) -> Bench {
     let mut bier = Bier {
         plane: Plane::new(BiftIds::Static, tables).unwrap(),
         links: numbers.map(link).collect(),
-        macs: Vec::new(),
+        ways: Vec::new(),
         down: vec![(SubDomain(0), Arc::new(Down::new(neighbours.len())))],
         overlay: Overlay::default(),
         ingress: vec![(SubDomain(0), Ingress { bfir_id: BfrId::new(9).unwrap(), ttl: 30 })],
@@ -92,7 +93,7 @@ fn bench_by(bsl: Bsl, rows: &[&[u16]], carriages: &[Carriage]) -> Bench {
             (addr("ff3e::1:2"), vec![LAN_IF]),
         ]),
     };
-    bier.resolve(&bench.tables.neighbours);
+    bier.resolve(&bench.tables.interfaces, &bench.tables.neighbours);
     bench.tables.bier = Some(Arc::new(bier));
     bench.publish();
     bench
@@ -324,6 +325,35 @@ fn what_is_wrong_has_a_name() {
 }
 
 #[test]
+fn copies_over_a_vlan_are_tagged() {
+    let payload = [0x45; 400];
+    let rows: [&[u16]; 2] = [&[1], &[2]];
+    // In frames of their own, and in the one that came.
+    for ids in [&[1, 2][..], &[1]] {
+        let mut bench = bench(Bsl::B64, &rows);
+        let (via, mac) = neighbour_of(0);
+        bench.tables.neighbours.insert(VLAN_IF, via, mac);
+        let mut bier = (**bench.tables.bier.as_ref().unwrap()).clone();
+        bier.links[0].interface = VLAN_IF;
+        bier.resolve(&bench.tables.interfaces, &bench.tables.neighbours);
+        bench.tables.bier = Some(Arc::new(bier));
+        bench.publish();
+        let vlan = bench.tables.interfaces.get(VLAN_IF).and_then(|interface| interface.vlan).unwrap();
+        bench.deliver_and_run(WAN, &packet(Bsl::B64, ids, 9, &payload));
+        let sent = bench.sent(LAN);
+        assert_eq!(sent.len(), ids.len());
+        let tagged: Vec<_> = sent.iter().filter(|frame| frame[12..14] == [0x81, 0]).collect();
+        assert_eq!(
+            (tagged.len(), &tagged[0][..6], &tagged[0][14..16]),
+            (1, &mac[..], &vlan.to_be_bytes()[..])
+        );
+        let untagged = [&tagged[0][..12], &tagged[0][16..]].concat();
+        assert_eq!(read(&untagged, Bsl::B64), copy(0, 8, &[1], &payload));
+        bench.check_laws();
+    }
+}
+
+#[test]
 fn what_stands_in_the_way_of_one_copy_doesnt_touch_the_others() {
     let payload = [0x45; 400];
     let rows: [&[u16]; 3] = [&[1], &[2], &[3]];
@@ -335,9 +365,10 @@ fn what_stands_in_the_way_of_one_copy_doesnt_touch_the_others() {
     let mut unknown = bench(Bsl::B64, &rows);
     unknown.tables.neighbours.remove(LAN_IF, neighbour_of(1).0);
     let mut bier = (**unknown.tables.bier.as_ref().unwrap()).clone();
-    assert!(!bier.is_resolved(&unknown.tables.neighbours));
-    bier.resolve(&unknown.tables.neighbours);
-    assert!(bier.is_resolved(&unknown.tables.neighbours));
+    assert!(!bier.is_resolved(&unknown.tables.interfaces, &unknown.tables.neighbours));
+    bier.resolve(&unknown.tables.interfaces, &unknown.tables.neighbours);
+    assert!(bier.is_resolved(&unknown.tables.interfaces, &unknown.tables.neighbours));
+    assert!(!bier.is_resolved(&Interfaces::default(), &unknown.tables.neighbours));
     unknown.tables.bier = Some(Arc::new(bier));
     unknown.publish();
     unknown.deliver_and_run(WAN, &all);

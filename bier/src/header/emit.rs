@@ -1,6 +1,6 @@
-//! Headers that we write: whole ones at a BFIR (RFC 8296 section 4), and the rewriting that each copy gets on its way.
+//! Headers that we write: whole ones at a BFIR (RFC 8296 section 4), and those of copies, from the one that was received.
 
-use super::{Carriage, FIXED_LEN, NIBBLE_MPLS, Proto, VERSION, len};
+use super::{Carriage, FIXED_LEN, NIBBLE_MPLS, Proto, VERSION, View, len};
 use crate::bift_id::BiftId;
 use crate::bits;
 use crate::id::{BfrId, Bsl};
@@ -49,11 +49,18 @@ impl Header {
     pub fn emit(&self, bsl: Bsl, words: &[u64], out: &mut [u8]) -> Result<usize, NoRoom> {
         let (needed, room) = (len(bsl), out.len());
         let out = out.get_mut(..needed).ok_or(NoRoom { needed, room })?;
+        self.template(bsl).emit(self.bift_id, self.carriage, words, out);
+        Ok(needed)
+    }
+
+    /// Its fixed part, with bit strings of this length.
+    #[must_use]
+    pub fn template(&self, bsl: Bsl) -> Template {
         let (tc, nibble, dscp) = match self.carriage {
             Carriage::Mpls => (self.tc & 7, NIBBLE_MPLS, 0),
             Carriage::NonMpls => (0, 0, self.dscp & 0x3f),
         };
-        let first = self.bift_id.get() << 12 | u32::from(tc) << 9 | 1 << 8 | u32::from(self.ttl);
+        let first = u32::from(tc) << 9 | S | u32::from(self.ttl);
         let second = u32::from(nibble) << 28
             | u32::from(VERSION) << 24
             | u32::from(bsl.code()) << 20
@@ -62,39 +69,63 @@ impl Header {
             | u32::from(dscp) << 22
             | u32::from(self.proto.code()) << 16
             | u32::from(self.bfir_id.map_or(0, BfrId::get));
-        out[..4].copy_from_slice(&first.to_be_bytes());
-        out[4..8].copy_from_slice(&second.to_be_bytes());
-        out[8..FIXED_LEN].copy_from_slice(&third.to_be_bytes());
-        bits::store(words, &mut out[FIXED_LEN..]);
-        Ok(needed)
+        Template { first, rest: u64::from(second) << 32 | u64::from(third), carriage: self.carriage }
     }
 }
 
-/// Makes the header at the start of a packet that of one copy: BIFT-id, TTL and bit string (RFC 8279 section 6.5, RFC 8296
-/// section 2.1.1); all else stays as the BFIR wrote it.
-///
-/// # Panics
-/// If the packet is shorter than 12 bytes and the bit string: rewrite what [`View::parse`](super::View::parse) accepted.
-#[inline]
-pub fn rewrite(packet: &mut [u8], bift_id: BiftId, ttl: u8, words: &[u64]) {
-    let (fixed, rest) = packet.split_first_chunk_mut::<FIXED_LEN>().expect("the header was checked");
-    let id = bift_id.get();
-    fixed[0] = (id >> 12) as u8;
-    fixed[1] = (id >> 4) as u8;
-    fixed[2] = (id << 4) as u8 | fixed[2] & 0xf;
-    fixed[3] = ttl;
-    bits::store(words, &mut rest[..words.len() * 8]);
+/// The fixed part of a packet's header, from which those of its copies are written: they differ in BIFT-id, TTL and bit
+/// string (RFC 8279 section 6.5, RFC 8296 section 2.1.1), and all else stays as the BFIR wrote it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Template {
+    /// The first four bytes, without the BIFT-id.
+    first: u32,
+    /// The eight after them.
+    rest: u64,
+    carriage: Carriage,
 }
 
-/// Makes the header at the start of a packet one of another carriage: the fields that mean something in only one of them get
-/// what a sender has to write there (RFC 8296 sections 2.1.1, 2.1.2, 2.2.1, 2.2.2). DSCP and TC aren't translated.
-///
-/// # Panics
-/// If the packet is shorter than 12 bytes.
-pub fn set_carriage(packet: &mut [u8], carriage: Carriage) {
-    let fixed = packet.first_chunk_mut::<FIXED_LEN>().expect("the header was checked");
-    let nibble = if carriage == Carriage::Mpls { NIBBLE_MPLS } else { 0 };
-    // TC 0 and S 1; the first four bits are the end of the BIFT-id.
-    fixed[2] = fixed[2] & 0xf0 | 1;
-    fixed[4] = nibble << 4 | fixed[4] & 0xf;
+impl Default for Template {
+    /// All zeros, until there is a packet.
+    fn default() -> Self {
+        Self { first: 0, rest: 0, carriage: Carriage::NonMpls }
+    }
+}
+
+/// TC and S in the first four bytes.
+const TC_AND_S: u32 = 0xf00;
+/// S alone.
+const S: u32 = 0x100;
+/// The nibble in the eight bytes after the first four.
+const NIBBLE: u64 = 0xf << 60;
+
+impl Template {
+    /// That of a packet that was received in this carriage, for copies of this TTL.
+    #[inline]
+    #[must_use]
+    pub fn of(view: &View<'_>, carriage: Carriage, ttl: u8) -> Self {
+        let (first, rest) = view.fixed.split_at(4);
+        let (first, rest) = (first.first_chunk(), rest.first_chunk());
+        let first = first.map_or(0, |bytes| u32::from_be_bytes(*bytes));
+        let rest = rest.map_or(0, |bytes| u64::from_be_bytes(*bytes));
+        Self { first: first & TC_AND_S | u32::from(ttl), rest, carriage }
+    }
+
+    /// Writes the header of one copy. Between carriages the fields that mean something in only one of them get what a sender
+    /// has to write there (RFC 8296 sections 2.1.1, 2.1.2, 2.2.1, 2.2.2); DSCP and TC aren't translated.
+    ///
+    /// # Panics
+    /// If `out` isn't 12 bytes and as many as the words have.
+    #[inline]
+    pub fn emit(&self, bift_id: BiftId, carriage: Carriage, words: &[u64], out: &mut [u8]) {
+        let (fixed, bit_string) = out.split_first_chunk_mut::<FIXED_LEN>().expect("room for a header");
+        let (mut first, mut rest) = (self.first, self.rest);
+        if carriage != self.carriage {
+            let nibble = if carriage == Carriage::Mpls { NIBBLE_MPLS } else { 0 };
+            first = first & !TC_AND_S | S;
+            rest = rest & !NIBBLE | u64::from(nibble) << 60;
+        }
+        fixed[..4].copy_from_slice(&(bift_id.get() << 12 | first).to_be_bytes());
+        fixed[4..].copy_from_slice(&rest.to_be_bytes());
+        bits::store(words, bit_string);
+    }
 }

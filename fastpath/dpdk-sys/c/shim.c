@@ -60,28 +60,46 @@ struct rte_mbuf *shim_frame_alloc(struct rte_mempool *pool)
 	return rte_pktmbuf_alloc(pool);
 }
 
+int shim_frame_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **frames, unsigned int count)
+{
+	return rte_pktmbuf_alloc_bulk(pool, frames, count);
+}
+
 void shim_frame_free(struct rte_mbuf *frame)
 {
 	rte_pktmbuf_free(frame);
 }
 
-int shim_frame_attach(struct rte_mbuf *header, struct rte_mbuf *payload)
+/* Puts one segment behind a frame of one segment. */
+static void chain(struct rte_mbuf *header, struct rte_mbuf *segment)
 {
-	struct rte_mbuf *reference = payload;
+	header->next = segment;
+	header->nb_segs = 2;
+	header->pkt_len = header->data_len + segment->data_len;
+}
 
-	if (payload->nb_segs == 1) {
+uint16_t shim_frame_attach_all(struct rte_mbuf **headers, uint16_t count, struct rte_mbuf *payload)
+{
+	uint16_t done;
+
+	if (payload->nb_segs == 1 && count > 0) {
 		/* The last segment of many frames at a time: nothing in its own header says whose it is. */
-		rte_mbuf_refcnt_update(payload, 1);
-	} else {
-		reference = rte_pktmbuf_clone(payload, header->pool);
+		rte_mbuf_refcnt_update(payload, (int16_t)count);
+		for (done = 0; done < count; done++)
+			chain(headers[done], payload);
+		return count;
+	}
+	for (done = 0; done < count; done++) {
+		struct rte_mbuf *reference = rte_pktmbuf_clone(payload, headers[done]->pool);
+
 		if (reference == NULL)
-			return -1;
+			break;
+		if (rte_pktmbuf_chain(headers[done], reference) != 0) {
+			rte_pktmbuf_free(reference);
+			break;
+		}
 	}
-	if (rte_pktmbuf_chain(header, reference) != 0) {
-		rte_pktmbuf_free(reference);
-		return -1;
-	}
-	return 0;
+	return done;
 }
 
 int shim_frame_linearize(struct rte_mbuf *frame)

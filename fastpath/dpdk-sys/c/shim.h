@@ -51,12 +51,15 @@ int shim_port_configure(uint16_t port, uint16_t rx_queues, uint16_t tx_queues, u
 
 /* One fresh frame, or NULL. */
 struct rte_mbuf *shim_frame_alloc(struct rte_mempool *pool);
+/* All of them, or an error. */
+int shim_frame_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **frames, unsigned int count);
 
 /* Gives back all segments of a frame. */
 void shim_frame_free(struct rte_mbuf *frame);
 
-/* Puts references to the segments of `payload` behind `header`. 0, or -1 with both unchanged. */
-int shim_frame_attach(struct rte_mbuf *header, struct rte_mbuf *payload);
+/* Puts references to the segments of `payload` behind each of the headers, which have one segment. Returns how many have got
+ * them, from the front; the others are unchanged. */
+uint16_t shim_frame_attach_all(struct rte_mbuf **headers, uint16_t count, struct rte_mbuf *payload);
 
 /* Copies all segments into the first one. 0, or -1 with the frame unchanged. */
 int shim_frame_linearize(struct rte_mbuf *frame);

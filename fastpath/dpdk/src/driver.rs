@@ -34,6 +34,9 @@ pub struct DpdkDriver {
 /// Frames that workers without a transmit queue can have waiting at one that has: sixteen bursts.
 pub const OUTBOX_FRAMES: usize = 512;
 
+/// References that are taken at once at most: how far DPDK counts in one step.
+const ATTACHED_MAX: usize = i16::MAX as usize;
+
 type Outbox = Arc<ArrayQueue<DpdkFrame>>;
 
 /// Between whoever opens and closes ports and one worker's driver.
@@ -160,15 +163,32 @@ impl Driver for DpdkDriver {
     }
 
     #[inline]
+    fn allocate_all(&mut self, port: PortId, count: usize, into: &mut Burst<DpdkFrame>) -> usize {
+        let Some(Some(lane)) = self.lanes.get(port.index()) else { return 0 };
+        let before = into.len();
+        lane.pool.allocate_all(count, into);
+        for frame in &mut into[before..] {
+            frame.stamp(port, 0);
+        }
+        into.len() - before
+    }
+
+    #[inline]
     fn free(&mut self, frame: DpdkFrame) {
         drop(frame);
     }
 
-    fn attach(&mut self, header: DpdkFrame, payload: &DpdkFrame) -> Result<DpdkFrame, DpdkFrame> {
-        // SAFETY: both frames are ours. What is put behind the header refers to the payload's buffers and counts in them,
-        // and no frame gives access to the bytes of a segment that isn't its first.
-        let status = unsafe { dpdk_sys::shim_frame_attach(header.as_ptr(), payload.as_ptr()) };
-        if status == 0 { Ok(header) } else { Err(header) }
+    #[inline]
+    fn attach_all(&mut self, headers: &mut [DpdkFrame], payload: &DpdkFrame) -> usize {
+        let count = headers.len().min(ATTACHED_MAX);
+        if headers[..count].iter().any(|header| header.segments() != 1) {
+            return 0;
+        }
+        let first = headers.as_mut_ptr().cast::<*mut rte_mbuf>();
+        // SAFETY: all frames are ours, and pointers to their first buffers. What is put behind the headers refers to the
+        // payload's buffers and counts in them, and no frame gives access to the bytes of a segment that isn't its first.
+        let done = unsafe { dpdk_sys::shim_frame_attach_all(first, count as u16, payload.as_ptr()) };
+        usize::from(done)
     }
 }
 

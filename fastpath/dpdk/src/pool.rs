@@ -5,7 +5,8 @@ use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use dpdk_sys::rte_mempool;
+use dpdk_sys::{rte_mbuf, rte_mempool};
+use millrace_fastpath::driver::Burst;
 use thiserror::Error;
 
 use crate::eal::{Eal, last_error};
@@ -108,6 +109,22 @@ impl Pool {
         // SAFETY: the pool lives.
         let frame = unsafe { dpdk_sys::shim_frame_alloc(self.pool.as_ptr()) };
         NonNull::new(frame).map(DpdkFrame::from_raw)
+    }
+
+    /// Appends `count` fresh, empty frames to a burst that has the room, or as many as are left.
+    pub fn allocate_all(&self, count: usize, into: &mut Burst<DpdkFrame>) {
+        assert!(count <= into.remaining_capacity(), "there is room for what is asked for");
+        let held = into.len();
+        let free = into.as_mut_ptr().wrapping_add(held).cast::<*mut rte_mbuf>();
+        // SAFETY: the pool lives, `count` pointers fit behind those held, and a frame is a pointer.
+        let status = unsafe { dpdk_sys::shim_frame_alloc_bulk(self.pool.as_ptr(), free, count as c_uint) };
+        if status == 0 {
+            // SAFETY: DPDK filled in that many.
+            unsafe { into.set_len(held + count) };
+        } else {
+            // All or none, says DPDK.
+            into.extend((0..count).map_while(|_| self.allocate()));
+        }
     }
 
     pub(crate) fn as_ptr(&self) -> *mut rte_mempool {

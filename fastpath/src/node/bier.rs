@@ -16,18 +16,18 @@ mod copies;
 mod deliver;
 mod impose;
 
-use arrayvec::ArrayVec;
 use millrace_bier::bift::{Bift, NeighbourIndex};
-use millrace_bier::forward::{Down, Packet as Decision, Part};
-use millrace_bier::header::{Carriage, Malformed, Proto, View};
-use millrace_bier::id::{BiftKey, Bsl};
+use millrace_bier::bits;
+use millrace_bier::forward::{Down, Packet as Decision, Part, Procedure};
+use millrace_bier::header::{Carriage, FIXED_LEN, Malformed, Proto, Template, View, peek};
+use millrace_bier::id::Bsl;
 use millrace_bier::plane::AnyBift;
 
 use super::output::Outbox;
 use super::{Context, Lanes, NodeId, drops};
 use crate::driver::{Driver, Frame};
 use crate::packet::{L3, Network, Packet};
-use crate::tables::bier::Bier;
+use crate::tables::bier::{self as tables, Bier};
 use copies::{Copies, Copy};
 pub(super) use impose::flow_of;
 
@@ -113,6 +113,15 @@ pub enum Loss {
     UnknownProto,
 }
 
+impl From<&tables::NoWay> for Loss {
+    fn from(why: &tables::NoWay) -> Self {
+        match why {
+            tables::NoWay::Interface => Loss::NoInterface,
+            tables::NoWay::Neighbour => Loss::NeighbourUnknown,
+        }
+    }
+}
+
 /// How many reasons there are.
 pub const LOSSES: usize = Loss::UnknownProto as usize + 1;
 
@@ -142,9 +151,9 @@ pub fn process<D: Driver>(
 ) {
     std::mem::swap(scratch, &mut lanes.bier);
     let tables = cx.tables;
+    let mut copies = Copies::new(driver, outboxes);
     let (mut replicated_now, mut made) = (0, 0);
     for mut packet in scratch.drain(..) {
-        let mut copies = Copies::new(driver, outboxes);
         let replicated = match (&tables.bier, packet.meta.network) {
             (None, _) => Err(Drop::UnknownBift),
             (Some(bier), Network::Mpls) => pass_on(bier, Carriage::Mpls, &mut packet, &mut copies, cx),
@@ -170,7 +179,7 @@ pub fn process<D: Driver>(
     cx.counters.fates.copies.add(made);
 }
 
-/// A packet that came as BIER: makes all copies but the last, which is left to the frame itself.
+/// A packet that came as BIER: decides on its copies, and leaves the last ones to be made.
 #[inline]
 fn pass_on<'t, D: Driver>(
     bier: &'t Bier,
@@ -179,40 +188,80 @@ fn pass_on<'t, D: Driver>(
     copies: &mut Copies<'_, 't, D>,
     cx: &Context<'t>,
 ) -> Result<(), Drop> {
-    let (key, view) = View::of(&packet.frame.bytes()[L3..], carriage, bier.plane.ours())?;
-    let mut words = ArrayVec::<u64, { Bsl::B4096.words() }>::new();
-    words.extend(std::iter::repeat_n(0, key.bsl.words()));
-    view.load(&mut words);
-    let proto = view.proto();
-    let decision = Decision { bits: &words, ttl: view.ttl(), entropy: view.entropy() };
-    copies.begin(carriage, key.bsl, view.ttl().saturating_sub(1));
-    replicate(bier, key, decision, proto, &mut packet.frame, copies, cx)
+    let bytes = &packet.frame.bytes()[L3..];
+    let any = bier.plane.by_id(peek(bytes)?).ok_or(Drop::UnknownBift)?;
+    let view = View::parse(bytes, carriage, any.key().bsl)?;
+    // Tables of adjacencies have no links yet.
+    let AnyBift::Bier(bift) = any else { return Err(Drop::UnknownBift) };
+    let header =
+        Received { bits: BitString::InFrame, ttl: view.ttl(), entropy: view.entropy(), proto: view.proto() };
+    copies.begin(Template::of(&view, carriage, view.ttl().saturating_sub(1)), bift.key().bsl);
+    replicate(bier, bift, header, &mut packet.frame, copies, cx)
 }
 
-/// Does with a packet what its table says. It has a header of `key`'s length, in the frame or apart.
+/// What a packet's header says of what has to be done with it.
+#[derive(Clone, Copy)]
+struct Received<'a> {
+    bits: BitString<'a>,
+    ttl: u8,
+    entropy: u32,
+    proto: Proto,
+}
+
+/// Where a packet's bit string is, of the length of its table.
+#[derive(Clone, Copy)]
+enum BitString<'a> {
+    InFrame,
+    Apart(&'a [u64]),
+}
+
+/// Does with a packet what its table says.
 #[inline]
 fn replicate<'t, D: Driver>(
     bier: &'t Bier,
-    key: BiftKey,
-    decision: Decision<'_>,
-    proto: Proto,
+    bift: &'t Bift,
+    header: Received<'_>,
     frame: &mut D::Frame,
     copies: &mut Copies<'_, 't, D>,
     cx: &Context<'t>,
 ) -> Result<(), Drop> {
-    // The plane has no id without its table, and tables of adjacencies have no links yet.
-    let Some(AnyBift::Bier(bift)) = bier.plane.get(key) else { return Err(Drop::UnknownBift) };
+    match bift.key().bsl {
+        Bsl::B64 => replicate_sized::<1, D>(bier, bift, header, frame, copies, cx),
+        Bsl::B128 => replicate_sized::<2, D>(bier, bift, header, frame, copies, cx),
+        Bsl::B256 => replicate_sized::<4, D>(bier, bift, header, frame, copies, cx),
+        Bsl::B512 => replicate_sized::<8, D>(bier, bift, header, frame, copies, cx),
+        Bsl::B1024 => replicate_sized::<16, D>(bier, bift, header, frame, copies, cx),
+        Bsl::B2048 => replicate_sized::<32, D>(bier, bift, header, frame, copies, cx),
+        Bsl::B4096 => replicate_sized::<64, D>(bier, bift, header, frame, copies, cx),
+    }
+}
+
+/// One for each length: from the frame to the copies, bit strings are arrays whose length the compiler knows.
+fn replicate_sized<'t, const W: usize, D: Driver>(
+    bier: &'t Bier,
+    bift: &'t Bift,
+    header: Received<'_>,
+    frame: &mut D::Frame,
+    copies: &mut Copies<'_, 't, D>,
+    cx: &Context<'t>,
+) -> Result<(), Drop> {
+    let mut words = [0; W];
+    match header.bits {
+        BitString::InFrame => bits::load(&frame.bytes()[L3 + FIXED_LEN..][..W * 8], &mut words),
+        BitString::Apart(apart) => words.copy_from_slice(apart),
+    }
+    let decision = Decision { bits: &words, ttl: header.ttl, entropy: header.entropy };
     let (mut local, mut unroutable, mut found) = (false, false, false);
     let all_up = Down::default();
-    let down = bier.down(key.sub_domain).unwrap_or(&all_up);
+    let down = bier.down(bift.key().sub_domain).unwrap_or(&all_up);
     let len = copies.packet_len(frame);
-    let outcome = bift.forward(decision, down, |part| match part {
+    let outcome = bift.forward_sized::<W>(Procedure::Fastest, decision, down, |part| match part {
         Part::Local => local = true,
         Part::Unroutable(_) => unroutable = true,
         Part::Copy { neighbour, bits } => {
             found = true;
-            match way(bier, bift, neighbour, decision.entropy, len, cx) {
-                Ok(copy) => copies.next(frame, copy, bits, cx),
+            match way(bier, bift, neighbour, decision.entropy, len) {
+                Ok(copy) => copies.next::<W>(frame, copy, bits, cx),
                 Err(loss) => lose(loss, cx),
             }
         }
@@ -224,7 +273,7 @@ fn replicate<'t, D: Driver>(
         lose(Loss::Expired, cx);
     }
     let delivered = match local {
-        true => deliver::payload(bier, frame, proto, copies, cx),
+        true => deliver::payload(bier, frame, header.proto, copies, cx),
         false => Ok(()),
     };
     if let Err((_, loss)) = delivered
@@ -245,22 +294,20 @@ fn replicate<'t, D: Driver>(
 }
 
 /// How a copy of a packet of `len` bytes gets to a neighbour.
-#[inline]
+#[inline(always)] // the answer is in registers, where a call would write it and wait to read it back
 fn way<'t>(
     bier: &'t Bier,
     bift: &Bift,
     neighbour: NeighbourIndex,
     entropy: u32,
     len: usize,
-    cx: &Context<'t>,
 ) -> Result<Copy<'t>, Loss> {
-    let id = bift.out(neighbour).ok_or(Loss::NoWay)?;
-    let link = bift.neighbour(neighbour).link(entropy, bift.seed(), |_| true).ok_or(Loss::NoWay)?;
-    let number = link.0 as usize;
-    let link = bier.link(link).ok_or(Loss::NoWay)?;
-    let egress = copies::egress(len, link.interface, cx)?;
-    let mac = bier.macs.get(number).copied().flatten().ok_or(Loss::NeighbourUnknown)?;
-    Ok(Copy { id, number, egress, carriage: link.carriage, mac })
+    let (id, link) = bift.exit(neighbour, entropy).ok_or(Loss::NoWay)?;
+    let way = bier.way(link).ok_or(Loss::NoWay)?.as_ref()?;
+    if len > usize::from(way.mtu) {
+        return Err(Loss::TooBig);
+    }
+    Ok(Copy { id, way })
 }
 
 #[inline]

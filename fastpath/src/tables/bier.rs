@@ -1,7 +1,8 @@
-//! BIER as workers see it: tables by BIFT-id, where each link leads, and who listens here.
+//! BIER as workers see it: tables by BIFT-id, the way over each link, and who listens here.
 
 use std::sync::Arc;
 
+use arrayvec::ArrayVec;
 use hashbrown::HashMap;
 use millrace_bier::bift::{LinkId, NeighbourIndex};
 use millrace_bier::forward::Down;
@@ -10,9 +11,11 @@ use millrace_bier::id::{BfrId, SubDomain};
 use millrace_bier::overlay::Overlay;
 use millrace_bier::plane::Plane;
 
-use super::interfaces::{InterfaceId, Mac};
+use super::interfaces::{InterfaceId, Interfaces, Mac};
 use super::neighbours::Neighbours;
 use crate::addr::Addr;
+use crate::driver::PortId;
+use crate::wire::ethernet;
 
 /// Links that are counted apart.
 pub const LINKS_MAX: usize = 1024;
@@ -26,6 +29,50 @@ pub struct Link {
     pub via: Addr,
     /// What the header is carried in there.
     pub carriage: Carriage,
+}
+
+/// All that copies over a link need, so that none of them looks anything up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// What stands in front of the BIER header: an Ethernet header with the interface's tags.
+    pub head: ArrayVec<u8, HEAD_MAX>,
+    /// The link's number, by which copies are counted; below [`LINKS_MAX`].
+    pub link: u16,
+    /// Where copies leave.
+    pub port: PortId,
+    /// The longest BIER packet, from its header on.
+    pub mtu: u16,
+    /// What the header is carried in there.
+    pub carriage: Carriage,
+}
+
+/// Bytes of an Ethernet header with two tags.
+pub const HEAD_MAX: usize = ethernet::HEADER + 2 * ethernet::TAG;
+
+/// Why a link has no way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoWay {
+    /// The interface is gone.
+    Interface,
+    /// The neighbour's link-layer address isn't known.
+    Neighbour,
+}
+
+impl Link {
+    /// How copies go over it as things are.
+    fn way(&self, link: u16, interfaces: &Interfaces, neighbours: &Neighbours) -> Result<Way, NoWay> {
+        let interface = interfaces.get(self.interface).ok_or(NoWay::Interface)?;
+        let mac = neighbours.get(self.interface, self.via).ok_or(NoWay::Neighbour)?;
+        let tags = interface.tags();
+        let mut bytes = [0; HEAD_MAX];
+        let (head, _) = bytes.split_at_mut(ethernet::HEADER + tags.wire_len());
+        ethernet::set_addresses(head, mac, interface.mac);
+        let (in_front, ethertype) = head.split_at_mut(head.len() - size_of::<u16>());
+        tags.write(&mut in_front[size_of::<[Mac; 2]>()..]);
+        ethertype.copy_from_slice(&self.carriage.ethertype().to_be_bytes());
+        let head = head.iter().copied().collect();
+        Ok(Way { head, link, port: interface.port, mtu: interface.mtu, carriage: self.carriage })
+    }
 }
 
 /// What packets say that enter a sub-domain here.
@@ -44,8 +91,8 @@ pub struct Bier {
     pub plane: Plane,
     /// The links, by [`LinkId`].
     pub links: Vec<Link>,
-    /// Their neighbours' link-layer addresses, as far as they are known: see [`Bier::resolve`].
-    pub macs: Vec<Option<Mac>>,
+    /// How copies go over them as things are: see [`Bier::resolve`].
+    pub ways: Vec<Result<Way, NoWay>>,
     /// Which neighbours can't be reached, by sub-domain; the same flags in all snapshots.
     pub down: Vec<(SubDomain, Arc<Down>)>,
     /// Which flows enter here, and for whom.
@@ -69,19 +116,29 @@ impl Bier {
         self.down.iter().find(|(id, _)| *id == sub_domain).map(|(_, down)| down.as_ref())
     }
 
-    /// Whether the links' neighbours have the link-layer addresses that were noted.
-    pub fn is_resolved(&self, neighbours: &Neighbours) -> bool {
-        self.resolved(neighbours).eq(self.macs.iter().copied())
+    /// How copies go over a link; `None` if there is no such link.
+    #[inline]
+    pub fn way(&self, id: LinkId) -> Option<&Result<Way, NoWay>> {
+        self.ways.get(id.0 as usize)
     }
 
-    /// Notes the link-layer addresses of the links' neighbours, so that a copy needs no look-up. To be called whenever those
-    /// or the links change.
-    pub fn resolve(&mut self, neighbours: &Neighbours) {
-        self.macs = self.resolved(neighbours).collect();
+    /// Whether the ways are those that there are with these interfaces and neighbours.
+    pub fn is_resolved(&self, interfaces: &Interfaces, neighbours: &Neighbours) -> bool {
+        self.resolved(interfaces, neighbours).eq(self.ways.iter().cloned())
     }
 
-    fn resolved(&self, neighbours: &Neighbours) -> impl Iterator<Item = Option<Mac>> {
-        self.links.iter().map(|link| neighbours.get(link.interface, link.via))
+    /// Works out the ways. To be called whenever interfaces, their neighbours or the links change.
+    pub fn resolve(&mut self, interfaces: &Interfaces, neighbours: &Neighbours) {
+        self.ways = self.resolved(interfaces, neighbours).collect();
+    }
+
+    fn resolved(
+        &self,
+        interfaces: &Interfaces,
+        neighbours: &Neighbours,
+    ) -> impl Iterator<Item = Result<Way, NoWay>> {
+        let numbered = (0..LINKS_MAX as u16).zip(&self.links);
+        numbered.map(|(number, link)| link.way(number, interfaces, neighbours))
     }
 
     /// How packets enter a sub-domain here, if they may.

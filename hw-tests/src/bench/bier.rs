@@ -75,12 +75,16 @@ impl Driver for Spring {
         self.driver.allocate(port)
     }
 
+    fn allocate_all(&mut self, port: PortId, count: usize, into: &mut Burst<Self::Frame>) -> usize {
+        self.driver.allocate_all(port, count, into)
+    }
+
     fn free(&mut self, frame: Self::Frame) {
         self.driver.free(frame);
     }
 
-    fn attach(&mut self, header: Self::Frame, payload: &Self::Frame) -> Result<Self::Frame, Self::Frame> {
-        self.driver.attach(header, payload)
+    fn attach_all(&mut self, headers: &mut [Self::Frame], payload: &Self::Frame) -> usize {
+        self.driver.attach_all(headers, payload)
     }
 }
 

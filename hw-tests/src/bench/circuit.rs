@@ -134,6 +134,10 @@ impl<D: Driver, S: Stimulus> Driver for Circuit<D, S> {
         self.driver.allocate(port)
     }
 
+    fn allocate_all(&mut self, port: PortId, count: usize, into: &mut Burst<D::Frame>) -> usize {
+        self.driver.allocate_all(port, count, into)
+    }
+
     #[inline]
     fn free(&mut self, frame: D::Frame) {
         self.freed.push(frame);
@@ -142,8 +146,8 @@ impl<D: Driver, S: Stimulus> Driver for Circuit<D, S> {
         }
     }
 
-    fn attach(&mut self, header: D::Frame, payload: &D::Frame) -> Result<D::Frame, D::Frame> {
-        self.driver.attach(header, payload)
+    fn attach_all(&mut self, headers: &mut [D::Frame], payload: &D::Frame) -> usize {
+        self.driver.attach_all(headers, payload)
     }
 }
 

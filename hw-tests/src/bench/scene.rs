@@ -202,15 +202,18 @@ pub fn with_bier(bsl: Bsl, neighbours: u16, ids: u16) -> Tables {
     let bifts = build(&given).expect("the rows of the scene are well formed");
     let bifts = bifts.into_iter().map(|bift| AnyBift::Bier(Arc::new(bift))).collect();
     let link = |number| Link { interface: INTERFACE, via: address(number), carriage: Carriage::NonMpls };
-    tables.bier = Some(Arc::new(Bier {
+    (0..neighbours).for_each(|number| tables.neighbours.insert(INTERFACE, address(number), CLIENT_MAC));
+    let mut bier = Bier {
         plane: Plane::new(BiftIds::Static, bifts).expect("the tables of the scene stand together"),
         links: (0..neighbours).map(link).collect(),
-        macs: vec![Some(CLIENT_MAC); usize::from(neighbours)],
+        ways: Vec::new(),
         down: vec![(sub_domain, Arc::new(Down::new(list.len())))],
         overlay: Overlay::default(),
         ingress: Vec::new(),
         listeners: HashMap::new(),
-    }));
+    };
+    bier.resolve(&tables.interfaces, &tables.neighbours);
+    tables.bier = Some(Arc::new(bier));
     tables
 }
 

@@ -76,7 +76,7 @@ pub(super) fn draft(
     let bier = Bier {
         plane,
         links: links.0.clone(),
-        macs: Vec::new(),
+        ways: Vec::new(),
         down,
         listeners: listeners.collect(),
         overlay: overlay(wanted, known.map(|known| &known.overlay)),
@@ -230,8 +230,8 @@ fn overlay(wanted: &model::Bier, known: Option<&Overlay>) -> Overlay {
 }
 
 fn is_same(known: &Bier, next: &Bier) -> bool {
-    // Addresses of neighbours are no configuration.
-    let Bier { plane, links, macs: _, down, listeners, overlay, ingress } = known;
+    // Ways follow from links, interfaces, and the addresses of neighbours.
+    let Bier { plane, links, ways: _, down, listeners, overlay, ingress } = known;
     let same_flags =
         || down.iter().zip(&next.down).all(|(one, other)| one.0 == other.0 && Arc::ptr_eq(&one.1, &other.1));
     plane.ours() == next.plane.ours()
@@ -245,11 +245,12 @@ fn is_same(known: &Bier, next: &Bier) -> bool {
 }
 
 impl TableBuilder {
-    /// Notes the link-layer addresses of BIER neighbours where they or the links have changed.
+    /// Works out the ways of copies anew where interfaces, neighbours or the links have changed.
     pub(super) fn resolve_bier(&mut self) {
-        let neighbours = &self.tables.neighbours;
-        if let Some(bier) = self.tables.bier.as_mut().filter(|bier| !bier.is_resolved(neighbours)) {
-            Arc::make_mut(bier).resolve(neighbours);
+        let (interfaces, neighbours) = (&self.tables.interfaces, &self.tables.neighbours);
+        if let Some(bier) = self.tables.bier.as_mut().filter(|bier| !bier.is_resolved(interfaces, neighbours))
+        {
+            Arc::make_mut(bier).resolve(interfaces, neighbours);
         }
     }
 

@@ -116,6 +116,39 @@ fn an_empty_pool_gives_none() {
 }
 
 #[test]
+fn many_are_taken_and_shared_at_once() {
+    let eal = eal();
+    let (ports, mut drivers) = open(eal, &unique("net_ring"), 1, 15);
+    let driver = &mut drivers[0];
+    let payload = frame(driver, 1, 1000);
+    let mut burst = Burst::new();
+    // As many as there are, and each of them empty and the port's.
+    assert_eq!(driver.allocate_all(PORT, 4, &mut burst), 4);
+    assert_eq!(driver.allocate_all(PORT, 12, &mut burst), 10);
+    assert_eq!((burst.len(), driver.allocate_all(PORT, 1, &mut burst)), (14, 0));
+    for (copy, header) in burst.iter_mut().enumerate() {
+        assert_eq!((header.bytes().len(), header.segments(), header.port()), (0, 1, PORT));
+        assert!(header.extend(40));
+        header.bytes_mut().copy_from_slice(&pattern(50 + copy, 40));
+    }
+    assert_eq!(driver.attach_all(&mut burst, &payload), 14);
+    assert_eq!((payload.references(), payload.segments()), (15, 1));
+    for (copy, whole) in burst.iter().enumerate() {
+        assert_eq!((whole.segments(), whole.total_len(), whole.references()), (2, 1040, 15));
+        assert_eq!(whole.bytes(), pattern(50 + copy, 40));
+    }
+    // What has a payload already gets no other.
+    let whole = burst.pop().unwrap();
+    assert_eq!(driver.attach_all(&mut burst[..1], &whole), 0);
+    assert_eq!(driver.transmit(PORT, &mut burst), 13);
+    drop((payload, whole));
+    let frames = receive_all(driver);
+    assert_eq!((frames.len(), frames[0].references()), (13, 13));
+    drop(frames);
+    assert_all_back(&ports);
+}
+
+#[test]
 fn payload_is_shared_and_counted() {
     let eal = eal();
     const COPIES: usize = 5;

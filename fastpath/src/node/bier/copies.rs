@@ -1,19 +1,20 @@
 //! How one packet becomes several frames.
+//!
+//! Copies are decided on first and made together: then it is known how many there are, the last can be the frame itself, and
+//! what all of them refer to is counted once.
 
 use arrayvec::ArrayVec;
 use millrace_bier::bift_id::BiftId;
-use millrace_bier::header::{Carriage, Header, LEN_MAX, len, rewrite, set_carriage};
-use millrace_bier::id::{BiftKey, Bsl};
+use millrace_bier::header::{Template, len};
+use millrace_bier::id::Bsl;
 
 use super::{Loss, lose};
-use crate::driver::{Driver, Frame};
+use crate::driver::{BURST_MAX, Burst, Driver, Frame, PortId};
 use crate::node::Context;
 use crate::node::output::{self, Outbox};
-use crate::packet::{L3, Packet, tag};
-use crate::tables::bier::LINKS_MAX;
-use crate::tables::interfaces::Mac;
-use crate::tables::{Interface, InterfaceId};
-use crate::wire::ethernet;
+use crate::packet::{L3, Packet};
+use crate::tables::bier::{LINKS_MAX, Way};
+use crate::tables::interfaces::InterfaceId;
 
 /// Payloads up to this many bytes are copied: cheaper than a second buffer for each copy. Measured with the benchmark
 /// `node.bier.copy`.
@@ -24,74 +25,61 @@ const COPIED_MAX: usize = 256;
 pub(super) struct Copy<'t> {
     /// What the neighbour calls the table.
     pub(super) id: BiftId,
-    /// The link's number, for its counter.
-    pub(super) number: usize,
-    /// Where it leaves.
-    pub(super) egress: &'t Interface,
-    /// What the header is carried in there.
-    pub(super) carriage: Carriage,
-    /// The neighbour's address there.
-    pub(super) mac: Mac,
+    /// How it goes there.
+    pub(super) way: &'t Way,
 }
 
-/// The copies of one packet. The latest one waits until there is another: the last is the frame itself.
+/// The copies of one packet.
 pub(super) struct Copies<'a, 't, D: Driver> {
     driver: &'a mut D,
     outboxes: &'a mut [Outbox<D::Frame>],
-    carriage: Carriage,
-    header_len: usize,
-    ttl: u8,
+    /// What their headers have in common.
+    template: Template,
+    bsl: Bsl,
+    /// Where the payload begins in the frame.
+    payload_at: usize,
+    /// Copies refer to the frame's payload, so that nothing may be written to it any more.
+    shared: bool,
     entered_by: Option<InterfaceId>,
-    waiting: Option<Copy<'t>>,
-    /// The bits of the one that waits.
-    bits: ArrayVec<u64, { Bsl::B4096.words() }>,
-    /// The frame's headers, once it is no more than a payload that copies share.
-    head: ArrayVec<u8, { L3 + LEN_MAX }>,
+    /// Those that were decided on and aren't made yet.
+    waiting: ArrayVec<Copy<'t>, BURST_MAX>,
+    /// Their bit strings, one after the other.
+    bits: ArrayVec<u64, { BURST_MAX * Bsl::B4096.words() }>,
     made: u64,
 }
 
 impl<'a, 't, D: Driver> Copies<'a, 't, D> {
-    #[inline]
     pub(super) fn new(driver: &'a mut D, outboxes: &'a mut [Outbox<D::Frame>]) -> Self {
         Self {
             driver,
             outboxes,
-            carriage: Carriage::NonMpls,
-            header_len: 0,
-            ttl: 0,
+            template: Template::default(),
+            bsl: Bsl::B64,
+            payload_at: 0,
+            shared: false,
             entered_by: None,
-            waiting: None,
+            waiting: ArrayVec::new(),
             bits: ArrayVec::new(),
-            head: ArrayVec::new(),
             made: 0,
         }
     }
 
-    /// What is known of the packet.
+    /// The next packet, which has a header itself.
     #[inline]
-    pub(super) fn begin(&mut self, carriage: Carriage, bsl: Bsl, ttl: u8) {
-        (self.carriage, self.header_len, self.ttl) = (carriage, len(bsl), ttl);
+    pub(super) fn begin(&mut self, template: Template, bsl: Bsl) {
+        (self.template, self.bsl) = (template, bsl);
+        (self.payload_at, self.shared, self.entered_by, self.made) = (L3 + len(bsl), false, None, 0);
     }
 
-    /// The packet is the payload of one that enters here by this interface, with this header. What waits of the set before
-    /// goes first.
-    pub(super) fn enter(
-        &mut self,
-        by: InterfaceId,
-        frame: &mut D::Frame,
-        header: &Header,
-        key: BiftKey,
-        words: &[u64],
-        cx: &Context<'_>,
-    ) {
-        self.flush(frame, cx);
-        self.begin(header.carriage, key.bsl, header.ttl);
-        self.entered_by = Some(by);
-        self.head.clear();
-        let mut bytes = [0; L3 + LEN_MAX];
-        // There is room for the longest.
-        let written = header.emit(key.bsl, words, &mut bytes[L3..]).unwrap_or(0);
-        set(&mut self.head, &bytes[..L3 + written]);
+    /// The next packet, which enters here by this interface and is nothing but a payload.
+    pub(super) fn begin_payload(&mut self, by: InterfaceId) {
+        (self.payload_at, self.shared, self.entered_by, self.made) = (0, false, Some(by), 0);
+    }
+
+    /// It goes on with this header. What waits of the set before goes first.
+    pub(super) fn enter(&mut self, frame: &mut D::Frame, template: Template, bsl: Bsl, cx: &Context<'_>) {
+        self.make(frame, self.waiting.len(), cx);
+        (self.template, self.bsl) = (template, bsl);
     }
 
     /// Where it entered BIER, if that was here.
@@ -99,14 +87,14 @@ impl<'a, 't, D: Driver> Copies<'a, 't, D> {
         self.entered_by
     }
 
-    /// Bytes of the packet behind the Ethernet header.
+    /// Bytes of the packet from the BIER header on.
     pub(super) fn packet_len(&self, frame: &D::Frame) -> usize {
-        frame.total_len() + self.head.len() - L3
+        len(self.bsl) + frame.total_len() - self.payload_at
     }
 
     /// Whether there is any copy.
     pub(super) fn any(&self) -> bool {
-        self.made > 0 || self.waiting.is_some()
+        self.made > 0 || !self.waiting.is_empty()
     }
 
     /// Copies given to ports so far.
@@ -114,112 +102,148 @@ impl<'a, 't, D: Driver> Copies<'a, 't, D> {
         self.made
     }
 
-    /// One more copy, with these bits.
+    /// One more copy, with these bits, of which there are `W` words.
     #[inline]
-    pub(super) fn next(&mut self, frame: &mut D::Frame, copy: Copy<'t>, bits: &[u64], cx: &Context<'_>) {
-        self.flush(frame, cx);
-        self.waiting = Some(copy);
-        self.bits.clear();
-        // As many as the longest bit string has.
-        let _fits = self.bits.try_extend_from_slice(bits);
-    }
-
-    /// Makes the copy that waits.
-    #[inline]
-    fn flush(&mut self, frame: &mut D::Frame, cx: &Context<'_>) {
-        let Some(copy) = self.waiting.take() else { return };
-        match self.duplicate(frame, copy.egress) {
-            Ok(made) => self.send(made, &copy, cx),
-            Err(loss) => lose(loss, cx),
+    pub(super) fn next<const W: usize>(
+        &mut self,
+        frame: &mut D::Frame,
+        copy: Copy<'t>,
+        bits: &[u64],
+        cx: &Context<'_>,
+    ) {
+        if self.waiting.is_full() {
+            self.make(frame, BURST_MAX, cx);
         }
+        self.waiting.push(copy);
+        // There is room for as many of the longest.
+        let _fits = self.bits.try_extend_from_slice(&bits[..W]);
     }
 
-    /// Sends the last copy, which is the frame itself if nobody shares it. Gives back what is left of it.
+    /// Makes the copies that wait; the last is the frame itself if nothing refers to it. Gives back what is left of it.
     #[inline]
     pub(super) fn last(
         &mut self,
         mut packet: Packet<D::Frame>,
         cx: &mut Context<'_>,
     ) -> Option<Packet<D::Frame>> {
-        if !self.head.is_empty() {
-            self.flush(&mut packet.frame, cx);
+        let count = self.waiting.len();
+        let itself = !self.shared && (count == 1 || count > 1 && self.is_short(&packet.frame));
+        self.make(&mut packet.frame, count - usize::from(itself), cx);
+        let Some(copy) = self.waiting.last().copied() else { return Some(packet) };
+        if !self.rewrite(&mut packet.frame, &copy) {
+            // It entered here, and there is less room in front of it than its header is long.
+            self.make(&mut packet.frame, 1, cx);
             return Some(packet);
         }
-        let Some(copy) = self.waiting.take() else { return Some(packet) };
-        self.send(packet.frame, &copy, cx);
+        self.waiting.clear();
+        self.bits.clear();
+        self.send(packet.frame, copy.way, cx);
         cx.metas.put(packet.meta);
         None
     }
 
-    /// The same frame once more: copied, or with a header of its own in front of the shared payload.
+    /// Whether copying the payload costs less than referring to it.
     #[inline]
-    fn duplicate(&mut self, frame: &mut D::Frame, egress: &Interface) -> Result<D::Frame, Loss> {
-        let mut copy = self.allocate(egress)?;
-        let head = if self.head.is_empty() { L3 + self.header_len } else { 0 };
-        if frame.bytes().len() <= head + COPIED_MAX && frame.segments() == 1 {
-            if fill(&mut copy, &self.head) && fill(&mut copy, frame.bytes()) {
-                return Ok(copy);
-            }
-        } else {
-            if self.head.is_empty() {
-                // There is room for the longest, and the header was found in the frame.
-                set(&mut self.head, &frame.bytes()[..head]);
-                frame.trim_front(head);
-            }
-            let filled = fill(&mut copy, &self.head);
-            match self.driver.attach(copy, frame) {
-                Ok(whole) if filled => return Ok(whole),
-                Ok(partial) | Err(partial) => copy = partial,
-            }
-        }
-        self.driver.free(copy);
-        Err(Loss::NoBuffer)
+    fn is_short(&self, frame: &D::Frame) -> bool {
+        frame.bytes().len() <= self.payload_at + COPIED_MAX && frame.segments() == 1
     }
 
-    /// Gives a frame its headers and puts it into the box of its port.
+    /// Makes the first `count` of the copies that wait: frames of their own, or with a header of their own in front of the
+    /// shared payload.
     #[inline]
-    fn send(&mut self, mut frame: D::Frame, copy: &Copy<'_>, cx: &Context<'_>) {
-        let bytes = frame.bytes_mut();
-        rewrite(&mut bytes[L3..], copy.id, self.ttl, &self.bits);
-        if copy.carriage != self.carriage {
-            set_carriage(&mut bytes[L3..], copy.carriage);
+    fn make(&mut self, frame: &mut D::Frame, count: usize, cx: &Context<'_>) {
+        if count > 0 {
+            self.make_some(frame, count, cx);
         }
-        ethernet::set_addresses(bytes, copy.mac, copy.egress.mac);
-        ethernet::set_ethertype(bytes, copy.carriage.ethertype());
-        cx.counters.bier.copies[copy.number % LINKS_MAX].add(1);
-        self.give(frame, copy.egress, cx);
+    }
+
+    fn make_some(&mut self, frame: &mut D::Frame, count: usize, cx: &Context<'_>) {
+        let copied = self.is_short(frame);
+        if !copied && !self.shared {
+            // The headers were found in it.
+            frame.trim_front(self.payload_at);
+            (self.payload_at, self.shared) = (0, true);
+        }
+        let payload = if copied { &frame.bytes()[self.payload_at..] } else { &[] };
+        let words = self.bsl.words();
+        let mut fresh = Burst::<D::Frame>::new();
+        let mut ways = ArrayVec::<&Way, BURST_MAX>::new();
+        let mut done = 0;
+        for run in self.waiting[..count].chunk_by(|one, next| one.way.port == next.way.port) {
+            let before = fresh.len();
+            let got = self.driver.allocate_all(run[0].way.port, run.len(), &mut fresh);
+            (got..run.len()).for_each(|_| lose(Loss::NoBuffer, cx));
+            let bits = self.bits[done * words..].chunks_exact(words);
+            for ((copy, bits), one) in run.iter().zip(bits).zip(&mut fresh[before..]) {
+                let head = copy.way.head.len() + len(self.bsl);
+                // One without the room stays empty.
+                if one.extend(head + payload.len()) {
+                    let (front, behind) = one.bytes_mut().split_at_mut(head);
+                    write(front, copy, &self.template, bits);
+                    if copied {
+                        behind.copy_from_slice(payload);
+                    }
+                }
+                ways.push(copy.way);
+            }
+            done += run.len();
+        }
+        self.waiting.drain(..count);
+        self.bits.drain(..count * words);
+        let whole = if copied { fresh.len() } else { self.driver.attach_all(&mut fresh, frame) };
+        for (at, (frame, way)) in fresh.drain(..).zip(&ways).enumerate() {
+            if at < whole && !frame.bytes().is_empty() {
+                self.send(frame, way, cx);
+            } else {
+                lose(Loss::NoBuffer, cx);
+                self.driver.free(frame);
+            }
+        }
+    }
+
+    /// Turns the frame itself into the only copy that is left; false if it hasn't got the room.
+    #[inline]
+    fn rewrite(&self, frame: &mut D::Frame, copy: &Copy<'_>) -> bool {
+        let head = copy.way.head.len() + len(self.bsl);
+        let fits = match head.checked_sub(self.payload_at) {
+            Some(more) => frame.prepend(more),
+            None => frame.trim_front(self.payload_at - head),
+        };
+        if fits {
+            write(&mut frame.bytes_mut()[..head], copy, &self.template, &self.bits);
+        }
+        fits
+    }
+
+    #[inline]
+    fn send(&mut self, frame: D::Frame, way: &Way, cx: &Context<'_>) {
+        cx.counters.bier.copies[usize::from(way.link) % LINKS_MAX].add(1);
+        self.give(frame, way.port, cx);
     }
 
     /// Puts a finished frame into the box of its port, which is emptied when it is full.
     #[inline]
-    pub(super) fn give(&mut self, mut frame: D::Frame, egress: &Interface, cx: &Context<'_>) {
-        let tagged = egress.vlan.is_none() || tag(&mut frame, egress.tags());
-        let loss = match self.outboxes.get_mut(egress.port.index()) {
-            Some(outbox) if tagged => {
-                if outbox.frames.is_full() {
-                    output::transmit(self.driver, egress.port, outbox, cx);
-                }
-                outbox.frames.push(frame);
-                self.made += 1;
-                return;
-            }
-            Some(_) => Loss::NoBuffer,
-            None => Loss::NoInterface,
+    pub(super) fn give(&mut self, frame: D::Frame, port: PortId, cx: &Context<'_>) {
+        let Some(outbox) = self.outboxes.get_mut(port.index()) else {
+            lose(Loss::NoInterface, cx);
+            self.driver.free(frame);
+            return;
         };
-        lose(loss, cx);
-        self.driver.free(frame);
+        if outbox.frames.is_full() {
+            output::transmit(self.driver, port, outbox, cx);
+        }
+        outbox.frames.push(frame);
+        self.made += 1;
     }
 
     /// What follows the headers of the frame that copies are made of.
     pub(super) fn payload_of<'f>(&self, frame: &'f D::Frame) -> &'f [u8] {
-        let from = if self.head.is_empty() { L3 + self.header_len } else { 0 };
-        &frame.bytes()[from..]
+        &frame.bytes()[self.payload_at..]
     }
 
     /// A buffer for a frame that will leave there.
-    #[inline]
-    pub(super) fn allocate(&mut self, egress: &Interface) -> Result<D::Frame, Loss> {
-        self.driver.allocate(egress.port).ok_or(Loss::NoBuffer)
+    pub(super) fn allocate(&mut self, port: PortId) -> Result<D::Frame, Loss> {
+        self.driver.allocate(port).ok_or(Loss::NoBuffer)
     }
 
     pub(super) fn free(&mut self, frame: D::Frame) {
@@ -227,28 +251,15 @@ impl<'a, 't, D: Driver> Copies<'a, 't, D> {
     }
 }
 
-/// Where packets of `len` bytes behind the Ethernet header leave, if they may.
+/// Writes all that stands in front of the payload.
 #[inline]
-pub(super) fn egress<'t>(
-    len: usize,
-    interface: InterfaceId,
-    cx: &Context<'t>,
-) -> Result<&'t Interface, Loss> {
-    let egress = cx.tables.interfaces.get(interface).ok_or(Loss::NoInterface)?;
-    if len > usize::from(egress.mtu) { Err(Loss::TooBig) } else { Ok(egress) }
-}
-
-fn set<const N: usize>(to: &mut ArrayVec<u8, N>, bytes: &[u8]) {
-    to.clear();
-    let _fits = to.try_extend_from_slice(bytes);
-}
-
-/// Writes behind what is in a frame; false if it hasn't got the room.
-pub(super) fn fill<F: Frame>(frame: &mut F, bytes: &[u8]) -> bool {
-    let from = frame.bytes().len();
-    let fits = frame.extend(bytes.len());
-    if fits {
-        frame.bytes_mut()[from..].copy_from_slice(bytes);
+fn write(front: &mut [u8], copy: &Copy<'_>, template: &Template, bits: &[u64]) {
+    let way = copy.way;
+    let (head, header) = front.split_at_mut(way.head.len());
+    match (head.first_chunk_mut::<L3>(), way.head.first_chunk()) {
+        // Of known length: most links have no tags.
+        (Some(untagged), Some(ours)) if way.head.len() == L3 => *untagged = *ours,
+        _ => head.copy_from_slice(&way.head),
     }
-    fits
+    template.emit(copy.id, way.carriage, bits, header);
 }

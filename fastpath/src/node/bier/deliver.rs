@@ -2,12 +2,12 @@
 
 use millrace_bier::header::Proto;
 
-use super::copies::{Copies, egress, fill};
+use super::copies::Copies;
 use super::{Drop, Loss, lose};
 use crate::addr::Addr;
 use crate::driver::{Driver, Frame};
 use crate::node::Context;
-use crate::packet::L3;
+use crate::packet::{L3, tag};
 use crate::tables::bier::Bier;
 use crate::tables::interfaces::{InterfaceId, Mac};
 use crate::wire::{ethernet, ipv4, ipv6};
@@ -71,23 +71,29 @@ fn send<D: Driver>(
     copies: &mut Copies<'_, '_, D>,
     cx: &Context<'_>,
 ) -> Result<(), Loss> {
-    let egress = egress(payload.bytes.len(), interface, cx)?;
-    let mut frame = copies.allocate(egress)?;
-    let mut head = [0; L3];
-    ethernet::set_addresses(&mut head, mac(payload.group), egress.mac);
-    ethernet::set_ethertype(&mut head, if payload.v4 { ethernet::IPV4 } else { ethernet::IPV6 });
-    if !fill(&mut frame, payload.bytes) || !frame.prepend(L3) {
+    let egress = cx.tables.interfaces.get(interface).ok_or(Loss::NoInterface)?;
+    if payload.bytes.len() > usize::from(egress.mtu) {
+        return Err(Loss::TooBig);
+    }
+    let mut frame = copies.allocate(egress.port)?;
+    if !frame.extend(L3 + payload.bytes.len()) {
         copies.free(frame);
         return Err(Loss::NoBuffer);
     }
-    let (front, ip) = frame.bytes_mut().split_at_mut(L3);
-    front.copy_from_slice(&head);
+    let (head, ip) = frame.bytes_mut().split_at_mut(L3);
+    ethernet::set_addresses(head, mac(payload.group), egress.mac);
+    ethernet::set_ethertype(head, if payload.v4 { ethernet::IPV4 } else { ethernet::IPV6 });
+    ip.copy_from_slice(payload.bytes);
     // Once at the BFIR, and once here: in between it was BIER's (RFC 8296 §2.1.1.1).
     match payload.v4 {
         true => ipv4::decrement_ttl(ip),
         false => ipv6::decrement_hop_limit(ip),
     }
-    copies.give(frame, egress, cx);
+    if egress.vlan.is_some() && !tag(&mut frame, egress.tags()) {
+        copies.free(frame);
+        return Err(Loss::NoBuffer);
+    }
+    copies.give(frame, egress.port, cx);
     Ok(())
 }
 

@@ -1,11 +1,11 @@
 //! Where multicast enters (BFIR, RFC 8279 §4.1): a header for each set of receivers, and through our own tables with each.
 
-use millrace_bier::forward::Packet as Decision;
 use millrace_bier::header::{Carriage, Header, Proto};
 use millrace_bier::overlay::Flow;
+use millrace_bier::plane::AnyBift;
 
 use super::copies::Copies;
-use super::{Drop, replicate};
+use super::{BitString, Drop, Received, replicate};
 use crate::driver::{Driver, Frame};
 use crate::node::Context;
 use crate::packet::{L3, Meta, Network, Packet};
@@ -39,6 +39,7 @@ pub(super) fn impose<'t, D: Driver>(
     // The same for all packets of a flow, fragments too: they must not overtake each other (RFC 8296 §2.1.2).
     let hash = cx.hasher.hash_triple(packet.meta.source, packet.meta.destination, packet.meta.protocol);
     let entropy = (hash >> 44) as u32;
+    copies.begin_payload(interface);
     let mut wrong = None;
     for (key, words) in impose.packets() {
         let (Some(ingress), Some(bift_id)) = (bier.ingress(key.sub_domain), bier.plane.ours().id(key)) else {
@@ -56,10 +57,16 @@ pub(super) fn impose<'t, D: Driver>(
             proto: if v4 { Proto::Ipv4 } else { Proto::Ipv6 },
             bfir_id: Some(ingress.bfir_id),
         };
-        copies.enter(interface, &mut packet.frame, &header, key, words, cx);
+        // The plane has no id without its table, and tables of adjacencies have no links yet.
+        let Some(AnyBift::Bier(bift)) = bier.plane.get(key) else {
+            wrong = Some(Drop::UnknownBift);
+            continue;
+        };
+        copies.enter(&mut packet.frame, header.template(key.bsl), key.bsl, cx);
         // A hop more than copies shall have: this router takes one.
-        let decision = Decision { bits: words, ttl: ingress.ttl.saturating_add(1), entropy };
-        if let Err(reason) = replicate(bier, key, decision, header.proto, &mut packet.frame, copies, cx) {
+        let ttl = ingress.ttl.saturating_add(1);
+        let header = Received { bits: BitString::Apart(words), ttl, entropy, proto: header.proto };
+        if let Err(reason) = replicate(bier, bift, header, &mut packet.frame, copies, cx) {
             wrong = Some(reason);
         }
     }
