@@ -7,7 +7,10 @@
 //! ```text
 //!   ours  = (worker over spring and sink - spring alone) / copies
 //!   floor = (allocate, write 58 bytes, attach, free) / copies
+//!   walk  = (the loop of RFC 8279 §6.5 from bit to bit, with the floor's means for each copy) / copies
 //! ```
+//!
+//! `node.bier.walk` is the last of these beside ours: from bit to bit, as the RFC has it, and without a worker around it.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -20,9 +23,15 @@ use millrace_fastpath::worker::{Rings, Worker, WorkerLimits};
 use super::circuit::PORT;
 use super::report::{Better, Entry, Report};
 use super::{BenchError, BenchOptions, ROUNDS_MIN, Sample, open_port, scene};
+use millrace_bier::forward::{Down, Packet, Part, Procedure};
+use millrace_bier::header::{Carriage, Template, View};
 use millrace_bier::id::Bsl;
+use millrace_bier::plane::AnyBift;
+use millrace_fastpath::packet::L3;
+use millrace_fastpath::tables::Bier;
 
 const PREFIX: &str = "node.bier.copy";
+const WALK: &str = "node.bier.walk";
 /// Bytes of a frame.
 const SIZES: [usize; 2] = [128, 1500];
 /// Neighbours that each get a copy.
@@ -96,7 +105,8 @@ pub(super) fn measure(
     report: &mut Report,
 ) -> Result<(), BenchError> {
     let names = SIZES.into_iter().flat_map(|size| NEIGHBOURS.map(|count| (size, count)));
-    let wanted = names.filter(|(size, count)| options.wants(&format!("{PREFIX}.{size}.{count}")));
+    let of = |prefix: &str, size, count| options.wants(&format!("{prefix}.{size}.{count}"));
+    let wanted = names.filter(|(size, count)| of(PREFIX, *size, *count) || of(WALK, *size, *count));
     let mut courses =
         wanted.map(|(size, count)| Course::new(eal, size, count)).collect::<Result<Vec<_>, _>>()?;
     let copies = options.frames / 4;
@@ -114,6 +124,8 @@ pub(super) fn measure(
             &course.ours,
             ("floor", &course.floor),
         ));
+        let walk = format!("{WALK}.{}.{}", course.size, course.count);
+        report.add(Entry::against(&walk, "cycles/copy", Better::Lower, &course.walk, (&name, &course.ours)));
     }
     Ok(())
 }
@@ -122,10 +134,13 @@ struct Course {
     size: usize,
     count: u16,
     worker: Worker<Spring, TscClock>,
-    /// The spring alone, and the floor.
+    /// The spring alone, the floor, and the walk.
     alone: Spring,
+    /// The worker's tables.
+    bier: Arc<Bier>,
     ours: Vec<f64>,
     floor: Vec<f64>,
+    walk: Vec<f64>,
 }
 
 impl Course {
@@ -136,11 +151,14 @@ impl Course {
             Ok(Spring { driver: open_port(eal)?, template: template.clone(), sprung: 0 })
         };
         let shared = Shared::new(1);
-        Publisher::new(Arc::clone(&shared)).publish(scene::with_bier(Bsl::B256, count, count));
+        let tables = scene::with_bier(Bsl::B256, count, count);
+        let bier = tables.bier.clone().ok_or_else(|| BenchError::Scene("no BIER in it".to_owned()))?;
+        Publisher::new(Arc::clone(&shared)).publish(tables);
         let limits = WorkerLimits { flows: 16, ..WorkerLimits::default() };
         let (driver, alone) = (spring()?, spring()?);
         let worker = Worker::new(0, driver, TscClock::start(), shared, Rings::new(1), [7, 11], &limits);
-        Ok(Course { size, count, worker, alone, ours: Vec::new(), floor: Vec::new() })
+        let (ours, floor, walk) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Course { size, count, worker, alone, bier, ours, floor, walk })
     }
 
     fn round(&mut self, copies: u64, hz: u64) -> Result<(), BenchError> {
@@ -162,6 +180,8 @@ impl Course {
         self.ours.push(cost * whole.frames as f64 / made as f64);
         let floor = self.floor_alone(copies)?;
         self.floor.push(floor.cycles(hz));
+        let walk = self.walk_alone(frames)?;
+        self.walk.push(walk.cycles(hz));
         Ok(())
     }
 
@@ -217,5 +237,55 @@ impl Course {
         });
         driver.free(payload);
         if sample.frames == copies { Ok(sample) } else { Err(BenchError::Frames) }
+    }
+
+    /// RFC 8279 §6.5 with the floor's means: from the lowest bit to its row, a copy with the row's bits, and those taken away.
+    fn walk_alone(&mut self, frames: u64) -> Result<Sample, BenchError> {
+        let (driver, bier) = (&mut self.alone.driver, &self.bier);
+        let packet = &self.alone.template[L3..];
+        let mut payload = driver.allocate(PORT).ok_or(BenchError::Frames)?;
+        if !payload.extend(self.size - HEAD) {
+            return Err(BenchError::Frames);
+        }
+        let down = Down::default();
+        let sample = Sample::take(|| {
+            let mut burst = Burst::new();
+            let mut made = 0;
+            for _ in 0..frames {
+                let view = View::of(black_box(packet), Carriage::NonMpls, bier.plane.ours());
+                let Ok((key, view)) = view else { break };
+                let Some(AnyBift::Bier(bift)) = bier.plane.get(key) else { break };
+                let mut bits = [0; Bsl::B256.words()];
+                view.load(&mut bits);
+                let header = Template::of(&view, Carriage::NonMpls, view.ttl() - 1);
+                let decision = Packet { bits: &bits, ttl: view.ttl(), entropy: view.entropy() };
+                let outcome = bift.forward_by(Procedure::BitWalk, decision, &down, |part| {
+                    let Part::Copy { neighbour, bits } = part else { return };
+                    let exit = bift.exit(neighbour, decision.entropy);
+                    let Some((id, Some(Ok(way)))) = exit.map(|(id, link)| (id, bier.way(link))) else {
+                        return;
+                    };
+                    let Some(mut copy) = driver.allocate(PORT) else { return };
+                    if copy.extend(HEAD) {
+                        let (head, rest) = copy.bytes_mut().split_at_mut(L3);
+                        head.copy_from_slice(&way.head);
+                        header.emit(id, way.carriage, bits, rest);
+                    }
+                    match driver.attach(copy, &payload) {
+                        Ok(whole) => burst.push(whole),
+                        Err(header) => driver.free(header),
+                    }
+                    made += 1;
+                    if burst.is_full() {
+                        driver.free_burst(&mut burst);
+                    }
+                });
+                black_box(outcome.expired());
+            }
+            driver.free_burst(&mut burst);
+            made
+        });
+        driver.free(payload);
+        if sample.frames == frames * u64::from(self.count) { Ok(sample) } else { Err(BenchError::Frames) }
     }
 }
