@@ -69,6 +69,10 @@ counters! {
     ledgers_lost,
     /// Manifests refused: not well-formed, not signed by a trusted key, or older than what is there.
     manifests_refused,
+    /// HTTP requests answered with content or with news of it.
+    http_served,
+    /// HTTP requests refused.
+    http_refused,
 }
 
 /// One number that grows.

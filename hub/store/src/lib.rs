@@ -91,6 +91,10 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "net")]
+mod blocking;
+#[cfg(feature = "net")]
+mod bucket;
 mod budget;
 mod checkpoint;
 mod counters;
@@ -98,6 +102,9 @@ pub mod disk;
 mod distribution;
 mod error;
 mod files;
+mod folder;
+#[cfg(feature = "net")]
+mod http;
 mod incoming;
 mod keys;
 mod ledger;
@@ -113,10 +120,15 @@ mod taken;
 mod time;
 mod tree;
 
+#[cfg(feature = "net")]
+pub use bucket::{Bucket, BucketOptions};
 pub use checkpoint::{BATCH_BYTES, BATCH_MS};
 pub use counters::Counts;
 pub use distribution::{Distribution, NodeId, Outcome};
 pub use error::Error;
+pub use folder::{Folder, TakeError, TakenIn};
+#[cfg(feature = "net")]
+pub use http::{HttpOptions, serve};
 pub use incoming::{Incoming, Named};
 pub use keys::{KeyError, KeyId, Keys, PublicKey, SigningKey, Trust};
 pub use ledger::LedgerError;

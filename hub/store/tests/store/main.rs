@@ -1,10 +1,13 @@
 //! The store from outside: contents come, go on after restarts, faults and crashes, and are given out.
 
+mod bucket;
 mod crash;
 mod disk;
 mod distribution;
 mod eviction;
 mod faults;
+mod folder;
+mod http;
 mod life;
 mod power;
 
