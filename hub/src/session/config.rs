@@ -1,0 +1,83 @@
+//! What a sender is told.
+
+use core::time::Duration;
+
+use crate::norm::NodeId;
+
+/// How fast, and how bytes are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// Bits per second on the trunk, headers included. Not 0.
+    pub bits_per_second: u64,
+    /// Bytes that each packet has on the trunk beside the NORM message: UDP, IP, BIER, Ethernet.
+    pub overhead: u16,
+}
+
+/// When a node is served apart from the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Straggler {
+    /// It waits for more segments than this, and at most half of the nodes do.
+    pub owed_max: u64,
+    /// From then on it gets everything alone, at this rate, as late joiners do.
+    pub rate: Rate,
+}
+
+/// How a sender works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Its name in NORM.
+    pub sender: NodeId,
+    /// Which run this is. Receivers keep what they have as long as it is the same.
+    pub instance: u16,
+    /// Bytes of a segment.
+    pub segment: u16,
+    /// Source segments of a block. NRL's receivers want the same for all objects.
+    pub block: u8,
+    /// Rows of parity of a block: as many losses of a block as can be repaired by parity.
+    pub parity: u8,
+    /// Rate of the group.
+    pub rate: Rate,
+    /// Late joiners and stragglers.
+    pub straggler: Straggler,
+    /// The greatest round-trip time, before anything was measured,
+    pub grtt: Duration,
+    /// and its bounds. Receivers ask at most once in two of these, so that a short one costs feedback.
+    pub grtt_min: Duration,
+    /// See there.
+    pub grtt_max: Duration,
+    /// Requests are gathered for half of the round-trip time, at most this long.
+    pub window_max: Duration,
+    /// Time between probes.
+    pub probe: Duration,
+    /// A node is given up that was asked so often for its acknowledgement without a sign of life,
+    pub silent_rounds_max: u16,
+    /// for at least this long;
+    pub patience: Duration,
+    /// and one that goes on asking for repairs through so many rounds.
+    pub rounds_max: u16,
+}
+
+impl Config {
+    /// Values that serve a LAN at 100 Mb/s.
+    #[must_use]
+    pub fn lan(sender: NodeId, instance: u16) -> Self {
+        let rate = |bits_per_second| Rate { bits_per_second, overhead: 42 };
+        Self {
+            sender,
+            instance,
+            segment: 1400,
+            block: 64,
+            parity: 64,
+            rate: rate(100_000_000),
+            straggler: Straggler { owed_max: 16_384, rate: rate(10_000_000) },
+            grtt: Duration::from_millis(50),
+            grtt_min: Duration::from_millis(10),
+            grtt_max: Duration::from_secs(2),
+            window_max: Duration::from_millis(5),
+            probe: Duration::from_secs(1),
+            silent_rounds_max: 20,
+            patience: Duration::from_secs(60),
+            rounds_max: 200,
+        }
+    }
+}
