@@ -41,10 +41,13 @@ pub struct Config {
     pub straggler: Straggler,
     /// The greatest round-trip time, before anything was measured,
     pub grtt: Duration,
-    /// and its bounds. Receivers ask at most once in two of these, so that a short one costs feedback.
+    /// and its bounds.
     pub grtt_min: Duration,
     /// See there.
     pub grtt_max: Duration,
+    /// Receivers are told at least this much, whatever is measured: they ask about once in that time, so that a short one
+    /// costs feedback, and a long one makes the last repairs late.
+    pub grtt_told_min: Duration,
     /// Requests are gathered for half of the round-trip time, at most this long.
     pub window_max: Duration,
     /// Time between probes.
@@ -73,6 +76,7 @@ impl Config {
             grtt: Duration::from_millis(50),
             grtt_min: Duration::from_millis(10),
             grtt_max: Duration::from_secs(2),
+            grtt_told_min: Duration::from_millis(40),
             window_max: Duration::from_millis(5),
             probe: Duration::from_secs(1),
             silent_rounds_max: 20,

@@ -440,7 +440,7 @@ impl Sender {
     fn head(&self) -> SenderHead {
         SenderHead {
             instance: self.config.instance,
-            grtt: quantize_rtt(self.grtt.get()),
+            grtt: quantize_rtt(self.grtt.get().max(self.config.grtt_told_min)),
             // Feedback has its own path to us and is short; spreading it out would only hide who misses what.
             backoff: 0,
             group_size: quantize_group_size(self.everyone.len() as u64),

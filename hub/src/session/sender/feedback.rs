@@ -83,7 +83,7 @@ impl Sender {
 
     /// How much later than what was sent after it a packet may come.
     pub(super) fn overtaking(&self) -> Duration {
-        self.grtt.get() / 4
+        self.grtt.get() / 2
     }
 
     fn nack(&mut self, node: NodeIndex, requests: Requests<'_>, seen: &Seen) {

@@ -12,7 +12,7 @@ use crate::plan::plan;
 use crate::session::WIRE_EPOCH;
 use crate::session::transmit::{Body, Kind, To, Transmit, body};
 
-/// Nodes that a probe asks: each answers at once.
+/// Nodes that a probe asks.
 const PROBED_AT_ONCE: usize = 4;
 /// Time between probes until every node was asked once.
 const FIRST_PROBES: Duration = Duration::from_millis(20);
@@ -246,10 +246,10 @@ impl Sender {
         self.probe_sequence = self.probe_sequence.wrapping_add(1);
         let bytes_per_second = self.config.rate.bits_per_second as f64 / 8.0;
         let (rate, rtt) = (quantize_rate(bytes_per_second), quantize_rtt(self.grtt.get()));
-        // Receivers answer a probe at once if it calls them the limiting receiver.
+        // A receiver answers each probe that asks for its rate once, within four round trips. It would do so at once if it
+        // were called the limiting receiver, but then NRL's go on to answer every few milliseconds, unasked.
         let item = |node: &NodeIndex| {
-            CcNode { node: self.roster.node(*node).id, flags: cc_flags::CLR | cc_flags::RTT, rtt, rate }
-                .bytes()
+            CcNode { node: self.roster.node(*node).id, flags: cc_flags::RTT, rtt, rate }.bytes()
         };
         let items: Vec<_> = nodes.iter().map(item).collect();
         let command = Command::Cc {
