@@ -63,7 +63,8 @@ struct Repair {
 struct Block {
     entries: BTreeMap<NodeIndex, Entry>,
     due: Option<Duration>,
-    rows_used: u8,
+    /// For each row of parity, who it was sent to, or will be.
+    rows: Vec<NodeSet>,
     /// The latest time at which repairs of it are to be forgotten.
     settle: Duration,
 }
@@ -155,6 +156,7 @@ impl Ledger {
     pub fn forget(&mut self, node: NodeIndex) {
         self.acknowledge(node);
         *self.account(node) = Account::default();
+        self.blocks.values_mut().flat_map(|block| &mut block.rows).for_each(|row| row.remove(node));
     }
 
     /// What is known of a block at a node.
@@ -209,23 +211,24 @@ impl Ledger {
                 entry.wanted = SegmentSet::EMPTY;
             }
         }
-        Some(Wants { block: number, nodes, rows_used: block.rows_used })
+        Some(Wants { block: number, nodes, rows: block.rows.clone() })
     }
 
-    /// A repair was planned for these nodes.
-    pub fn queue(&mut self, block: u32, segment: u8, nodes: &NodeSet) {
+    /// A repair was planned for these nodes: a source segment, or a row of parity.
+    pub fn queue(&mut self, block: u32, segment: u8, row: Option<u8>, nodes: &NodeSet) {
         let Some(block) = self.blocks.get_mut(&block) else { return };
+        if let Some(row) = row.map(usize::from) {
+            if block.rows.len() <= row {
+                block.rows.resize(row + 1, NodeSet::new());
+            }
+            block.rows[row].union(nodes);
+        }
         for node in nodes.iter() {
             if let Some(entry) = block.entries.get_mut(&node) {
                 entry.repairs.push(Repair { segment, sent: None });
                 self.nodes[usize::from(node.0)].owed += 1;
             }
         }
-    }
-
-    /// Rows of parity below this are used up: the next plan for the block takes others.
-    pub fn use_rows(&mut self, block: u32, rows_used: u8) {
-        self.blocks.entry(block).or_default().rows_used = rows_used;
     }
 
     /// A repair was sent to these nodes. It is forgotten at `settle` if they don't name the block again.
@@ -291,8 +294,8 @@ pub struct Wants {
     pub block: u32,
     /// Each node, with the segments it named: at least one.
     pub nodes: Vec<(NodeIndex, SegmentSet)>,
-    /// Rows of parity below this were sent already.
-    pub rows_used: u8,
+    /// For each row of parity, who it was sent to before; beyond the end, nobody.
+    pub rows: Vec<NodeSet>,
 }
 
 #[cfg(test)]

@@ -203,6 +203,12 @@ impl NodeSet {
         }
     }
 
+    /// Whether some are in another set as well.
+    #[must_use]
+    pub fn meets(&self, other: &Self) -> bool {
+        self.words.iter().zip(&other.words).any(|(word, other)| word & other != 0)
+    }
+
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -277,6 +283,7 @@ mod tests {
         fn a_set_is_a_set(a in prop::collection::btree_set(0..300u16, 0..20), b in prop::collection::btree_set(0..300u16, 0..20)) {
             let set = |of: &BTreeSet<u16>| of.iter().copied().map(NodeIndex).collect::<NodeSet>();
             let (left, right) = (set(&a), set(&b));
+            prop_assert_eq!(left.meets(&right), !a.is_disjoint(&b));
             let mut both = left.clone();
             both.intersect(&right);
             prop_assert_eq!(&both, &set(&(&a & &b)));

@@ -25,6 +25,8 @@
 mod combine;
 mod field;
 
+use std::sync::OnceLock;
+
 use combine::combine;
 use field::{divide, multiply, point};
 
@@ -94,10 +96,9 @@ impl Code {
         assert!(row < self.parity && block.len() <= usize::from(self.k), "row {row} of {self:?}");
         let at = point(self.k + row);
         // Lagrange: every source point, those of the zeros as well, has its part in the weights.
-        let base: Vec<u8> = (0..self.k).map(point).collect();
-        let weights = weights(&base);
-        let all = product(base.iter().map(|p| at ^ p));
-        let term = |i: usize| divide(multiply(all, weights[i]), at ^ base[i]);
+        let weights = source_weights(self.k);
+        let all = product((0..self.k).map(|i| at ^ point(i)));
+        let term = |i: usize| divide(multiply(all, weights[i]), at ^ point(i as u8));
         combine(block.iter().enumerate().map(|(i, segment)| (term(i), *segment)), len)
     }
 
@@ -142,6 +143,12 @@ impl Code {
         });
         Ok(recovered.collect())
     }
+}
+
+/// The weights of all source points, which every row of parity needs: computed once for each `k`.
+fn source_weights(k: u8) -> &'static [u8] {
+    static WEIGHTS: [OnceLock<Box<[u8]>>; SEGMENTS_MAX + 1] = [const { OnceLock::new() }; SEGMENTS_MAX + 1];
+    WEIGHTS[usize::from(k)].get_or_init(|| weights(&(0..k).map(point).collect::<Vec<_>>()).into())
 }
 
 /// For each point: one by the product of its differences from all others.

@@ -24,7 +24,7 @@ fn what_is_named_is_wanted_once_and_planned_after_the_window() {
     assert_eq!(ledger.want(B, 3, set(&[2]), ms(0), ms(17)), Noted::New);
     assert_eq!((ledger.state(3, A), ledger.owed(A), ledger.next_due()), (State::Missing, 2, Some(ms(15))));
     assert_eq!(ledger.take_due(ms(14)), None);
-    let wants = Wants { block: 3, nodes: vec![(A, set(&[1, 2])), (B, set(&[2]))], rows_used: 0 };
+    let wants = Wants { block: 3, nodes: vec![(A, set(&[1, 2])), (B, set(&[2]))], rows: vec![] };
     assert_eq!(ledger.take_due(ms(15)), Some(wants));
     assert_eq!((ledger.take_due(ms(99)), ledger.owed(A)), (None, 0));
 }
@@ -34,9 +34,8 @@ fn a_repair_on_its_way_is_not_repeated() {
     let mut ledger = Ledger::new();
     ledger.want(A, 3, set(&[1, 2]), ms(0), ms(5));
     ledger.take_due(ms(5));
-    ledger.use_rows(3, 2);
-    ledger.queue(3, 64, &both());
-    ledger.queue(3, 65, &[A].into_iter().collect());
+    ledger.queue(3, 64, Some(0), &both());
+    ledger.queue(3, 65, Some(1), &[A].into_iter().collect());
     assert_eq!(ledger.owed(A), 2);
     // Queued ones count as on their way, whatever the NACK has seen.
     assert_eq!(ledger.want(A, 3, set(&[1, 2]), ms(100), ms(105)), Noted::OnTheWay);
@@ -47,7 +46,7 @@ fn a_repair_on_its_way_is_not_repeated() {
     assert_eq!(ledger.want(A, 3, set(&[1]), ms(10), ms(20)), Noted::OnTheWay);
     assert_eq!(ledger.want(A, 3, set(&[1, 2]), ms(10), ms(20)), Noted::New);
     assert_eq!(ledger.owed(A), 1);
-    assert_eq!(ledger.take_due(ms(20)).unwrap().rows_used, 2);
+    assert_eq!(ledger.take_due(ms(20)).unwrap().rows, [both(), [A].into_iter().collect()]);
     assert_eq!(ledger.want(A, 3, set(&[1, 2]), ms(12), ms(30)), Noted::New, "nothing is on its way any more");
 }
 
@@ -68,8 +67,8 @@ fn what_is_withdrawn_is_wanted_again() {
     let mut ledger = Ledger::new();
     ledger.want(A, 3, set(&[1, 2]), ms(0), ms(5));
     ledger.take_due(ms(5));
-    ledger.queue(3, 1, &both());
-    ledger.queue(3, 2, &both());
+    ledger.queue(3, 1, None, &both());
+    ledger.queue(3, 2, None, &both());
     ledger.sent(3, 1, &both(), ms(6), ms(1000));
     ledger.withdraw(A, ms(8));
     assert_eq!((ledger.owed(A), ledger.next_due()), (1, Some(ms(8))));
@@ -81,7 +80,7 @@ fn what_was_repaired_and_not_named_again_is_forgotten() {
     let mut ledger = Ledger::new();
     ledger.want(A, 3, set(&[1]), ms(0), ms(5));
     ledger.take_due(ms(5));
-    ledger.queue(3, 1, &both());
+    ledger.queue(3, 1, None, &both());
     ledger.sent(3, 1, &both(), ms(6), ms(50));
     assert_eq!(ledger.settle(ms(49)), Some(ms(50)));
     assert_eq!(ledger.missing(A).collect::<Vec<_>>(), [(3, set(&[1]))]);

@@ -48,8 +48,9 @@ pub struct Config {
     /// Receivers are told at least this much, whatever is measured: they ask about once in that time, so that a short one
     /// costs feedback, and a long one makes the last repairs late.
     pub grtt_told_min: Duration,
-    /// Requests are gathered for half of the round-trip time, at most this long.
-    pub window_max: Duration,
+    /// How long the requests for a block are gathered while first copies are sent: about as long as receivers let pass between two
+    /// NACKs, so that each has its say in one plan. Later all are asked at once, and half of the round-trip time does.
+    pub window: Duration,
     /// Time between probes.
     pub probe: Duration,
     /// A node is given up that was asked so often for its acknowledgement without a sign of life,
@@ -69,15 +70,16 @@ impl Config {
             sender,
             instance,
             segment: 1400,
-            block: 64,
-            parity: 64,
+            // Longer blocks even out who lost how much, so that the trunk carries less parity.
+            block: 128,
+            parity: 127,
             rate: rate(100_000_000),
             straggler: Straggler { owed_max: 16_384, rate: rate(10_000_000) },
             grtt: Duration::from_millis(50),
             grtt_min: Duration::from_millis(10),
             grtt_max: Duration::from_secs(2),
             grtt_told_min: Duration::from_millis(40),
-            window_max: Duration::from_millis(5),
+            window: Duration::from_millis(40),
             probe: Duration::from_secs(1),
             silent_rounds_max: 20,
             patience: Duration::from_secs(60),

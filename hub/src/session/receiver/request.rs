@@ -8,7 +8,7 @@ use crate::norm::{Item, Level, Message, ObjectId, PayloadId, RequestBuilder, Spa
 use crate::segments::SegmentSet;
 
 /// The longest wait before something is asked for again.
-const AGAIN_MAX: Duration = Duration::from_secs(2);
+const AGAIN_MAX: Duration = Duration::from_secs(1);
 
 impl Receiver {
     /// Something is missing: ask as soon as the pause since the last request allows.

@@ -18,8 +18,10 @@ struct Seen {
     now: Duration,
     /// What was sent before this has come to the node or is lost.
     before: Duration,
-    /// When repairs that it asks for are planned.
+    /// When repairs that it asks for are planned, while first copies of the object are sent,
     due: Duration,
+    /// and later.
+    due_after_flush: Duration,
 }
 
 impl Sender {
@@ -78,7 +80,8 @@ impl Sender {
             Some(echo) => echo.saturating_sub(self.overtaking()),
             None => now.saturating_sub(grtt),
         };
-        Seen { now, before, due: now + self.config.window_max.min(grtt / 2) }
+        let window = self.config.window;
+        Seen { now, before, due: now + window, due_after_flush: now + window.min(grtt / 2) }
     }
 
     /// How much later than what was sent after it a packet may come.
@@ -118,9 +121,11 @@ impl Sender {
         if object.share(node).outcome == Outcome::Failed {
             return self.counters.ignore(Ignored::GivenUp);
         }
+        let all_sent = object.position == object.shape.segments();
+        let due = if all_sent { seen.due_after_flush } else { seen.due };
         if request.info && !object.info.is_empty() && object.info_sent {
             object.info_wanted.insert(node);
-            object.info_due.get_or_insert(seen.due);
+            object.info_due.get_or_insert(due);
         }
         let shape = object.shape;
         // Clipped: a span may end beyond the object, in it, or at another object.
@@ -163,7 +168,7 @@ impl Sender {
             } else if sent.is_empty() {
                 Some(Ignored::NotYetSent)
             } else {
-                match object.ledger.want(node, block, sent, seen.before, seen.due) {
+                match object.ledger.want(node, block, sent, seen.before, due) {
                     Noted::New => None,
                     Noted::Duplicate => Some(Ignored::Duplicate),
                     Noted::OnTheWay => Some(Ignored::OnTheWay),

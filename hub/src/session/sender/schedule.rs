@@ -17,7 +17,7 @@ const PROBED_AT_ONCE: usize = 4;
 /// Time between probes until every node was asked once.
 const FIRST_PROBES: Duration = Duration::from_millis(20);
 /// Acknowledgements are asked for again after twice the round-trip time, then twice as long each time, up to this.
-const FLUSH_PAUSE_MAX: Duration = Duration::from_secs(1);
+const FLUSH_PAUSE_MAX: Duration = Duration::from_millis(250);
 /// A repair that wasn't named again after so many round trips is taken for received.
 const SETTLED_AFTER: u32 = 8;
 
@@ -37,12 +37,10 @@ impl Sender {
                         continue;
                     }
                     let source = object.shape.block_len(block);
-                    let plan =
+                    let repairs =
                         plan(&wants, source, object.shape.parity_rows(), |nodes| roster.packets(nodes));
-                    wants.rows_used = plan.rows_used;
-                    object.ledger.use_rows(block, plan.rows_used);
-                    for (segment, nodes) in plan.repairs {
-                        object.ledger.queue(block, segment, &nodes);
+                    for (segment, nodes) in repairs {
+                        object.ledger.queue(block, segment, segment.checked_sub(source), &nodes);
                         lane.repairs.push_back(Queued { object: object.id, block, segment, nodes });
                     }
                 }
