@@ -14,8 +14,8 @@ fi
 build="libdpdk-dev dpdk-dev pkg-config gcc g++ make libclang-14-dev clang-14 protobuf-compiler libprotobuf-dev"
 # Test hosts: namespaces, captures, certificates.
 hosts="iproute2 iputils-ping ethtool tcpdump tshark nftables procps util-linux coreutils openssl"
-# Clients and servers nobody here wrote.
-peers="bind9-dnsutils knot knot-dnsutils nsd dnsperf curl wrk python3"
+# Clients, servers and libraries nobody here wrote.
+peers="libnorm-dev bind9-dnsutils knot knot-dnsutils nsd dnsperf curl wrk python3"
 
 missing=""
 for package in $build $hosts $peers; do

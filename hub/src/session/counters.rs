@@ -1,0 +1,127 @@
+//! What a sender counts.
+
+use crate::norm::Malformed;
+
+/// Why feedback, or a part of it, changed nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ignored {
+    /// It isn't NORM.
+    Malformed(Malformed),
+    /// It is a message of a sender.
+    NotFeedback,
+    /// It is for another sender,
+    OtherSender,
+    /// or for an earlier run of this one.
+    OtherInstance,
+    /// The node isn't registered.
+    UnknownNode,
+    /// It doesn't come from the node's address.
+    WrongAddress,
+    /// The object was never announced, or is retired.
+    UnknownObject,
+    /// The object has no such block or segment.
+    NoSuchSegment,
+    /// The segment hasn't been sent to the node yet.
+    NotYetSent,
+    /// The node is given up, or left.
+    GivenUp,
+    /// All that it names is noted already.
+    Duplicate,
+    /// Repairs for all that it names are on their way.
+    OnTheWay,
+    /// The node has acknowledged the object before.
+    Stale,
+    /// It acknowledges less than the whole object.
+    NotTheWatermark,
+}
+
+impl Ignored {
+    /// Without those of [`Malformed`], which come after them.
+    const PLAIN: [Self; 13] = [
+        Self::NotFeedback,
+        Self::OtherSender,
+        Self::OtherInstance,
+        Self::UnknownNode,
+        Self::WrongAddress,
+        Self::UnknownObject,
+        Self::NoSuchSegment,
+        Self::NotYetSent,
+        Self::GivenUp,
+        Self::Duplicate,
+        Self::OnTheWay,
+        Self::Stale,
+        Self::NotTheWatermark,
+    ];
+
+    /// All of them, for those who print them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::PLAIN.into_iter().chain(Malformed::ALL.into_iter().map(Self::Malformed))
+    }
+
+    fn index(self) -> usize {
+        match self {
+            Self::Malformed(fault) => Self::PLAIN.len() + fault as usize,
+            plain => Self::PLAIN.iter().position(|other| *other == plain).unwrap_or_default(),
+        }
+    }
+}
+
+const REASONS: usize = Ignored::PLAIN.len() + Malformed::ALL.len();
+
+/// Packets and their bytes: NORM messages, without what carries them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LegCounters {
+    /// Segments and infos sent for the first time,
+    pub first_packets: u64,
+    /// in bytes.
+    pub first_bytes: u64,
+    /// Repairs,
+    pub repair_packets: u64,
+    /// in bytes.
+    pub repair_bytes: u64,
+    /// Commands,
+    pub control_packets: u64,
+    /// in bytes.
+    pub control_bytes: u64,
+}
+
+/// What a sender counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// What left: a packet for each set of bit strings.
+    pub trunk: LegCounters,
+    /// NACKs that came,
+    pub nacks: u64,
+    /// ACKs that came,
+    pub acks: u64,
+    /// and the bytes of all that came.
+    pub feedback_bytes: u64,
+    ignored: [u64; REASONS],
+}
+
+impl Counters {
+    pub(super) fn ignore(&mut self, reason: Ignored) {
+        self.ignored[reason.index()] += 1;
+    }
+
+    /// How often feedback, or a part of it, was ignored for this reason.
+    #[must_use]
+    pub fn ignored(&self, reason: Ignored) -> u64 {
+        self.ignored[reason.index()]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_has_a_counter_of_its_own() {
+        let mut counters = Counters::default();
+        for reason in Ignored::all() {
+            assert_eq!(counters.ignored(reason), 0, "{reason:?}");
+            counters.ignore(reason);
+        }
+        assert!(counters.ignored.iter().all(|count| *count == 1));
+    }
+}

@@ -1,0 +1,510 @@
+//! The sender of a session: announces objects, sends first copies at its rate, gathers requests, repairs, and asks for
+//! acknowledgements until every node has all or is given up.
+//!
+//! ```text
+//!            ┌─ control   probes, flushes, squelches, infos that were missed         at once
+//!  poll ─────┤─ together  repairs, then first copies                                 at the group's rate
+//!            └─ apart     the same for stragglers and late joiners, to them alone    at theirs
+//! ```
+//!
+//! A late joiner begins apart, with the first object that is kept; a straggler goes there with what it waits for. Both come
+//! back when they have caught up with the group. Those that are at the same place share packets, and the hindmost is served
+//! first, so that they come together.
+
+mod feedback;
+mod schedule;
+
+use core::net::IpAddr;
+use core::time::Duration;
+use std::collections::VecDeque;
+
+use super::counters::{Counters, Ignored, LegCounters};
+use super::grtt::Grtt;
+use super::outgoing::{Outcome, Outgoing, Share};
+use super::pace::Pacer;
+use super::transmit::{Kind, To, Transmit};
+use super::{Config, Rate};
+use crate::ledger::Ledger;
+use crate::nodes::{NoPlace, Node, NodeIndex, NodeSet, Roster};
+use crate::norm::{Fti, ObjectId, quantize_group_size, quantize_rtt};
+use crate::norm::{Message, Packet, SenderHead};
+use crate::segments::SegmentSet;
+use crate::shape::{Shape, Unfit};
+
+/// Objects that a session keeps: object numbers wrap around, and receivers tell old from new by half of them.
+const OBJECTS_MAX: usize = 256;
+
+/// An object to be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// Its length in bytes.
+    pub size: u64,
+    /// Whether receivers shall take it for a file.
+    pub file: bool,
+    /// What NORM_INFO says of it, at most a segment long; empty for none.
+    pub info: Vec<u8>,
+    /// After a restart, with the same instance: its number. Else the next is taken.
+    pub number: Option<ObjectId>,
+    /// After a restart: how many source segments were sent,
+    pub sent: u64,
+    /// and who has acknowledged it.
+    pub complete: NodeSet,
+}
+
+impl Offer {
+    /// A file that nobody has.
+    #[must_use]
+    pub fn file(size: u64, info: Vec<u8>) -> Self {
+        Self { size, file: true, info, number: None, sent: 0, complete: NodeSet::new() }
+    }
+}
+
+/// Why an object isn't announced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// It can't be cut.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+    /// The info is longer than a segment.
+    #[error("the object's info is longer than a segment")]
+    Info,
+    /// The session keeps 256 already.
+    #[error("the session keeps as many objects as it can")]
+    Full,
+    /// The number is that of another object.
+    #[error("another object has this number")]
+    Number,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A node acknowledged an object.
+    Complete {
+        /// The object.
+        object: ObjectId,
+        /// The node.
+        node: NodeIndex,
+    },
+    /// A node is given up. Nobody waits for it any more; [`Sender::join`] takes it in again.
+    Failed {
+        /// The object.
+        object: ObjectId,
+        /// The node.
+        node: NodeIndex,
+        /// What it last named, by block; nothing if it was never heard of.
+        missing: Vec<(u32, SegmentSet)>,
+    },
+    /// Every node has acknowledged the object or is given up.
+    Finished {
+        /// The object.
+        object: ObjectId,
+    },
+    /// A node is served apart from now on,
+    Apart(NodeIndex),
+    /// or with the others again.
+    Together(NodeIndex),
+}
+
+/// How far an object is at a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// The node.
+    pub node: NodeIndex,
+    /// `Some(true)` once it acknowledged the object, `Some(false)` once it is given up.
+    pub done: Option<bool>,
+    /// Source segments sent to it,
+    pub sent: u64,
+    /// of so many.
+    pub segments: u64,
+    /// Segments that it asked for and that aren't sent yet.
+    pub owed: u64,
+    /// Whether it is served apart.
+    pub apart: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Member {
+    /// Served apart: then each of its shares has a cursor.
+    apart: bool,
+    left: bool,
+    squelched: Option<Duration>,
+    leg: LegCounters,
+    /// What had been sent to everyone before it joined.
+    base: LegCounters,
+}
+
+/// A repair that waits to be sent.
+#[derive(Clone, Debug)]
+struct Queued {
+    object: ObjectId,
+    block: u32,
+    segment: u8,
+    nodes: NodeSet,
+}
+
+#[derive(Clone, Debug)]
+struct Lane {
+    pacer: Pacer,
+    repairs: VecDeque<Queued>,
+}
+
+/// The sender of a session. See [`crate::session`] for how to drive it.
+#[derive(Clone, Debug)]
+pub struct Sender {
+    config: Config,
+    roster: Roster,
+    members: Vec<Member>,
+    everyone: NodeSet,
+    everyone_packets: usize,
+    /// Packets to everyone, for the legs of all.
+    everyone_leg: LegCounters,
+    objects: VecDeque<Outgoing>,
+    next_object: ObjectId,
+    sequence: u16,
+    grtt: Grtt,
+    together: Lane,
+    apart: Lane,
+    control: VecDeque<Transmit>,
+    probe_due: Duration,
+    probe_sequence: u16,
+    /// The node that is probed next, and how many were.
+    probe_next: u16,
+    probed: usize,
+    events: VecDeque<Event>,
+    counters: Counters,
+}
+
+impl Sender {
+    /// A sender with these nodes and no object.
+    #[must_use]
+    pub fn new(config: Config, roster: Roster, now: Duration) -> Self {
+        let lane = |rate| Lane { pacer: Pacer::new(rate, now), repairs: VecDeque::new() };
+        let everyone: NodeSet = roster.indices().collect();
+        Self {
+            grtt: Grtt::new(config.grtt, config.grtt_min, config.grtt_max),
+            together: lane(config.rate),
+            apart: lane(config.straggler.rate),
+            members: vec![Member::default(); roster.len()],
+            everyone_packets: roster.packets(&everyone),
+            everyone,
+            everyone_leg: LegCounters::default(),
+            config,
+            roster,
+            objects: VecDeque::new(),
+            next_object: ObjectId(0),
+            sequence: 0,
+            control: VecDeque::new(),
+            probe_due: now,
+            probe_sequence: 0,
+            probe_next: 0,
+            probed: 0,
+            events: VecDeque::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Takes an object in: it is sent to all nodes, after those before it.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn announce(&mut self, now: Duration, offer: Offer) -> Result<ObjectId, Refused> {
+        let fti = Fti {
+            size: offer.size,
+            segment: self.config.segment,
+            block: self.config.block,
+            parity: self.config.parity,
+        };
+        let shape = Shape::new(fti)?;
+        if offer.info.len() > shape.segment_len() {
+            return Err(Refused::Info);
+        }
+        if self.objects.len() >= OBJECTS_MAX {
+            return Err(Refused::Full);
+        }
+        let id = offer.number.unwrap_or(self.next_object);
+        if self.find(id).is_some() {
+            return Err(Refused::Number);
+        }
+        let shares = self.members.iter().enumerate().map(|(at, member)| {
+            let mut share = Share::new(member.apart.then_some(offer.sent));
+            if offer.complete.contains(NodeIndex(at as u16)) {
+                share.outcome = Outcome::Complete;
+            } else if member.left {
+                share.outcome = Outcome::Failed;
+            }
+            share
+        });
+        let mut object = Outgoing {
+            id,
+            shape,
+            file: offer.file,
+            ledger: Ledger::new(),
+            position: offer.sent.min(shape.segments()),
+            info_sent: offer.sent > 0,
+            info_wanted: NodeSet::new(),
+            info_due: None,
+            shares: shares.collect(),
+            flush_due: None,
+            flush_pause: Duration::ZERO,
+            reported: false,
+            info: offer.info,
+        };
+        offer.complete.iter().for_each(|node| {
+            object.ledger.acknowledge(node);
+        });
+        if !object.info.is_empty() {
+            object.info_wanted =
+                object.pending().filter(|node| self.members[usize::from(node.0)].apart).collect();
+            object.info_due = Some(now);
+        }
+        if object.position == shape.segments() {
+            object.flush_due = Some(now);
+        }
+        if self.is_idle() {
+            self.probe_due = now;
+        }
+        self.next_object = ObjectId(id.0.wrapping_add(1));
+        self.objects.push_back(object);
+        self.report_if_finished(id);
+        Ok(id)
+    }
+
+    /// Gives an object up: nothing of it is sent any more. Whether it was there.
+    pub fn retire(&mut self, object: ObjectId) -> bool {
+        let before = self.objects.len();
+        self.objects.retain(|other| other.id != object);
+        self.objects.len() < before
+    }
+
+    /// Takes a node in, or in again: whatever it had, it is sent all that is kept, apart from the others.
+    ///
+    /// # Errors
+    /// [`NoPlace`].
+    pub fn join(&mut self, now: Duration, node: Node) -> Result<NodeIndex, NoPlace> {
+        let index = match self.roster.find(node.id) {
+            Some(index) => {
+                self.roster.replace(index, node)?;
+                index
+            }
+            None => self.roster.add(node)?,
+        };
+        let base = self.everyone_leg;
+        if usize::from(index.0) == self.members.len() {
+            self.members.push(Member { base, ..Member::default() });
+        }
+        let begun = self.objects.iter().any(|object| object.position > 0 || object.info_sent);
+        let member = &mut self.members[usize::from(index.0)];
+        (member.left, member.apart) = (false, begun);
+        self.everyone.insert(index);
+        self.everyone_packets = self.roster.packets(&self.everyone);
+        for object in &mut self.objects {
+            let share = Share::new(begun.then_some(0));
+            match object.shares.get_mut(usize::from(index.0)) {
+                Some(old) => *old = share,
+                None => object.shares.push(share),
+            }
+            object.ledger.forget(index);
+            object.reported = false;
+            if begun && !object.info.is_empty() {
+                object.info_wanted.insert(index);
+                object.info_due = Some(now);
+            }
+        }
+        Ok(index)
+    }
+
+    /// A node is gone: nothing is sent to it, and nobody waits for it.
+    pub fn leave(&mut self, node: NodeIndex) {
+        self.members[usize::from(node.0)].left = true;
+        self.everyone.remove(node);
+        self.everyone_packets = self.roster.packets(&self.everyone);
+        for object in &mut self.objects {
+            let share = object.share_mut(node);
+            if share.outcome == Outcome::Pending {
+                share.outcome = Outcome::Failed;
+            }
+            object.ledger.acknowledge(node);
+        }
+        let ids: Vec<_> = self.objects.iter().map(|object| object.id).collect();
+        ids.into_iter().for_each(|id| self.report_if_finished(id));
+    }
+
+    /// A datagram came, from this address. What it doesn't change is counted by reason.
+    pub fn handle(&mut self, now: Duration, from: IpAddr, datagram: &[u8]) {
+        self.counters.feedback_bytes += datagram.len() as u64;
+        if let Err(reason) = self.feedback(now, from, datagram) {
+            self.counters.ignore(reason);
+        }
+    }
+
+    /// The next packet, if one is to be sent now.
+    pub fn poll_transmit(&mut self, now: Duration) -> Option<Transmit> {
+        self.plan(now);
+        self.queue_control(now);
+        let transmit =
+            self.control.pop_front().or_else(|| self.next_together(now)).or_else(|| self.next_apart(now))?;
+        self.count(&transmit);
+        Some(transmit)
+    }
+
+    /// When to call [`Sender::poll_transmit`] again, if nothing comes before; `None` if there is nothing to do.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        self.next_time()
+    }
+
+    /// What happened since the last call.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Changes the group's rate: a rate plan follows the slowest class of nodes that is to be kept in the group.
+    pub fn set_rate(&mut self, rate: Rate) {
+        self.config.rate = rate;
+        self.together.pacer.set(rate);
+    }
+
+    /// The nodes.
+    #[must_use]
+    pub fn roster(&self) -> &Roster {
+        &self.roster
+    }
+
+    /// What was counted.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// What was sent to a node.
+    #[must_use]
+    pub fn leg(&self, node: NodeIndex) -> LegCounters {
+        let member = &self.members[usize::from(node.0)];
+        self.everyone_leg.since(member.base).plus(member.leg)
+    }
+
+    /// The greatest round-trip time, as it is estimated now.
+    #[must_use]
+    pub fn grtt(&self) -> Duration {
+        self.grtt.get()
+    }
+
+    /// How far an object is, node by node; empty if it isn't kept.
+    pub fn progress(&self, object: ObjectId) -> impl Iterator<Item = Progress> + '_ {
+        self.find(object).into_iter().flat_map(move |object| {
+            self.roster.indices().map(move |node| {
+                let share = object.share(node);
+                Progress {
+                    node,
+                    done: match share.outcome {
+                        Outcome::Pending => None,
+                        Outcome::Complete => Some(true),
+                        Outcome::Failed => Some(false),
+                    },
+                    sent: object.sent_to(node),
+                    segments: object.shape.segments(),
+                    owed: object.ledger.owed(node),
+                    apart: self.members[usize::from(node.0)].apart,
+                }
+            })
+        })
+    }
+
+    /// What is known to be missing of an object at a node, by block.
+    #[must_use]
+    pub fn missing(&self, object: ObjectId, node: NodeIndex) -> Vec<(u32, SegmentSet)> {
+        self.find(object).map_or_else(Vec::new, |object| object.ledger.missing(node).collect())
+    }
+
+    fn find(&self, id: ObjectId) -> Option<&Outgoing> {
+        self.objects.iter().find(|object| object.id == id)
+    }
+
+    fn find_mut(&mut self, id: ObjectId) -> Option<&mut Outgoing> {
+        self.objects.iter_mut().find(|object| object.id == id)
+    }
+
+    fn is_idle(&self) -> bool {
+        self.objects.iter().all(|object| object.pending().next().is_none())
+    }
+
+    fn report_if_finished(&mut self, id: ObjectId) {
+        let Some(object) = self.find_mut(id) else { return };
+        if !object.reported && object.pending().next().is_none() {
+            object.reported = true;
+            self.events.push_back(Event::Finished { object: id });
+        }
+    }
+
+    fn head(&self) -> SenderHead {
+        SenderHead {
+            instance: self.config.instance,
+            grtt: quantize_rtt(self.grtt.get().max(self.config.grtt_told_min)),
+            // Feedback has its own path to us and is short; spreading it out would only hide who misses what.
+            backoff: 0,
+            group_size: quantize_group_size(self.everyone.len() as u64),
+        }
+    }
+
+    /// A message as it is on the wire, numbered.
+    fn message(&mut self, message: Message<'_>) -> Vec<u8> {
+        let sequence = self.sequence;
+        self.sequence = sequence.wrapping_add(1);
+        Packet { sequence, source: self.config.sender, message }.to_vec()
+    }
+
+    fn packets(&self, to: &To) -> usize {
+        match to {
+            To::Everyone => self.everyone_packets,
+            To::These(nodes) => self.roster.packets(nodes),
+        }
+    }
+
+    fn count(&mut self, transmit: &Transmit) {
+        let (kind, len) = (transmit.kind, transmit.message_len() as u64);
+        self.counters.trunk.add(kind, self.packets(&transmit.to) as u64, len);
+        match &transmit.to {
+            To::Everyone => self.everyone_leg.add(kind, 1, len),
+            To::These(nodes) => {
+                nodes.iter().for_each(|node| self.members[usize::from(node.0)].leg.add(kind, 1, len))
+            }
+        }
+    }
+
+    /// Some nodes, as a destination.
+    fn to(&self, nodes: NodeSet) -> To {
+        if nodes == self.everyone { To::Everyone } else { To::These(nodes) }
+    }
+}
+
+impl LegCounters {
+    fn add(&mut self, kind: Kind, packets: u64, len: u64) {
+        let (count, bytes) = match kind {
+            Kind::First => (&mut self.first_packets, &mut self.first_bytes),
+            Kind::Repair => (&mut self.repair_packets, &mut self.repair_bytes),
+            Kind::Control => (&mut self.control_packets, &mut self.control_bytes),
+        };
+        *count += packets;
+        *bytes += packets * len;
+    }
+
+    fn with(self, other: Self, each: impl Fn(u64, u64) -> u64) -> Self {
+        Self {
+            first_packets: each(self.first_packets, other.first_packets),
+            first_bytes: each(self.first_bytes, other.first_bytes),
+            repair_packets: each(self.repair_packets, other.repair_packets),
+            repair_bytes: each(self.repair_bytes, other.repair_bytes),
+            control_packets: each(self.control_packets, other.control_packets),
+            control_bytes: each(self.control_bytes, other.control_bytes),
+        }
+    }
+
+    fn plus(self, other: Self) -> Self {
+        self.with(other, |a, b| a + b)
+    }
+
+    fn since(self, other: Self) -> Self {
+        self.with(other, |a, b| a - b)
+    }
+}

@@ -1,0 +1,355 @@
+//! What is sent next, and when.
+
+use core::time::Duration;
+
+use super::{Event, Outcome, Queued, Sender};
+use crate::nodes::{NodeIndex, NodeSet};
+use crate::norm::{
+    CcNode, CcNodes, Command, Message, NodeIds, ObjectHead, ObjectId, PayloadId, cc_flags, flags,
+    quantize_rate, quantize_rtt,
+};
+use crate::plan::plan;
+use crate::session::WIRE_EPOCH;
+use crate::session::transmit::{Body, Kind, To, Transmit, body};
+
+/// Nodes that a probe asks.
+const PROBED_AT_ONCE: usize = 4;
+/// Time between probes until every node was asked once.
+const FIRST_PROBES: Duration = Duration::from_millis(20);
+/// Acknowledgements are asked for again after twice the round-trip time, then twice as long each time, up to this.
+const FLUSH_PAUSE_MAX: Duration = Duration::from_millis(250);
+/// A repair that wasn't named again after so many round trips is taken for received.
+const SETTLED_AFTER: u32 = 8;
+
+impl Sender {
+    /// Turns requests whose window is over into repairs.
+    pub(super) fn plan(&mut self, now: Duration) {
+        let Self { objects, roster, members, together, apart, .. } = self;
+        for object in objects.iter_mut() {
+            object.ledger.settle(now);
+            while let Some(mut wants) = object.ledger.take_due(now) {
+                let (block, all) = (wants.block, core::mem::take(&mut wants.nodes));
+                let (alone, group): (Vec<_>, Vec<_>) =
+                    all.into_iter().partition(|(node, _)| members[usize::from(node.0)].apart);
+                for (lane, nodes) in [(&mut *together, group), (&mut *apart, alone)] {
+                    wants.nodes = nodes;
+                    if wants.nodes.is_empty() {
+                        continue;
+                    }
+                    let source = object.shape.block_len(block);
+                    let repairs =
+                        plan(&wants, source, object.shape.parity_rows(), |nodes| roster.packets(nodes));
+                    for (segment, nodes) in repairs {
+                        object.ledger.queue(block, segment, segment.checked_sub(source), &nodes);
+                        lane.repairs.push_back(Queued { object: object.id, block, segment, nodes });
+                    }
+                }
+            }
+        }
+    }
+
+    /// The next repair or first copy for the group.
+    pub(super) fn next_together(&mut self, now: Duration) -> Option<Transmit> {
+        if self.together.pacer.next() > now {
+            return None;
+        }
+        let transmit = match self.next_repair(now, false) {
+            Some(transmit) => transmit,
+            None => self.first_copy(now)?,
+        };
+        let packets = self.packets(&transmit.to);
+        self.together.pacer.spend(now, packets, transmit.message_len());
+        Some(transmit)
+    }
+
+    /// The next repair or first copy for those served apart.
+    pub(super) fn next_apart(&mut self, now: Duration) -> Option<Transmit> {
+        if self.apart.pacer.next() > now {
+            return None;
+        }
+        let transmit = match self.next_repair(now, true) {
+            Some(transmit) => transmit,
+            None => self.back_fill(now)?,
+        };
+        let packets = self.packets(&transmit.to);
+        self.apart.pacer.spend(now, packets, transmit.message_len());
+        Some(transmit)
+    }
+
+    fn next_repair(&mut self, now: Duration, apart: bool) -> Option<Transmit> {
+        let settle = now + SETTLED_AFTER * self.grtt.get();
+        loop {
+            let lane = if apart { &mut self.apart } else { &mut self.together };
+            let queued = lane.repairs.pop_front()?;
+            let last = lane.repairs.is_empty();
+            let Some(object) = self.objects.iter_mut().find(|object| object.id == queued.object) else {
+                continue;
+            };
+            // Meanwhile nodes may have got it all, be given up, or have moved from one lane to the other.
+            let still = |node: &NodeIndex| {
+                self.members[usize::from(node.0)].apart == apart
+                    && object.share(*node).outcome == Outcome::Pending
+            };
+            let nodes: NodeSet = queued.nodes.iter().filter(still).collect();
+            object.ledger.sent(queued.block, queued.segment, &nodes, now, settle);
+            if last {
+                self.flush_after_repairs(now);
+            }
+            if nodes.is_empty() {
+                continue;
+            }
+            let id = PayloadId { block: queued.block, segment: queued.segment };
+            return Some(self.data(queued.object, id, nodes, Kind::Repair));
+        }
+    }
+
+    /// A round of repairs is over: acknowledgements are asked for once it can't be overtaken.
+    fn flush_after_repairs(&mut self, now: Duration) {
+        let at = now + self.overtaking() + Duration::from_millis(1);
+        for object in &mut self.objects {
+            if object.pending().any(|node| object.all_sent(node)) {
+                object.flush_due = Some(object.flush_due.map_or(at, |due| due.min(at)));
+            }
+        }
+    }
+
+    /// The group's next segment, or the info before it.
+    fn first_copy(&mut self, now: Duration) -> Option<Transmit> {
+        loop {
+            let at = self.objects.iter().position(|object| object.position < object.shape.segments())?;
+            let object = &self.objects[at];
+            let (id, segments) = (object.id, object.shape.segments());
+            let nodes: NodeSet =
+                object.pending().filter(|node| !self.members[usize::from(node.0)].apart).collect();
+            if nodes.is_empty() {
+                self.objects[at].position = segments;
+                continue;
+            }
+            let object = &mut self.objects[at];
+            if !object.info_sent {
+                object.info_sent = true;
+                if !object.info.is_empty() {
+                    return Some(self.info(id, nodes, Kind::First));
+                }
+            }
+            let object = &mut self.objects[at];
+            let segment = object.shape.at(object.position).expect("before the end");
+            object.position += 1;
+            if object.position == segments {
+                object.flush_due = Some(now);
+            }
+            return Some(self.data(id, segment, nodes, Kind::First));
+        }
+    }
+
+    /// The next segment for those served apart who are furthest behind.
+    fn back_fill(&mut self, now: Duration) -> Option<Transmit> {
+        let behind = |object: &super::Outgoing| {
+            let cursors = object.pending().filter_map(|node| object.share(node).cursor);
+            cursors.filter(|cursor| *cursor < object.shape.segments()).min()
+        };
+        let (at, cursor) =
+            self.objects.iter().enumerate().find_map(|(at, object)| Some((at, behind(object)?)))?;
+        let object = &mut self.objects[at];
+        let nodes: NodeSet =
+            object.pending().filter(|node| object.share(*node).cursor == Some(cursor)).collect();
+        for node in nodes.iter() {
+            object.share_mut(node).cursor = Some(cursor + 1);
+        }
+        let segment = object.shape.at(cursor).expect("before the end");
+        if cursor + 1 == object.shape.segments() {
+            object.flush_due = Some(now);
+        }
+        let id = object.id;
+        for node in nodes.iter() {
+            self.bring_together_if_caught_up(now, node);
+        }
+        Some(self.data(id, segment, nodes, Kind::First))
+    }
+
+    /// Moves a node to those served apart, if it waits for too much and most others don't.
+    pub(super) fn set_apart_if_behind(&mut self, now: Duration, node: NodeIndex) {
+        let owed = |node: NodeIndex| self.objects.iter().map(|object| object.ledger.owed(node)).sum::<u64>();
+        let behind = |node: &NodeIndex| owed(*node) > self.config.straggler.owed_max;
+        if self.members[usize::from(node.0)].apart || !behind(&node) {
+            return;
+        }
+        let group: Vec<_> =
+            self.everyone.iter().filter(|node| !self.members[usize::from(node.0)].apart).collect();
+        if group.iter().filter(|node| behind(node)).count() * 2 > group.len() {
+            return;
+        }
+        self.members[usize::from(node.0)].apart = true;
+        for object in &mut self.objects {
+            let position = object.position;
+            object.share_mut(node).cursor = Some(position);
+            object.ledger.withdraw(node, now);
+            // One that wasn't begun is announced to it apart.
+            if !object.info_sent && !object.info.is_empty() {
+                object.info_wanted.insert(node);
+                object.info_due = Some(now);
+            }
+        }
+        self.events.push_back(Event::Apart(node));
+    }
+
+    /// Moves a node back to the group, if it is where the group is and doesn't wait for much.
+    pub(super) fn bring_together_if_caught_up(&mut self, now: Duration, node: NodeIndex) {
+        let caught_up = |object: &super::Outgoing| {
+            object.share(node).outcome != Outcome::Pending || object.sent_to(node) == object.position
+        };
+        let owed: u64 = self.objects.iter().map(|object| object.ledger.owed(node)).sum();
+        let member = &mut self.members[usize::from(node.0)];
+        if !member.apart || owed > self.config.straggler.owed_max / 2 || !self.objects.iter().all(caught_up) {
+            return;
+        }
+        member.apart = false;
+        for object in &mut self.objects {
+            object.share_mut(node).cursor = None;
+            object.ledger.withdraw(node, now);
+        }
+        self.events.push_back(Event::Together(node));
+    }
+
+    /// Probes, flushes and infos whose time has come.
+    pub(super) fn queue_control(&mut self, now: Duration) {
+        if self.probe_due <= now && !self.is_idle() {
+            self.probe(now);
+        }
+        for at in 0..self.objects.len() {
+            let object = &mut self.objects[at];
+            if object.info_due.is_some_and(|due| due <= now) {
+                object.info_due = None;
+                let (id, nodes) = (object.id, core::mem::take(&mut object.info_wanted));
+                if !nodes.is_empty() {
+                    let info = self.info(id, nodes, Kind::Repair);
+                    self.control.push_back(info);
+                }
+            }
+            if self.objects[at].flush_due.is_some_and(|due| due <= now) {
+                self.flush(at, now);
+            }
+        }
+    }
+
+    fn probe(&mut self, now: Duration) {
+        self.grtt.end_probe();
+        let all = self.roster.len() as u16;
+        let turn = (0..all).map(|at| NodeIndex((self.probe_next + at) % all));
+        let nodes: Vec<_> = turn.filter(|node| self.everyone.contains(*node)).take(PROBED_AT_ONCE).collect();
+        self.probe_next = nodes.last().map_or(0, |node| (node.0 + 1) % all);
+        self.probed = (self.probed + nodes.len()).min(usize::from(u16::MAX));
+        let first = self.probed < self.everyone.len() + nodes.len();
+        self.probe_due = now + if first { FIRST_PROBES.min(self.config.probe) } else { self.config.probe };
+        self.probe_sequence = self.probe_sequence.wrapping_add(1);
+        let bytes_per_second = self.config.rate.bits_per_second as f64 / 8.0;
+        let (rate, rtt) = (quantize_rate(bytes_per_second), quantize_rtt(self.grtt.get()));
+        // A receiver answers each probe that asks for its rate once, within four round trips. It would do so at once if it
+        // were called the limiting receiver, but then NRL's go on to answer every few milliseconds, unasked.
+        let item = |node: &NodeIndex| {
+            CcNode { node: self.roster.node(*node).id, flags: cc_flags::RTT, rtt, rate }.bytes()
+        };
+        let items: Vec<_> = nodes.iter().map(item).collect();
+        let command = Command::Cc {
+            sequence: self.probe_sequence,
+            sent: now + WIRE_EPOCH,
+            rate: Some(rate),
+            nodes: CcNodes::of(&items),
+        };
+        let to = To::These(nodes.into_iter().collect());
+        self.command(command, to);
+    }
+
+    /// Asks those who were sent all, and wait for nothing, whether they have it.
+    fn flush(&mut self, at: usize, now: Duration) {
+        let (grtt, config) = (self.grtt.get(), self.config);
+        let object = &mut self.objects[at];
+        object.flush_pause = (2 * object.flush_pause).clamp(2 * grtt, FLUSH_PAUSE_MAX.max(2 * grtt));
+        object.flush_due = Some(now + object.flush_pause);
+        let (id, last) = (object.id, object.shape.last());
+        let ready = |node: &NodeIndex| object.all_sent(*node) && object.ledger.owed(*node) == 0;
+        let ready: Vec<_> = object.pending().filter(ready).collect();
+        let mut asked = Vec::new();
+        for node in ready {
+            let share = object.share_mut(node);
+            let heard = *share.heard.get_or_insert(now);
+            let silent = share.silent >= config.silent_rounds_max && now >= heard + config.patience;
+            if silent || share.rounds >= config.rounds_max {
+                share.outcome = Outcome::Failed;
+                let missing = object.ledger.missing(node).collect();
+                object.ledger.acknowledge(node);
+                self.events.push_back(Event::Failed { object: id, node, missing });
+                continue;
+            }
+            (share.silent, share.rounds) = (share.silent.saturating_add(1), share.rounds + 1);
+            asked.push(node);
+        }
+        if object.pending().next().is_none() {
+            object.flush_due = None;
+        }
+        // As long as a segment, at most (RFC 5740 section 4.2.3).
+        for nodes in asked.chunks((usize::from(config.segment) / 4).max(1)) {
+            let list: Vec<_> = nodes.iter().map(|node| NodeIds::bytes(self.roster.node(*node).id)).collect();
+            let command = Command::Flush { object: id, id: last, nodes: NodeIds::of(&list) };
+            let to = self.to(nodes.iter().copied().collect());
+            self.command(command, to);
+        }
+        self.report_if_finished(id);
+    }
+
+    /// Says that the session ends: receivers stop waiting for it. Nothing else is sent because of it.
+    pub fn end(&mut self) {
+        self.command(Command::Eot, To::Everyone);
+    }
+
+    fn command(&mut self, command: Command<'_>, to: To) {
+        let head = self.head();
+        let header = self.message(Message::Command { head, command });
+        self.control.push_back(Transmit { to, kind: Kind::Control, header, body: Body::None });
+    }
+
+    fn object_head(&self, id: ObjectId, kind: Kind) -> ObjectHead {
+        let object = self.find(id).expect("the caller found it");
+        let flag = |set, flag| if set { flag } else { 0 };
+        ObjectHead {
+            sender: self.head(),
+            flags: flag(object.file, flags::FILE)
+                | flag(!object.info.is_empty(), flags::INFO)
+                | flag(kind == Kind::Repair, flags::REPAIR),
+            object: id,
+            fti: Some(object.shape.fti()),
+        }
+    }
+
+    fn data(&mut self, object: ObjectId, id: PayloadId, nodes: NodeSet, kind: Kind) -> Transmit {
+        let head = self.object_head(object, kind);
+        let shape = self.find(object).expect("the caller found it").shape;
+        let header = self.message(Message::Data { head, id, content: &[] });
+        Transmit { to: self.to(nodes), kind, header, body: body(object, shape, id) }
+    }
+
+    fn info(&mut self, object: ObjectId, nodes: NodeSet, kind: Kind) -> Transmit {
+        let head = self.object_head(object, kind);
+        let content = self.find(object).expect("the caller found it").info.clone();
+        let header = self.message(Message::Info { head, content: &content });
+        Transmit { to: self.to(nodes), kind, header, body: Body::None }
+    }
+
+    pub(super) fn next_time(&self) -> Option<Duration> {
+        let to_send = |object: &super::Outgoing| object.position < object.shape.segments();
+        let behind = |object: &super::Outgoing| {
+            let mut cursors = object.pending().filter_map(|node| object.share(node).cursor);
+            cursors.any(|cursor| cursor < object.shape.segments())
+        };
+        let together = !self.together.repairs.is_empty() || self.objects.iter().any(to_send);
+        let apart = !self.apart.repairs.is_empty() || self.objects.iter().any(behind);
+        let lanes = [
+            together.then(|| self.together.pacer.next()),
+            apart.then(|| self.apart.pacer.next()),
+            (!self.is_idle()).then_some(self.probe_due),
+            (!self.control.is_empty()).then_some(Duration::ZERO),
+        ];
+        let objects = self.objects.iter().flat_map(|o| [o.ledger.next_due(), o.info_due, o.flush_due]);
+        lanes.into_iter().chain(objects).flatten().min()
+    }
+}
