@@ -12,10 +12,10 @@ fi
 
 # Building: DPDK with its headers, one clang (bindgen loads its library), protocol buffers with their well-known types.
 build="libdpdk-dev dpdk-dev pkg-config gcc g++ make libclang-14-dev clang-14 protobuf-compiler libprotobuf-dev"
-# Test hosts: namespaces, captures, certificates.
-hosts="iproute2 iputils-ping ethtool tcpdump tshark nftables procps util-linux coreutils openssl"
+# Test hosts: namespaces, captures, certificates; another Debian for what is newer there.
+hosts="debootstrap iproute2 iputils-ping ethtool tcpdump tshark nftables procps util-linux coreutils openssl"
 # Clients and servers nobody here wrote.
-peers="bind9-dnsutils knot knot-dnsutils nsd dnsperf curl wrk python3"
+peers="bind9-dnsutils knot knot-dnsutils nsd dnsperf curl wrk python3 python3-scapy"
 
 missing=""
 for package in $build $hosts $peers; do
