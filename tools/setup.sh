@@ -48,6 +48,11 @@ cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
 if ! rustup target list --installed | grep -qx wasm32-wasip2; then
     rustup target add wasm32-wasip2
 fi
+# Miri is part of nightly Rust alone, and of whichever there is: nothing that is shipped is built with it.
+if ! rustup run nightly cargo miri --version >/dev/null 2>&1; then
+    rustup toolchain list | grep -q '^nightly' || rustup toolchain install --profile minimal --component miri nightly
+    rustup component add --toolchain nightly miri rust-src
+fi
 # One version for everybody, so that profiles and summaries read alike everywhere; a newer one that is there serves too.
 nextest=0.9.143
 have="$(cargo nextest --version 2>/dev/null | sed -n '1s/^cargo-nextest \([0-9.]*\).*/\1/p')"
