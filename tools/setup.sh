@@ -12,10 +12,10 @@ fi
 
 # Building: DPDK with its headers, one clang (bindgen loads its library), protocol buffers with their well-known types.
 build="libdpdk-dev dpdk-dev pkg-config gcc g++ make libclang-14-dev clang-14 protobuf-compiler libprotobuf-dev"
-# Test hosts: namespaces, captures, certificates.
-hosts="iproute2 iputils-ping ethtool tcpdump tshark nftables procps util-linux coreutils openssl"
+# Test hosts: namespaces, captures, certificates; another Debian for what is newer there.
+hosts="debootstrap iproute2 iputils-ping ethtool tcpdump tshark nftables procps util-linux coreutils openssl"
 # Clients, servers and libraries nobody here wrote.
-peers="libnorm-dev bind9-dnsutils knot knot-dnsutils nsd dnsperf curl wrk python3"
+peers="libnorm-dev bind9-dnsutils knot knot-dnsutils nsd dnsperf curl wrk python3 python3-scapy"
 
 missing=""
 for package in $build $hosts $peers; do
@@ -47,6 +47,11 @@ cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt
 cargo clippy --version >/dev/null 2>&1 || rustup component add clippy
 if ! rustup target list --installed | grep -qx wasm32-wasip2; then
     rustup target add wasm32-wasip2
+fi
+# Miri is part of nightly Rust alone, and of whichever there is: nothing that is shipped is built with it.
+if ! rustup run nightly cargo miri --version >/dev/null 2>&1; then
+    rustup toolchain list | grep -q '^nightly' || rustup toolchain install --profile minimal --component miri nightly
+    rustup component add --toolchain nightly miri rust-src
 fi
 # One version for everybody, so that profiles and summaries read alike everywhere; a newer one that is there serves too.
 nextest=0.9.143

@@ -253,7 +253,9 @@ mod tests {
     }
 
     fn pairs() -> impl Strategy<Value = (Vec<u64>, Vec<u64>)> {
-        prop::sample::select(Bsl::ALL.to_vec()).prop_flat_map(|bsl| (words(bsl), words(bsl)))
+        // Under Miri making long ones takes minutes.
+        let lengths = if cfg!(miri) { &Bsl::ALL[..3] } else { &Bsl::ALL[..] };
+        prop::sample::select(lengths.to_vec()).prop_flat_map(|bsl| (words(bsl), words(bsl)))
     }
 
     proptest! {

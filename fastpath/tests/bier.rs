@@ -4,33 +4,19 @@ mod common;
 
 use std::sync::Arc;
 
+use common::bier::*;
 use common::*;
-use hashbrown::HashMap;
-use millrace_bier::bift::given::{Given, Row, build};
-use millrace_bier::bift::{LinkId, Neighbour, NeighbourIndex, Reach};
+use millrace_bier::bift::NeighbourIndex;
 use millrace_bier::bift_id::{BiftId, BiftIds};
 use millrace_bier::bits::BitString;
-use millrace_bier::forward::Down;
 use millrace_bier::header::{Carriage, ETHERTYPE, ETHERTYPE_MPLS, Header, LEN_MAX, Proto, View, len};
 use millrace_bier::id::{BfrId, BiftKey, Bsl, Si, SubDomain};
-use millrace_bier::overlay::{Flow, Overlay, Receivers};
-use millrace_bier::plane::{AnyBift, Plane};
-use millrace_fastpath::addr::Addr;
+use millrace_bier::overlay::{Flow, Receivers};
 use millrace_fastpath::node::NodeId;
 use millrace_fastpath::node::bier::Loss;
 use millrace_fastpath::tables::InterfaceId;
 use millrace_fastpath::tables::Interfaces;
-use millrace_fastpath::tables::bier::{Bier, Ingress, Link};
 use proptest::prelude::*;
-
-const OURS: u16 = 5;
-const LAN_IF: InterfaceId = InterfaceId(1);
-const VLAN_IF: InterfaceId = InterfaceId(2);
-
-/// Router `n` is neighbour `n` on the LAN, by this address and link-layer address.
-fn neighbour_of(number: u8) -> (Addr, [u8; 6]) {
-    (Addr::v4([198, 51, 100, 100 + number]), [2, 0, 0, 0, 1, number])
-}
 
 fn key(bsl: Bsl, si: u8) -> BiftKey {
     BiftKey { sub_domain: SubDomain(0), si: Si(si), bsl }
@@ -45,57 +31,7 @@ fn bench(bsl: Bsl, rows: &[&[u16]]) -> Bench {
 
 fn bench_by(bsl: Bsl, rows: &[&[u16]], carriages: &[Carriage]) -> Bench {
     let mut bench = Bench::new(1);
-    let numbers = 0..rows.len() as u8;
-    let neighbours: Vec<_> = numbers
-        .clone()
-        .map(|number| {
-            let reach = Reach::Links([LinkId(number.into())].into());
-            (Neighbour { prefix: [192, 0, 2, number].into(), reach }, BiftIds::Static)
-        })
-        .collect();
-    let rows: Vec<_> = (0..)
-        .zip(rows)
-        .map(|(number, ids)| Row {
-            neighbour: NeighbourIndex(number),
-            bfr_ids: ids.iter().filter_map(|id| BfrId::new(*id)).collect(),
-            backup: (number == 1).then_some(NeighbourIndex(0)),
-        })
-        .collect();
-    let own = BfrId::new(OURS);
-    let given = Given {
-        sub_domain: SubDomain(0),
-        bsl,
-        own,
-        tables: 1,
-        seed: 0,
-        neighbours: &neighbours,
-        rows: &rows,
-    };
-    let tables = build(&given).unwrap().into_iter().map(|bift| AnyBift::Bier(Arc::new(bift))).collect();
-    for number in numbers.clone() {
-        let (via, mac) = neighbour_of(number);
-        bench.tables.neighbours.insert(LAN_IF, via, mac);
-    }
-    let link = |number: u8| Link {
-        interface: LAN_IF,
-        via: neighbour_of(number).0,
-        carriage: carriages[usize::from(number)],
-    };
-    let mut bier = Bier {
-        plane: Plane::new(BiftIds::Static, tables).unwrap(),
-        links: numbers.map(link).collect(),
-        ways: Vec::new(),
-        down: vec![(SubDomain(0), Arc::new(Down::new(neighbours.len())))],
-        overlay: Overlay::default(),
-        ingress: vec![(SubDomain(0), Ingress { bfir_id: BfrId::new(9).unwrap(), ttl: 30 })],
-        listeners: HashMap::from_iter([
-            (addr("232.1.1.1"), vec![LAN_IF, VLAN_IF]),
-            (addr("ff3e::1:2"), vec![LAN_IF]),
-        ]),
-    };
-    bier.resolve(&bench.tables.interfaces, &bench.tables.neighbours);
-    bench.tables.bier = Some(Arc::new(bier));
-    bench.publish();
+    install(&mut bench, BiftIds::Static, given(SubDomain(0), bsl, rows, &BiftIds::Static), carriages);
     bench
 }
 

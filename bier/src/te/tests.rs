@@ -66,7 +66,7 @@ fn ttl_counts_as_with_bier() {
 
 #[test]
 fn entropy_chooses_one_of_a_list() {
-    let chosen: BTreeSet<_> = (0..256)
+    let chosen: BTreeSet<_> = (0..if cfg!(miri) { 24 } else { 256 })
         .map(|entropy| {
             let (copies, _) = run(0b10_0000, 2, entropy);
             assert_eq!(copies, run(0b10_0000, 2, entropy).0);

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of this bench")]
 
+pub mod bier;
 pub mod frames;
 pub mod zone;
 

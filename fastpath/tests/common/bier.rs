@@ -1,0 +1,83 @@
+//! BIER tables for a bench: router `n` is neighbour `n` on the LAN, behind link `n`.
+
+use std::sync::Arc;
+
+use millrace_bier::bift::given::{Given, Row, build};
+use millrace_bier::bift::{LinkId, Neighbour, NeighbourIndex, Reach};
+use millrace_bier::bift_id::BiftIds;
+use millrace_bier::forward::Down;
+use millrace_bier::header::Carriage;
+use millrace_bier::id::{BfrId, Bsl, SubDomain};
+use millrace_bier::overlay::Overlay;
+use millrace_bier::plane::{AnyBift, Plane};
+use millrace_fastpath::addr::Addr;
+use millrace_fastpath::tables::InterfaceId;
+use millrace_fastpath::tables::bier::{Bier, Ingress, Link};
+
+use super::{Bench, addr};
+
+/// Our BFR-id, in every sub-domain.
+pub const OURS: u16 = 5;
+/// Who we are in what enters here.
+pub const INGRESS: u16 = 9;
+pub const LAN_IF: InterfaceId = InterfaceId(1);
+pub const VLAN_IF: InterfaceId = InterfaceId(2);
+
+/// A neighbour's address on the LAN, and its link-layer address.
+pub fn neighbour_of(number: u8) -> (Addr, [u8; 6]) {
+    (Addr::v4([198, 51, 100, 100 + number]), [2, 0, 0, 0, 1, number])
+}
+
+/// Tables of a sub-domain, of which each row is the routers that a neighbour leads to; neighbours want packets to have these
+/// BIFT-ids. Neighbour 0 stands in for neighbour 1.
+pub fn given(sub_domain: SubDomain, bsl: Bsl, rows: &[&[u16]], ids: &BiftIds) -> Vec<AnyBift> {
+    let neighbours: Vec<_> = (0..rows.len() as u8)
+        .map(|number| {
+            let reach = Reach::Links([LinkId(number.into())].into());
+            (Neighbour { prefix: [192, 0, 2, number].into(), reach }, ids.clone())
+        })
+        .collect();
+    let rows: Vec<_> = (0..)
+        .zip(rows)
+        .map(|(number, ids)| Row {
+            neighbour: NeighbourIndex(number),
+            bfr_ids: ids.iter().filter_map(|id| BfrId::new(*id)).collect(),
+            backup: (number == 1).then_some(NeighbourIndex(0)),
+        })
+        .collect();
+    let own = BfrId::new(OURS);
+    let given = Given { sub_domain, bsl, own, tables: 1, seed: 0, neighbours: &neighbours, rows: &rows };
+    build(&given).unwrap().into_iter().map(|bift| AnyBift::Bier(Arc::new(bift))).collect()
+}
+
+/// Gives the bench these tables, and a link for each carriage; listeners to one IPv4 and one IPv6 group on the LAN and a VLAN
+/// of it; packets may enter every sub-domain.
+pub fn install(bench: &mut Bench, ours: BiftIds, tables: Vec<AnyBift>, carriages: &[Carriage]) {
+    let numbers = 0..carriages.len() as u8;
+    for number in numbers.clone() {
+        let (via, mac) = neighbour_of(number);
+        bench.tables.neighbours.insert(LAN_IF, via, mac);
+    }
+    let links = numbers.zip(carriages).map(|(number, carriage)| Link {
+        interface: LAN_IF,
+        via: neighbour_of(number).0,
+        carriage: *carriage,
+    });
+    let mut sub_domains: Vec<_> = tables.iter().map(|bift| bift.key().sub_domain).collect();
+    sub_domains.dedup();
+    let ingress = Ingress { bfir_id: BfrId::new(INGRESS).unwrap(), ttl: 30 };
+    let mut bier = Bier {
+        plane: Plane::new(ours, tables).unwrap(),
+        links: links.collect(),
+        ways: Vec::new(),
+        down: sub_domains.iter().map(|id| (*id, Arc::new(Down::new(carriages.len())))).collect(),
+        overlay: Overlay::default(),
+        ingress: sub_domains.iter().map(|id| (*id, ingress)).collect(),
+        listeners: [(addr("232.1.1.1"), vec![LAN_IF, VLAN_IF]), (addr("ff3e::1:2"), vec![LAN_IF])]
+            .into_iter()
+            .collect(),
+    };
+    bier.resolve(&bench.tables.interfaces, &bench.tables.neighbours);
+    bench.tables.bier = Some(Arc::new(bier));
+    bench.publish();
+}
