@@ -29,7 +29,7 @@ run() {
         /^Done / { seconds = $5 }
         /^stat::number_of_executed_units:/ { executed = $2 }
         END {
-            printf "fuzz %-9s %s: %d executions in %d s, %d edges covered (%d by the corpus), %d features\n",
+            printf "fuzz %-10s %s: %d executions in %d s, %d edges covered (%d by the corpus), %d features\n",
                 target, result, executed, seconds, cov, first, ft
             # Without counters nothing is explored, and that must not look like success; nor must a run that ended early.
             if (cov < 50) { print "fuzz " target ": no coverage was counted"; exit 1 }
@@ -49,7 +49,7 @@ fi
 runs=${1:-200000}
 [ $# -eq 0 ] || shift
 # Those that take longest begin first.
-targets=${*:-"worker config host message operator neighbour manifest zone machine multicast segment dns bier quic health frame"}
+targets=${*:-"worker config host message operator neighbour membership manifest zone machine multicast segment dns bier quic health frame"}
 # With a target triple given, build scripts and macros are built apart.
 export RUSTC_WRAPPER="$PWD/cover.sh"
 unset CARGO_ENCODED_RUSTFLAGS CARGO_TARGET_DIR RUSTFLAGS

@@ -89,6 +89,8 @@ words! {
         "overlay" => Overlay,
         /// Who listens to a group behind us.
         "listener" => Listener,
+        /// A network whose hosts are asked what they listen to.
+        "querier" => Querier,
         /// The link to the orchestrator.
         "orchestrator" => Orchestrator,
         /// A serving node.
@@ -252,8 +254,8 @@ type Differs = (Kind, Vec<KeyChange>, bool);
 /// The key of a port that is known by its device.
 const PORT_NAME: &str = "name";
 
-/// The ports whose device had another name in `old`, and the VLANs of those that both have: what each is called in `new`,
-/// and what it was called. A name that goes on is no other port's.
+/// The ports whose device had another name in `old`, the VLANs of those that both have, and their queriers: what each is
+/// called in `new`, and what it was called. A name that goes on is no other port's.
 fn renamed(old: &Config, new: &Config) -> impl Iterator<Item = ((What, String), (What, String))> {
     let lacks = |config: &Config, port: &Port| config.ports.iter().all(|other| other.name != port.name);
     let fresh = new.ports.iter().filter(move |port| lacks(old, port));
@@ -264,11 +266,14 @@ fn renamed(old: &Config, new: &Config) -> impl Iterator<Item = ((What, String), 
     pairs.flat_map(|(former, port)| {
         let names = [former, port].map(|port| port.name.to_string());
         let [before, now] = names.clone();
-        let vlans = port.vlans.iter().map(move |vlan| {
-            let [before, now] = names.clone().map(|name| (What::Vlan, format!("{name}.{}", vlan.tag)));
-            (now, before)
+        let vlans = port.vlans.iter().flat_map(move |vlan| {
+            let [before, now] = names.clone().map(|name| format!("{name}.{}", vlan.tag));
+            [What::Vlan, What::Querier].map(|what| ((what, now.clone()), (what, before.clone())))
         });
-        std::iter::once(((What::Port, now), (What::Port, before))).chain(vlans)
+        [What::Port, What::Querier]
+            .map(|what| ((what, now.clone()), (what, before.clone())))
+            .into_iter()
+            .chain(vlans)
     })
 }
 

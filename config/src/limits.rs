@@ -132,6 +132,18 @@ pub const BIER_COST_MAX: i64 = 0xff_ffff;
 pub const BIER_OVERLAYS_MAX: usize = 4096;
 /// Groups with listeners behind us.
 pub const BIER_LISTENERS_MAX: usize = 4096;
+/// A robustness of 1 loses listeners with one lost message (RFC 9776 section 8.1).
+pub const MULTICAST_ROBUSTNESS_MIN: i64 = 2;
+/// Three bits of a query (RFC 9776 section 4.1.6).
+pub const MULTICAST_ROBUSTNESS_MAX: i64 = 7;
+/// The longest that a query can say (RFC 9776 section 4.1.7).
+pub const MULTICAST_QUERY_INTERVAL_SECONDS_MAX: i64 = 31_744;
+/// IGMP counts in tenths of seconds.
+pub const MULTICAST_RESPONSE_MS_MIN: i64 = 100;
+/// The longest that an IGMP query can say (RFC 9776 section 4.1.1).
+pub const MULTICAST_RESPONSE_MS_MAX: i64 = 3_174_400;
+/// A group that everybody has left would be sent for minutes.
+pub const MULTICAST_LAST_MEMBER_MS_MAX: i64 = 60_000;
 /// The lowest MPLS label that isn't set aside (RFC 7274 section 3).
 pub const MPLS_LABEL_MIN: u32 = 16;
 /// Serving nodes of an embedded orchestrator.

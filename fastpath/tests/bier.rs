@@ -16,6 +16,7 @@ use millrace_fastpath::node::NodeId;
 use millrace_fastpath::node::bier::Loss;
 use millrace_fastpath::tables::InterfaceId;
 use millrace_fastpath::tables::Interfaces;
+use millrace_fastpath::tables::listeners::{Filter, Listener};
 use proptest::prelude::*;
 
 fn key(bsl: Bsl, si: u8) -> BiftKey {
@@ -210,6 +211,49 @@ fn listeners_behind_us_get_the_payload_by_their_groups_address() {
         bench.deliver_and_run(WAN, &packet(Bsl::B256, &[OURS], 1, &bad));
     }
     assert_eq!((bench.drops(NodeId::Bier, "lost"), lost(&bench, Loss::BadPayload)), (3, 3));
+    bench.check_laws();
+}
+
+#[test]
+fn listeners_get_the_sources_that_they_listen_to() {
+    let mut bench = bench(Bsl::B64, &[]);
+    let source = [addr("192.0.2.100")];
+    let mut tables = (**bench.tables.bier.as_ref().unwrap()).clone();
+    let mut serve = |bench: &mut Bench, lan: Filter, vlan: Filter| {
+        let listeners = [(LAN_IF, lan), (VLAN_IF, vlan)];
+        let listeners = listeners.map(|(interface, filter)| Listener { interface, filter });
+        tables.listeners.set(addr("232.1.1.1"), listeners);
+        bench.tables.bier = Some(Arc::new(tables.clone()));
+        bench.publish();
+        bench.deliver_and_run(WAN, &packet(Bsl::B64, &[OURS], 1, &ipv4("232.1.1.1", 9)));
+        bench.sent(LAN).iter().map(|frame| frame[12..14] == [0x81, 0]).collect::<Vec<_>>()
+    };
+    let other = || Box::from([addr("192.0.2.99")]);
+    assert_eq!(serve(&mut bench, Filter::Include(source.into()), Filter::Exclude(other())), [false, true]);
+    assert_eq!(serve(&mut bench, Filter::Exclude(source.into()), Filter::Include(source.into())), [true]);
+    assert_eq!(serve(&mut bench, Filter::Include(other()), Filter::Include([].into())), []);
+    assert_eq!(bench.drops(NodeId::Bier, "no-listener"), 1);
+    bench.check_laws();
+}
+
+#[test]
+fn igmp_is_for_the_slowpath_where_hosts_are_asked() {
+    let mut bench = bench(Bsl::B64, &[]);
+    let mut report = vec![0x01, 0x00, 0x5e, 0, 0, 22, 2, 0, 0, 0, 0, 9, 8, 0];
+    // Without an address of its own, as hosts are at first.
+    let mut ip = vec![0x46, 0xc0, 0, 32, 0, 0, 0x40, 0, 1, 2, 0, 0, 0, 0, 0, 0, 224, 0, 0, 22, 0x94, 4, 0, 0];
+    millrace_fastpath::wire::ipv4::fill_checksum(&mut ip, 24);
+    report.extend(ip);
+    report.extend([0x22, 0, 0xdd, 0xff, 0, 0, 0, 0]);
+    bench.deliver_and_run(LAN, &report);
+    assert_eq!((bench.drops(NodeId::Classify, "multicast"), bench.fates().punted), (1, 0));
+    let mut asked = (**bench.tables.bier.as_ref().unwrap()).clone();
+    asked.queried = vec![LAN_IF];
+    bench.tables.bier = Some(Arc::new(asked));
+    bench.publish();
+    bench.deliver_and_run(LAN, &report);
+    bench.deliver_and_run(WAN, &report);
+    assert_eq!((bench.drops(NodeId::Classify, "multicast"), bench.fates().punted), (2, 1));
     bench.check_laws();
 }
 
@@ -448,7 +492,7 @@ fn what_enters_here_may_be_for_us_too_and_nothing_else_enters() {
     assert_eq!((bench.sent(LAN).len(), bench.drops(NodeId::Bier, "wrong-interface")), (0, 1));
     // Its own link has heard it from its source.
     let mut own_link = (**bench.tables.bier.as_ref().unwrap()).clone();
-    own_link.listeners.insert(addr("232.1.1.1"), vec![InterfaceId(0), LAN_IF]);
+    own_link.listeners.set(addr("232.1.1.1"), [InterfaceId(0), LAN_IF].map(Listener::any));
     bench.tables.bier = Some(Arc::new(own_link));
     bench.publish();
     bench.deliver_and_run(WAN, &multicast("232.1.1.1", 9, 10));

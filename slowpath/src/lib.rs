@@ -4,12 +4,14 @@
 //!  workers ──events──► control ──Up──► Link ──► orchestrator
 //!          ──punts───►    │    ◄─Down──
 //!          ◄─injects──    ├─ neighbour   ARP and ND
+//!                         ├─ membership  IGMP and MLD
 //!          ◄─tables───    ├─ host        ICMP echo, TCP/53
 //!          ◄─slots────    └─ builder     the next snapshot
 //! ```
 //!
 //! - [`builder`]: configuration, placement and neighbours become the tables that workers read.
 //! - [`neighbour`]: ARP and neighbour discovery, without I/O and without a clock.
+//! - [`membership`]: IGMP and MLD, without I/O and without a clock.
 //! - [`host`]: what the appliance itself answers, and asks.
 //! - [`health`]: which backends and instances can be used.
 //! - [`control`]: the loop, one turn at a time.
@@ -23,6 +25,7 @@ pub mod builder;
 pub mod control;
 pub mod health;
 pub mod host;
+pub mod membership;
 pub mod neighbour;
 pub mod reload;
 pub mod telemetry;

@@ -11,6 +11,7 @@ mod faults;
 mod forwarding;
 mod health;
 mod host;
+mod multicast;
 mod nat;
 mod orchestrator;
 mod overflow;

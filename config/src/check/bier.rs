@@ -13,7 +13,8 @@ use super::{Checker, all, items};
 use crate::leaf::BiftIdList;
 use crate::limits::MPLS_LABEL_MIN;
 use crate::model::{
-    self, Bier, BierNeighbour, Encapsulation, Interface, Listener, Overlay, PortIndex, Subdomain, Topology,
+    self, Bier, BierNeighbour, Encapsulation, Interface, Listener, Overlay, PortIndex, Querier, Subdomain,
+    Topology,
 };
 use crate::raw;
 use crate::read::At;
@@ -41,11 +42,13 @@ impl Checker {
         }
         let overlays = self.overlays(raw, subdomains.as_deref());
         let listeners = self.listeners(file, raw);
+        let queriers = self.queriers(file, raw);
         let bier = Bier {
             bfr_prefix: prefix?.value.0,
             subdomains: subdomains?,
             overlays: overlays?,
             listeners: listeners?,
+            queriers: queriers?,
         };
         self.sound("bier").then_some(Some(bier))
     }
@@ -437,15 +440,63 @@ impl Checker {
         all(list.iter().map(|one| {
             let ports = items(&one.value.ports);
             self.unique("the network", ports.iter().map(|at| (at.value.clone(), at.span.clone())));
-            let ports = all(ports.iter().map(|at| {
-                let found = interfaces.iter().find(|(name, _)| name == at.value.as_str());
-                if found.is_none() && self.sound("port") {
-                    let names = interfaces.iter().map(|(name, _)| name.as_str());
-                    self.unknown("network", at.value.as_str(), &at.span, names);
-                }
-                Some(found?.1)
-            }));
+            let ports = self.networks(&interfaces, ports);
             Some(Listener { group: one.value.group.as_ref()?.value.0, ports: ports? })
+        }))
+    }
+
+    /// The networks of these names; `None` where there is none of a name.
+    fn networks(
+        &mut self,
+        interfaces: &[(String, Interface)],
+        names: &[At<model::Name>],
+    ) -> Option<Vec<Interface>> {
+        all(names.iter().map(|at| {
+            let found = interfaces.iter().find(|(name, _)| name == at.value.as_str());
+            if found.is_none() && self.sound("port") {
+                let names = interfaces.iter().map(|(name, _)| name.as_str());
+                self.unknown("network", at.value.as_str(), &at.span, names);
+            }
+            Some(found?.1)
+        }))
+    }
+
+    fn queriers(&mut self, file: &raw::File, raw: &raw::Bier) -> Option<Vec<Querier>> {
+        let list = items(&raw.queriers);
+        let ports = list.iter().flat_map(|one| items(&one.value.ports));
+        self.unique("the querier of", ports.map(|at| (at.value.clone(), at.span.clone())));
+        let interfaces = interfaces(file);
+        all(list.iter().map(|one| {
+            let raw = &one.value;
+            let ports = self.networks(&interfaces, items(&raw.ports));
+            let (interval, response) = (raw.query_interval_seconds.as_ref()?, raw.response_ms.as_ref()?);
+            // RFC 9776 section 8.3.
+            if response.value.get() >= interval.value.get().saturating_mul(1000) {
+                let (at, other) = if response.given {
+                    (response.span.clone(), interval.span.clone())
+                } else {
+                    (interval.span.clone(), response.span.clone())
+                };
+                let message = "hosts would still be answering when they are asked again";
+                let mut conflict = Diagnostic::new(Code::Conflict, at, message)
+                    .label(format!(
+                        "{} s to ask, {} ms to answer",
+                        interval.value.get(),
+                        response.value.get()
+                    ))
+                    .help("`response_ms` has to be less than `query_interval_seconds`");
+                if response.given && interval.given {
+                    conflict = conflict.related(other, "the interval");
+                }
+                self.note(conflict);
+            }
+            Some(Querier {
+                ports: ports?,
+                robustness: raw.robustness.as_ref()?.value.get() as u8,
+                query_interval_seconds: interval.value.get(),
+                response_ms: response.value.get(),
+                last_member_ms: raw.last_member_ms.as_ref()?.value.get(),
+            })
         }))
     }
 }

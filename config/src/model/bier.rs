@@ -22,6 +22,8 @@ pub struct Bier {
     pub overlays: Vec<Overlay>,
     /// Groups that somebody behind us listens to, each once.
     pub listeners: Vec<Listener>,
+    /// Networks whose hosts are asked, each in one of them.
+    pub queriers: Vec<Querier>,
 }
 
 /// A sub-domain.
@@ -123,6 +125,21 @@ pub struct Listener {
     pub group: IpAddr,
     /// The networks, each once.
     pub ports: Vec<Interface>,
+}
+
+/// How hosts are asked what they listen to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Querier {
+    /// On which networks, each once.
+    pub ports: Vec<Interface>,
+    /// Robustness Variable, 2 to 7.
+    pub robustness: u8,
+    /// Query Interval.
+    pub query_interval_seconds: u32,
+    /// Query Response Interval, less than the Query Interval.
+    pub response_ms: u32,
+    /// Last Member Query Interval.
+    pub last_member_ms: u32,
 }
 
 impl Bier {

@@ -1,4 +1,4 @@
-//! BIER: sub-domains, rows, what enters here, and who listens.
+//! BIER: sub-domains, rows, what enters here, who listens, and whom we ask.
 
 use crate::grammar::table;
 use crate::leaf::{BiftIdList, BitStringBits, FilePath, Group, HostAddr, Int, List};
@@ -17,6 +17,8 @@ table! {
         optional overlays as "overlay": List<Overlay, 0, BIER_OVERLAYS_MAX>,
         /// Groups that somebody behind us listens to.
         optional listeners as "listener": List<Listener, 0, BIER_LISTENERS_MAX>,
+        /// Networks whose hosts are asked what they listen to.
+        optional queriers as "querier": List<Querier, 0, PORTS_MAX>,
     }
 }
 
@@ -93,5 +95,23 @@ table! {
         required group: Group,
         /// The networks: names of ports, and of VLANs as in "lan.20".
         required ports: List<Name, 1, PORTS_MAX>,
+    }
+}
+
+table! {
+    /// Networks whose hosts are asked what they listen to, by IGMPv3 (RFC 9776) over IPv4 and MLDv2 (RFC 9777) over IPv6. What
+    /// BIER brings is sent where somebody listens to it. IGMP needs an IPv4 address of ours there.
+    struct Querier {
+        /// The networks: names of ports, and of VLANs as in "lan.20".
+        required ports: List<Name, 1, PORTS_MAX>,
+        /// How often things are said, so that all but one may be lost (Robustness Variable).
+        default robustness: Int<MULTICAST_ROBUSTNESS_MIN, MULTICAST_ROBUSTNESS_MAX> = 2,
+        /// From one question to everybody to the next (Query Interval).
+        default query_interval_seconds: Int<1, MULTICAST_QUERY_INTERVAL_SECONDS_MAX> = 125,
+        /// How long hosts may take to answer it (Query Response Interval); less than the interval.
+        default response_ms: Int<MULTICAST_RESPONSE_MS_MIN, MULTICAST_RESPONSE_MS_MAX> = 10_000,
+        /// How long hosts may take to answer when another has left (Last Member Query Interval); so long, times `robustness`,
+        /// a group goes on to be sent.
+        default last_member_ms: Int<MULTICAST_RESPONSE_MS_MIN, MULTICAST_LAST_MEMBER_MS_MAX> = 1000,
     }
 }

@@ -121,6 +121,13 @@ receivers = "1,3"
 group = "232.1.1.2"
 ports = ["lan"]
 
+[[bier.querier]]
+ports = ["lan"]
+robustness = 2
+query_interval_seconds = 125
+response_ms = 10000
+last_member_ms = 1000
+
 [orchestrator]
 kind = "embedded"
 listen = "127.0.0.1:7443"

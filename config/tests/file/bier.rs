@@ -32,6 +32,9 @@ receivers = "1,66"
 [[bier.listener]]
 group = "232.1.1.2"
 ports = ["lan", "lan.20"]
+[[bier.querier]]
+ports = ["lan"]
+response_ms = 5000
 "#;
 
 fn bier(from: &str, to: &str) -> String {
@@ -60,6 +63,10 @@ fn rows_become_neighbours_and_tables() {
     let sets: Vec<_> = zero.bifts(bier.seed(), &links).unwrap().iter().map(|bift| bift.key().si.0).collect();
     assert_eq!(sets, [0, 1]);
     assert_eq!((zero.bfr_id, zero.ttl), (BfrId::new(5), 64));
+    let querier = &bier.queriers[0];
+    assert_eq!(querier.ports, [Interface { port: PortIndex(1), vlan: None }]);
+    let times = (querier.query_interval_seconds, querier.response_ms, querier.last_member_ms);
+    assert_eq!((querier.robustness, times), (2, (125, 5000, 1000)));
     assert_eq!(bier.listeners[0].ports[1], Interface { port: PortIndex(1), vlan: Some(VLAN_20) });
 }
 
@@ -125,6 +132,18 @@ fn one_mistake_is_one_error() {
             Duplicate,
             "\"232.1.1.2\"",
         ),
+        ("ports = [\"lan\"]", "ports = [\"len\"]", UnknownName, "\"len\""),
+        ("ports = [\"lan\"]", "ports = []", OutOfRange, "[]"),
+        (
+            "[[bier.querier]]",
+            "[[bier.querier]]\nports = [\"lan.20\", \"lan\"]\n[[bier.querier]]",
+            Duplicate,
+            "\"lan\"",
+        ),
+        ("response_ms = 5000", "response_ms = 125000", Conflict, "125000"),
+        ("response_ms = 5000", "query_interval_seconds = 10", Conflict, "10"),
+        ("response_ms = 5000", "robustness = 1", OutOfRange, "1"),
+        ("response_ms = 5000", "last_member_ms = 99", OutOfRange, "99"),
     ];
     let mut wrong = Vec::new();
     for (from, to, code, underlined) in rows {

@@ -28,7 +28,7 @@ use crate::packet::{Fragment, Kind, Malformed, Meta, NOT_TRACED, Network, Origin
 use crate::tables::interfaces::Local;
 use crate::tables::services::{Endpoint, ServiceId};
 use crate::tables::{Bier, Tables};
-use crate::wire::{ICMPV6, UDP, ethernet, ipv6};
+use crate::wire::{ICMPV6, IGMP, UDP, ethernet, ipv6};
 
 /// The port of DNS.
 pub const DNS_PORT: u16 = 53;
@@ -256,8 +256,12 @@ fn classify<F: Frame>(
         Network::Bier | Network::Mpls => return Ok(Next::Bier),
     }
     if group {
-        // Neighbour discovery comes by multicast (RFC 4861 §4.3).
-        let next = if meta.protocol == ICMPV6 && meta.has_l4 { Next::Host } else { Next::Bier };
+        // Neighbour discovery comes by multicast (RFC 4861 §4.3), and so do hosts that say what they listen to.
+        let next = match meta.protocol {
+            ICMPV6 if meta.has_l4 => Next::Host,
+            IGMP if is_queried(meta, tables) => Next::Host,
+            _ => Next::Bier,
+        };
         let enters = |bier: &Arc<Bier>| bier.overlay.get(flow_of(meta)).is_some();
         return match next {
             Next::Bier if !tables.bier.as_ref().is_some_and(enters) => Err(Drop::Multicast),
@@ -289,6 +293,14 @@ fn classify<F: Frame>(
         }
         None => past_us_by_port(meta, cx),
     }
+}
+
+/// Whether hosts are asked what they listen to where this came from.
+#[cold]
+fn is_queried(meta: &Meta, tables: &Tables) -> bool {
+    meta.network == Network::V4
+        && meta.fragment == Fragment::Whole
+        && tables.bier.as_ref().is_some_and(|bier| bier.queried.contains(&meta.interface))
 }
 
 /// What isn't a whole TCP or UDP packet: an error about one of our flows, a fragment, or something else.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
-use hashbrown::HashMap;
 use millrace_bier::bift::{LinkId, NeighbourIndex};
 use millrace_bier::forward::Down;
 use millrace_bier::header::Carriage;
@@ -12,6 +11,7 @@ use millrace_bier::overlay::Overlay;
 use millrace_bier::plane::Plane;
 
 use super::interfaces::{InterfaceId, Interfaces, Mac};
+use super::listeners::Listeners;
 use super::neighbours::Neighbours;
 use crate::addr::Addr;
 use crate::driver::PortId;
@@ -99,8 +99,10 @@ pub struct Bier {
     pub overlay: Overlay,
     /// How, by sub-domain.
     pub ingress: Vec<(SubDomain, Ingress)>,
-    /// Interfaces with listeners, by the group that they listen to.
-    pub listeners: HashMap<Addr, Vec<InterfaceId>>,
+    /// Who listens behind us.
+    pub listeners: Listeners,
+    /// Where hosts are asked what they listen to, so that the slowpath wants to hear IGMP.
+    pub queried: Vec<InterfaceId>,
 }
 
 impl Bier {

@@ -8,6 +8,7 @@ pub mod balance;
 pub mod bier;
 pub mod filter;
 pub mod interfaces;
+pub mod listeners;
 pub mod maglev;
 mod mixed;
 pub mod names;

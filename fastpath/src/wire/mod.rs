@@ -18,6 +18,8 @@ pub(crate) fn be16(bytes: &[u8], at: usize) -> u16 {
 
 /// IP protocol number of ICMP (RFC 792).
 pub const ICMP: u8 = 1;
+/// IP protocol number of IGMP (RFC 9776).
+pub const IGMP: u8 = 2;
 /// IP protocol number of TCP (RFC 9293).
 pub const TCP: u8 = 6;
 /// IP protocol number of UDP (RFC 768).

@@ -13,6 +13,7 @@ use millrace_bier::plane::{AnyBift, Plane};
 use millrace_fastpath::addr::Addr;
 use millrace_fastpath::tables::InterfaceId;
 use millrace_fastpath::tables::bier::{Bier, Ingress, Link};
+use millrace_fastpath::tables::listeners::{Listener, Listeners};
 
 use super::{Bench, addr};
 
@@ -73,10 +74,11 @@ pub fn install(bench: &mut Bench, ours: BiftIds, tables: Vec<AnyBift>, carriages
         down: sub_domains.iter().map(|id| (*id, Arc::new(Down::new(carriages.len())))).collect(),
         overlay: Overlay::default(),
         ingress: sub_domains.iter().map(|id| (*id, ingress)).collect(),
-        listeners: [(addr("232.1.1.1"), vec![LAN_IF, VLAN_IF]), (addr("ff3e::1:2"), vec![LAN_IF])]
-            .into_iter()
-            .collect(),
+        listeners: Listeners::default(),
+        queried: Vec::new(),
     };
+    bier.listeners.set(addr("232.1.1.1"), [LAN_IF, VLAN_IF].map(Listener::any));
+    bier.listeners.set(addr("ff3e::1:2"), [Listener::any(LAN_IF)]);
     bier.resolve(&bench.tables.interfaces, &bench.tables.neighbours);
     bench.tables.bier = Some(Arc::new(bier));
     bench.publish();

@@ -3,7 +3,6 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
 use millrace_bier::bift::given::{Given, Row, build};
 use millrace_bier::bift::{LinkId, Neighbour, NeighbourIndex, Reach};
 use millrace_bier::bift_id::{BiftId, BiftIds};
@@ -16,6 +15,7 @@ use millrace_bier::plane::{AnyBift, Plane};
 use millrace_fastpath::addr::Addr;
 use millrace_fastpath::tables::bier::{Bier, Link};
 use millrace_fastpath::tables::interfaces::{Interface, Interfaces, Local, Mac};
+use millrace_fastpath::tables::listeners::Listeners;
 use millrace_fastpath::tables::names::{HashKey, Names, NamesError, Record, RecordData, Soa, WireName, Zone};
 use millrace_fastpath::tables::routes::{NextHop, Route};
 use millrace_fastpath::tables::services::{
@@ -210,7 +210,8 @@ pub fn with_bier(bsl: Bsl, neighbours: u16, ids: u16) -> Tables {
         down: vec![(sub_domain, Arc::new(Down::new(list.len())))],
         overlay: Overlay::default(),
         ingress: Vec::new(),
-        listeners: HashMap::new(),
+        listeners: Listeners::default(),
+        queried: Vec::new(),
     };
     bier.resolve(&tables.interfaces, &tables.neighbours);
     tables.bier = Some(Arc::new(bier));

@@ -1,9 +1,11 @@
-//! What workers read of BIER, from the configuration: tables, links, listeners, and what enters here.
+//! What workers read of BIER, from the configuration: tables, links, listeners, and what enters here. What hosts say that
+//! they listen to joins the listeners that are configured.
 //!
 //! Links have numbers that counters go by, so a link keeps its number while it is configured, and after that as long as
 //! there are others to give away. What didn't change between two configurations is shared: tables, flows, and the flags of
 //! neighbours that can't be reached.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use millrace_bier::bift::{Bift, LinkId, NeighbourIndex, Reach};
@@ -20,19 +22,34 @@ use millrace_fastpath::addr::Addr;
 use millrace_fastpath::tables::Bier;
 use millrace_fastpath::tables::bier::{Ingress, LINKS_MAX, Link};
 use millrace_fastpath::tables::interfaces::InterfaceId;
+use millrace_fastpath::tables::listeners::{Filter, Listener, Listeners};
 use tracing::warn;
 
 use super::{BuildError, Domains, TableBuilder};
+use crate::membership::Timers;
 
 /// The links by their numbers, those that were once configured included.
 #[derive(Clone, Debug, Default)]
 pub(super) struct BierLinks(Vec<Link>);
 
+/// Who listens behind us.
+#[derive(Clone, Debug, Default)]
+pub(super) struct BierListeners {
+    /// By the configuration: to all sources.
+    pub(super) fixed: BTreeSet<(Addr, InterfaceId)>,
+    /// As hosts say.
+    heard: BTreeMap<(Addr, InterfaceId), Filter>,
+}
+
 /// What a configuration asks for of BIER.
 #[derive(Debug)]
 pub(super) struct BierDraft {
+    /// Its listeners are those of before.
     pub(super) bier: Option<Arc<Bier>>,
     pub(super) links: BierLinks,
+    pub(super) fixed_listeners: BTreeSet<(Addr, InterfaceId)>,
+    /// Where hosts are asked, and how.
+    pub(super) queriers: Vec<(InterfaceId, Timers)>,
 }
 
 /// What a sub-domain's tables are made of, and the links that they lead to.
@@ -50,7 +67,9 @@ pub(super) fn draft(
     before: &BierDraft,
 ) -> Result<BierDraft, BuildError> {
     let (mut links, known) = (before.links.clone(), before.bier.as_ref());
-    let Some(wanted) = &config.bier else { return Ok(BierDraft { bier: None, links }) };
+    let Some(wanted) = &config.bier else {
+        return Ok(BierDraft { bier: None, links, fixed_listeners: BTreeSet::new(), queriers: Vec::new() });
+    };
     let each = wanted.subdomains.iter().enumerate();
     let ways = each.map(|(at, one)| ways(config, wanted, one, domains.get(&at), &interface));
     let ways = ways.collect::<Result<Vec<_>, _>>()?;
@@ -70,20 +89,29 @@ pub(super) fn draft(
     let plane = Plane::new(ours, tables).map_err(|_| BuildError::BierTables {
         sub_domain: wanted.subdomains.first().map_or(0, |one| one.id.0),
     })?;
-    let listeners = wanted.listeners.iter().map(|listener| {
-        (Addr::from(listener.group), listener.ports.iter().map(|port| interface(*port)).collect())
+    let listeners = wanted.listeners.iter().flat_map(|listener| {
+        let group = Addr::from(listener.group);
+        listener.ports.iter().map(move |port| (group, *port))
     });
+    let fixed_listeners = listeners.map(|(group, port)| (group, interface(port))).collect();
+    let queriers = wanted.queriers.iter().flat_map(|querier| {
+        let timers = Timers::from(querier);
+        querier.ports.iter().map(move |port| (*port, timers))
+    });
+    let queriers: Vec<_> = queriers.map(|(port, timers)| (interface(port), timers)).collect();
     let bier = Bier {
         plane,
         links: links.0.clone(),
         ways: Vec::new(),
         down,
-        listeners: listeners.collect(),
+        listeners: known.map(|known| known.listeners.clone()).unwrap_or_default(),
+        queried: queriers.iter().map(|(interface, _)| *interface).collect(),
         overlay: overlay(wanted, known.map(|known| &known.overlay)),
         ingress: wanted.subdomains.iter().filter_map(ingress).collect(),
     };
     let same = known.filter(|known| is_same(known, &bier));
-    Ok(BierDraft { bier: Some(same.map_or_else(|| Arc::new(bier), Arc::clone)), links })
+    let bier = Some(same.map_or_else(|| Arc::new(bier), Arc::clone));
+    Ok(BierDraft { bier, links, fixed_listeners, queriers })
 }
 
 impl BierLinks {
@@ -230,8 +258,8 @@ fn overlay(wanted: &model::Bier, known: Option<&Overlay>) -> Overlay {
 }
 
 fn is_same(known: &Bier, next: &Bier) -> bool {
-    // Ways follow from links, interfaces, and the addresses of neighbours.
-    let Bier { plane, links, ways: _, down, listeners, overlay, ingress } = known;
+    // Ways follow from links, interfaces, and the addresses of neighbours; who listens is told apart.
+    let Bier { plane, links, ways: _, down, listeners: _, queried, overlay, ingress } = known;
     let same_flags =
         || down.iter().zip(&next.down).all(|(one, other)| one.0 == other.0 && Arc::ptr_eq(&one.1, &other.1));
     plane.ours() == next.plane.ours()
@@ -239,12 +267,62 @@ fn is_same(known: &Bier, next: &Bier) -> bool {
         && *links == next.links
         && down.len() == next.down.len()
         && same_flags()
-        && *listeners == next.listeners
+        && *queried == next.queried
         && overlay.iter().eq(next.overlay.iter())
         && *ingress == next.ingress
 }
 
+impl BierListeners {
+    /// Those of a group: each interface once, to whom hosts there listen, or to all sources.
+    fn of(&self, group: Addr) -> Vec<Listener> {
+        let all = (group, InterfaceId(0))..=(group, InterfaceId(u16::MAX));
+        let fixed = self.fixed.range(all.clone()).map(|(_, interface)| Listener::any(*interface));
+        let heard = self.heard.range(all).filter(|(key, _)| !self.fixed.contains(*key));
+        let heard =
+            heard.map(|((_, interface), filter)| Listener { interface: *interface, filter: filter.clone() });
+        fixed.chain(heard).collect()
+    }
+
+    fn all(&self) -> Listeners {
+        let mut listeners = Listeners::default();
+        for (group, _) in self.fixed.iter().chain(self.heard.keys()) {
+            listeners.set(*group, self.of(*group));
+        }
+        listeners
+    }
+}
+
 impl TableBuilder {
+    /// Hosts on an interface listen to a group from now on, to these of its sources; or nobody does.
+    pub fn set_listeners(&mut self, interface: InterfaceId, group: Addr, filter: Option<Filter>) {
+        let heard = &mut self.bier_listeners.heard;
+        match filter {
+            Some(filter) => heard.insert((group, interface), filter),
+            None => heard.remove(&(group, interface)),
+        };
+        let Some(bier) = &mut self.tables.bier else { return };
+        let listeners = self.bier_listeners.of(group);
+        if bier.listeners.get(group) != listeners {
+            Arc::make_mut(bier).listeners.set(group, listeners);
+            self.dirty = true;
+        }
+    }
+
+    /// Has these listeners besides those that hosts speak for.
+    pub(super) fn set_fixed_listeners(&mut self, fixed: BTreeSet<(Addr, InterfaceId)>) {
+        self.bier_listeners.fixed = fixed;
+        let Some(bier) = &mut self.tables.bier else { return };
+        let listeners = self.bier_listeners.all();
+        if bier.listeners != listeners {
+            Arc::make_mut(bier).listeners = listeners;
+        }
+    }
+
+    /// Where hosts are asked what they listen to, and how.
+    pub fn queriers(&self) -> &[(InterfaceId, Timers)] {
+        &self.bier_queriers
+    }
+
     /// Works out the ways of copies anew where interfaces, neighbours or the links have changed.
     pub(super) fn resolve_bier(&mut self) {
         let (interfaces, neighbours) = (&self.tables.interfaces, &self.tables.neighbours);

@@ -29,7 +29,8 @@ use millrace_orchestrator_api::ServicePlacement;
 use siphasher::sip::SipHasher13;
 use tracing::warn;
 
-use bier::BierLinks;
+use crate::membership::Timers;
+use bier::{BierLinks, BierListeners};
 pub use files::{Digest, Domains, FileError, QuicKeys, TableFiles};
 use ids::{InstanceKey, InstanceSlots};
 pub use names::DnsNames;
@@ -139,6 +140,8 @@ pub struct TableBuilder {
     locals: Vec<(Addr, Local)>,
     statics: Vec<(InterfaceId, Addr, Mac)>,
     bier_links: BierLinks,
+    bier_listeners: BierListeners,
+    bier_queriers: Vec<(InterfaceId, Timers)>,
     tables: Tables,
     published: Generation,
     dirty: bool,
@@ -170,6 +173,8 @@ impl TableBuilder {
             locals: Vec::new(),
             statics: Vec::new(),
             bier_links: BierLinks::default(),
+            bier_listeners: BierListeners::default(),
+            bier_queriers: Vec::new(),
             tables: Tables::default(),
             published: Generation::default(),
             dirty: true,

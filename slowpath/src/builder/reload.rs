@@ -146,7 +146,12 @@ impl TableBuilder {
         }
         let list = network::interfaces(config, &ports, &mut interface_ids)?;
         let services = self.service_ids(config)?;
-        let bier = BierDraft { bier: self.tables.bier.clone(), links: self.bier_links.clone() };
+        let bier = BierDraft {
+            bier: self.tables.bier.clone(),
+            links: self.bier_links.clone(),
+            fixed_listeners: self.bier_listeners.fixed.clone(),
+            queriers: self.bier_queriers.clone(),
+        };
         let quic_keys = QuicKeys::new();
         Ok(Draft { ports, services, list, interface_ids, bier, key: self.key, quic_keys })
     }
@@ -173,6 +178,8 @@ impl TableBuilder {
         self.tables.policy = policy(config);
         self.tables.bier = bier.bier;
         self.bier_links = bier.links;
+        self.bier_queriers = bier.queriers;
+        self.set_fixed_listeners(bier.fixed_listeners);
         if let Some(names) = names {
             self.tables.names = names.names;
             self.tables.views = names.views;

@@ -14,7 +14,7 @@ use super::reload::Reload;
 use super::{ControlCounters, HealthCounters, InstanceHealth, LinkCounters, Wake};
 use crate::builder::{BuildError, DnsNames, Draft, PortInfo};
 use crate::host::HostCounters;
-use crate::neighbour;
+use crate::{membership, neighbour};
 
 /// The control loop at one moment.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +33,8 @@ pub struct Status {
     pub neighbours_len: usize,
     /// Packets that wait for neighbours.
     pub neighbours_parked: usize,
+    /// What was counted of listeners.
+    pub memberships: membership::Counters,
     /// What the host stack counted.
     pub host: HostCounters,
     /// What was counted of probes.
@@ -43,11 +45,23 @@ pub struct Status {
     pub answers_forgotten: u64,
 }
 
+/// Who asks for listeners, and who listens, at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Members {
+    /// What time it is.
+    pub now: Nanos,
+    /// Who asks on each link.
+    pub queriers: Vec<membership::QuerierRow>,
+    /// Groups with listeners on each link.
+    pub members: Vec<membership::MemberRow>,
+}
+
 /// A question, with the way for its answer.
 #[derive(Debug)]
 pub(super) enum Ask {
     Status(SyncSender<Status>),
     Neighbours(SyncSender<(Nanos, Vec<neighbour::Row>)>),
+    Members(SyncSender<Members>),
     Wakes(SyncSender<Vec<Wake>>),
     Health(SyncSender<(Nanos, Vec<InstanceHealth>)>),
     Draft(Arc<Config>, Option<Vec<PortInfo>>, SyncSender<Result<Draft, BuildError>>),
@@ -84,6 +98,11 @@ impl Asker {
     /// The neighbours, and what time it is.
     pub fn neighbours(&self) -> Option<(Nanos, Vec<neighbour::Row>)> {
         self.ask(Ask::Neighbours, ANSWER_MAX)
+    }
+
+    /// What hosts listen to.
+    pub fn members(&self) -> Option<Members> {
+        self.ask(Ask::Members, ANSWER_MAX)
     }
 
     /// The latest wakes, oldest first.

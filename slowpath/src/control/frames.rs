@@ -8,6 +8,7 @@ use tracing::{debug, warn};
 use super::Control;
 use super::parcels::Kept;
 use crate::host::HostContext;
+use crate::membership::{self, is_membership};
 use crate::neighbour::{Output, is_discovery};
 
 impl<L: Link> Control<L> {
@@ -36,11 +37,18 @@ impl<L: Link> Control<L> {
             Some([0x86, 0xdd]) => is_discovery(&frame[14..]),
             _ => false,
         };
-        let bucket = if is_neighbour { &mut self.neighbour_bucket } else { &mut self.host_bucket };
+        let is_membership = !is_neighbour && is_membership(frame);
+        let bucket = match (is_neighbour, is_membership) {
+            (true, _) => &mut self.neighbour_bucket,
+            (_, true) => &mut self.membership_bucket,
+            _ => &mut self.host_bucket,
+        };
         if !bucket.take(now) {
             self.counters.punts_limited += 1;
         } else if is_neighbour {
             self.neighbours.receive(now, interface, frame, &mut self.outputs);
+        } else if is_membership {
+            self.memberships.receive(now, interface, frame, &mut self.membership_outputs);
         } else {
             self.host.receive(now, interface, frame);
         }
@@ -69,8 +77,23 @@ impl<L: Link> Control<L> {
         true
     }
 
-    /// Does what the neighbours asked for.
+    /// Has hosts asked what they listen to, where the configuration says so.
+    pub(super) fn ask_listeners(&mut self, now: Nanos) {
+        let (tables, queriers) = (self.builder.tables(), self.builder.queriers());
+        self.memberships.reload(now, &tables.interfaces, queriers, &mut self.membership_outputs);
+    }
+
+    /// Does what neighbours and listeners asked for.
     pub(super) fn carry_out(&mut self) {
+        for output in std::mem::take(&mut self.membership_outputs) {
+            match output {
+                membership::Output::Send(interface, frame) => self.parcels.send(interface, &frame),
+                membership::Output::Changed(interface, group, filter) => {
+                    debug!(interface = interface.0, %group, ?filter, "listeners changed");
+                    self.builder.set_listeners(interface, group, filter);
+                }
+            }
+        }
         for output in std::mem::take(&mut self.outputs) {
             match output {
                 Output::Send(interface, frame) => self.parcels.send(interface, &frame),

@@ -6,6 +6,7 @@
 //!  events ─► notices handed to the link, and only then marked in the slots
 //!  link   ─► placements into the builder, instances' neighbours asked for
 //!  punts  ─► ARP and ND ─► neighbours into the builder, frames that waited sent
+//!         ├► IGMP and MLD ─► listeners into the builder, questions sent
 //!         └► host stack ─► probes of backends and instances
 //!  publish ─► slots to Ready ─► Applied
 //!  now and then: idle services, quarantines, deadlines, retired snapshots
@@ -46,9 +47,10 @@ use millrace_orchestrator_api::Link;
 
 use crate::builder::{BuildError, PortInfo, TableBuilder, TableFiles, floating};
 use crate::host::HostStack;
+use crate::membership;
 use crate::neighbour::{Machine, Output};
 use ask::Ask;
-pub use ask::{Asker, ReloadError, Status};
+pub use ask::{Asker, Members, ReloadError, Status};
 use cookies::CookieRoll;
 pub use health::{AddressHealth, HandshakeHealth, HealthCounters, InstanceHealth};
 pub use journal::{Journal, WAKES_MAX, Wake};
@@ -89,7 +91,7 @@ pub struct ControlCounters {
     pub arrivals: u64,
     /// Wakes that led to a ready service.
     pub wakes_ready: u64,
-    /// Frames for the host stack or the neighbours that came faster than their limit.
+    /// Frames for the host stack, the neighbours or the listeners that came faster than their limit.
     pub punts_limited: u64,
     /// Frames taken from workers.
     pub punts: u64,
@@ -105,6 +107,7 @@ pub struct Control<L> {
     publisher: Publisher,
     builder: TableBuilder,
     neighbours: Machine<Kept>,
+    memberships: membership::Machine,
     host: Box<dyn HostStack>,
     health: health::Health,
     orchestrator: Orchestrator<L>,
@@ -119,6 +122,7 @@ pub struct Control<L> {
     wanted_by: Vec<Vec<(InterfaceId, Addr)>>,
     wanted_by_routes: Vec<(InterfaceId, Addr)>,
     neighbour_bucket: Bucket,
+    membership_bucket: Bucket,
     host_bucket: Bucket,
     arrival_bucket: Bucket,
     /// Services with a notice out or on the way to ready: looked at each turn.
@@ -127,6 +131,7 @@ pub struct Control<L> {
     shared_server_ids: HashMap<ServiceId, HashSet<ServerId>>,
     counters: ControlCounters,
     outputs: Vec<Output<Kept>>,
+    membership_outputs: Vec<membership::Output>,
     host_frames: Vec<(InterfaceId, Vec<u8>)>,
     host_events: Vec<Event>,
     asker: Asker,
@@ -169,6 +174,7 @@ impl<L: Link> Control<L> {
             shared,
             builder,
             neighbours,
+            memberships: membership::Machine::default(),
             host,
             health: health::Health::default(),
             orchestrator: Orchestrator::new(link),
@@ -181,6 +187,7 @@ impl<L: Link> Control<L> {
             wanted_by: vec![Vec::new(); services],
             wanted_by_routes: Vec::new(),
             neighbour_bucket: Bucket::new(NEIGHBOUR_FRAMES_PER_SECOND, NEIGHBOUR_FRAMES_PER_SECOND / 10),
+            membership_bucket: Bucket::new(MEMBERSHIP_FRAMES_PER_SECOND, MEMBERSHIP_FRAMES_PER_SECOND / 10),
             host_bucket: Bucket::new(HOST_FRAMES_PER_SECOND, HOST_FRAMES_PER_SECOND / 10),
             arrival_bucket: Bucket::new(ARRIVALS_PER_SECOND, ARRIVALS_PER_SECOND),
             moving: Vec::new(),
@@ -188,6 +195,7 @@ impl<L: Link> Control<L> {
             shared_server_ids: HashMap::new(),
             counters: ControlCounters::default(),
             outputs: Vec::new(),
+            membership_outputs: Vec::new(),
             host_frames: Vec::new(),
             host_events: Vec::new(),
             asker,
@@ -199,6 +207,7 @@ impl<L: Link> Control<L> {
         }
         control.neighbours.start(now, &mut control.outputs);
         control.want_routes(config, now);
+        control.ask_listeners(now);
         for id in 0..services {
             control.want_instances(ServiceId(id as u16), now);
             control.check_instances(ServiceId(id as u16), now);
@@ -218,6 +227,10 @@ impl<L: Link> Control<L> {
         busy |= heard | self.run_checks(now, heard);
         if self.neighbours.next_due().is_some_and(|due| due <= now) {
             self.neighbours.poll(now, &mut self.outputs);
+            busy = true;
+        }
+        if self.memberships.next_due().is_some_and(|due| due <= now) {
+            self.memberships.poll(now, &mut self.membership_outputs);
             busy = true;
         }
         self.carry_out();
@@ -269,6 +282,7 @@ impl<L: Link> Control<L> {
                     neighbours: self.neighbours.counters(),
                     neighbours_len: self.neighbours.len(),
                     neighbours_parked: self.neighbours.parked(),
+                    memberships: self.memberships.counters(),
                     host: self.host.counters(),
                     health: self.health.counters,
                     injects_refused: self.parcels.refused,
@@ -277,6 +291,13 @@ impl<L: Link> Control<L> {
             }
             Ok(Ask::Neighbours(to)) => {
                 let _ = to.try_send((now, self.neighbours.rows().collect()));
+            }
+            Ok(Ask::Members(to)) => {
+                let _ = to.try_send(Members {
+                    now,
+                    queriers: self.memberships.queriers().collect(),
+                    members: self.memberships.members(now).collect(),
+                });
             }
             Ok(Ask::Wakes(to)) => {
                 let _ = to.try_send(self.journal.iter().cloned().collect());
@@ -316,6 +337,8 @@ impl<L: Link> Control<L> {
 
 /// ARP and ND frames that are looked at per second: several hosts' worth of scans.
 const NEIGHBOUR_FRAMES_PER_SECOND: u64 = 20_000;
+/// IGMP and MLD frames that are looked at per second: a whole network's hosts that answer at once.
+const MEMBERSHIP_FRAMES_PER_SECOND: u64 = 10_000;
 /// Other frames for us per second: echo requests and TCP/53.
 const HOST_FRAMES_PER_SECOND: u64 = 20_000;
 /// Arrivals at services that have an instance already that the orchestrator is told of per second, over all services: a flood over

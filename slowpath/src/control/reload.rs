@@ -83,6 +83,7 @@ impl<L: Link> Control<L> {
         self.builder.linger();
         self.set_lingering();
         self.want_routes(&config, now);
+        self.ask_listeners(now);
         for at in 0..count {
             // The routes may lead elsewhere. What is retired keeps its neighbours as long as it has flows.
             let id = ServiceId(at as u16);

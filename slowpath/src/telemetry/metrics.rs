@@ -335,7 +335,7 @@ fn handshakes(services: &[ServiceRow]) -> Vec<(Labels<'static>, HandshakeRow)> {
 }
 
 fn bier(sources: &Sources, page: &mut Page) {
-    let report = sources.bier();
+    let report = sources.bier_tables();
     // Two interfaces that are gone can't be told apart.
     let named = report.counters.copies.iter().filter(|row| !row.interface.is_empty());
     let copies = named.map(|row| {

@@ -101,7 +101,7 @@ fn rows(request: Request, sources: &Sources) -> Result<serde_json::Result<Value>
         Request::Show(Topic::Wakes) => to_value(sources.wakes()?),
         Request::Show(Topic::Link) => to_value(sources.link()?),
         Request::Show(Topic::Config) => to_value(sources.config()?),
-        Request::Show(Topic::Bier) => to_value(sources.bier()),
+        Request::Show(Topic::Bier) => to_value(sources.bier()?),
         Request::Reload { dry_run } => to_value(sources.reload(dry_run)?),
         Request::Trace { frames, seconds } => {
             let patience = Duration::from_secs(u64::from(seconds.min(TRACE_SECONDS_MAX)));

@@ -297,6 +297,8 @@ fn every_limit_that_is_met_shows_by_its_name() {
     for name in [
         "punts_limited",
         "injects_refused",
+        "membership_groups_refused",
+        "membership_sources_refused",
         "answers_forgotten",
         "notices_refused_full",
         "notices_refused_down",

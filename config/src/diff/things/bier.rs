@@ -5,7 +5,7 @@ use crate::diff::What;
 use crate::model::*;
 
 pub(super) fn bier_of(config: &Config, bier: &Bier, each: &mut dyn FnMut(What, String, Thing)) {
-    let Bier { bfr_prefix, subdomains, overlays, listeners } = bier;
+    let Bier { bfr_prefix, subdomains, overlays, listeners, queriers } = bier;
     each(What::Bier, String::new(), live([("bfr_prefix", text(bfr_prefix))]));
     subdomains.iter().for_each(|subdomain| subdomain_of(config, subdomain, each));
     for Overlay { source, group, subdomain, receivers } in overlays {
@@ -15,6 +15,17 @@ pub(super) fn bier_of(config: &Config, bier: &Bier, each: &mut dyn FnMut(What, S
     for Listener { group, ports } in listeners {
         let ports: Vec<_> = ports.iter().map(|port| interface_of(config, *port)).collect();
         each(What::Listener, text(group), live([("ports", list(&ports))]));
+    }
+    for Querier { ports, robustness, query_interval_seconds, response_ms, last_member_ms } in queriers {
+        for port in ports {
+            let facts = [
+                ("robustness", text(robustness)),
+                ("query_interval_seconds", text(query_interval_seconds)),
+                ("response_ms", text(response_ms)),
+                ("last_member_ms", text(last_member_ms)),
+            ];
+            each(What::Querier, interface_of(config, *port), live(facts));
+        }
     }
 }
 

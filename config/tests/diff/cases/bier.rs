@@ -28,6 +28,12 @@ pub(super) const CASES: &[Case] = &[
         "+ listener ff3e::7: ports [wan]",
     ),
     (
+        "Bier.querier",
+        "[[bier.querier]]",
+        "[[bier.querier]]\nports = [\"wan\"]\n[[bier.querier]]",
+        "+ querier wan: robustness 2; query_interval_seconds 125; response_ms 10000; last_member_ms 1000",
+    ),
+    (
         "Subdomain.id",
         "id = 0\nbfr_id = 5",
         "id = 1\nbfr_id = 9\n[[bier.subdomain]]\nid = 0\nbfr_id = 5",
@@ -122,5 +128,30 @@ pub(super) const CASES: &[Case] = &[
         "group = \"232.1.1.2\"\nports = [\"lan\"]",
         "group = \"232.1.1.2\"\nports = [\"lan\", \"lan.20\"]",
         "~ listener 232.1.1.2: ports [lan] -> [lan, lan.20]",
+    ),
+    (
+        "Querier.ports",
+        "[[bier.querier]]\nports = [\"lan\"]",
+        "[[bier.querier]]\nports = [\"lan\", \"lan.20\"]",
+        "+ querier lan.20: robustness 2; query_interval_seconds 125; response_ms 10000; last_member_ms 1000",
+    ),
+    ("Querier.robustness", "robustness = 2", "robustness = 3", "~ querier lan: robustness 2 -> 3"),
+    (
+        "Querier.query_interval_seconds",
+        "query_interval_seconds = 125",
+        "query_interval_seconds = 60",
+        "~ querier lan: query_interval_seconds 125 -> 60",
+    ),
+    (
+        "Querier.response_ms",
+        "response_ms = 10000",
+        "response_ms = 5000",
+        "~ querier lan: response_ms 10000 -> 5000",
+    ),
+    (
+        "Querier.last_member_ms",
+        "last_member_ms = 1000",
+        "last_member_ms = 500",
+        "~ querier lan: last_member_ms 1000 -> 500",
     ),
 ];

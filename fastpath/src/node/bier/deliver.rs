@@ -16,6 +16,7 @@ use crate::wire::{ethernet, ipv4, ipv6};
 #[derive(Clone, Copy)]
 struct Payload<'a> {
     bytes: &'a [u8],
+    source: Addr,
     group: Addr,
     v4: bool,
 }
@@ -41,28 +42,42 @@ pub(super) fn payload<D: Driver>(
         lose(Loss::BadPayload, cx);
         return Ok(());
     };
-    let listeners = bier.listeners.get(&payload.group).ok_or((Drop::NoListener, Loss::NoListener))?;
+    let listeners = bier.listeners.get(payload.group).iter().filter(|one| one.filter.passes(payload.source));
     let entered_by = copies.entered_by();
-    for interface in listeners.iter().filter(|interface| entered_by != Some(**interface)) {
-        if let Err(loss) = send(payload, *interface, copies, cx) {
+    let mut found = false;
+    for listener in listeners {
+        found = true;
+        if entered_by != Some(listener.interface)
+            && let Err(loss) = send(payload, listener.interface, copies, cx)
+        {
             lose(loss, cx);
         }
     }
-    Ok(())
+    if found { Ok(()) } else { Err((Drop::NoListener, Loss::NoListener)) }
 }
 
 fn ipv4_to_group(bytes: &[u8]) -> Option<Payload<'_>> {
     let header = ipv4::parse(bytes, bytes.len(), true).ok()?;
     let bytes = &bytes[..header.total_len];
-    let group = header.destination;
-    (ipv4::ttl(bytes) > 1 && group.v4_bytes()[0] >> 4 == 0xe).then_some(Payload { bytes, group, v4: true })
+    let (source, group) = (header.source, header.destination);
+    (ipv4::ttl(bytes) > 1 && group.v4_bytes()[0] >> 4 == 0xe).then_some(Payload {
+        bytes,
+        source,
+        group,
+        v4: true,
+    })
 }
 
 fn ipv6_to_group(bytes: &[u8]) -> Option<Payload<'_>> {
     let header = ipv6::parse(bytes, bytes.len()).ok()?;
     let bytes = &bytes[..header.total_len];
-    let group = header.destination;
-    (ipv6::hop_limit(bytes) > 1 && group.0 >> 120 == 0xff).then_some(Payload { bytes, group, v4: false })
+    let (source, group) = (header.source, header.destination);
+    (ipv6::hop_limit(bytes) > 1 && group.0 >> 120 == 0xff).then_some(Payload {
+        bytes,
+        source,
+        group,
+        v4: false,
+    })
 }
 
 fn send<D: Driver>(

@@ -82,7 +82,7 @@ fn the_configuration_becomes_tables_links_listeners_and_flows() {
     assert_eq!(bier.plane.ours().id(one.key()), BiftId::new(1000));
     let zero = bift(bier, 0);
     assert_eq!(bier.plane.ours().id(zero.key()), Some(BiftId::static_form(zero.key())));
-    assert_eq!(bier.listeners[&addr("232.1.1.2")], [LAN, LAN_20]);
+    assert_eq!(bier.listeners.get(addr("232.1.1.2")), [LAN, LAN_20].map(Listener::any));
     let flow =
         |source: [u8; 4], group: [u8; 4]| Flow { source: IpAddr::from(source), group: IpAddr::from(group) };
     let packets: Vec<_> =
@@ -90,6 +90,36 @@ fn the_configuration_becomes_tables_links_listeners_and_flows() {
     assert_eq!((packets[0].0.si, packets[0].0.bsl, packets[0].1[0]), (Si(0), Bsl::B256, 0b101));
     let ingress: Vec<_> = bier.ingress.iter().map(|(id, one)| (id.0, one.bfir_id.get(), one.ttl)).collect();
     assert_eq!(ingress, [(0, 5, 64)], "nothing begins where we have no number");
+}
+
+#[test]
+fn what_hosts_listen_to_joins_what_is_configured_and_outlives_a_reload() {
+    let asked = format!("{BIER}[[bier.querier]]\nports = [\"lan.20\", \"wan\"]\n");
+    let mut builder = builder();
+    assert!(builder.queriers().is_empty());
+    reload(&mut builder, &asked);
+    assert_eq!(builder.queriers().iter().map(|(id, _)| *id).collect::<Vec<_>>(), [LAN_20, WAN]);
+    assert_eq!(bier(&builder).queried, [LAN_20, WAN]);
+    let (fixed, heard) = (addr("232.1.1.2"), addr("232.1.1.3"));
+    let filter = Filter::Include([addr("192.0.2.9")].into());
+    builder.take();
+    builder.set_listeners(LAN_20, fixed, Some(filter.clone()));
+    assert!(builder.take().is_none(), "it is sent there from all sources anyway");
+    builder.set_listeners(LAN_20, heard, Some(filter.clone()));
+    assert!(builder.take().is_some());
+    let listener = |interface, filter: &Filter| Listener { interface, filter: filter.clone() };
+    for _ in 0..2 {
+        let listeners = &bier(&builder).listeners;
+        assert_eq!(listeners.get(heard), [listener(LAN_20, &filter)]);
+        assert_eq!(listeners.get(fixed), [LAN, LAN_20].map(Listener::any));
+        reload(&mut builder, &asked);
+    }
+    // Hosts speak for themselves where the configuration doesn't any more.
+    reload(&mut builder, &asked.replace("ports = [\"lan\", \"lan.20\"]", "ports = [\"lan\"]"));
+    assert_eq!(bier(&builder).listeners.get(fixed), [Listener::any(LAN), listener(LAN_20, &filter)]);
+    builder.set_listeners(LAN_20, fixed, None);
+    builder.set_listeners(LAN_20, heard, None);
+    assert_eq!(bier(&builder).listeners.iter().count(), 1);
 }
 
 #[test]

@@ -8,18 +8,59 @@ use millrace_bier::header::Carriage;
 use millrace_bier::id::{BfrId, BiftKey, SubDomain};
 use millrace_bier::plane::AnyBift;
 use millrace_config::model::BfrIds;
+use millrace_fastpath::clock::Nanos;
 use millrace_fastpath::node::bier::Loss;
 use millrace_fastpath::tables::bier::Link;
 use millrace_fastpath::tables::interfaces::InterfaceId;
 use millrace_fastpath::tables::{Bier, Tables};
 
-use super::Sources;
-use super::text::mac_text;
+use super::text::{mac_text, seconds};
+use super::{CollectError, Sources};
+use crate::control::Members;
+use crate::membership::{MemberRow, QuerierRow, Version};
 use crate::telemetry::rows::*;
 
 impl Sources {
     /// `show bier`
-    pub fn bier(&self) -> BierReport {
+    ///
+    /// # Errors
+    /// The control loop has ended.
+    pub fn bier(&self) -> Result<BierReport, CollectError> {
+        let Members { now, queriers, members } = self.asker.members().ok_or(CollectError::NoControl)?;
+        let tables = self.shared.tables();
+        let since = |at: Nanos| seconds(at.since(now));
+        let querier = |row: QuerierRow| BierQuerierRow {
+            interface: interface(&tables, row.interface),
+            protocol: if row.v4 { "igmp" } else { "mld" }.to_owned(),
+            querier: row.querier.to_string(),
+            ours: row.ours,
+            due_seconds: since(row.due),
+            groups: row.groups,
+        };
+        let member = |row: MemberRow| BierMemberRow {
+            interface: interface(&tables, row.interface),
+            group: row.group.to_string(),
+            mode: if row.exclude_until.is_some() { "exclude" } else { "include" }.to_owned(),
+            expires_seconds: row.exclude_until.map(since),
+            sources: row
+                .sources
+                .into_iter()
+                .map(|(source, until)| BierSourceRow {
+                    source: source.to_string(),
+                    expires_seconds: until.map(since),
+                })
+                .collect(),
+            version: version(row.version, row.group.is_v4()).to_owned(),
+        };
+        Ok(BierReport {
+            queriers: queriers.into_iter().map(querier).collect(),
+            members: members.into_iter().map(member).collect(),
+            ..self.bier_tables()
+        })
+    }
+
+    /// What the tables say, and what workers counted: all but what only the control loop knows.
+    pub(in crate::telemetry) fn bier_tables(&self) -> BierReport {
         let tables = self.shared.tables();
         let Some(bier) = &tables.bier else {
             return BierReport { counters: self.bier_counters(&tables, &[]), ..BierReport::default() };
@@ -31,9 +72,9 @@ impl Sources {
         let mut listeners: Vec<ListenerRow> = bier
             .listeners
             .iter()
-            .map(|(group, interfaces)| ListenerRow {
+            .map(|(group, listeners)| ListenerRow {
                 group: group.to_string(),
-                interfaces: interfaces.iter().map(|one| interface(&tables, *one)).collect(),
+                interfaces: listeners.iter().map(|one| interface(&tables, one.interface)).collect(),
             })
             .collect();
         listeners.sort_by(|one, other| one.group.cmp(&other.group));
@@ -56,6 +97,8 @@ impl Sources {
                 })
                 .collect(),
             listeners,
+            queriers: Vec::new(),
+            members: Vec::new(),
             counters: self.bier_counters(&tables, &bier.links),
         }
     }
@@ -142,6 +185,16 @@ fn ids(key: BiftKey, words: &[u64]) -> impl Iterator<Item = BfrId> {
 
 fn interface(tables: &Tables, id: InterfaceId) -> String {
     tables.interfaces.get(id).map(|one| one.name.clone()).unwrap_or_default()
+}
+
+fn version(version: Version, v4: bool) -> &'static str {
+    match (version, v4) {
+        (Version::First, _) => "igmpv1",
+        (Version::Second, true) => "igmpv2",
+        (Version::Third, true) => "igmpv3",
+        (Version::Second, false) => "mldv1",
+        (Version::Third, false) => "mldv2",
+    }
 }
 
 fn encapsulation(carriage: Carriage) -> &'static str {

@@ -105,7 +105,37 @@ fn overlay(report: &BierReport) -> String {
     for row in &report.listeners {
         listeners.row(vec![row.group.clone(), row.interfaces.join(" ")]);
     }
-    format!("{}\n{}", flows.text(), listeners.text())
+    let mut queriers = Table::new(&["INTERFACE", "PROTOCOL", "QUERIER", "DUE", "GROUPS"]);
+    for row in &report.queriers {
+        queriers.row(vec![
+            row.interface.clone(),
+            row.protocol.clone(),
+            if row.ours { format!("{} (us)", row.querier) } else { row.querier.clone() },
+            format!("{:.1} s", row.due_seconds),
+            row.groups.to_string(),
+        ]);
+    }
+    let mut members = Table::new(&["INTERFACE", "MEMBERS OF", "MODE", "EXPIRES", "SOURCES", "VERSION"]);
+    for row in &report.members {
+        let sources: Vec<_> = row.sources.iter().map(source).collect();
+        members.row(vec![
+            row.interface.clone(),
+            row.group.clone(),
+            row.mode.clone(),
+            or_dash(row.expires_seconds.map(|left| format!("{left:.1} s"))),
+            if sources.is_empty() { "-".to_owned() } else { sources.join(" ") },
+            row.version.clone(),
+        ]);
+    }
+    [flows, listeners, queriers, members].map(|table| table.text()).join("\n")
+}
+
+/// A source with the time that it has left, or with `!` where nobody wants it.
+fn source(row: &BierSourceRow) -> String {
+    match row.expires_seconds {
+        Some(left) => format!("{} ({left:.1} s)", row.source),
+        None => format!("!{}", row.source),
+    }
 }
 
 fn counters(report: &BierCountersReport) -> String {

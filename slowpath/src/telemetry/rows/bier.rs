@@ -15,6 +15,10 @@ pub struct BierReport {
     pub overlay: Vec<OverlayRow>,
     /// Groups with listeners behind us.
     pub listeners: Vec<ListenerRow>,
+    /// Networks whose hosts are asked what they listen to; a row for IGMP and one for MLD.
+    pub queriers: Vec<BierQuerierRow>,
+    /// What they have said.
+    pub members: Vec<BierMemberRow>,
     /// What workers counted.
     pub counters: BierCountersReport,
 }
@@ -99,6 +103,49 @@ pub struct ListenerRow {
     pub group: String,
     /// The interfaces.
     pub interfaces: Vec<String>,
+}
+
+/// Who asks the hosts of a network what they listen to.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BierQuerierRow {
+    /// The interface.
+    pub interface: String,
+    /// `igmp` or `mld`.
+    pub protocol: String,
+    /// The address of the router that asks.
+    pub querier: String,
+    /// Whether that is us.
+    pub ours: bool,
+    /// When we ask everybody next; or when the other router counts as gone.
+    pub due_seconds: f64,
+    /// Groups that somebody there listens to.
+    pub groups: usize,
+}
+
+/// A group that hosts of a network say that they listen to.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BierMemberRow {
+    /// The interface.
+    pub interface: String,
+    /// The group.
+    pub group: String,
+    /// `include`: to `sources` alone; `exclude`: to all but those of them that nobody wants.
+    pub mode: String,
+    /// When `exclude` ends, unless hosts speak up.
+    pub expires_seconds: Option<f64>,
+    /// The sources that hosts named.
+    pub sources: Vec<BierSourceRow>,
+    /// The oldest version that a host speaks: `igmpv1` to `igmpv3`, `mldv1` or `mldv2`.
+    pub version: String,
+}
+
+/// A source of a group.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BierSourceRow {
+    /// Its address.
+    pub source: String,
+    /// How long it is wanted, unless hosts speak up; `null`: nobody wants it.
+    pub expires_seconds: Option<f64>,
 }
 
 /// What all workers together counted.
