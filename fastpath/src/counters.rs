@@ -176,13 +176,19 @@ pub struct Handshakes {
 pub struct BierCounters {
     /// Copies that weren't made, by [`crate::node::bier::Loss`].
     pub lost: [Counter; LOSSES],
+    /// Packets that the slowpath was shown.
+    pub punted: Counter,
     /// Copies given to ports, by link.
     pub copies: Box<[Counter]>,
 }
 
 impl Default for BierCounters {
     fn default() -> Self {
-        Self { lost: Default::default(), copies: (0..LINKS_MAX).map(|_| Counter::default()).collect() }
+        Self {
+            lost: Default::default(),
+            punted: Counter::default(),
+            copies: (0..LINKS_MAX).map(|_| Counter::default()).collect(),
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! BIER through a whole worker: who gets which copy, what is in it, and what becomes of everything else.
 
 mod common;
+#[path = "bier/oam.rs"]
+mod oam;
 
 use std::sync::Arc;
 
