@@ -42,8 +42,8 @@ pub enum Injected {
     /// A frame to send, complete from the Ethernet header on, untagged.
     #[default]
     Frame,
-    /// A BIER packet without MPLS that begins here, behind the room of an Ethernet header. Its BIFT-id is our own, and its TTL
-    /// that of its copies.
+    /// A BIER packet without MPLS that begins here, in an Ethernet frame to nobody yet. Its BIFT-id is our own, and its TTL that of
+    /// its copies.
     Bier,
 }
 

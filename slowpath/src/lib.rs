@@ -13,6 +13,7 @@
 //! - [`host`]: what the appliance itself answers, and asks.
 //! - [`health`]: which backends and instances can be used.
 //! - [`control`]: the loop, one turn at a time.
+//! - [`oam`]: BIER ping and trace.
 //! - [`reload`]: the file is read again and carried out.
 //! - [`telemetry`]: what operators see.
 //!
@@ -24,6 +25,7 @@ pub mod control;
 pub mod health;
 pub mod host;
 pub mod neighbour;
+pub mod oam;
 pub mod reload;
 pub mod telemetry;
 

@@ -4,13 +4,15 @@
 //! there are others to give away. What didn't change between two configurations is shared: tables, flows, and the flags of
 //! neighbours that can't be reached.
 
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use millrace_bier::bift::{Bift, LinkId, NeighbourIndex, Reach};
 use millrace_bier::compute::{Computed, Options};
 use millrace_bier::forward::Down;
 use millrace_bier::header::Carriage;
-use millrace_bier::id::SubDomain;
+use millrace_bier::id::{BfrId, SubDomain};
 use millrace_bier::overlay::{Flow, Overlay, Receivers};
 use millrace_bier::plane::{AnyBift, Plane};
 use millrace_bier::topology::{Domain, RouterIndex};
@@ -33,6 +35,34 @@ pub(super) struct BierLinks(Vec<Link>);
 pub(super) struct BierDraft {
     pub(super) bier: Option<Arc<Bier>>,
     pub(super) links: BierLinks,
+    pub(super) names: Arc<BierNames>,
+}
+
+/// Who is who in BIER, for those who talk about it: workers have no use for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BierNames {
+    /// Our BFR-prefix.
+    pub own: Option<IpAddr>,
+    /// The BFR-prefixes of routers that have numbers, as far as a topology tells them.
+    prefixes: HashMap<(SubDomain, BfrId), IpAddr>,
+}
+
+impl BierNames {
+    /// The BFR-prefix of the router of this number.
+    pub fn prefix(&self, sub_domain: SubDomain, id: BfrId) -> Option<IpAddr> {
+        self.prefixes.get(&(sub_domain, id)).copied()
+    }
+
+    fn new(wanted: &model::Bier, ways: &[Ways]) -> Self {
+        let mut prefixes = HashMap::new();
+        for (subdomain, ways) in wanted.subdomains.iter().zip(ways) {
+            prefixes.extend(subdomain.bfr_id.map(|id| ((subdomain.id, id), wanted.bfr_prefix)));
+            let routers = ways.computed.iter().flat_map(|(domain, ..)| domain.routers());
+            let known = routers.filter_map(|one| Some(((subdomain.id, one.bfr_id()?), one.bier()?)));
+            prefixes.extend(known);
+        }
+        Self { own: Some(wanted.bfr_prefix), prefixes }
+    }
 }
 
 /// What a sub-domain's tables are made of, and the links that they lead to.
@@ -50,7 +80,9 @@ pub(super) fn draft(
     before: &BierDraft,
 ) -> Result<BierDraft, BuildError> {
     let (mut links, known) = (before.links.clone(), before.bier.as_ref());
-    let Some(wanted) = &config.bier else { return Ok(BierDraft { bier: None, links }) };
+    let Some(wanted) = &config.bier else {
+        return Ok(BierDraft { bier: None, links, names: Arc::default() });
+    };
     let each = wanted.subdomains.iter().enumerate();
     let ways = each.map(|(at, one)| ways(config, wanted, one, domains.get(&at), &interface));
     let ways = ways.collect::<Result<Vec<_>, _>>()?;
@@ -83,7 +115,8 @@ pub(super) fn draft(
         ingress: wanted.subdomains.iter().filter_map(ingress).collect(),
     };
     let same = known.filter(|known| is_same(known, &bier));
-    Ok(BierDraft { bier: Some(same.map_or_else(|| Arc::new(bier), Arc::clone)), links })
+    let names = Arc::new(BierNames::new(wanted, &ways));
+    Ok(BierDraft { bier: Some(same.map_or_else(|| Arc::new(bier), Arc::clone)), links, names })
 }
 
 impl BierLinks {

@@ -30,6 +30,7 @@ use siphasher::sip::SipHasher13;
 use tracing::warn;
 
 use bier::BierLinks;
+pub use bier::BierNames;
 pub use files::{Digest, Domains, FileError, QuicKeys, TableFiles};
 use ids::{InstanceKey, InstanceSlots};
 pub use names::DnsNames;
@@ -139,6 +140,7 @@ pub struct TableBuilder {
     locals: Vec<(Addr, Local)>,
     statics: Vec<(InterfaceId, Addr, Mac)>,
     bier_links: BierLinks,
+    bier_names: Arc<BierNames>,
     tables: Tables,
     published: Generation,
     dirty: bool,
@@ -170,6 +172,7 @@ impl TableBuilder {
             locals: Vec::new(),
             statics: Vec::new(),
             bier_links: BierLinks::default(),
+            bier_names: Arc::default(),
             tables: Tables::default(),
             published: Generation::default(),
             dirty: true,
@@ -307,6 +310,11 @@ impl TableBuilder {
     /// The tables as they are to be next.
     pub fn tables(&self) -> &Tables {
         &self.tables
+    }
+
+    /// Who is who in BIER.
+    pub fn bier_names(&self) -> &BierNames {
+        &self.bier_names
     }
 
     /// The services, by id: those that are configured, and what is left of those that were.

@@ -146,7 +146,11 @@ impl TableBuilder {
         }
         let list = network::interfaces(config, &ports, &mut interface_ids)?;
         let services = self.service_ids(config)?;
-        let bier = BierDraft { bier: self.tables.bier.clone(), links: self.bier_links.clone() };
+        let bier = BierDraft {
+            bier: self.tables.bier.clone(),
+            links: self.bier_links.clone(),
+            names: Arc::clone(&self.bier_names),
+        };
         let quic_keys = QuicKeys::new();
         Ok(Draft { ports, services, list, interface_ids, bier, key: self.key, quic_keys })
     }
@@ -173,6 +177,7 @@ impl TableBuilder {
         self.tables.policy = policy(config);
         self.tables.bier = bier.bier;
         self.bier_links = bier.links;
+        self.bier_names = bier.names;
         if let Some(names) = names {
             self.tables.names = names.names;
             self.tables.views = names.views;

@@ -47,6 +47,7 @@ use millrace_orchestrator_api::Link;
 use crate::builder::{BuildError, PortInfo, TableBuilder, TableFiles, floating};
 use crate::host::HostStack;
 use crate::neighbour::{Machine, Output};
+use crate::oam::Oam;
 use ask::Ask;
 pub use ask::{Asker, ReloadError, Status};
 use cookies::CookieRoll;
@@ -108,6 +109,7 @@ pub struct Control<L> {
     host: Box<dyn HostStack>,
     health: health::Health,
     orchestrator: Orchestrator<L>,
+    oam: Oam,
     parcels: Parcels,
     lifecycles: Vec<Lifecycle>,
     journal: Journal,
@@ -125,6 +127,8 @@ pub struct Control<L> {
     moving: Vec<ServiceId>,
     next_scan: Nanos,
     shared_server_ids: HashMap<ServiceId, HashSet<ServerId>>,
+    /// A ping or trace is under way.
+    oam_waits: bool,
     counters: ControlCounters,
     outputs: Vec<Output<Kept>>,
     host_frames: Vec<(InterfaceId, Vec<u8>)>,
@@ -166,6 +170,7 @@ impl<L: Link> Control<L> {
         let mut control = Self {
             publisher: Publisher::new(Arc::clone(&shared)),
             parcels: Parcels::new(Arc::clone(&shared)),
+            oam: Oam::new(settings.boot),
             shared,
             builder,
             neighbours,
@@ -186,6 +191,7 @@ impl<L: Link> Control<L> {
             moving: Vec::new(),
             next_scan: now,
             shared_server_ids: HashMap::new(),
+            oam_waits: false,
             counters: ControlCounters::default(),
             outputs: Vec::new(),
             host_frames: Vec::new(),
@@ -228,13 +234,14 @@ impl<L: Link> Control<L> {
             self.next_scan = now.plus(SCAN_NANOS);
             self.scan(now);
         }
+        self.oam_waits = self.oam.is_waiting(now);
         self.answer(now);
         busy
     }
 
-    /// Whether a service is on its way to ready, and its clients wait for this loop.
+    /// Whether a service is on its way to ready, and its clients wait for this loop, or an operator does for replies to a ping.
     pub fn is_waited_for(&self) -> bool {
-        !self.moving.is_empty()
+        !self.moving.is_empty() || self.oam_waits
     }
 
     /// Who asks this loop how it is.
@@ -271,6 +278,7 @@ impl<L: Link> Control<L> {
                     neighbours_parked: self.neighbours.parked(),
                     host: self.host.counters(),
                     health: self.health.counters,
+                    oam: self.oam.counters(),
                     injects_refused: self.parcels.refused,
                     answers_forgotten: self.builder.tables().services.forgotten(),
                 });
@@ -283,6 +291,12 @@ impl<L: Link> Control<L> {
             }
             Ok(Ask::Health(to)) => {
                 let _ = to.try_send((now, self.healths()));
+            }
+            Ok(Ask::Echo(question, to)) => {
+                let _ = to.try_send(self.ask_echo(*question, now));
+            }
+            Ok(Ask::Expired(to)) => {
+                let _ = to.try_send((now, self.oam.expired().cloned()));
             }
             Ok(Ask::Draft(config, ports, to)) => {
                 let draft = match ports {
