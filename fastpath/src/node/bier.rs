@@ -285,6 +285,7 @@ fn replicate_sized<'t, const W: usize, D: Driver>(
         BitString::InFrame => bits::load(&frame.bytes()[L3 + FIXED_LEN..][..W * 8], &mut words),
         BitString::Apart(apart) => words.copy_from_slice(apart),
     }
+    count(bier, bift, &words, cx);
     // While the frame is as it came.
     let shown = match header.proto {
         Proto::Oam => oam(bift, &words, header.ttl, packet, cx),
@@ -348,6 +349,24 @@ fn oam<const W: usize, F: Frame>(
 ) -> Option<Result<(), (Drop, Loss)>> {
     let is_ours = bift.local().is_some_and(|local| bits::test(words, local));
     (is_ours || ttl <= 1).then(|| punt::oam(packet, cx))
+}
+
+/// Counts a packet of a table, and where an operator wants that, for whom it is.
+#[inline]
+fn count(bier: &Bier, bift: &Bift, words: &[u64], cx: &Context<'_>) {
+    if let Some(counter) = cx.counters.bier.bifts.get(bift.tag() as usize) {
+        counter.add(1);
+    }
+    if let Some(from) = bier.receivers_from(bift.tag()) {
+        count_receivers(from, words, cx);
+    }
+}
+
+/// Bit by bit, which costs what a walk costs.
+#[cold]
+fn count_receivers(from: usize, words: &[u64], cx: &Context<'_>) {
+    let counted = cx.counters.bier.receivers.get(from..).unwrap_or_default();
+    bits::ones(words).filter_map(|bit| counted.get(bit.index())).for_each(|counter| counter.add(1));
 }
 
 /// How a copy of a packet of `len` bytes gets to a neighbour.

@@ -12,7 +12,7 @@ use millrace_bier::bift::{Bift, LinkId, NeighbourIndex, Reach};
 use millrace_bier::compute::{Computed, Options};
 use millrace_bier::forward::Down;
 use millrace_bier::header::Carriage;
-use millrace_bier::id::{BfrId, SubDomain};
+use millrace_bier::id::{BfrId, BiftKey, SubDomain};
 use millrace_bier::overlay::{Flow, Overlay, Receivers};
 use millrace_bier::plane::{AnyBift, Plane};
 use millrace_bier::topology::{Domain, RouterIndex};
@@ -20,7 +20,7 @@ use millrace_config::domainfile::DomainFile;
 use millrace_config::model::{self, Config, Encapsulation};
 use millrace_fastpath::addr::Addr;
 use millrace_fastpath::tables::Bier;
-use millrace_fastpath::tables::bier::{Ingress, LINKS_MAX, Link};
+use millrace_fastpath::tables::bier::{BIFTS_MAX, Ingress, LINKS_MAX, Link, RECEIVERS_MAX};
 use millrace_fastpath::tables::interfaces::InterfaceId;
 use tracing::warn;
 
@@ -30,11 +30,39 @@ use super::{BuildError, Domains, TableBuilder};
 #[derive(Clone, Debug, Default)]
 pub(super) struct BierLinks(Vec<Link>);
 
+/// The tables by the tags that their packets are counted by, those that were once configured included.
+#[derive(Clone, Debug, Default)]
+pub(super) struct BierTags {
+    /// What each is for, and where the counters of its receivers begin: there are so many.
+    keys: Vec<(BiftKey, Option<u32>)>,
+    receivers: usize,
+}
+
+impl BierTags {
+    /// The tag of a table. Those beyond what workers count have one that nothing is counted by.
+    fn give(&mut self, key: BiftKey) -> u32 {
+        if let Some(at) = self.keys.iter().position(|(known, _)| *known == key) {
+            return at as u32;
+        }
+        if self.keys.len() == BIFTS_MAX {
+            return BIFTS_MAX as u32;
+        }
+        let (from, bits) = (self.receivers, usize::from(key.bsl.bits()));
+        let fits = from + bits <= RECEIVERS_MAX;
+        if fits {
+            self.receivers += bits;
+        }
+        self.keys.push((key, fits.then_some(from as u32)));
+        (self.keys.len() - 1) as u32
+    }
+}
+
 /// What a configuration asks for of BIER.
 #[derive(Debug)]
 pub(super) struct BierDraft {
     pub(super) bier: Option<Arc<Bier>>,
     pub(super) links: BierLinks,
+    pub(super) tags: BierTags,
     pub(super) names: Arc<BierNames>,
 }
 
@@ -79,9 +107,9 @@ pub(super) fn draft(
     domains: &Domains,
     before: &BierDraft,
 ) -> Result<BierDraft, BuildError> {
-    let (mut links, known) = (before.links.clone(), before.bier.as_ref());
+    let (mut links, mut tags, known) = (before.links.clone(), before.tags.clone(), before.bier.as_ref());
     let Some(wanted) = &config.bier else {
-        return Ok(BierDraft { bier: None, links, names: Arc::default() });
+        return Ok(BierDraft { bier: None, links, tags, names: Arc::default() });
     };
     let each = wanted.subdomains.iter().enumerate();
     let ways = each.map(|(at, one)| ways(config, wanted, one, domains.get(&at), &interface));
@@ -91,6 +119,11 @@ pub(super) fn draft(
     let mut down = Vec::new();
     for ((subdomain, ways), numbers) in wanted.subdomains.iter().zip(&ways).zip(&numbers) {
         let bifts = bifts(wanted, subdomain, ways, numbers)?;
+        let mut tagged = |bift: Bift| {
+            let tag = tags.give(bift.key());
+            bift.with_tag(tag)
+        };
+        let bifts: Vec<Bift> = bifts.into_iter().map(&mut tagged).collect();
         if let Some(first) = bifts.first() {
             down.push((subdomain.id, flags(first, known)));
         }
@@ -110,13 +143,17 @@ pub(super) fn draft(
         links: links.0.clone(),
         ways: Vec::new(),
         down,
+        receivers_from: match wanted.count_receivers {
+            true => tags.keys.iter().map(|(_, from)| *from).collect(),
+            false => Vec::new(),
+        },
         listeners: listeners.collect(),
         overlay: overlay(wanted, known.map(|known| &known.overlay)),
         ingress: wanted.subdomains.iter().filter_map(ingress).collect(),
     };
     let same = known.filter(|known| is_same(known, &bier));
     let names = Arc::new(BierNames::new(wanted, &ways));
-    Ok(BierDraft { bier: Some(same.map_or_else(|| Arc::new(bier), Arc::clone)), links, names })
+    Ok(BierDraft { bier: Some(same.map_or_else(|| Arc::new(bier), Arc::clone)), links, tags, names })
 }
 
 impl BierLinks {
@@ -264,7 +301,7 @@ fn overlay(wanted: &model::Bier, known: Option<&Overlay>) -> Overlay {
 
 fn is_same(known: &Bier, next: &Bier) -> bool {
     // Ways follow from links, interfaces, and the addresses of neighbours.
-    let Bier { plane, links, ways: _, down, listeners, overlay, ingress } = known;
+    let Bier { plane, links, ways: _, down, listeners, overlay, ingress, receivers_from } = known;
     let same_flags =
         || down.iter().zip(&next.down).all(|(one, other)| one.0 == other.0 && Arc::ptr_eq(&one.1, &other.1));
     plane.ours() == next.plane.ours()
@@ -272,6 +309,7 @@ fn is_same(known: &Bier, next: &Bier) -> bool {
         && *links == next.links
         && down.len() == next.down.len()
         && same_flags()
+        && *receivers_from == next.receivers_from
         && *listeners == next.listeners
         && overlay.iter().eq(next.overlay.iter())
         && *ingress == next.ingress

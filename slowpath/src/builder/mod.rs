@@ -29,8 +29,8 @@ use millrace_orchestrator_api::ServicePlacement;
 use siphasher::sip::SipHasher13;
 use tracing::warn;
 
-use bier::BierLinks;
 pub use bier::BierNames;
+use bier::{BierLinks, BierTags};
 pub use files::{Digest, Domains, FileError, QuicKeys, TableFiles};
 use ids::{InstanceKey, InstanceSlots};
 pub use names::DnsNames;
@@ -140,6 +140,7 @@ pub struct TableBuilder {
     locals: Vec<(Addr, Local)>,
     statics: Vec<(InterfaceId, Addr, Mac)>,
     bier_links: BierLinks,
+    bier_tags: BierTags,
     bier_names: Arc<BierNames>,
     tables: Tables,
     published: Generation,
@@ -172,6 +173,7 @@ impl TableBuilder {
             locals: Vec::new(),
             statics: Vec::new(),
             bier_links: BierLinks::default(),
+            bier_tags: BierTags::default(),
             bier_names: Arc::default(),
             tables: Tables::default(),
             published: Generation::default(),

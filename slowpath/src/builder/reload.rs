@@ -149,6 +149,7 @@ impl TableBuilder {
         let bier = BierDraft {
             bier: self.tables.bier.clone(),
             links: self.bier_links.clone(),
+            tags: self.bier_tags.clone(),
             names: Arc::clone(&self.bier_names),
         };
         let quic_keys = QuicKeys::new();
@@ -177,6 +178,7 @@ impl TableBuilder {
         self.tables.policy = policy(config);
         self.tables.bier = bier.bier;
         self.bier_links = bier.links;
+        self.bier_tags = bier.tags;
         self.bier_names = bier.names;
         if let Some(names) = names {
             self.tables.names = names.names;
