@@ -1,4 +1,8 @@
-//! `millrace bier`: what a BIER domain makes of packets, before any router is set up.
+//! `millrace bier`: what a BIER domain makes of packets: before any router is set up, and as it runs.
+
+mod asking;
+mod ping;
+mod trace;
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -19,7 +23,7 @@ use serde_json::{Value, json};
 use crate::check::{print_report, say};
 use crate::serve::fail;
 
-/// Look at BIER domains: tables of routers, and the trees of packets.
+/// Look at BIER domains: tables of routers, the trees of packets, and whether they arrive.
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -29,6 +33,8 @@ pub(crate) struct Args {
 #[derive(clap::Subcommand)]
 enum Command {
     Compute(Compute),
+    Ping(ping::Args),
+    Trace(trace::Args),
 }
 
 /// Compute the tables of a topology's routers, or the tree of a packet's copies.
@@ -91,8 +97,12 @@ enum Format {
 
 /// Runs `millrace bier`.
 pub(crate) fn run(args: Args) -> ExitCode {
-    let Command::Compute(args) = args.command;
-    match args.text() {
+    let compute = match args.command {
+        Command::Compute(compute) => compute,
+        Command::Ping(args) => return ping::run(&args),
+        Command::Trace(args) => return trace::run(&args),
+    };
+    match compute.text() {
         Ok(text) => {
             say(&text);
             ExitCode::SUCCESS

@@ -31,6 +31,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
   millrace serve --help              run functions for it
   millrace show services             what is it doing?
   millrace bier compute --help       what a BIER domain makes of packets
+  millrace bier ping --bits 2,66     do they arrive?
   millrace reload                    read the configuration again
 
 Exit codes: 0 done, 1 the thing asked for is wrong, 2 the call is wrong, 3 the system refused.")]

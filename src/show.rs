@@ -150,6 +150,11 @@ impl At {
         &self.socket
     }
 
+    /// Whether JSON is wanted.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
     /// An answer as it is printed.
     pub(crate) fn text(&self, request: Request, value: Value) -> Result<String, ClientError> {
         if self.json {
@@ -169,10 +174,16 @@ impl At {
                 say(&text);
                 ExitCode::SUCCESS
             }
-            Err(error @ (ClientError::NotThere { .. } | ClientError::Broken(_))) => {
-                fail(&error.to_string(), 3)
-            }
-            Err(error) => fail(&error.to_string(), 1),
+            Err(error) => self.refused(&error),
         }
+    }
+
+    /// Tells why there is no answer.
+    pub(crate) fn refused(&self, error: &ClientError) -> ExitCode {
+        let code = match error {
+            ClientError::NotThere { .. } | ClientError::Broken(_) => 3,
+            ClientError::Refused(_) | ClientError::Unreadable(_) => 1,
+        };
+        fail(&error.to_string(), code)
     }
 }

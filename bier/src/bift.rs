@@ -80,6 +80,8 @@ pub struct Bift {
     only_link: Box<[Option<LinkId>]>,
     tables: Box<[Table]>,
     seed: u32,
+    /// The caller's: see [`Bift::tag`].
+    tag: u32,
 }
 
 impl Bift {
@@ -93,7 +95,7 @@ impl Bift {
     ) -> Self {
         assert!((1..=TABLES_MAX).contains(&tables.len()) && neighbours.len() == out.len());
         let only_link = only_links(&neighbours);
-        Self { key, local, neighbours, out, only_link, tables, seed }
+        Self { key, local, neighbours, out, only_link, tables, seed, tag: 0 }
     }
 
     /// What it is for.
@@ -182,6 +184,19 @@ impl Bift {
         self.with(neighbours, self.out.clone(), self.tables.clone())
     }
 
+    /// A number by which the caller knows the table, to count its packets by for example. 0 at first.
+    #[inline]
+    #[must_use]
+    pub fn tag(&self) -> u32 {
+        self.tag
+    }
+
+    /// The same with another number of the caller's.
+    #[must_use]
+    pub fn with_tag(self, tag: u32) -> Self {
+        Self { tag, ..self }
+    }
+
     /// The same with other tables and neighbours, as repairs add them.
     pub(crate) fn with(
         &self,
@@ -189,7 +204,7 @@ impl Bift {
         out: Box<[Option<BiftId>]>,
         tables: Box<[Table]>,
     ) -> Self {
-        Self::new(self.key, self.local, neighbours, out, tables, self.seed)
+        Self::new(self.key, self.local, neighbours, out, tables, self.seed).with_tag(self.tag)
     }
 }
 

@@ -19,7 +19,7 @@ mod judge;
 mod tlv;
 mod wire;
 
-pub use judge::{Arrival, judge};
+pub use judge::{Arrival, Verdict, judge};
 pub use tlv::{Downstream, Interface, Mapping, SetBits, SubTlv, Tlv};
 
 use alloc::vec::Vec;
@@ -30,6 +30,18 @@ use wire::{Reader, Writer};
 const VERSION: u8 = 1;
 /// Length of a message without TLVs, in bytes.
 pub const FIXED_LEN: usize = 36;
+/// Where replies over UDP are sent to. The draft leaves the number to IANA (TBD1, section 5.1); until there is one, this
+/// stands beside the 8138 that BIER over UDP commonly has.
+pub const UDP_PORT: u16 = 8139;
+
+/// A time in nanoseconds since 1970 as NTP writes it: seconds since 1900 and a 32-bit fraction (RFC 5905 section 6).
+#[must_use]
+pub fn ntp(unix_nanos: u64) -> u64 {
+    const FROM_1900_TO_1970: u64 = 2_208_988_800;
+    let (seconds, nanos) = (unix_nanos / 1_000_000_000, unix_nanos % 1_000_000_000);
+    // The seconds wrap in 2036, with the era.
+    ((seconds + FROM_1900_TO_1970) << 32) | ((nanos << 32) / 1_000_000_000)
+}
 
 /// Whether one asks or answers (table 1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -226,6 +238,51 @@ impl Echo {
             received,
             tlvs,
         })
+    }
+
+    /// A request with these TLVs, sent at this time in nanoseconds since 1970 (section 4.3).
+    #[must_use]
+    pub fn request(
+        handle: u32,
+        sequence: u32,
+        reply_mode: ReplyMode,
+        unix_nanos: u64,
+        tlvs: Vec<Tlv>,
+    ) -> Self {
+        Self {
+            kind: Kind::Request,
+            sent_format: TimestampFormat::Ntp,
+            received_format: TimestampFormat::None,
+            reply_mode,
+            return_code: ReturnCode::None,
+            handle,
+            sequence,
+            sent: ntp(unix_nanos),
+            received: 0,
+            tlvs,
+        }
+    }
+
+    /// A request that can't be parsed, as far as it must be to be answered: without TLVs. `None` if it is nothing that could be
+    /// answered, but is another version, a reply, or shorter than that.
+    #[must_use]
+    pub fn salvage(bytes: &[u8]) -> Option<Self> {
+        let mut fixed: [u8; FIXED_LEN] = *bytes.first_chunk()?;
+        // Proto is zero in what has a meaning to us.
+        (fixed[1], fixed[2]) = (fixed[1] & 0xf0, fixed[2] & 0x3f);
+        fixed[4..8].copy_from_slice(&(FIXED_LEN as u32).to_be_bytes());
+        Self::parse(&fixed).ok().filter(|echo| echo.kind == Kind::Request)
+    }
+
+    /// Where a TLV, by its place among them, begins in the message, in bytes.
+    #[must_use]
+    pub fn offset(&self, tlv: usize) -> usize {
+        let mut before = Writer::default();
+        for tlv in self.tlvs.iter().take(tlv) {
+            // What was parsed can be written.
+            let _written = tlv.emit(&mut before);
+        }
+        FIXED_LEN + before.finish().len()
     }
 
     /// The message as bytes. `None` if a TLV is longer than its length field can say.

@@ -1,13 +1,19 @@
 //! Echo messages byte by byte, read again, and judged.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use millrace_bier::bits::BitString;
+use millrace_bier::header::Carriage;
 use millrace_bier::id::{BfrId, BiftKey, Bsl, Si, SubDomain};
 use millrace_bier::oam::{
     Arrival, Downstream, Echo, FIXED_LEN, Interface, Kind, Mapping, OamError, ReplyMode, ReturnCode, SetBits,
-    SubTlv, TimestampFormat, Tlv, Wrong, judge,
+    SubTlv, TimestampFormat, Tlv, Verdict, Wrong, judge, ntp,
 };
 use proptest::prelude::*;
 
+/// Our BFR-prefix, and an address.
+const ADDRESSES: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1))];
 const KEY: BiftKey = BiftKey { sub_domain: SubDomain(3), si: Si(1), bsl: Bsl::B64 };
 
 fn set(key: BiftKey, word: u64) -> SetBits {
@@ -98,8 +104,8 @@ fn sets() -> impl Strategy<Value = SetBits> {
 }
 
 fn mappings() -> impl Strategy<Value = Mapping> {
-    let v4 = || any::<[u8; 4]>().prop_map(std::net::Ipv4Addr::from);
-    let v6 = || any::<[u8; 16]>().prop_map(std::net::Ipv6Addr::from);
+    let v4 = || any::<[u8; 4]>().prop_map(Ipv4Addr::from);
+    let v6 = || any::<[u8; 16]>().prop_map(Ipv6Addr::from);
     let downstream = prop_oneof![
         (v4(), v4()).prop_map(|(prefix, interface)| Downstream::V4 { prefix, interface }),
         (v4(), any::<u32>()).prop_map(|(prefix, index)| Downstream::V4Unnumbered { prefix, index }),
@@ -124,7 +130,7 @@ fn tlvs() -> impl Strategy<Value = Tlv> {
         sets().prop_map(Tlv::Incoming),
         mappings().prop_map(Tlv::Mapping),
         (1..=u16::MAX).prop_map(|id| Tlv::ResponderBfer(BfrId::new(id).unwrap())),
-        any::<std::net::IpAddr>().prop_map(Tlv::ResponderBfr),
+        any::<IpAddr>().prop_map(Tlv::ResponderBfr),
         any::<[u8; 4]>().prop_map(|address| Tlv::Ingress(Interface::V4(address.into()))),
         any::<u32>().prop_map(|index| Tlv::Ingress(Interface::V4Unnumbered(index))),
         any::<[u8; 16]>().prop_map(|address| Tlv::Ingress(Interface::V6(address.into()))),
@@ -163,14 +169,27 @@ proptest! {
 
 /// Bit 1 is us, bit 2 another.
 fn arrival(bits: &[u64], onward: bool) -> Arrival<'_> {
-    Arrival { key: KEY, bits, local: bits[0] & 1 != 0, others: bits[0] & !1 != 0, onward }
+    Arrival {
+        key: KEY,
+        bits,
+        local: bits[0] & 1 != 0,
+        others: bits[0] & !1 != 0,
+        onward,
+        carriage: Carriage::Mpls,
+        addresses: &ADDRESSES,
+    }
+}
+
+/// What is answered.
+fn code(request: &Echo, arrival: &Arrival<'_>) -> Option<ReturnCode> {
+    judge(request, arrival).map(|verdict| verdict.code)
 }
 
 #[test]
 fn answers_are_those_of_the_draft() {
     let original = || Tlv::Original(set(KEY, 0b11));
     let target = |word| Tlv::Target(set(KEY, word));
-    let ask = |tlvs: Vec<Tlv>, bits: u64, onward| judge(&request(tlvs), &arrival(&[bits], onward));
+    let ask = |tlvs: Vec<Tlv>, bits: u64, onward| code(&request(tlvs), &arrival(&[bits], onward));
     assert_eq!(ask(vec![original()], 0b01, false), Some(ReturnCode::OnlyBfer));
     assert_eq!(ask(vec![original()], 0b11, true), Some(ReturnCode::OneBfer));
     assert_eq!(ask(vec![original()], 0b10, true), Some(ReturnCode::Forwarded));
@@ -183,10 +202,7 @@ fn answers_are_those_of_the_draft() {
     let strange = Tlv::Original(set(elsewhere, 1));
     assert_eq!(ask(vec![strange], 0b01, false), Some(ReturnCode::SetMismatch));
     // Malformed in all the ways that section 4.4 names.
-    let mapping = |sub_tlvs| {
-        let downstream = Downstream::V4Unnumbered { prefix: [224, 0, 0, 2].into(), index: 0 };
-        Tlv::Mapping(Mapping { mtu: 0, wants_incoming: true, downstream, sub_tlvs })
-    };
+    let mapping = |sub_tlvs| Tlv::Mapping(Mapping { sub_tlvs, ..Mapping::question() });
     let malformed = Some(ReturnCode::Malformed);
     assert_eq!(ask(vec![], 0b01, false), malformed);
     assert_eq!(ask(vec![original(), original()], 0b01, false), malformed);
@@ -194,7 +210,7 @@ fn answers_are_those_of_the_draft() {
     assert_eq!(ask(vec![original(), mapping(vec![]), target(1), target(1)], 0b01, false), malformed);
     assert_eq!(ask(vec![original(), Tlv::Incoming(set(KEY, 1))], 0b01, false), malformed);
     let undated = Echo { sent_format: TimestampFormat::None, ..request(vec![original()]) };
-    assert_eq!(judge(&undated, &arrival(&[1], false)), malformed);
+    assert_eq!(code(&undated, &arrival(&[1], false)), malformed);
     // Ways onward.
     let egress = |word| SubTlv::Egress(set(KEY, word));
     let multipath = || SubTlv::Multipath { masked: false, kind: 0, information: vec![] };
@@ -210,6 +226,9 @@ fn answers_are_those_of_the_draft() {
         ask(vec![original(), target(0b11), mapping(vec![multipath()])], 0b10, true),
         Some(ReturnCode::InvalidMultipath)
     );
+    let asked = request(vec![original(), target(0b11), mapping(vec![multipath()])]);
+    let elsewhere = Arrival { carriage: Carriage::NonMpls, ..arrival(&[0b10], true) };
+    assert_eq!(code(&asked, &elsewhere), Some(ReturnCode::Forwarded), "it is for MPLS alone");
     // Types that nobody knows: from 32768 on they may be ignored.
     let unknown = |kind| Tlv::Unknown { kind, value: vec![] };
     assert_eq!(ask(vec![original(), unknown(32767)], 0b01, false), Some(ReturnCode::UnsupportedTlv));
@@ -222,4 +241,65 @@ fn answers_are_those_of_the_draft() {
     let reply = request(vec![original()]).reply(ReturnCode::OnlyBfer, TimestampFormat::Ptp, 5);
     assert_eq!(judge(&reply, &arrival(&[1], false)), None);
     assert_eq!((reply.handle, reply.sequence, reply.sent), (0xa1a2_a3a4, 7, 0x0102_0304_0506_0708));
+}
+
+/// A tree has branches, and the request a mapping for each router that comes next: ours is the one that names us.
+#[test]
+fn of_several_mappings_ours_counts() {
+    let to = |prefix: [u8; 4], word| {
+        let downstream = Downstream::V4 { prefix: prefix.into(), interface: [198, 51, 100, 9].into() };
+        let egress = SubTlv::Egress(set(KEY, word));
+        Tlv::Mapping(Mapping { mtu: 0, wants_incoming: true, downstream, sub_tlvs: vec![egress] })
+    };
+    let told = |mappings: &[Tlv]| {
+        let asked = [&[Tlv::Original(set(KEY, 0b111)), Tlv::Target(set(KEY, 0b10))], mappings].concat();
+        code(&request(asked), &arrival(&[0b110], true))
+    };
+    let other = to([192, 0, 2, 2], 0b1);
+    assert_eq!(told(&[other.clone(), to([192, 0, 2, 1], 0b110)]), Some(ReturnCode::Forwarded));
+    assert_eq!(told(&[other.clone(), to([192, 0, 2, 1], 0b10)]), Some(ReturnCode::MappingMismatch));
+    assert_eq!(told(&[to([198, 51, 100, 1], 0b10), other.clone()]), Some(ReturnCode::MappingMismatch));
+    assert_eq!(told(&[other]), Some(ReturnCode::Forwarded), "nothing is said of us");
+}
+
+/// The pointer leads to the first byte of what is wrong.
+#[test]
+fn what_is_wrong_is_pointed_at() {
+    let original = || Tlv::Original(set(KEY, 1));
+    let at = |tlvs: Vec<Tlv>| judge(&request(tlvs), &arrival(&[1], false)).unwrap().pointer;
+    let first = FIXED_LEN as u32;
+    let second = first + 4 + 12;
+    assert_eq!(at(vec![original()]), None);
+    assert_eq!(at(vec![]), Some(first));
+    assert_eq!(at(vec![original(), original()]), Some(second));
+    assert_eq!(at(vec![original(), Tlv::Incoming(set(KEY, 1))]), Some(second));
+    assert_eq!(at(vec![original(), Tlv::Mapping(Mapping::question())]), Some(second));
+    assert_eq!(at(vec![original(), Tlv::Unknown { kind: 9, value: vec![1] }]), Some(second));
+    let undated = Echo { sent_format: TimestampFormat::Other(9), ..request(vec![original()]) };
+    let verdict = Verdict { code: ReturnCode::Malformed, pointer: Some(8) };
+    assert_eq!(judge(&undated, &arrival(&[1], false)), Some(verdict));
+}
+
+/// What can't be read is still answered, if it says whom and how.
+#[test]
+fn a_malformed_request_is_read_as_far_as_its_answer_needs() {
+    let whole = Echo { tlvs: vec![], ..Echo::parse(&REQUEST).unwrap() };
+    let mut wrong = REQUEST;
+    (wrong[1], wrong[2], wrong[7], wrong[41]) = (0x1f, 0xff, 200, 9);
+    assert!(Echo::parse(&wrong).is_err());
+    assert_eq!(Echo::salvage(&wrong), Some(whole.clone()));
+    assert_eq!(Echo::salvage(&wrong[..FIXED_LEN]), Some(whole));
+    assert_eq!(Echo::salvage(&wrong[..FIXED_LEN - 1]), None);
+    for (at, byte) in [(0, 0x20), (1, 0x20)] {
+        let mut other = REQUEST;
+        other[at] = byte;
+        assert_eq!(Echo::salvage(&other), None, "another version, or a reply");
+    }
+}
+
+/// RFC 5905 figure 4 has the first.
+#[test]
+fn times_are_those_of_ntp() {
+    assert_eq!(ntp(0), 2_208_988_800 << 32);
+    assert_eq!(ntp(1_500_000_000), (2_208_988_801 << 32) | (1 << 31));
 }

@@ -9,7 +9,7 @@ use crate::addr::Addr;
 use crate::hold::REFUSALS;
 use crate::node::bier::LOSSES;
 use crate::node::{DROPS_PER_NODE_MAX, NODES, NodeId};
-use crate::tables::bier::LINKS_MAX;
+use crate::tables::bier::{BIFTS_MAX, LINKS_MAX, RECEIVERS_MAX};
 use crate::tables::services::{INSTANCES_MAX, SERVICES_MAX, ServiceId};
 
 /// A number that one thread adds to.
@@ -176,13 +176,26 @@ pub struct Handshakes {
 pub struct BierCounters {
     /// Copies that weren't made, by [`crate::node::bier::Loss`].
     pub lost: [Counter; LOSSES],
+    /// Packets that the slowpath was shown.
+    pub punted: Counter,
     /// Copies given to ports, by link.
     pub copies: Box<[Counter]>,
+    /// Packets of tables, by their tags: those that came, and those that entered here.
+    pub bifts: Box<[Counter]>,
+    /// The same by receiver, where they are counted.
+    pub receivers: Box<[Counter]>,
 }
 
 impl Default for BierCounters {
     fn default() -> Self {
-        Self { lost: Default::default(), copies: (0..LINKS_MAX).map(|_| Counter::default()).collect() }
+        let counters = |count| (0..count).map(|_| Counter::default()).collect();
+        Self {
+            lost: Default::default(),
+            punted: Counter::default(),
+            copies: counters(LINKS_MAX),
+            bifts: counters(BIFTS_MAX),
+            receivers: counters(RECEIVERS_MAX),
+        }
     }
 }
 

@@ -51,6 +51,7 @@
 //! of packets to services follow their first and are never put together ([`node::fragment`]).
 
 pub mod addr;
+pub mod bucket;
 pub mod clock;
 pub mod counters;
 pub mod dns;

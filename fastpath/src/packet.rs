@@ -34,6 +34,8 @@ pub enum Network {
     Bier,
     /// An MPLS label, which may be a BIFT-id (RFC 8296 §2.1).
     Mpls,
+    /// BIER that begins here, made by the slowpath: its copies leave with the TTL that it has.
+    BierOfOurs,
 }
 
 /// Which part of a packet a frame carries.

@@ -29,6 +29,22 @@ pub enum Punt {
     /// It is to be forwarded, but the next hop's link-layer address isn't known. It is complete but for the Ethernet
     /// header; `interface` is the one it leaves by.
     NeighbourUnknown,
+    /// BIER's operation, administration and maintenance, for us or with its time to live used up (draft-ietf-bier-ping-23
+    /// section 4.1): the frame as it came.
+    BierOam,
+    /// One of the BIER packets whose time to live was used up here, for the operator to see: the frame as it came.
+    BierExpired,
+}
+
+/// What an injected frame is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Injected {
+    /// A frame to send, complete from the Ethernet header on, untagged.
+    #[default]
+    Frame,
+    /// A BIER packet without MPLS that begins here, in an Ethernet frame to nobody yet. Its BIFT-id is our own, and its TTL that of
+    /// its copies.
+    Bier,
 }
 
 /// One frame in the slowpath's keeping: Ethernet frame without VLAN tag.
@@ -36,6 +52,8 @@ pub enum Punt {
 pub struct Parcel {
     /// Why it was punted; unused on the way down.
     pub punt: Punt,
+    /// What it is on the way down; unused on the way up.
+    pub injected: Injected,
     /// The interface it came in by, or is to leave by (see [`Punt`]).
     pub interface: InterfaceId,
     /// For [`Punt::NeighbourUnknown`]: the next hop whose link-layer address is wanted.
@@ -48,6 +66,7 @@ impl Default for Parcel {
     fn default() -> Self {
         Self {
             punt: Punt::Host,
+            injected: Injected::Frame,
             interface: InterfaceId::default(),
             next_hop: crate::addr::Addr::default(),
             len: 0,
@@ -104,7 +123,7 @@ pub struct Queues {
     pub punts: ArrayQueue<Box<Parcel>>,
     /// Slowpath to worker: empty parcels for `punts`.
     pub punts_empty: ArrayQueue<Box<Parcel>>,
-    /// Slowpath to worker: frames to send by `Parcel::interface`, complete from the Ethernet header on, untagged.
+    /// Slowpath to worker: frames to send by `Parcel::interface`, or what else [`Injected`] says.
     pub injects: ArrayQueue<Box<Parcel>>,
     /// Worker to slowpath: parcels of `injects`, sent.
     pub injects_empty: ArrayQueue<Box<Parcel>>,

@@ -25,6 +25,7 @@ use std::sync::atomic::AtomicUsize;
 
 use crossbeam_queue::ArrayQueue;
 
+use crate::bucket::TokenBucket;
 use crate::clock::{Clock, Nanos};
 use crate::counters::FlowRow;
 use crate::dns::{Limiter, PREFIXES};
@@ -32,16 +33,17 @@ use crate::driver::{BURST_MAX, Burst, Driver, Frame, PORTS_MAX, PortId};
 use crate::fates::Fates;
 use crate::flow::{FlowHasher, FlowTable};
 use crate::hold::Holds;
+use crate::node::bier::PuntLimit;
 use crate::node::fragment::FragmentTable;
-use crate::node::icmp::{self, ErrorLimit};
+use crate::node::icmp::{self, ERRORS_BURST, ERRORS_PER_SECOND};
 use crate::node::output::{self, Outbox};
 use crate::node::service::ServiceNode;
 use crate::node::{Context, Lanes, Leaving, NodeId, Outgoing, aside, bier, classify, dns, host, transit};
-use crate::packet::{Kind, Meta, Metas, NOT_TRACED, Packet};
-use crate::queue::{Command, Reply};
+use crate::packet::{Kind, Meta, Metas, NOT_TRACED, Network, Packet};
+use crate::queue::{Command, Injected, Reply};
 use crate::shared::{Shared, WorkerShared};
 use crate::splice::table::Splices;
-use crate::tables::Tables;
+use crate::tables::{InterfaceId, Tables};
 use crate::trace::TraceBuffer;
 use crate::wake::{WakeLimit, Waker};
 use release::Pacer;
@@ -117,7 +119,8 @@ pub struct Worker<D: Driver, C: Clock> {
     limiter: Limiter,
     pacer: Pacer,
     fragments: FragmentTable,
-    errors: ErrorLimit,
+    errors: TokenBucket,
+    bier_punts: PuntLimit,
     metas: Metas,
     trace: Option<Box<TraceBuffer>>,
     /// A list of flows that was asked for, and the place to go on at.
@@ -163,7 +166,8 @@ impl<D: Driver, C: Clock> Worker<D, C> {
             limiter: Limiter::new(flow_keys, limits.prefixes),
             pacer: Pacer::default(),
             fragments: FragmentTable::default(),
-            errors: ErrorLimit::default(),
+            errors: TokenBucket::new(ERRORS_PER_SECOND, ERRORS_BURST),
+            bier_punts: PuntLimit::default(),
             metas: Metas::default(),
             trace: None,
             listing: None,
@@ -283,7 +287,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         let own = &shared.workers[self.index];
         let queues = &own.queues;
         let mut frames: Burst<D::Frame> = Burst::new();
-        let mut interfaces = [crate::tables::InterfaceId::default(); BURST_MAX];
+        let mut injected = [(InterfaceId::default(), Injected::Frame); BURST_MAX];
         while !frames.is_full() {
             let Some(parcel) = queues.injects.pop() else { break };
             let port = crate::node::port_of(&self.tables, parcel.interface).unwrap_or_default();
@@ -297,7 +301,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
             });
             match frame {
                 Some(frame) => {
-                    interfaces[frames.len()] = parcel.interface;
+                    injected[frames.len()] = (parcel.interface, parcel.injected);
                     frames.push(frame);
                 }
                 None => own.counters.fates.injects_lost.add(1),
@@ -305,15 +309,25 @@ impl<D: Driver, C: Clock> Worker<D, C> {
             // Parcels go round between queues that have room for all of them.
             let _ = queues.injects_empty.push(parcel);
         }
-        let injected = frames.len();
+        let count = frames.len();
         self.round(0, |cx, lanes| {
-            cx.counters.fates.injected.add(injected as u64);
-            for (frame, interface) in frames.drain(..).zip(interfaces) {
-                let leaving = Leaving::Injected;
-                lanes.output.push(Outgoing { frame, interface, leaving, trace: NOT_TRACED });
+            cx.counters.fates.injected.add(count as u64);
+            for (frame, (interface, what)) in frames.drain(..).zip(injected) {
+                match what {
+                    Injected::Frame => {
+                        let leaving = Leaving::Injected;
+                        lanes.output.push(Outgoing { frame, interface, leaving, trace: NOT_TRACED });
+                    }
+                    Injected::Bier => {
+                        let mut meta = cx.metas.take();
+                        let network = Network::BierOfOurs;
+                        *meta = Meta { network, interface, trace: NOT_TRACED, ..Meta::default() };
+                        lanes.bier.push(Packet { frame, meta });
+                    }
+                }
             }
         });
-        injected
+        count
     }
 
     fn poll_commands(&mut self) {
@@ -410,6 +424,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
             triples: &shared.triples,
             fragments: &mut self.fragments,
             errors: &mut self.errors,
+            bier_punts: &mut self.bier_punts,
             limiter: &mut self.limiter,
             metas: &mut self.metas,
             trace: self.trace.as_deref_mut(),

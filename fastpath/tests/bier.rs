@@ -1,6 +1,8 @@
 //! BIER through a whole worker: who gets which copy, what is in it, and what becomes of everything else.
 
 mod common;
+#[path = "bier/oam.rs"]
+mod oam;
 
 use std::sync::Arc;
 
@@ -503,6 +505,30 @@ fn what_enters_here_may_be_for_us_too_and_nothing_else_enters() {
     bench.publish();
     bench.deliver_and_run(WAN, &multicast("232.1.1.1", 9, 10));
     assert_eq!(bench.drops(NodeId::Bier, "no-ingress"), 1);
+    bench.check_laws();
+}
+
+#[test]
+fn packets_are_counted_by_table_and_where_wanted_by_receiver() {
+    let mut bench = bench(Bsl::B64, &[&[1, 64], &[2]]);
+    let counted = |bench: &Bench, at: usize| bench.sum(|counters| &counters.bier.receivers[at]);
+    bench.deliver_and_run(WAN, &packet(Bsl::B64, &[1, 2], 9, b"payload"));
+    assert_eq!((bench.sum(|counters| &counters.bier.bifts[0]), counted(&bench, 128)), (1, 0));
+    let mut bier = (**bench.tables.bier.as_ref().unwrap()).clone();
+    bier.receivers_from = vec![Some(128)];
+    bench.tables.bier = Some(Arc::new(bier));
+    bench.publish();
+    bench.deliver_and_run(WAN, &packet(Bsl::B64, &[1, 2, 64, OURS], 9, &ipv4("232.1.1.1", 9)));
+    bench.deliver_and_run(WAN, &packet(Bsl::B64, &[2], 9, b"payload"));
+    assert_eq!(bench.sum(|counters| &counters.bier.bifts[0]), 3);
+    let by_bit: Vec<_> = (127..193).map(|at| counted(&bench, at)).collect();
+    let wanted = |at: usize| match at {
+        1 | 64 => 1,
+        2 => 2,
+        at if at == usize::from(OURS) => 1,
+        _ => 0,
+    };
+    assert_eq!(by_bit, (0..66).map(wanted).collect::<Vec<_>>());
     bench.check_laws();
 }
 

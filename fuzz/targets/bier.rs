@@ -15,7 +15,7 @@ use millrace_bier::forward::{Down, Packet, Part, Procedure};
 use millrace_bier::frr::{Protection, protect};
 use millrace_bier::header::{self, Carriage, View, rewrite};
 use millrace_bier::id::{BfrId, Bsl, SubDomain};
-use millrace_bier::oam::{Arrival, Echo, judge};
+use millrace_bier::oam::{Arrival, Echo, Kind, judge};
 use millrace_bier::topology::{Domain, LinkSpec, RouterSpec};
 
 /// Tables of one router for every length, with rows for failures: a ring of 12, chords, some numbers unused.
@@ -99,11 +99,24 @@ fn run(bift: &Bift, procedure: Procedure, packet: Packet<'_>, down: &Down) -> Se
 }
 
 fn echo(bytes: &[u8]) {
+    let salvaged = Echo::salvage(bytes);
     let Ok(echo) = Echo::parse(bytes) else { return };
+    let head = Echo { tlvs: Vec::new(), ..echo.clone() };
+    assert_eq!(salvaged, (echo.kind == Kind::Request).then_some(head), "its head is that of the whole");
     let written = echo.emit().expect("what was read has lengths that can be written");
     assert_eq!(Echo::parse(&written).as_ref(), Ok(&echo));
     assert!(written.len() <= bytes.len(), "nothing grows by being read");
     let key = TABLES[0].key();
-    let arrival = Arrival { key, bits: &vec![1; key.bsl.words()], local: true, others: false, onward: false };
-    let _ = judge(&echo, &arrival);
+    let arrival = Arrival {
+        key,
+        bits: &vec![1; key.bsl.words()],
+        local: true,
+        others: false,
+        onward: false,
+        carriage: Carriage::Mpls,
+        addresses: &[[192, 0, 2, 1].into()],
+    };
+    let verdict = judge(&echo, &arrival);
+    let pointer = verdict.and_then(|verdict| verdict.pointer).unwrap_or(0);
+    assert!(pointer as usize <= bytes.len(), "what is wrong is in the message");
 }

@@ -3,6 +3,7 @@
 //! ```text
 //!   lab    test hosts out of network namespaces, processes, captures; knows nothing of Millrace
 //!   edge   one edge location in a lab: clients, appliance, serving node, upstream name server
+//!   domain five routers of a BIER domain, a source and listeners
 //!   demo   the main job, shown to a person, its figures written for scripts
 //!   bench  what frames cost, beside peers
 //! ```
@@ -12,5 +13,6 @@
 
 pub mod bench;
 pub mod demo;
+pub mod domain;
 pub mod edge;
 pub mod lab;

@@ -15,6 +15,7 @@
 //! - [`host`]: what the appliance itself answers, and asks.
 //! - [`health`]: which backends and instances can be used.
 //! - [`control`]: the loop, one turn at a time.
+//! - [`oam`]: BIER ping and trace.
 //! - [`reload`]: the file is read again and carried out.
 //! - [`telemetry`]: what operators see.
 //!
@@ -27,6 +28,7 @@ pub mod health;
 pub mod host;
 pub mod membership;
 pub mod neighbour;
+pub mod oam;
 pub mod reload;
 pub mod telemetry;
 

@@ -6,6 +6,7 @@
 //! They need root, the tools of `make setup`, and the components of `make functions`.
 
 mod bier;
+mod bier_domain;
 mod dns;
 mod faults;
 mod forwarding;

@@ -1,7 +1,12 @@
 //! What a router answers to a request (section 4.4).
 
-use super::{Echo, Kind, ReplyMode, ReturnCode, SetBits, SubTlv, TimestampFormat, Tlv};
+use core::net::IpAddr;
+
+use super::{
+    Downstream, Echo, FIXED_LEN, Kind, Mapping, ReplyMode, ReturnCode, SetBits, SubTlv, TimestampFormat, Tlv,
+};
 use crate::bits;
+use crate::header::Carriage;
 use crate::id::BiftKey;
 
 /// TLVs of unknown types from this on may be ignored together with their packet.
@@ -20,67 +25,130 @@ pub struct Arrival<'a> {
     pub others: bool,
     /// Some of the others have a way.
     pub onward: bool,
+    /// What the packet came in.
+    pub carriage: Carriage,
+    /// Our BFR-prefix and our addresses: which of several mappings is about us.
+    pub addresses: &'a [IpAddr],
+}
+
+/// What to answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// What we say.
+    pub code: ReturnCode,
+    /// What is wrong with the request, in bytes from its start; [`Tlv::Erroneous`] tells it.
+    pub pointer: Option<u32>,
 }
 
 /// What to answer; `None` for nothing.
 #[must_use]
-pub fn judge(request: &Echo, arrival: &Arrival<'_>) -> Option<ReturnCode> {
-    let (mut originals, mut targets, mut incoming, mut mappings) = (0, 0, 0, 0);
-    let (mut unsupported, mut optional) = (false, false);
-    let mut original: Option<&SetBits> = None;
-    let mut target: Option<&SetBits> = None;
-    let (mut egress, mut multipath): (Option<&SetBits>, bool) = (None, false);
-    for tlv in &request.tlvs {
-        match tlv {
-            Tlv::Original(set) => (originals, original) = (originals + 1, Some(set)),
-            Tlv::Target(set) => (targets, target) = (targets + 1, Some(set)),
-            Tlv::Incoming(_) => incoming += 1,
-            Tlv::Mapping(mapping) => {
-                mappings += 1;
-                for sub_tlv in &mapping.sub_tlvs {
-                    match sub_tlv {
-                        SubTlv::Egress(set) => egress = egress.or(Some(set)),
-                        SubTlv::Multipath { .. } => multipath = true,
-                    }
-                }
-            }
-            Tlv::Unknown { kind, .. } if *kind >= OPTIONAL_FROM => optional = true,
-            _ => unsupported = true,
-        }
+pub fn judge(request: &Echo, arrival: &Arrival<'_>) -> Option<Verdict> {
+    let fine = |code| Some(Verdict { code, pointer: None });
+    let wrong = |code, at: usize| Some(Verdict { code, pointer: u32::try_from(at).ok() });
+    let mut found = Found::default();
+    for (at, tlv) in request.tlvs.iter().enumerate() {
+        found.take(at, tlv, arrival.addresses);
     }
     let is_aimed_at = |set: &SetBits| {
         set.key == arrival.key
             && set.bits.words().iter().zip(arrival.bits).any(|(one, other)| one & other != 0)
     };
-    if request.kind != Kind::Request || target.is_some_and(|set| !is_aimed_at(set)) {
+    if request.kind != Kind::Request || found.target.is_some_and(|set| !is_aimed_at(set)) {
         return None;
     }
-    if originals == 1 && original.is_some_and(|set| set.key != arrival.key) {
-        return Some(ReturnCode::SetMismatch);
+    if found.originals == 1 && found.original.is_some_and(|set| set.key != arrival.key) {
+        return fine(ReturnCode::SetMismatch);
     }
     if !matches!(request.reply_mode, ReplyMode::Udp | ReplyMode::Bier) {
         return None;
     }
-    let dated = matches!(request.sent_format, TimestampFormat::Ntp | TimestampFormat::Ptp);
-    if !dated || originals != 1 || incoming > 0 || (mappings > 0 && targets != 1) {
-        return Some(ReturnCode::Malformed);
+    if !matches!(request.sent_format, TimestampFormat::Ntp | TimestampFormat::Ptp) {
+        return wrong(ReturnCode::Malformed, FORMATS_AT);
     }
-    if unsupported {
-        return Some(ReturnCode::UnsupportedTlv);
+    if let Some(at) = found.surplus {
+        return wrong(ReturnCode::Malformed, request.offset(at));
     }
-    if optional {
+    if found.originals != 1 {
+        return wrong(ReturnCode::Malformed, FIXED_LEN);
+    }
+    if let Some(at) = found.mapping.filter(|_| found.targets != 1) {
+        return wrong(ReturnCode::Malformed, request.offset(at));
+    }
+    if let Some(at) = found.unsupported {
+        return wrong(ReturnCode::UnsupportedTlv, request.offset(at));
+    }
+    if found.optional {
         return None;
     }
-    if egress.is_some_and(|set| set.bits.words() != arrival.bits) {
-        return Some(ReturnCode::MappingMismatch);
+    if found.egress.is_some_and(|set| set.bits.words() != arrival.bits) {
+        return fine(ReturnCode::MappingMismatch);
     }
-    if multipath && target.is_some_and(|set| bits::popcount(set.bits.words()) > 1) {
-        return Some(ReturnCode::InvalidMultipath);
+    // Elsewhere it is to be ignored (section 3.4.4.1.1).
+    let multipath = found.multipath && arrival.carriage == Carriage::Mpls;
+    if multipath && found.target.is_some_and(|set| bits::popcount(set.bits.words()) > 1) {
+        return fine(ReturnCode::InvalidMultipath);
     }
-    Some(match (arrival.local, arrival.others, arrival.onward) {
+    fine(match (arrival.local, arrival.others, arrival.onward) {
         (true, false, _) => ReturnCode::OnlyBfer,
         (true, true, _) => ReturnCode::OneBfer,
         (false, _, false) => ReturnCode::NoEntry,
         (false, _, true) => ReturnCode::Forwarded,
     })
+}
+
+/// Where the formats of timestamps stand.
+const FORMATS_AT: usize = 8;
+
+/// The TLVs of a request; places are those among them.
+#[derive(Default)]
+struct Found<'a> {
+    originals: usize,
+    original: Option<&'a SetBits>,
+    targets: usize,
+    target: Option<&'a SetBits>,
+    /// The first mapping.
+    mapping: Option<usize>,
+    /// The bit string that the mapping about us says we get.
+    egress: Option<&'a SetBits>,
+    multipath: bool,
+    /// One that there can't be, or not once more.
+    surplus: Option<usize>,
+    unsupported: Option<usize>,
+    optional: bool,
+}
+
+impl<'a> Found<'a> {
+    fn take(&mut self, at: usize, tlv: &'a Tlv, addresses: &[IpAddr]) {
+        match tlv {
+            Tlv::Original(set) => {
+                self.original = Some(set);
+                self.originals += 1;
+                if self.originals > 1 {
+                    self.surplus = self.surplus.or(Some(at));
+                }
+            }
+            Tlv::Target(set) => (self.targets, self.target) = (self.targets + 1, Some(set)),
+            Tlv::Incoming(_) => self.surplus = self.surplus.or(Some(at)),
+            Tlv::Mapping(mapping) => {
+                self.mapping = self.mapping.or(Some(at));
+                for sub_tlv in &mapping.sub_tlvs {
+                    match sub_tlv {
+                        SubTlv::Egress(set) if is_about(mapping, addresses) => {
+                            self.egress = self.egress.or(Some(set));
+                        }
+                        SubTlv::Egress(_) => {}
+                        SubTlv::Multipath { .. } => self.multipath = true,
+                    }
+                }
+            }
+            Tlv::Unknown { kind, .. } if *kind >= OPTIONAL_FROM => self.optional = true,
+            _ => self.unsupported = self.unsupported.or(Some(at)),
+        }
+    }
+}
+
+/// Whether a mapping is about the router with these addresses: of a tree's branches, the request has one for each.
+fn is_about(mapping: &Mapping, addresses: &[IpAddr]) -> bool {
+    let prefix = mapping.downstream.prefix();
+    prefix == IpAddr::V4(Downstream::ALL_ROUTERS) || addresses.contains(&prefix)
 }

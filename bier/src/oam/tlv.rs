@@ -64,14 +64,14 @@ pub struct Mapping {
     pub sub_tlvs: Vec<SubTlv>,
 }
 
-/// The next router, and our interface to it (tables 4 and 5).
+/// The next router, and its end of the link to it; where that has no address, our end's number (tables 4 and 5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Downstream {
     /// 1: by addresses.
     V4 {
         /// BFR-prefix of the router.
         prefix: Ipv4Addr,
-        /// Address of the interface.
+        /// Its address on the link.
         interface: Ipv4Addr,
     },
     /// 2: the interface has no address. What requests say, with 224.0.0.2 and 0.
@@ -85,7 +85,7 @@ pub enum Downstream {
     V6 {
         /// BFR-prefix of the router.
         prefix: Ipv6Addr,
-        /// Address of the interface.
+        /// Its address on the link.
         interface: Ipv6Addr,
     },
     /// 4: the interface has no address but that of its link.
@@ -253,7 +253,37 @@ impl SetBits {
     }
 }
 
+impl Downstream {
+    /// What requests say in place of a router's prefix, for there are many.
+    pub const ALL_ROUTERS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 2);
+
+    /// BFR-prefix of the router.
+    #[must_use]
+    pub fn prefix(&self) -> IpAddr {
+        match *self {
+            Self::V4 { prefix, .. } | Self::V4Unnumbered { prefix, .. } => prefix.into(),
+            Self::V6 { prefix, .. } | Self::V6LinkLocal { prefix, .. } => prefix.into(),
+        }
+    }
+}
+
 impl Mapping {
+    /// What a request says that wants to know the ways onward.
+    #[must_use]
+    pub fn question() -> Self {
+        let downstream = Downstream::V4Unnumbered { prefix: Downstream::ALL_ROUTERS, index: 0 };
+        Self { mtu: 0, wants_incoming: true, downstream, sub_tlvs: Vec::new() }
+    }
+
+    /// The bit string of the copy that goes there, if it is told.
+    #[must_use]
+    pub fn egress(&self) -> Option<&SetBits> {
+        self.sub_tlvs.iter().find_map(|sub_tlv| match sub_tlv {
+            SubTlv::Egress(set) => Some(set),
+            SubTlv::Multipath { .. } => None,
+        })
+    }
+
     fn parse(from: &mut Reader<'_>) -> Result<Self, OamError> {
         let mtu = from.u16()?;
         let [kind, flags] = from.array()?;

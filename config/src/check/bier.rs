@@ -45,6 +45,7 @@ impl Checker {
         let queriers = self.queriers(file, raw);
         let bier = Bier {
             bfr_prefix: prefix?.value.0,
+            count_receivers: raw.count_receivers.as_ref()?.value,
             subdomains: subdomains?,
             overlays: overlays?,
             listeners: listeners?,

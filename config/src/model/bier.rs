@@ -16,6 +16,8 @@ use crate::grammar::choice;
 pub struct Bier {
     /// By which other routers know this one.
     pub bfr_prefix: IpAddr,
+    /// Packets are counted by receiver.
+    pub count_receivers: bool,
     /// In the order of the file, each number once. At least one.
     pub subdomains: Vec<Subdomain>,
     /// Flows that enter here, each once, through sub-domains in which we have a number.

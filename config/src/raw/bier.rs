@@ -11,6 +11,9 @@ table! {
         /// The address by which other BIER routers know this one (BFR-prefix). What comes by equal ways is shared out
         /// differently by routers that have different ones.
         required bfr_prefix: HostAddr,
+        /// Count packets by receiver, too: bit by bit, which costs each packet something for each of its bits. Shown by
+        /// `millrace show bier counters`.
+        default count_receivers: bool = false,
         /// The sub-domains that this router is in.
         required subdomains as "subdomain": List<Subdomain, 1, BIER_SUBDOMAINS_MAX>,
         /// Flows that enter the domain here: who gets them.

@@ -15,6 +15,7 @@
 mod copies;
 mod deliver;
 mod impose;
+mod punt;
 
 use millrace_bier::bift::{Bift, NeighbourIndex};
 use millrace_bier::bits;
@@ -24,12 +25,13 @@ use millrace_bier::id::Bsl;
 use millrace_bier::plane::AnyBift;
 
 use super::output::Outbox;
-use super::{Context, Lanes, NodeId, drops};
+use super::{Context, Lanes, NodeId, drops, host};
 use crate::driver::{Driver, Frame};
 use crate::packet::{L3, Network, Packet};
 use crate::tables::bier::{self as tables, Bier};
 use copies::{Copies, Copy};
 pub(super) use impose::flow_of;
+pub use punt::PuntLimit;
 
 drops! {
     /// Why a packet had no copy, and was delivered to nobody.
@@ -68,6 +70,10 @@ drops! {
         UnknownProto => "unknown-proto",
         /// No copy of it could be made: see what was lost.
         Lost => "lost",
+        /// An echo message that was for us, or ended here: there were too many.
+        OamLimited => "oam-limited",
+        /// An echo message that was for us, or ended here, and didn't reach the slowpath: it is behind, or the message too long.
+        OamUnseen => "oam-unseen",
     }
 }
 
@@ -111,6 +117,10 @@ pub enum Loss {
     NoListener,
     /// It was for us too, and what it carries is nothing that we could give to anybody.
     UnknownProto,
+    /// It was an echo message for us too: there were too many.
+    OamLimited,
+    /// It was an echo message for us too, and didn't reach the slowpath: it is behind, or the message too long.
+    OamUnseen,
 }
 
 impl From<&tables::NoWay> for Loss {
@@ -123,7 +133,7 @@ impl From<&tables::NoWay> for Loss {
 }
 
 /// How many reasons there are.
-pub const LOSSES: usize = Loss::UnknownProto as usize + 1;
+pub const LOSSES: usize = Loss::OamUnseen as usize + 1;
 
 impl Loss {
     /// The names that operators see, in the order of the counters.
@@ -138,6 +148,8 @@ impl Loss {
         "bad-payload",
         "no-listener",
         "unknown-proto",
+        "oam-limited",
+        "oam-unseen",
     ];
 }
 
@@ -157,11 +169,20 @@ pub fn process<D: Driver>(
         let replicated = match (&tables.bier, packet.meta.network) {
             (None, _) => Err(Drop::UnknownBift),
             (Some(bier), Network::Mpls) => pass_on(bier, Carriage::Mpls, &mut packet, &mut copies, cx),
-            (Some(bier), Network::Bier) => pass_on(bier, Carriage::NonMpls, &mut packet, &mut copies, cx),
+            (Some(bier), Network::Bier | Network::BierOfOurs) => {
+                pass_on(bier, Carriage::NonMpls, &mut packet, &mut copies, cx)
+            }
             (Some(bier), _) => impose::impose(bier, &mut packet, &mut copies, cx),
         };
-        if let Err(reason) = replicated {
-            cx.drop(NodeId::Bier, reason as usize, reason.name(), packet, lanes);
+        let served = match replicated {
+            Ok(served) => served,
+            Err(reason) => {
+                cx.drop(NodeId::Bier, reason as usize, reason.name(), packet, lanes);
+                continue;
+            }
+        };
+        if served == Served::Shown && !copies.any() {
+            host::finish(packet, NodeId::Bier, "punted", cx, lanes);
             continue;
         }
         cx.trace(NodeId::Bier, "replicated", &packet);
@@ -179,6 +200,15 @@ pub fn process<D: Driver>(
     cx.counters.fates.copies.add(made);
 }
 
+/// What was done with a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Served {
+    /// There are copies.
+    Copied,
+    /// The slowpath has seen it; there may be copies as well.
+    Shown,
+}
+
 /// A packet that came as BIER: decides on its copies, and leaves the last ones to be made.
 #[inline]
 fn pass_on<'t, D: Driver>(
@@ -186,17 +216,21 @@ fn pass_on<'t, D: Driver>(
     carriage: Carriage,
     packet: &mut Packet<D::Frame>,
     copies: &mut Copies<'_, 't, D>,
-    cx: &Context<'t>,
-) -> Result<(), Drop> {
+    cx: &mut Context<'t>,
+) -> Result<Served, Drop> {
     let bytes = &packet.frame.bytes()[L3..];
     let any = bier.plane.by_id(peek(bytes)?).ok_or(Drop::UnknownBift)?;
     let view = View::parse(bytes, carriage, any.key().bsl)?;
     // Tables of adjacencies have no links yet.
     let AnyBift::Bier(bift) = any else { return Err(Drop::UnknownBift) };
-    let header =
-        Received { bits: BitString::InFrame, ttl: view.ttl(), entropy: view.entropy(), proto: view.proto() };
-    copies.begin(Template::of(&view, carriage, view.ttl().saturating_sub(1)), bift.key().bsl);
-    replicate(bier, bift, header, &mut packet.frame, copies, cx)
+    // What begins here has the hop that this router takes still before it.
+    let (ttl, copies_ttl) = match packet.meta.network {
+        Network::BierOfOurs => (view.ttl().saturating_add(1), view.ttl()),
+        _ => (view.ttl(), view.ttl().saturating_sub(1)),
+    };
+    let header = Received { bits: BitString::InFrame, ttl, entropy: view.entropy(), proto: view.proto() };
+    copies.begin(Template::of(&view, carriage, copies_ttl), bift.key().bsl);
+    replicate(bier, bift, header, packet, copies, cx)
 }
 
 /// What a packet's header says of what has to be done with it.
@@ -221,18 +255,18 @@ fn replicate<'t, D: Driver>(
     bier: &'t Bier,
     bift: &'t Bift,
     header: Received<'_>,
-    frame: &mut D::Frame,
+    packet: &mut Packet<D::Frame>,
     copies: &mut Copies<'_, 't, D>,
-    cx: &Context<'t>,
-) -> Result<(), Drop> {
+    cx: &mut Context<'t>,
+) -> Result<Served, Drop> {
     match bift.key().bsl {
-        Bsl::B64 => replicate_sized::<1, D>(bier, bift, header, frame, copies, cx),
-        Bsl::B128 => replicate_sized::<2, D>(bier, bift, header, frame, copies, cx),
-        Bsl::B256 => replicate_sized::<4, D>(bier, bift, header, frame, copies, cx),
-        Bsl::B512 => replicate_sized::<8, D>(bier, bift, header, frame, copies, cx),
-        Bsl::B1024 => replicate_sized::<16, D>(bier, bift, header, frame, copies, cx),
-        Bsl::B2048 => replicate_sized::<32, D>(bier, bift, header, frame, copies, cx),
-        Bsl::B4096 => replicate_sized::<64, D>(bier, bift, header, frame, copies, cx),
+        Bsl::B64 => replicate_sized::<1, D>(bier, bift, header, packet, copies, cx),
+        Bsl::B128 => replicate_sized::<2, D>(bier, bift, header, packet, copies, cx),
+        Bsl::B256 => replicate_sized::<4, D>(bier, bift, header, packet, copies, cx),
+        Bsl::B512 => replicate_sized::<8, D>(bier, bift, header, packet, copies, cx),
+        Bsl::B1024 => replicate_sized::<16, D>(bier, bift, header, packet, copies, cx),
+        Bsl::B2048 => replicate_sized::<32, D>(bier, bift, header, packet, copies, cx),
+        Bsl::B4096 => replicate_sized::<64, D>(bier, bift, header, packet, copies, cx),
     }
 }
 
@@ -241,15 +275,23 @@ fn replicate_sized<'t, const W: usize, D: Driver>(
     bier: &'t Bier,
     bift: &'t Bift,
     header: Received<'_>,
-    frame: &mut D::Frame,
+    packet: &mut Packet<D::Frame>,
     copies: &mut Copies<'_, 't, D>,
-    cx: &Context<'t>,
-) -> Result<(), Drop> {
+    cx: &mut Context<'t>,
+) -> Result<Served, Drop> {
+    let frame = &mut packet.frame;
     let mut words = [0; W];
     match header.bits {
         BitString::InFrame => bits::load(&frame.bytes()[L3 + FIXED_LEN..][..W * 8], &mut words),
         BitString::Apart(apart) => words.copy_from_slice(apart),
     }
+    count(bier, bift, &words, cx);
+    // While the frame is as it came.
+    let shown = match header.proto {
+        Proto::Oam => oam(bift, &words, header.ttl, packet, cx),
+        _ => None,
+    };
+    let frame = &mut packet.frame;
     let decision = Decision { bits: &words, ttl: header.ttl, entropy: header.entropy };
     let (mut local, mut unroutable, mut found) = (false, false, false);
     let all_up = Down::default();
@@ -269,20 +311,23 @@ fn replicate_sized<'t, const W: usize, D: Driver>(
     if unroutable {
         lose(Loss::Unroutable, cx);
     }
-    if outcome.expired() {
-        lose(Loss::Expired, cx);
-    }
-    let delivered = match local {
-        true => deliver::payload(bier, frame, header.proto, copies, cx),
-        false => Ok(()),
+    let delivered = match shown {
+        Some(shown) => shown,
+        None if local => deliver::payload(bier, frame, header.proto, copies, cx),
+        None => Ok(()),
     };
+    if outcome.expired() && shown.is_none() {
+        lose(Loss::Expired, cx);
+        punt::expired(packet, cx);
+    }
+    let served = if shown == Some(Ok(())) { Served::Shown } else { Served::Copied };
     if let Err((_, loss)) = delivered
         && (copies.any() || found)
     {
         lose(loss, cx);
     }
-    if copies.any() {
-        return Ok(());
+    if copies.any() || served == Served::Shown {
+        return Ok(served);
     }
     Err(match delivered {
         _ if found => Drop::Lost,
@@ -291,6 +336,37 @@ fn replicate_sized<'t, const W: usize, D: Driver>(
         Ok(()) if outcome.expired() => Drop::TtlExpired,
         Ok(()) => Drop::NoRoute,
     })
+}
+
+/// Shows the slowpath an echo message that is for us, or whose time to live ends here; `None` for one that just passes.
+#[cold]
+fn oam<const W: usize, F: Frame>(
+    bift: &Bift,
+    words: &[u64; W],
+    ttl: u8,
+    packet: &Packet<F>,
+    cx: &mut Context<'_>,
+) -> Option<Result<(), (Drop, Loss)>> {
+    let is_ours = bift.local().is_some_and(|local| bits::test(words, local));
+    (is_ours || ttl <= 1).then(|| punt::oam(packet, cx))
+}
+
+/// Counts a packet of a table, and where an operator wants that, for whom it is.
+#[inline]
+fn count(bier: &Bier, bift: &Bift, words: &[u64], cx: &Context<'_>) {
+    if let Some(counter) = cx.counters.bier.bifts.get(bift.tag() as usize) {
+        counter.add(1);
+    }
+    if let Some(from) = bier.receivers_from(bift.tag()) {
+        count_receivers(from, words, cx);
+    }
+}
+
+/// Bit by bit, which costs what a walk costs.
+#[cold]
+fn count_receivers(from: usize, words: &[u64], cx: &Context<'_>) {
+    let counted = cx.counters.bier.receivers.get(from..).unwrap_or_default();
+    bits::ones(words).filter_map(|bit| counted.get(bit.index())).for_each(|counter| counter.add(1));
 }
 
 /// How a copy of a packet of `len` bytes gets to a neighbour.

@@ -17,6 +17,8 @@
 
 use std::sync::Arc;
 
+use millrace_bier::oam;
+
 use super::bier::flow_of;
 use super::icmp::Error;
 use super::{Context, Lanes, NodeId, drops, fragment, quote, triple};
@@ -250,6 +252,8 @@ fn classify<F: Frame>(
     match meta.network {
         Network::V4 | Network::V6 => {}
         Network::Arp => return Ok(Next::Host),
+        // Nothing that arrives is read as that.
+        Network::BierOfOurs => return Err(Drop::UnknownEthertype),
         Network::Bier | Network::Mpls if tables.bier.is_none() => return Err(Drop::UnknownEthertype),
         // It is sent to one neighbour at a time (RFC 8296 §3).
         Network::Bier | Network::Mpls if group => return Err(Drop::Multicast),
@@ -377,8 +381,9 @@ pub(super) fn to_us_by_port(meta: &mut Meta, local: Local, cx: &Context<'_>) -> 
         meta.owner = cx.tables.policy.nat_ports.owner(meta.destination_port, cx.workers) as u16;
         return Ok(Next::Service);
     }
-    // The appliance itself listens at no UDP port: what it answers over UDP was found above.
-    if meta.protocol == UDP { Err(Drop::NoSuchPort) } else { Ok(Next::Host) }
+    // The appliance itself listens at no other UDP port: what it answers over UDP was found above.
+    let echo = local.host && meta.destination_port == oam::UDP_PORT && cx.tables.bier.is_some();
+    if meta.protocol == UDP && !echo { Err(Drop::NoSuchPort) } else { Ok(Next::Host) }
 }
 
 /// A packet to somebody beyond, by its ports.

@@ -11,7 +11,6 @@
 use super::quote::original_ends;
 use super::{Context, Lanes, Leaving, NodeId, rewrite::rewrite};
 use crate::addr::Addr;
-use crate::clock::Nanos;
 use crate::driver::Frame;
 use crate::flow::FlowTable;
 use crate::packet::{Fragment, L3, Network, Origin, Packet};
@@ -21,8 +20,6 @@ use crate::wire::{ICMP, ICMPV6, checksum, ethernet, icmp, ipv4, ipv6};
 pub const ERRORS_PER_SECOND: u64 = 1000;
 /// Errors that it sends at once after a quiet time.
 pub const ERRORS_BURST: u64 = 50;
-/// What an error costs of the time that has passed, in nanoseconds.
-const ERROR_NANOS: u64 = 1_000_000_000 / ERRORS_PER_SECOND;
 
 /// Hop limit of what we originate (RFC 1700's default TTL).
 const TTL: u8 = 64;
@@ -77,33 +74,6 @@ pub struct Refused<F> {
     pub error: Error,
     /// The node that refused it, and its drop.
     pub drop: (NodeId, usize, &'static str),
-}
-
-/// How many errors a worker may send: a bucket that time fills.
-#[derive(Debug)]
-pub struct ErrorLimit {
-    saved_nanos: u64,
-    filled: Nanos,
-}
-
-impl Default for ErrorLimit {
-    fn default() -> Self {
-        Self { saved_nanos: ERRORS_BURST * ERROR_NANOS, filled: Nanos::default() }
-    }
-}
-
-impl ErrorLimit {
-    fn take(&mut self, now: Nanos) -> bool {
-        self.saved_nanos = (self.saved_nanos + now.since(self.filled)).min(ERRORS_BURST * ERROR_NANOS);
-        self.filled = now;
-        match self.saved_nanos.checked_sub(ERROR_NANOS) {
-            Some(left) => {
-                self.saved_nanos = left;
-                true
-            }
-            None => false,
-        }
-    }
 }
 
 /// Tells the senders of refused packets, or drops them.
@@ -235,21 +205,4 @@ fn become_error<F: Frame>(packet: &mut Packet<F>, error: Error, source: Addr) ->
         ip[24..40].copy_from_slice(&destination.v6_bytes());
     }
     true
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_bucket_gives_a_burst_and_then_a_rate() {
-        let mut limit = ErrorLimit::default();
-        let start = Nanos(5_000_000_000);
-        let at_once = (0..200).filter(|_| limit.take(start)).count();
-        assert_eq!(at_once as u64, ERRORS_BURST);
-        let second = (0..10_000u64).filter(|n| limit.take(start.plus(n * 100_000))).count();
-        assert_eq!(second as u64, ERRORS_PER_SECOND - 1, "one each millisecond, none at its beginning");
-        let later = (0..200).filter(|_| limit.take(start.plus(3_600_000_000_000))).count();
-        assert_eq!(later as u64, ERRORS_BURST, "an hour's silence saves a burst and no more");
-    }
 }

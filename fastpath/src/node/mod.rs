@@ -41,6 +41,7 @@ pub mod transit;
 pub mod triple;
 mod verify;
 
+use crate::bucket::TokenBucket;
 use crate::clock::Nanos;
 use crate::counters::WorkerCounters;
 use crate::dns::Limiter;
@@ -252,7 +253,9 @@ pub struct Context<'a> {
     /// First fragments seen lately.
     pub fragments: &'a mut fragment::FragmentTable,
     /// How many ICMP errors may be sent.
-    pub errors: &'a mut icmp::ErrorLimit,
+    pub errors: &'a mut TokenBucket,
+    /// How much of BIER may be shown to the slowpath.
+    pub bier_punts: &'a mut bier::PuntLimit,
     /// What bounds the answers to each source prefix.
     pub limiter: &'a mut Limiter,
     /// Boxes for what is known of packets.

@@ -20,6 +20,11 @@ use crate::wire::ethernet;
 /// Links that are counted apart.
 pub const LINKS_MAX: usize = 1024;
 
+/// Tables that are counted apart, those that there were once included.
+pub const BIFTS_MAX: usize = 1024;
+/// Receivers that are counted apart: as many as a sub-domain can have.
+pub const RECEIVERS_MAX: usize = 1 << 16;
+
 /// A link to a BIER neighbour, by its [`LinkId`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Link {
@@ -103,6 +108,9 @@ pub struct Bier {
     pub listeners: Listeners,
     /// Where hosts are asked what they listen to, so that the slowpath wants to hear IGMP.
     pub queried: Vec<InterfaceId>,
+    /// Where the counters of a table's receivers begin, by its tag ([`millrace_bier::bift::Bift::tag`]), bit after bit; empty where
+    /// receivers aren't counted.
+    pub receivers_from: Vec<Option<u32>>,
 }
 
 impl Bier {
@@ -141,6 +149,12 @@ impl Bier {
     ) -> impl Iterator<Item = Result<Way, NoWay>> {
         let numbered = (0..LINKS_MAX as u16).zip(&self.links);
         numbered.map(|(number, link)| link.way(number, interfaces, neighbours))
+    }
+
+    /// Where the counters of this table's receivers begin, if they are counted.
+    #[inline]
+    pub fn receivers_from(&self, tag: u32) -> Option<usize> {
+        self.receivers_from.get(tag as usize).copied().flatten().map(|from| from as usize)
     }
 
     /// How packets enter a sub-domain here, if they may.

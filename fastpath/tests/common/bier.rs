@@ -71,6 +71,7 @@ pub fn install(bench: &mut Bench, ours: BiftIds, tables: Vec<AnyBift>, carriages
         plane: Plane::new(ours, tables).unwrap(),
         links: links.collect(),
         ways: Vec::new(),
+        receivers_from: Vec::new(),
         down: sub_domains.iter().map(|id| (*id, Arc::new(Down::new(carriages.len())))).collect(),
         overlay: Overlay::default(),
         ingress: sub_domains.iter().map(|id| (*id, ingress)).collect(),

@@ -204,6 +204,7 @@ pub fn with_bier(bsl: Bsl, neighbours: u16, ids: u16) -> Tables {
     let link = |number| Link { interface: INTERFACE, via: address(number), carriage: Carriage::NonMpls };
     (0..neighbours).for_each(|number| tables.neighbours.insert(INTERFACE, address(number), CLIENT_MAC));
     let mut bier = Bier {
+        receivers_from: Vec::new(),
         plane: Plane::new(BiftIds::Static, bifts).expect("the tables of the scene stand together"),
         links: (0..neighbours).map(link).collect(),
         ways: Vec::new(),

@@ -1,7 +1,7 @@
 //! The appliance under test, and the separate orchestrator where there is one.
 
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use rustix::thread::{sched_getaffinity, sched_setaffinity};
@@ -110,11 +110,44 @@ impl Appliance {
                 run
             }
         };
-        let process = host.spawn("run", run.args(["run", "-c"]).arg(configuration))?;
-        let appliance =
-            Appliance { process, host: host.clone(), binary: binary.to_owned(), socket, driver: site.driver };
-        appliance.process.wait_until("the appliance to answer", START_MAX, || appliance.show("ports"))?;
+        let appliance = Self::spawn(host, binary, &mut run, &configuration, &socket, site.driver)?;
+        appliance.wait_until_up()?;
         Ok(appliance)
+    }
+
+    /// Starts `millrace run` with a configuration that is there already, and doesn't wait for it.
+    ///
+    /// # Errors
+    /// [`LabError::Start`] where it cannot be started.
+    pub(crate) fn launch(
+        host: &Host,
+        binary: &Path,
+        configuration: &Path,
+        socket: &Path,
+        driver: Driver,
+    ) -> Result<Self, LabError> {
+        Self::spawn(host, binary, &mut host.command(binary), configuration, socket, driver)
+    }
+
+    fn spawn(
+        host: &Host,
+        binary: &Path,
+        run: &mut Command,
+        configuration: &Path,
+        socket: &Path,
+        driver: Driver,
+    ) -> Result<Self, LabError> {
+        let process = host.spawn("run", run.args(["run", "-c"]).arg(configuration))?;
+        let (binary, socket) = (binary.to_owned(), socket.to_owned());
+        Ok(Appliance { process, host: host.clone(), binary, socket, driver })
+    }
+
+    /// Waits until it answers `show ports`.
+    ///
+    /// # Errors
+    /// [`LabError`] with the appliance's last words.
+    pub(crate) fn wait_until_up(&self) -> Result<(), LabError> {
+        self.process.wait_until("the appliance to answer", START_MAX, || self.show("ports")).map(drop)
     }
 
     /// Writes the configuration of `site` into a file of the lab's folder, and returns its path.

@@ -22,7 +22,7 @@ pub enum Driver {
 }
 
 impl Driver {
-    fn device(self, index: usize, interface: &str, queues: u16) -> String {
+    pub(crate) fn device(self, index: usize, interface: &str, queues: u16) -> String {
         match self {
             // One queue, whatever is asked: DPDK takes a veth for a device that has no more.
             Driver::AfXdp => format!("net_af_xdp{index},iface={interface}"),

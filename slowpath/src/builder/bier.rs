@@ -5,14 +5,15 @@
 //! there are others to give away. What didn't change between two configurations is shared: tables, flows, and the flags of
 //! neighbours that can't be reached.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use millrace_bier::bift::{Bift, LinkId, NeighbourIndex, Reach};
 use millrace_bier::compute::{Computed, Options};
 use millrace_bier::forward::Down;
 use millrace_bier::header::Carriage;
-use millrace_bier::id::SubDomain;
+use millrace_bier::id::{BfrId, BiftKey, SubDomain};
 use millrace_bier::overlay::{Flow, Overlay, Receivers};
 use millrace_bier::plane::{AnyBift, Plane};
 use millrace_bier::topology::{Domain, RouterIndex};
@@ -20,7 +21,7 @@ use millrace_config::domainfile::DomainFile;
 use millrace_config::model::{self, Config, Encapsulation};
 use millrace_fastpath::addr::Addr;
 use millrace_fastpath::tables::Bier;
-use millrace_fastpath::tables::bier::{Ingress, LINKS_MAX, Link};
+use millrace_fastpath::tables::bier::{BIFTS_MAX, Ingress, LINKS_MAX, Link, RECEIVERS_MAX};
 use millrace_fastpath::tables::interfaces::InterfaceId;
 use millrace_fastpath::tables::listeners::{Filter, Listener, Listeners};
 use tracing::warn;
@@ -41,6 +42,33 @@ pub(super) struct BierListeners {
     heard: BTreeMap<(Addr, InterfaceId), Filter>,
 }
 
+/// The tables by the tags that their packets are counted by, those that were once configured included.
+#[derive(Clone, Debug, Default)]
+pub(super) struct BierTags {
+    /// What each is for, and where the counters of its receivers begin: there are so many.
+    keys: Vec<(BiftKey, Option<u32>)>,
+    receivers: usize,
+}
+
+impl BierTags {
+    /// The tag of a table. Those beyond what workers count have one that nothing is counted by.
+    fn give(&mut self, key: BiftKey) -> u32 {
+        if let Some(at) = self.keys.iter().position(|(known, _)| *known == key) {
+            return at as u32;
+        }
+        if self.keys.len() == BIFTS_MAX {
+            return BIFTS_MAX as u32;
+        }
+        let (from, bits) = (self.receivers, usize::from(key.bsl.bits()));
+        let fits = from + bits <= RECEIVERS_MAX;
+        if fits {
+            self.receivers += bits;
+        }
+        self.keys.push((key, fits.then_some(from as u32)));
+        (self.keys.len() - 1) as u32
+    }
+}
+
 /// What a configuration asks for of BIER.
 #[derive(Debug)]
 pub(super) struct BierDraft {
@@ -50,6 +78,35 @@ pub(super) struct BierDraft {
     pub(super) fixed_listeners: BTreeSet<(Addr, InterfaceId)>,
     /// Where hosts are asked, and how.
     pub(super) queriers: Vec<(InterfaceId, Timers)>,
+    pub(super) tags: BierTags,
+    pub(super) names: Arc<BierNames>,
+}
+
+/// Who is who in BIER, for those who talk about it: workers have no use for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BierNames {
+    /// Our BFR-prefix.
+    pub own: Option<IpAddr>,
+    /// The BFR-prefixes of routers that have numbers, as far as a topology tells them.
+    prefixes: HashMap<(SubDomain, BfrId), IpAddr>,
+}
+
+impl BierNames {
+    /// The BFR-prefix of the router of this number.
+    pub fn prefix(&self, sub_domain: SubDomain, id: BfrId) -> Option<IpAddr> {
+        self.prefixes.get(&(sub_domain, id)).copied()
+    }
+
+    fn new(wanted: &model::Bier, ways: &[Ways]) -> Self {
+        let mut prefixes = HashMap::new();
+        for (subdomain, ways) in wanted.subdomains.iter().zip(ways) {
+            prefixes.extend(subdomain.bfr_id.map(|id| ((subdomain.id, id), wanted.bfr_prefix)));
+            let routers = ways.computed.iter().flat_map(|(domain, ..)| domain.routers());
+            let known = routers.filter_map(|one| Some(((subdomain.id, one.bfr_id()?), one.bier()?)));
+            prefixes.extend(known);
+        }
+        Self { own: Some(wanted.bfr_prefix), prefixes }
+    }
 }
 
 /// What a sub-domain's tables are made of, and the links that they lead to.
@@ -66,9 +123,16 @@ pub(super) fn draft(
     domains: &Domains,
     before: &BierDraft,
 ) -> Result<BierDraft, BuildError> {
-    let (mut links, known) = (before.links.clone(), before.bier.as_ref());
+    let (mut links, mut tags, known) = (before.links.clone(), before.tags.clone(), before.bier.as_ref());
     let Some(wanted) = &config.bier else {
-        return Ok(BierDraft { bier: None, links, fixed_listeners: BTreeSet::new(), queriers: Vec::new() });
+        return Ok(BierDraft {
+            bier: None,
+            links,
+            fixed_listeners: BTreeSet::new(),
+            queriers: Vec::new(),
+            tags,
+            names: Arc::default(),
+        });
     };
     let each = wanted.subdomains.iter().enumerate();
     let ways = each.map(|(at, one)| ways(config, wanted, one, domains.get(&at), &interface));
@@ -78,6 +142,11 @@ pub(super) fn draft(
     let mut down = Vec::new();
     for ((subdomain, ways), numbers) in wanted.subdomains.iter().zip(&ways).zip(&numbers) {
         let bifts = bifts(wanted, subdomain, ways, numbers)?;
+        let mut tagged = |bift: Bift| {
+            let tag = tags.give(bift.key());
+            bift.with_tag(tag)
+        };
+        let bifts: Vec<Bift> = bifts.into_iter().map(&mut tagged).collect();
         if let Some(first) = bifts.first() {
             down.push((subdomain.id, flags(first, known)));
         }
@@ -106,12 +175,17 @@ pub(super) fn draft(
         down,
         listeners: known.map(|known| known.listeners.clone()).unwrap_or_default(),
         queried: queriers.iter().map(|(interface, _)| *interface).collect(),
+        receivers_from: match wanted.count_receivers {
+            true => tags.keys.iter().map(|(_, from)| *from).collect(),
+            false => Vec::new(),
+        },
         overlay: overlay(wanted, known.map(|known| &known.overlay)),
         ingress: wanted.subdomains.iter().filter_map(ingress).collect(),
     };
     let same = known.filter(|known| is_same(known, &bier));
+    let names = Arc::new(BierNames::new(wanted, &ways));
     let bier = Some(same.map_or_else(|| Arc::new(bier), Arc::clone));
-    Ok(BierDraft { bier, links, fixed_listeners, queriers })
+    Ok(BierDraft { bier, links, fixed_listeners, queriers, tags, names })
 }
 
 impl BierLinks {
@@ -259,7 +333,7 @@ fn overlay(wanted: &model::Bier, known: Option<&Overlay>) -> Overlay {
 
 fn is_same(known: &Bier, next: &Bier) -> bool {
     // Ways follow from links, interfaces, and the addresses of neighbours; who listens is told apart.
-    let Bier { plane, links, ways: _, down, listeners: _, queried, overlay, ingress } = known;
+    let Bier { plane, links, ways: _, down, listeners: _, queried, overlay, ingress, receivers_from } = known;
     let same_flags =
         || down.iter().zip(&next.down).all(|(one, other)| one.0 == other.0 && Arc::ptr_eq(&one.1, &other.1));
     plane.ours() == next.plane.ours()
@@ -268,6 +342,7 @@ fn is_same(known: &Bier, next: &Bier) -> bool {
         && down.len() == next.down.len()
         && same_flags()
         && *queried == next.queried
+        && *receivers_from == next.receivers_from
         && overlay.iter().eq(next.overlay.iter())
         && *ingress == next.ingress
 }

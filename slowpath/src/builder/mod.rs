@@ -30,7 +30,8 @@ use siphasher::sip::SipHasher13;
 use tracing::warn;
 
 use crate::membership::Timers;
-use bier::{BierLinks, BierListeners};
+pub use bier::BierNames;
+use bier::{BierLinks, BierListeners, BierTags};
 pub use files::{Digest, Domains, FileError, QuicKeys, TableFiles};
 use ids::{InstanceKey, InstanceSlots};
 pub use names::DnsNames;
@@ -142,6 +143,8 @@ pub struct TableBuilder {
     bier_links: BierLinks,
     bier_listeners: BierListeners,
     bier_queriers: Vec<(InterfaceId, Timers)>,
+    bier_tags: BierTags,
+    bier_names: Arc<BierNames>,
     tables: Tables,
     published: Generation,
     dirty: bool,
@@ -175,6 +178,8 @@ impl TableBuilder {
             bier_links: BierLinks::default(),
             bier_listeners: BierListeners::default(),
             bier_queriers: Vec::new(),
+            bier_tags: BierTags::default(),
+            bier_names: Arc::default(),
             tables: Tables::default(),
             published: Generation::default(),
             dirty: true,
@@ -312,6 +317,11 @@ impl TableBuilder {
     /// The tables as they are to be next.
     pub fn tables(&self) -> &Tables {
         &self.tables
+    }
+
+    /// Who is who in BIER.
+    pub fn bier_names(&self) -> &BierNames {
+        &self.bier_names
     }
 
     /// The services, by id: those that are configured, and what is left of those that were.

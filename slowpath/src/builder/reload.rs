@@ -151,6 +151,8 @@ impl TableBuilder {
             links: self.bier_links.clone(),
             fixed_listeners: self.bier_listeners.fixed.clone(),
             queriers: self.bier_queriers.clone(),
+            tags: self.bier_tags.clone(),
+            names: Arc::clone(&self.bier_names),
         };
         let quic_keys = QuicKeys::new();
         Ok(Draft { ports, services, list, interface_ids, bier, key: self.key, quic_keys })
@@ -180,6 +182,8 @@ impl TableBuilder {
         self.bier_links = bier.links;
         self.bier_queriers = bier.queriers;
         self.set_fixed_listeners(bier.fixed_listeners);
+        self.bier_tags = bier.tags;
+        self.bier_names = bier.names;
         if let Some(names) = names {
             self.tables.names = names.names;
             self.tables.views = names.views;

@@ -14,6 +14,7 @@ use super::reload::Reload;
 use super::{ControlCounters, HealthCounters, InstanceHealth, LinkCounters, Wake};
 use crate::builder::{BuildError, DnsNames, Draft, PortInfo};
 use crate::host::HostCounters;
+use crate::oam::{AskError, Asked, Expired, OamCounters, Question};
 use crate::{membership, neighbour};
 
 /// The control loop at one moment.
@@ -39,6 +40,8 @@ pub struct Status {
     pub host: HostCounters,
     /// What was counted of probes.
     pub health: HealthCounters,
+    /// What was counted of BIER ping and trace.
+    pub oam: OamCounters,
     /// Frames that found no room on their way to the workers.
     pub injects_refused: u64,
     /// Endpoints of instances that left so many departures ago that their answers aren't translated any more.
@@ -64,6 +67,8 @@ pub(super) enum Ask {
     Members(SyncSender<Members>),
     Wakes(SyncSender<Vec<Wake>>),
     Health(SyncSender<(Nanos, Vec<InstanceHealth>)>),
+    Echo(Box<Question>, SyncSender<Result<Asked, AskError>>),
+    Expired(SyncSender<(Nanos, Option<Expired>)>),
     Draft(Arc<Config>, Option<Vec<PortInfo>>, SyncSender<Result<Draft, BuildError>>),
     Reload(Box<Reload>, SyncSender<tables::Generation>),
 }
@@ -113,6 +118,19 @@ impl Asker {
     /// The health of every instance that is checked, and what time it is.
     pub fn health(&self) -> Option<(Nanos, Vec<InstanceHealth>)> {
         self.ask(Ask::Health, ANSWER_MAX)
+    }
+
+    /// Asks routers of a BIER domain for echo replies. `None` when the loop has ended.
+    ///
+    /// # Errors
+    /// [`AskError`]
+    pub fn echo(&self, question: Question) -> Option<Result<Asked, AskError>> {
+        self.ask(|to| Ask::Echo(Box::new(question), to), ANSWER_MAX)
+    }
+
+    /// The latest BIER data packet whose time to live was used up here, and what time it is.
+    pub fn expired(&self) -> Option<(Nanos, Option<Expired>)> {
+        self.ask(Ask::Expired, ANSWER_MAX)
     }
 
     /// Whether the appliance could carry a configuration out as it runs; `ports` are those that its driver has by then, by

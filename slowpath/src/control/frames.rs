@@ -1,15 +1,18 @@
 //! Frames between the workers, the neighbours and the host stack.
 
 use millrace_fastpath::clock::Nanos;
-use millrace_fastpath::queue::Punt;
+use millrace_fastpath::queue::{Injected, Punt};
+use millrace_fastpath::tables::interfaces::InterfaceId;
 use millrace_orchestrator_api::Link;
 use tracing::{debug, warn};
 
-use super::Control;
 use super::parcels::Kept;
+use super::{Control, Settings};
+use crate::builder::TableBuilder;
 use crate::host::HostContext;
 use crate::membership::{self, is_membership};
 use crate::neighbour::{Output, is_discovery};
+use crate::oam::{AskError, Asked, OamContext, Outgoing, Question, is_echo};
 
 impl<L: Link> Control<L> {
     pub(super) fn receive_punts(&mut self, now: Nanos) -> bool {
@@ -32,6 +35,21 @@ impl<L: Link> Control<L> {
             return self.neighbours.resolve(now, interface, next_hop, kept, &mut self.outputs);
         }
         let frame = kept.parcel.bytes();
+        match kept.parcel.punt {
+            // Workers limit these.
+            Punt::BierOam => {
+                let outgoing =
+                    self.oam.receive(interface, frame, oam_context(&self.builder, &self.settings, now));
+                self.parcels.give_back(kept);
+                outgoing.into_iter().for_each(|one| self.send_oam(one, now));
+                return;
+            }
+            Punt::BierExpired => {
+                self.oam.receive_expired(interface, frame, oam_context(&self.builder, &self.settings, now));
+                return self.parcels.give_back(kept);
+            }
+            Punt::Host | Punt::NeighbourUnknown => {}
+        }
         let is_neighbour = match frame.get(12..14) {
             Some([0x08, 0x06]) => true,
             Some([0x86, 0xdd]) => is_discovery(&frame[14..]),
@@ -49,10 +67,37 @@ impl<L: Link> Control<L> {
             self.neighbours.receive(now, interface, frame, &mut self.outputs);
         } else if is_membership {
             self.memberships.receive(now, interface, frame, &mut self.membership_outputs);
+        } else if is_echo(frame) {
+            self.oam.receive_udp(frame, now);
         } else {
             self.host.receive(now, interface, frame);
         }
         self.parcels.give_back(kept);
+    }
+
+    /// Asks an operator's question.
+    pub(super) fn ask_echo(&mut self, question: Question, now: Nanos) -> Result<Asked, AskError> {
+        let (asked, packets) = self.oam.ask(question, oam_context(&self.builder, &self.settings, now))?;
+        packets.into_iter().for_each(|one| self.send_oam(one, now));
+        self.carry_out();
+        self.oam_waits = true;
+        Ok(asked)
+    }
+
+    fn send_oam(&mut self, outgoing: Outgoing, now: Nanos) {
+        match outgoing {
+            Outgoing::Bier(frame) => self.parcels.inject(Injected::Bier, InterfaceId::default(), &frame),
+            Outgoing::Ip(to, frame) => {
+                // As if a worker had it to send and didn't know the neighbour: it may have to be looked for.
+                let hop = self.builder.next_hop(to);
+                match hop.and_then(|hop| Some((hop, self.parcels.fill(&frame)?))) {
+                    Some(((interface, next), kept)) => {
+                        self.neighbours.resolve(now, interface, next, kept, &mut self.outputs);
+                    }
+                    None => self.parcels.refused += 1,
+                }
+            }
+        }
     }
 
     pub(super) fn run_host(&mut self, now: Nanos) -> bool {
@@ -120,6 +165,11 @@ impl<L: Link> Control<L> {
             }
         }
     }
+}
+
+fn oam_context<'a>(builder: &'a TableBuilder, settings: &Settings, now: Nanos) -> OamContext<'a> {
+    let unix_nanos = settings.unix_offset_nanos.wrapping_add(now.0);
+    OamContext { tables: builder.tables(), names: builder.bier_names(), now, unix_nanos }
 }
 
 struct Hex([u8; 6]);

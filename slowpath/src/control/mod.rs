@@ -49,6 +49,7 @@ use crate::builder::{BuildError, PortInfo, TableBuilder, TableFiles, floating};
 use crate::host::HostStack;
 use crate::membership;
 use crate::neighbour::{Machine, Output};
+use crate::oam::Oam;
 use ask::Ask;
 pub use ask::{Asker, Members, ReloadError, Status};
 use cookies::CookieRoll;
@@ -111,6 +112,7 @@ pub struct Control<L> {
     host: Box<dyn HostStack>,
     health: health::Health,
     orchestrator: Orchestrator<L>,
+    oam: Oam,
     parcels: Parcels,
     lifecycles: Vec<Lifecycle>,
     journal: Journal,
@@ -129,6 +131,8 @@ pub struct Control<L> {
     moving: Vec<ServiceId>,
     next_scan: Nanos,
     shared_server_ids: HashMap<ServiceId, HashSet<ServerId>>,
+    /// A ping or trace is under way.
+    oam_waits: bool,
     counters: ControlCounters,
     outputs: Vec<Output<Kept>>,
     membership_outputs: Vec<membership::Output>,
@@ -171,6 +175,7 @@ impl<L: Link> Control<L> {
         let mut control = Self {
             publisher: Publisher::new(Arc::clone(&shared)),
             parcels: Parcels::new(Arc::clone(&shared)),
+            oam: Oam::new(settings.boot),
             shared,
             builder,
             neighbours,
@@ -193,6 +198,7 @@ impl<L: Link> Control<L> {
             moving: Vec::new(),
             next_scan: now,
             shared_server_ids: HashMap::new(),
+            oam_waits: false,
             counters: ControlCounters::default(),
             outputs: Vec::new(),
             membership_outputs: Vec::new(),
@@ -241,13 +247,14 @@ impl<L: Link> Control<L> {
             self.next_scan = now.plus(SCAN_NANOS);
             self.scan(now);
         }
+        self.oam_waits = self.oam.is_waiting(now);
         self.answer(now);
         busy
     }
 
-    /// Whether a service is on its way to ready, and its clients wait for this loop.
+    /// Whether a service is on its way to ready, and its clients wait for this loop, or an operator does for replies to a ping.
     pub fn is_waited_for(&self) -> bool {
-        !self.moving.is_empty()
+        !self.moving.is_empty() || self.oam_waits
     }
 
     /// Who asks this loop how it is.
@@ -285,6 +292,7 @@ impl<L: Link> Control<L> {
                     memberships: self.memberships.counters(),
                     host: self.host.counters(),
                     health: self.health.counters,
+                    oam: self.oam.counters(),
                     injects_refused: self.parcels.refused,
                     answers_forgotten: self.builder.tables().services.forgotten(),
                 });
@@ -304,6 +312,12 @@ impl<L: Link> Control<L> {
             }
             Ok(Ask::Health(to)) => {
                 let _ = to.try_send((now, self.healths()));
+            }
+            Ok(Ask::Echo(question, to)) => {
+                let _ = to.try_send(self.ask_echo(*question, now));
+            }
+            Ok(Ask::Expired(to)) => {
+                let _ = to.try_send((now, self.oam.expired().cloned()));
             }
             Ok(Ask::Draft(config, ports, to)) => {
                 let draft = match ports {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use millrace_fastpath::queue::Parcel;
+use millrace_fastpath::queue::{Injected, Parcel};
 use millrace_fastpath::shared::Shared;
 use millrace_fastpath::tables::interfaces::{InterfaceId, Mac};
 
@@ -40,6 +40,19 @@ impl Parcels {
         Some(Kept { worker, parcel })
     }
 
+    /// An empty parcel with this frame in it, as if a worker had sent it up; `None` where none is free, or it is too long.
+    pub(super) fn fill(&mut self, frame: &[u8]) -> Option<Kept> {
+        let worker = self.next;
+        let mut parcel = self.shared.workers[worker].queues.punts_empty.pop()?;
+        let fits = parcel.fill(frame);
+        let kept = Kept { worker, parcel };
+        if fits {
+            return Some(kept);
+        }
+        self.give_back(kept);
+        None
+    }
+
     /// Gives an emptied parcel back.
     pub(super) fn give_back(&mut self, kept: Kept) {
         // The queue has room for all parcels that there are.
@@ -48,12 +61,17 @@ impl Parcels {
 
     /// Sends a frame of ours by whichever worker has room, in turns.
     pub(super) fn send(&mut self, interface: InterfaceId, frame: &[u8]) {
+        self.inject(Injected::Frame, interface, frame);
+    }
+
+    /// The same for whatever a frame is.
+    pub(super) fn inject(&mut self, what: Injected, interface: InterfaceId, frame: &[u8]) {
         let workers = self.shared.workers.len();
         for at in (self.next..self.next + workers).map(|at| at % workers) {
             let queues = &self.shared.workers[at].queues;
             let Some(mut parcel) = queues.injects_empty.pop() else { continue };
             self.next = (at + 1) % workers;
-            parcel.interface = interface;
+            (parcel.interface, parcel.injected) = (interface, what);
             let fits = parcel.fill(frame);
             let sent = if fits { queues.injects.push(parcel) } else { Err(parcel) };
             let Err(parcel) = sent else { return };
@@ -76,7 +94,7 @@ impl Parcels {
         bytes[6..12].copy_from_slice(&from);
         let ethertype: u16 = if bytes[14] >> 4 == 6 { 0x86dd } else { 0x0800 };
         bytes[12..14].copy_from_slice(&ethertype.to_be_bytes());
-        kept.parcel.interface = interface;
+        (kept.parcel.interface, kept.parcel.injected) = (interface, Injected::Frame);
         match queues.injects.push(kept.parcel) {
             Ok(()) => {
                 let _ = queues.punts_empty.push(empty);

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::protocol::{Request, Response};
+use super::rows::{EchoReport, EchoRequest};
 use crate::reload::ReloadReport;
 
 /// Why a question has no answer.
@@ -48,6 +49,14 @@ pub fn ask(socket: &Path, request: &Request) -> Result<Value, ClientError> {
         Response::Ok(value) => Ok(value),
         Response::Error(reason) => Err(ClientError::Refused(reason)),
     }
+}
+
+/// Has the appliance at `socket` ask routers for echo replies.
+///
+/// # Errors
+/// [`ClientError`]; that nobody replies is none.
+pub fn echo(socket: &Path, request: EchoRequest) -> Result<EchoReport, ClientError> {
+    EchoReport::deserialize(ask(socket, &Request::Echo(request))?).map_err(ClientError::Unreadable)
 }
 
 /// Has the appliance at `socket` read its configuration again. Gives the report, and the same as it came.

@@ -2,6 +2,7 @@
 
 mod asked;
 mod bier;
+mod echo;
 mod services;
 mod text;
 
@@ -20,8 +21,11 @@ use millrace_orchestrator_api::LinkState;
 
 use super::rows::*;
 use crate::control::{Asker, Status};
+use crate::oam::AskError;
 use crate::reload::{ReloadReport, Reloader};
 pub use asked::FLOWS_SHOWN_MAX;
+pub use echo::ECHO_MS_MAX;
+pub(super) use echo::name;
 pub use text::mac_text;
 use text::*;
 
@@ -48,6 +52,12 @@ pub enum CollectError {
     /// The control thread doesn't answer.
     #[error("the control thread has ended")]
     NoControl,
+    /// Nobody can be asked for replies.
+    #[error(transparent)]
+    Echo(#[from] AskError),
+    /// Not a list of routers.
+    #[error("routers are numbers, as in 1,2,66-70")]
+    BfrIds,
     /// There is no file to read.
     #[error("this appliance can't read its configuration again")]
     NoReloader,
@@ -267,7 +277,7 @@ impl Sources {
 
 /// The counters of the control loop, by name.
 pub(super) fn counters(status: &Status) -> Vec<(&'static str, u64)> {
-    let Status { control, links, neighbours, host, health, .. } = status;
+    let Status { control, links, neighbours, host, health, oam, .. } = status;
     vec![
         ("notices", links.notices),
         ("notices_refused_full", links.refused_full),
@@ -315,6 +325,14 @@ pub(super) fn counters(status: &Status) -> Vec<(&'static str, u64)> {
         ("probes_inconclusive", health.inconclusive),
         ("probes_put_off", health.put_off),
         ("addresses_unprobed", health.unprobed),
+        ("bier_echo_requests", oam.requests),
+        ("bier_echo_replies_sent", oam.replies_sent),
+        ("bier_echo_replies_unsent", oam.replies_unsent),
+        ("bier_echo_asked", oam.asked),
+        ("bier_echo_replies", oam.replies),
+        ("bier_echo_replies_strange", oam.replies_strange),
+        ("bier_echo_malformed", oam.malformed),
+        ("bier_expired_shown", oam.expired),
     ]
 }
 

@@ -347,6 +347,15 @@ fn bier(sources: &Sources, page: &mut Page) {
         (link.map(|(label, text)| (label, text.clone())).into(), row.copies as f64)
     });
     page.family(Kind::Counter, "millrace_bier_copies", "Copies given to ports, by link.", copies);
+    // The tables that entropy chooses between are one to this; receivers would be too many for a label.
+    let first = report.bift.iter().filter(|row| row.table == 0);
+    let packets = first.filter_map(|row| {
+        let table = [("subdomain", row.subdomain.to_string()), ("si", row.si.to_string())];
+        Some((table.into(), row.packets? as f64))
+    });
+    page.family(Kind::Counter, "millrace_bier_packets", "Packets by table: sub-domain and set.", packets);
+    let punted = [(Vec::new(), report.counters.punted as f64)];
+    page.family(Kind::Counter, "millrace_bier_punted", "Packets shown to the control thread.", punted);
     let lost = &report.counters.lost;
     let lost = lost.iter().map(|(reason, count)| (vec![("reason", reason.clone())], *count as f64));
     page.family(Kind::Counter, "millrace_bier_lost", "Copies that weren't made, by reason.", lost);

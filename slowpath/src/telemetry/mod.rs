@@ -8,6 +8,7 @@
 
 mod client;
 mod collect;
+mod echo;
 mod http;
 mod metrics;
 mod protocol;
@@ -15,11 +16,12 @@ mod render;
 pub mod rows;
 mod server;
 
-pub use client::{ClientError, ask, reload};
-pub use collect::{CollectError, FLOWS_SHOWN_MAX, Sources, mac_text};
+pub use client::{ClientError, ask, echo, reload};
+pub use collect::{CollectError, ECHO_MS_MAX, FLOWS_SHOWN_MAX, Sources, mac_text};
+pub use echo::{Answered, Hop, Hops, Ping};
 pub use http::respond;
 pub use protocol::{Request, Response, TRACE_FRAMES_MAX, TRACE_SECONDS_MAX, Topic, answer};
-pub use render::{BierPart, bier_part, render};
+pub use render::{BierPart, bier_part, render, render_echo, render_hop, render_ping, render_ways};
 pub use serde_json::Value;
 pub use server::{CONNECTIONS_MAX, Telemetry, TelemetryError};
 

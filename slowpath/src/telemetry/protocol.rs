@@ -3,6 +3,7 @@
 //! ```text
 //!  {"show":"ports"}                 {"ok":[{"name":"wan",...}]}
 //!  {"trace":{"frames":5,"seconds":10}}   {"ok":[{"frame":0,...}]}
+//!  {"echo":{"bfr_ids":"2,66",...}}       {"ok":{"replies":[...],...}}
 //!  {"reload":{"dry_run":false}}        {"ok":{"outcome":"applied",...}}
 //!  nonsense                         {"error":"..."}
 //! ```
@@ -13,9 +14,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::collect::{CollectError, Sources};
+use super::rows::EchoRequest;
 
 /// What can be asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Request {
     /// Rows of one kind.
@@ -27,6 +29,8 @@ pub enum Request {
         /// How long to wait for them.
         seconds: u16,
     },
+    /// An echo request to routers of a BIER domain; answered by an [`super::rows::EchoReport`].
+    Echo(EchoRequest),
     /// Read the configuration again; answered by a [`crate::reload::ReloadReport`].
     Reload {
         /// Only tell what would come of it.
@@ -102,6 +106,7 @@ fn rows(request: Request, sources: &Sources) -> Result<serde_json::Result<Value>
         Request::Show(Topic::Link) => to_value(sources.link()?),
         Request::Show(Topic::Config) => to_value(sources.config()?),
         Request::Show(Topic::Bier) => to_value(sources.bier()?),
+        Request::Echo(request) => to_value(sources.echo(&request)?),
         Request::Reload { dry_run } => to_value(sources.reload(dry_run)?),
         Request::Trace { frames, seconds } => {
             let patience = Duration::from_secs(u64::from(seconds.min(TRACE_SECONDS_MAX)));

@@ -1,6 +1,7 @@
 //! Rows as aligned columns, for people.
 
 mod bier;
+mod echo;
 
 use millrace_fastpath::fates::Fates;
 use serde::de::DeserializeOwned;
@@ -9,6 +10,7 @@ use serde_json::Value;
 use super::protocol::{Request, Topic};
 use super::rows::*;
 pub use bier::{BierPart, bier_part};
+pub use echo::{echo as render_echo, hop as render_hop, ping as render_ping, ways as render_ways};
 
 use crate::reload::{Outcome, ReloadReport};
 
@@ -30,6 +32,7 @@ pub fn render(request: Request, value: Value) -> serde_json::Result<String> {
         Request::Show(Topic::Link) => link(&rows(value)?),
         Request::Show(Topic::Config) => config(&rows(value)?),
         Request::Show(Topic::Bier) => bier::text(&rows(value)?, None),
+        Request::Echo(_) => render_echo(&rows(value)?),
         Request::Reload { .. } => reload(&rows(value)?),
         Request::Trace { .. } => trace(&rows::<Vec<_>>(value)?),
     })

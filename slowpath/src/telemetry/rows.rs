@@ -5,11 +5,13 @@
 use std::collections::BTreeMap;
 
 mod bier;
+mod echo;
 
 use millrace_fastpath::fates::Fates;
 use serde::{Deserialize, Serialize};
 
 pub use bier::*;
+pub use echo::*;
 
 /// `show ports`: an Ethernet port.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

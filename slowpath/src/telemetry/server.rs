@@ -243,8 +243,9 @@ pub const CONNECTIONS_MAX: usize = 8;
 const SOCKET_MODE: u32 = 0o660;
 /// How long an operator may say nothing.
 const READ_MAX: Duration = Duration::from_secs(10);
-/// The longest request on the control socket, in bytes.
-const LINE_MAX: u64 = 4096;
+/// The longest request on the control socket, in bytes: an echo request for every other router of the longest bit string, with
+/// what is known of the ways to them.
+const LINE_MAX: u64 = 65_536;
 /// The longest head of an HTTP request, in bytes.
 const HEAD_MAX: u64 = 16_384;
 /// After an accept that failed.

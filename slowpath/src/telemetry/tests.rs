@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use millrace_config::Config;
-use millrace_fastpath::node::bier::Loss;
+use millrace_fastpath::node::bier::{self, Loss};
 use millrace_fastpath::node::{NodeId, drop_names, transit};
 use millrace_fastpath::queue::{Command, Reply};
 use millrace_fastpath::shared::Shared;
@@ -190,7 +190,7 @@ fn bier_is_shown_with_and_without_a_configuration() {
             .contains("millrace_bier_lost_total{reason=\"no-way\"} 0")
     );
 
-    let bier = "\n[bier]\nbfr_prefix = \"192.0.2.1\"\n[[bier.subdomain]]\nid = 0\nbfr_id = 5\n\
+    let bier = "\n[bier]\nbfr_prefix = \"192.0.2.1\"\ncount_receivers = true\n[[bier.subdomain]]\nid = 0\nbfr_id = 5\n\
         table = [{ neighbour = \"p\", address = \"198.51.100.7\", bfr_ids = \"1,2,66-70,300\" }]\n\
         [[bier.overlay]]\nsource = \"192.0.2.100\"\ngroup = \"232.1.1.1\"\nsubdomain = 0\nreceivers = \"1,300\"\n\
         [[bier.listener]]\ngroup = \"232.1.1.2\"\nports = [\"lan.20\"]\n";
@@ -199,6 +199,11 @@ fn bier_is_shown_with_and_without_a_configuration() {
     let counters = &bench.shared.workers[0].counters.bier;
     counters.copies[0].add(7);
     counters.lost[Loss::TooBig as usize].add(3);
+    counters.bifts[1].add(11);
+    // Router 300 is bit 44 of the second table.
+    counters.receivers[256 + 43].add(5);
+    counters.punted.add(2);
+    bench.shared.workers[0].counters.node(NodeId::Bier).drops[bier::Drop::NoRoute as usize].add(4);
     let report: BierReport = serde_json::from_value(bench.show(Topic::Bier)).unwrap();
     let tables: Vec<_> =
         report.bift.iter().map(|row| (row.si, row.local, row.ways[0].bfr_ids.as_str())).collect();
@@ -208,7 +213,15 @@ fn bier_is_shown_with_and_without_a_configuration() {
     assert_eq!((report.overlay[0].receivers.as_str(), report.overlay[0].packets), ("1,300", 2));
     assert_eq!(report.listeners[0].interfaces, ["lan.20"]);
     assert_eq!((report.counters.copies[0].copies, report.counters.lost["too-big"]), (7, 3));
+    let packets: Vec<_> = report.bift.iter().map(|row| row.packets).collect();
+    assert_eq!((packets, report.neighbours[0].copies), (vec![Some(0), Some(11)], 7));
+    let three_hundred = ReceiverRow { subdomain: 0, bfr_id: 300, packets: 5 };
+    assert_eq!(report.counters.receivers, [three_hundred]);
+    assert_eq!((report.counters.dropped["no-route"], report.counters.punted), (4, 2));
     let (_, body) = bench.http("GET /metrics HTTP/1.1\r\n\r\n");
+    for line in ["millrace_bier_packets_total{subdomain=\"0\",si=\"1\"} 11", "millrace_bier_punted_total 2"] {
+        assert!(body.lines().any(|one| one == line), "{line}\n{body}");
+    }
     let copies = "millrace_bier_copies_total{interface=\"lan\",neighbour=\"198.51.100.7\",encapsulation=\"ethernet\"} 7";
     for line in [copies, "millrace_bier_lost_total{reason=\"too-big\"} 3"] {
         assert!(body.lines().any(|one| one == line), "{line}\n{body}");

@@ -5,8 +5,12 @@ use crate::diff::What;
 use crate::model::*;
 
 pub(super) fn bier_of(config: &Config, bier: &Bier, each: &mut dyn FnMut(What, String, Thing)) {
-    let Bier { bfr_prefix, subdomains, overlays, listeners, queriers } = bier;
-    each(What::Bier, String::new(), live([("bfr_prefix", text(bfr_prefix))]));
+    let Bier { bfr_prefix, count_receivers, subdomains, overlays, listeners, queriers } = bier;
+    each(
+        What::Bier,
+        String::new(),
+        live([("bfr_prefix", text(bfr_prefix)), ("count_receivers", text(count_receivers))]),
+    );
     subdomains.iter().for_each(|subdomain| subdomain_of(config, subdomain, each));
     for Overlay { source, group, subdomain, receivers } in overlays {
         let facts = [("subdomain", text(subdomain.0)), ("receivers", text(receivers))];

@@ -10,6 +10,12 @@ pub(super) const CASES: &[Case] = &[
         "~ bier: bfr_prefix 192.0.2.1 -> 192.0.2.9",
     ),
     (
+        "Bier.count_receivers",
+        "bfr_prefix = \"192.0.2.1\"",
+        "bfr_prefix = \"192.0.2.1\"\ncount_receivers = true",
+        "~ bier: count_receivers false -> true",
+    ),
+    (
         "Bier.subdomain",
         "[[bier.subdomain]]",
         "[[bier.subdomain]]\nid = 7\nbfr_id = 9\n[[bier.subdomain]]",

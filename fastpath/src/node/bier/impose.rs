@@ -5,7 +5,7 @@ use millrace_bier::overlay::Flow;
 use millrace_bier::plane::AnyBift;
 
 use super::copies::Copies;
-use super::{BitString, Drop, Received, replicate};
+use super::{BitString, Drop, Received, Served, replicate};
 use crate::driver::{Driver, Frame};
 use crate::node::Context;
 use crate::packet::{L3, Meta, Network, Packet};
@@ -22,8 +22,8 @@ pub(super) fn impose<'t, D: Driver>(
     bier: &'t Bier,
     packet: &mut Packet<D::Frame>,
     copies: &mut Copies<'_, 't, D>,
-    cx: &Context<'t>,
-) -> Result<(), Drop> {
+    cx: &mut Context<'t>,
+) -> Result<Served, Drop> {
     // It comes here because it has one.
     let impose = bier.overlay.get(flow_of(&packet.meta)).ok_or(Drop::NoRoute)?;
     // Anybody can write a source; and what we have sent to a link ourselves comes back from it by another router.
@@ -66,13 +66,13 @@ pub(super) fn impose<'t, D: Driver>(
         // A hop more than copies shall have: this router takes one.
         let ttl = ingress.ttl.saturating_add(1);
         let header = Received { bits: BitString::Apart(words), ttl, entropy, proto: header.proto };
-        if let Err(reason) = replicate(bier, bift, header, &mut packet.frame, copies, cx) {
+        if let Err(reason) = replicate(bier, bift, header, packet, copies, cx) {
             wrong = Some(reason);
         }
     }
     match wrong {
         Some(reason) if !copies.any() => Err(reason),
-        _ => Ok(()),
+        _ => Ok(Served::Copied),
     }
 }
 

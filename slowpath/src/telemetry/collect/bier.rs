@@ -10,6 +10,8 @@ use millrace_bier::plane::AnyBift;
 use millrace_config::model::BfrIds;
 use millrace_fastpath::clock::Nanos;
 use millrace_fastpath::node::bier::Loss;
+use millrace_fastpath::node::{NodeId, drop_names};
+use millrace_fastpath::shared::WorkerShared;
 use millrace_fastpath::tables::bier::Link;
 use millrace_fastpath::tables::interfaces::InterfaceId;
 use millrace_fastpath::tables::{Bier, Tables};
@@ -18,6 +20,7 @@ use super::text::{mac_text, seconds};
 use super::{CollectError, Sources};
 use crate::control::Members;
 use crate::membership::{MemberRow, QuerierRow, Version};
+use crate::oam::Expired;
 use crate::telemetry::rows::*;
 
 impl Sources {
@@ -63,7 +66,7 @@ impl Sources {
     pub(in crate::telemetry) fn bier_tables(&self) -> BierReport {
         let tables = self.shared.tables();
         let Some(bier) = &tables.bier else {
-            return BierReport { counters: self.bier_counters(&tables, &[]), ..BierReport::default() };
+            return BierReport { counters: self.bier_counters(&tables, None), ..BierReport::default() };
         };
         let bifts: Vec<&Arc<Bift>> = bier.plane.iter().filter_map(of_routers).collect();
         // All tables of a sub-domain have the same neighbours.
@@ -79,8 +82,8 @@ impl Sources {
             .collect();
         listeners.sort_by(|one, other| one.group.cmp(&other.group));
         BierReport {
-            bift: bifts.iter().flat_map(|bift| tables_of(bier, bift)).collect(),
-            neighbours: firsts.iter().flat_map(|bift| neighbours(&tables, bier, bift)).collect(),
+            bift: bifts.iter().flat_map(|bift| self.tables_of(bier, bift)).collect(),
+            neighbours: firsts.iter().flat_map(|bift| self.neighbours_of(&tables, bier, bift)).collect(),
             overlay: bier
                 .overlay
                 .iter()
@@ -99,15 +102,16 @@ impl Sources {
             listeners,
             queriers: Vec::new(),
             members: Vec::new(),
-            counters: self.bier_counters(&tables, &bier.links),
+            counters: self.bier_counters(&tables, Some(bier)),
         }
     }
 
-    fn bier_counters(&self, tables: &Tables, links: &[Link]) -> BierCountersReport {
+    fn bier_counters(&self, tables: &Tables, bier: Option<&Arc<Bier>>) -> BierCountersReport {
         let workers = || self.shared.workers.iter().map(|worker| &worker.counters.bier);
+        let links = bier.map_or(&[][..], |bier| &bier.links);
         let in_use = |link: &Link| tables.interfaces.get(link.interface).is_some();
         let copies = links.iter().enumerate().map(|(at, link)| {
-            let copies = workers().filter_map(|bier| bier.copies.get(at)).map(|one| one.get()).sum();
+            let copies = self.copies_over(at);
             let row = LinkCopiesRow {
                 interface: interface(tables, link.interface),
                 address: link.via.to_string(),
@@ -120,7 +124,60 @@ impl Sources {
             .iter()
             .enumerate()
             .map(|(at, name)| ((*name).to_owned(), workers().map(|bier| bier.lost[at].get()).sum()));
-        BierCountersReport { copies: copies.flatten().collect(), lost: lost.collect() }
+        let drops = |worker: &WorkerShared, at: usize| worker.counters.node(NodeId::Bier).drops[at].get();
+        let dropped = drop_names(NodeId::Bier).iter().enumerate().map(|(at, name)| {
+            ((*name).to_owned(), self.shared.workers.iter().map(|worker| drops(worker, at)).sum())
+        });
+        BierCountersReport {
+            copies: copies.flatten().collect(),
+            lost: lost.collect(),
+            dropped: dropped.collect(),
+            punted: workers().map(|bier| bier.punted.get()).sum(),
+            receivers: bier.map(|bier| self.receivers(bier)).unwrap_or_default(),
+            expired: self
+                .asker
+                .expired()
+                .and_then(|(now, expired)| Some(expired_row(tables, now, &expired?))),
+        }
+    }
+
+    fn copies_over(&self, link: usize) -> u64 {
+        let workers = self.shared.workers.iter().map(|worker| &worker.counters.bier);
+        workers.filter_map(|bier| bier.copies.get(link)).map(|one| one.get()).sum()
+    }
+
+    /// Packets by receiver, of those that had some.
+    fn receivers(&self, bier: &Bier) -> Vec<ReceiverRow> {
+        let counted = |at: usize| {
+            let workers = self.shared.workers.iter().map(|worker| &worker.counters.bier.receivers);
+            workers.filter_map(|counters| counters.get(at)).map(|one| one.get()).sum::<u64>()
+        };
+        let of_table = |bift: &Arc<Bift>| {
+            let key = bift.key();
+            let from = bier.receivers_from(bift.tag())?;
+            let bits = (0..usize::from(key.bsl.bits())).map(move |bit| (bit, counted(from + bit)));
+            let row = move |(bit, packets)| {
+                let id = u32::from(key.si.0) * u32::from(key.bsl.bits()) + bit as u32 + 1;
+                (packets > 0).then_some(ReceiverRow {
+                    subdomain: key.sub_domain.0,
+                    bfr_id: id as u16,
+                    packets,
+                })
+            };
+            Some(bits.filter_map(row).collect::<Vec<_>>())
+        };
+        bier.plane.iter().filter_map(of_routers).filter_map(of_table).flatten().collect()
+    }
+}
+
+fn expired_row(tables: &Tables, now: Nanos, expired: &Expired) -> ExpiredRow {
+    ExpiredRow {
+        seconds: seconds(now.since(expired.at)),
+        interface: interface(tables, expired.interface),
+        subdomain: expired.key.sub_domain.0,
+        bfir_id: expired.bfir_id.map(BfrId::get),
+        entropy: expired.entropy,
+        bfr_ids: BfrIds::from_iter(expired.ids.iter().copied()).to_string(),
     }
 }
 
@@ -131,52 +188,59 @@ fn of_routers(table: &AnyBift) -> Option<&Arc<Bift>> {
     }
 }
 
-fn tables_of(bier: &Bier, bift: &Bift) -> Vec<BiftRow> {
-    let key = bift.key();
-    let way = |(neighbour, mask): (NeighbourIndex, &[u64])| BiftWayRow {
-        bfr_ids: BfrIds::from_iter(ids(key, mask)).to_string(),
-        neighbour: bift.neighbour(neighbour).prefix.to_string(),
-        bift_id: bift.out(neighbour).map(|id| id.get()),
-    };
-    let row = |(at, table): (usize, &millrace_bier::bift::Table)| BiftRow {
-        subdomain: key.sub_domain.0,
-        si: key.si.0,
-        bitstring_bits: key.bsl.bits(),
-        bift_id: bier.plane.ours().id(key).map(|id| id.get()),
-        local: bift.local().and_then(|bit| BfrId::at(key.si, bit, key.bsl)).map(BfrId::get),
-        table: at,
-        ways: table.rows().iter().map(way).collect(),
-    };
-    bift.tables().iter().enumerate().map(row).collect()
-}
-
-fn neighbours(tables: &Tables, bier: &Bier, bift: &Bift) -> Vec<BfrNeighbourRow> {
-    let id: SubDomain = bift.key().sub_domain;
-    let down = |at: usize| bier.down(id).is_some_and(|flags| flags.is_down(NeighbourIndex(at as u16)));
-    let link = |id: &LinkId| {
-        let link = bier.link(*id)?;
-        Some(BierLinkRow {
-            interface: interface(tables, link.interface),
-            address: link.via.to_string(),
-            encapsulation: encapsulation(link.carriage).to_owned(),
-            mac: tables.neighbours.get(link.interface, link.via).map(mac_text),
-        })
-    };
-    let row = |(at, neighbour): (usize, &millrace_bier::bift::Neighbour)| {
-        let (reach, links) = match &neighbour.reach {
-            Reach::Links(links) => ("link", &links[..]),
-            Reach::Tunnel => ("tunnel", &[][..]),
-            Reach::Repair(links) => ("repair", &links[..]),
+impl Sources {
+    fn tables_of(&self, bier: &Bier, bift: &Bift) -> Vec<BiftRow> {
+        let key = bift.key();
+        let counters =
+            || self.shared.workers.iter().map(|worker| worker.counters.bier.bifts.get(bift.tag() as usize));
+        let packets: Option<u64> = counters().map(|counter| Some(counter?.get())).sum();
+        let way = |(neighbour, mask): (NeighbourIndex, &[u64])| BiftWayRow {
+            bfr_ids: BfrIds::from_iter(ids(key, mask)).to_string(),
+            neighbour: bift.neighbour(neighbour).prefix.to_string(),
+            bift_id: bift.out(neighbour).map(|id| id.get()),
         };
-        BfrNeighbourRow {
-            subdomain: id.0,
-            neighbour: neighbour.prefix.to_string(),
-            down: down(at),
-            reach: reach.to_owned(),
-            links: links.iter().filter_map(link).collect(),
-        }
-    };
-    bift.neighbours().iter().enumerate().map(row).collect()
+        let row = |(at, table): (usize, &millrace_bier::bift::Table)| BiftRow {
+            subdomain: key.sub_domain.0,
+            si: key.si.0,
+            bitstring_bits: key.bsl.bits(),
+            bift_id: bier.plane.ours().id(key).map(|id| id.get()),
+            local: bift.local().and_then(|bit| BfrId::at(key.si, bit, key.bsl)).map(BfrId::get),
+            packets,
+            table: at,
+            ways: table.rows().iter().map(way).collect(),
+        };
+        bift.tables().iter().enumerate().map(row).collect()
+    }
+
+    fn neighbours_of(&self, tables: &Tables, bier: &Bier, bift: &Bift) -> Vec<BfrNeighbourRow> {
+        let id: SubDomain = bift.key().sub_domain;
+        let down = |at: usize| bier.down(id).is_some_and(|flags| flags.is_down(NeighbourIndex(at as u16)));
+        let link = |id: &LinkId| {
+            let link = bier.link(*id)?;
+            Some(BierLinkRow {
+                interface: interface(tables, link.interface),
+                address: link.via.to_string(),
+                encapsulation: encapsulation(link.carriage).to_owned(),
+                mac: tables.neighbours.get(link.interface, link.via).map(mac_text),
+            })
+        };
+        let row = |(at, neighbour): (usize, &millrace_bier::bift::Neighbour)| {
+            let (reach, links) = match &neighbour.reach {
+                Reach::Links(links) => ("link", &links[..]),
+                Reach::Tunnel => ("tunnel", &[][..]),
+                Reach::Repair(links) => ("repair", &links[..]),
+            };
+            BfrNeighbourRow {
+                subdomain: id.0,
+                neighbour: neighbour.prefix.to_string(),
+                copies: links.iter().map(|link| self.copies_over(link.0 as usize)).sum(),
+                down: down(at),
+                reach: reach.to_owned(),
+                links: links.iter().filter_map(link).collect(),
+            }
+        };
+        bift.neighbours().iter().enumerate().map(row).collect()
+    }
 }
 
 fn ids(key: BiftKey, words: &[u64]) -> impl Iterator<Item = BfrId> {

@@ -48,13 +48,22 @@ pub(super) fn text(report: &BierReport, part: Option<BierPart>) -> String {
 }
 
 fn bift(rows: &[BiftRow]) -> String {
-    let mut table =
-        Table::new(&["SUBDOMAIN", "SI", "BITS", "BIFT-ID", "TABLE", "BFR-IDS", "NEIGHBOUR", "OUT"]);
+    let mut table = Table::new(&[
+        "SUBDOMAIN",
+        "SI",
+        "BITS",
+        "BIFT-ID",
+        "PACKETS",
+        "TABLE",
+        "BFR-IDS",
+        "NEIGHBOUR",
+        "OUT",
+    ]);
     for row in rows {
         let head = || {
             let numbers = [row.subdomain.to_string(), row.si.to_string(), row.bitstring_bits.to_string()];
             let mut cells = Vec::from(numbers);
-            cells.extend([or_dash(row.bift_id), row.table.to_string()]);
+            cells.extend([or_dash(row.bift_id), or_dash(row.packets), row.table.to_string()]);
             cells
         };
         if let Some(local) = row.local {
@@ -69,11 +78,21 @@ fn bift(rows: &[BiftRow]) -> String {
 }
 
 fn neighbours(rows: &[BfrNeighbourRow]) -> String {
-    let mut table =
-        Table::new(&["SUBDOMAIN", "NEIGHBOUR", "STATE", "REACH", "INTERFACE", "ADDRESS", "OVER", "MAC"]);
+    let mut table = Table::new(&[
+        "SUBDOMAIN",
+        "NEIGHBOUR",
+        "COPIES",
+        "STATE",
+        "REACH",
+        "INTERFACE",
+        "ADDRESS",
+        "OVER",
+        "MAC",
+    ]);
     for row in rows {
         let state = if row.down { "down" } else { "up" };
-        let head = [row.subdomain.to_string(), row.neighbour.clone(), state.to_owned(), row.reach.clone()];
+        let (subdomain, copies) = (row.subdomain.to_string(), row.copies.to_string());
+        let head = [subdomain, row.neighbour.clone(), copies, state.to_owned(), row.reach.clone()];
         for link in &row.links {
             let link = [
                 link.interface.clone(),
@@ -153,5 +172,26 @@ fn counters(report: &BierCountersReport) -> String {
     for (reason, count) in &report.lost {
         lost.row(vec![reason.clone(), count.to_string()]);
     }
-    format!("{}\n{}", copies.text(), lost.text())
+    let mut dropped = Table::new(&["DROPPED", "PACKETS"]);
+    for (reason, count) in &report.dropped {
+        dropped.row(vec![reason.clone(), count.to_string()]);
+    }
+    let mut text = format!("{}\n{}\n{}", copies.text(), lost.text(), dropped.text());
+    if !report.receivers.is_empty() {
+        let mut receivers = Table::new(&["SUBDOMAIN", "BFR-ID", "PACKETS"]);
+        for row in &report.receivers {
+            receivers
+                .row([row.subdomain.to_string(), row.bfr_id.to_string(), row.packets.to_string()].into());
+        }
+        text += &format!("\n{}", receivers.text());
+    }
+    text += &format!("\nshown to the control thread: {}\n", report.punted);
+    if let Some(expired) = &report.expired {
+        let from = expired.bfir_id.map_or_else(|| "nobody".to_owned(), |id| id.to_string());
+        text += &format!(
+            "expired {:.0} s ago: from {from} in sub-domain {}, for {}, entropy {}, by {}\n",
+            expired.seconds, expired.subdomain, expired.bfr_ids, expired.entropy, expired.interface
+        );
+    }
+    text
 }

@@ -36,6 +36,9 @@ pub struct BiftRow {
     pub bift_id: Option<u32>,
     /// Our own number, if it is of this set.
     pub local: Option<u16>,
+    /// Packets of the set, those that entered here included: the same for all tables that entropy chooses between. `null` if
+    /// they aren't counted, for there were so many tables before.
+    pub packets: Option<u64>,
     /// Which of the tables that entropy chooses between, from 0.
     pub table: usize,
     /// The ways.
@@ -60,6 +63,8 @@ pub struct BfrNeighbourRow {
     pub subdomain: u8,
     /// Its BFR-prefix, or the address that it is configured with.
     pub neighbour: String,
+    /// Copies sent over its links, whatever the sub-domain.
+    pub copies: u64,
     /// Whether it is taken for unreachable, so that backups get its packets.
     pub down: bool,
     /// `link`, `tunnel` or `repair`.
@@ -155,6 +160,42 @@ pub struct BierCountersReport {
     pub copies: Vec<LinkCopiesRow>,
     /// Copies that weren't made, by reason; all reasons, also those of 0.
     pub lost: BTreeMap<String, u64>,
+    /// Packets that had no copy, and were delivered to nobody, by reason; all reasons.
+    pub dropped: BTreeMap<String, u64>,
+    /// Packets that workers showed the control thread: echo messages, and a few of those that expired.
+    pub punted: u64,
+    /// Packets by receiver, where `count_receivers` has them counted; those of 0 are left out.
+    pub receivers: Vec<ReceiverRow>,
+    /// The latest packet whose time to live was used up here, of those that the control thread was shown.
+    pub expired: Option<ExpiredRow>,
+}
+
+/// Packets for a receiver.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ReceiverRow {
+    /// The sub-domain.
+    pub subdomain: u8,
+    /// Its number.
+    pub bfr_id: u16,
+    /// Packets that were for it and others.
+    pub packets: u64,
+}
+
+/// A packet that went too far, most often in circles.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ExpiredRow {
+    /// How long ago, in seconds.
+    pub seconds: f64,
+    /// The interface that it came by.
+    pub interface: String,
+    /// The sub-domain.
+    pub subdomain: u8,
+    /// The router where it entered, if its header says that.
+    pub bfir_id: Option<u16>,
+    /// Its entropy.
+    pub entropy: u32,
+    /// For whom it was.
+    pub bfr_ids: String,
 }
 
 /// Copies over a link.

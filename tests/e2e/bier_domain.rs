@@ -1,0 +1,111 @@
+//! Five appliances of a BIER domain, with real streams, pings and traces: see [`millrace_hw_tests::domain`].
+
+use std::path::Path;
+
+use millrace_hw_tests::domain::{Domain, Stream};
+use millrace_hw_tests::edge::Driver;
+use serde_json::Value;
+
+use crate::world::BINARY;
+
+const COUNT: u32 = 300;
+
+fn domain(driver: Driver) -> Domain {
+    Domain::new(Path::new(BINARY), driver).unwrap()
+}
+
+/// The right receivers hear each datagram once and in order, and nobody else hears any; each link carries each datagram once.
+fn carries_streams(domain: &Domain) {
+    let listeners = domain.listen(1).unwrap();
+    let expected = listeners.expected(&[(Stream::V4, COUNT), (Stream::V6, COUNT)]);
+    domain.send(Stream::V4, 0, COUNT).unwrap();
+    domain.send(Stream::V6, 0, COUNT).unwrap();
+    let heard = listeners.wait_for(&expected).unwrap();
+    assert!(heard == expected, "{:?}", heard.iter().map(|(who, all)| (*who, all.len())).collect::<Vec<_>>());
+    let links = domain.link_frames().unwrap();
+    let on = |from: &str, to: &str| {
+        let link = links.iter().find(|link| link.from == from && link.to == to);
+        link.map_or(0, |link| link.frames)
+    };
+    let (both, one) = (2 * u64::from(COUNT), u64::from(COUNT));
+    assert_eq!((on("r1", "r2"), on("r2", "r4")), (one, one), "{links:?}");
+    assert_eq!((on("r1", "r3"), on("r3", "r5")), (both, both), "{links:?}");
+    assert_eq!(links.iter().map(|link| link.frames).sum::<u64>(), 6 * one, "{links:?}");
+}
+
+#[test]
+fn streams_reach_the_right_receivers_once_by_af_xdp() {
+    let domain = domain(Driver::AfXdp);
+    carries_streams(&domain);
+    domain.conclude().unwrap();
+}
+
+/// Long payloads are shared between copies where a port sends frames of several segments, as this one does.
+#[test]
+fn streams_reach_the_right_receivers_once_by_af_packet_which_pings_and_traces_follow() {
+    let domain = domain(Driver::AfPacket);
+    carries_streams(&domain);
+    pings(&domain);
+    traces(&domain);
+    domain.conclude().unwrap();
+}
+
+fn ask(domain: &Domain, args: &str) -> Value {
+    let text = domain.router(1).ask(&format!("bier {args} --json")).unwrap();
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+fn pings(domain: &Domain) {
+    for reply in ["bier", "udp"] {
+        let ping =
+            ask(domain, &format!("ping --bits 1-5 --count 2 --interval 0.1 --timeout 20 --reply {reply}"));
+        assert_eq!(ping["reports"].as_array().unwrap().len(), 2, "{ping:#}");
+        for id in 1..=5 {
+            let router = &ping["routers"][id.to_string()];
+            assert_eq!((&router["sent"], &router["answered"]), (&2.into(), &2.into()), "{ping:#}");
+            assert!(router["min_ms"].as_f64().unwrap() > 0.0, "{ping:#}");
+        }
+        for answer in ping["reports"][0]["replies"].as_array().unwrap() {
+            // Router 2 is only passed through on its way to others.
+            let code = if [1, 2, 3].map(Value::from).contains(&answer["bfr_id"]) { 4 } else { 3 };
+            assert_eq!((&answer["code"], &answer["by"]), (&code.into(), &reply.into()), "{ping:#}");
+        }
+    }
+    let text = domain.router(1).ask("bier ping --bits 4 --count 1 --timeout 20").unwrap();
+    assert!(text.contains("seq 1: 4 10.255.0.4") && text.contains("the only receiver"), "{text}");
+    // There is no router 9.
+    let nobody = domain.router(1).ask("bier ping --bits 4,9 --count 1 --timeout 1").unwrap_err().to_string();
+    assert!(nobody.contains("exit status: 1"), "{nobody}");
+    let wrong = domain.router(1).ask("bier ping --bits 0").unwrap_err().to_string();
+    assert!(wrong.contains("exit status: 2"), "{wrong}");
+    let elsewhere = domain.router(1).ask("bier ping --bits 4 --subdomain 7").unwrap_err().to_string();
+    assert!(elsewhere.contains("sub-domain 7 isn't configured"), "{elsewhere}");
+}
+
+fn traces(domain: &Domain) {
+    let trace = ask(domain, "trace --bits 3,4,5 --timeout 20");
+    assert_eq!(trace["missing"], "", "{trace:#}");
+    let hops = trace["hops"].as_array().unwrap();
+    let mut seen: Vec<Vec<String>> = Vec::new();
+    for hop in hops {
+        let replies = hop["replies"].as_array().unwrap();
+        let mut row: Vec<_> =
+            replies.iter().map(|one| format!("{} {}", one["prefix"], one["code"])).collect();
+        row.sort();
+        assert_eq!(hop["silent"], 0, "{trace:#}");
+        seen.push(row);
+    }
+    let first = ["\"10.255.0.2\" 5", "\"10.255.0.3\" 4"].map(str::to_owned).to_vec();
+    let second = ["\"10.255.0.4\" 3", "\"10.255.0.5\" 3"].map(str::to_owned).to_vec();
+    assert_eq!(seen, [first, second], "{trace:#}");
+    let two =
+        hops[0]["replies"].as_array().unwrap().iter().find(|one| one["prefix"] == "10.255.0.2").unwrap();
+    let way = &two["ways"][0];
+    assert_eq!((&way["neighbour"], &way["bfr_ids"]), (&"10.255.0.4".into(), &"4".into()), "{trace:#}");
+    assert_eq!((&way["address"], &way["mtu_bytes"]), (&"10.0.3.4".into(), &1500.into()), "{trace:#}");
+    let text = domain.router(1).ask("bier trace --bits 5 --timeout 20").unwrap();
+    assert!(text.contains("to 10.255.0.5 at 10.0.4.5, MTU 1500, for 5"), "{text}");
+    let short =
+        domain.router(1).ask("bier trace --bits 5 --hops-max 1 --timeout 20").unwrap_err().to_string();
+    assert!(short.contains("exit status: 1"), "{short}");
+}
