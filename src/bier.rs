@@ -170,7 +170,7 @@ fn tables(domain: &Domain, router: RouterIndex, options: Options) -> Vec<Value> 
         let way = |(neighbour, mask): (NeighbourIndex, &[u64])| {
             let (reach, links) = match &bift.neighbour(neighbour).reach {
                 Reach::Links(links) => ("link", links.iter().map(|link| link.0).collect()),
-                Reach::Tunnel | Reach::Repair(_) => ("tunnel", Vec::new()),
+                Reach::Tunnel => ("tunnel", Vec::new()),
             };
             json!({
                 "bfr_ids": ids(mask).to_string(),

@@ -5,13 +5,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use millrace_config::model::{Config, Port};
-use millrace_dpdk::{Opened, PortConfig, Ports};
+use millrace_dpdk::{LinkWatch, Opened, PortConfig, Ports};
 use millrace_fastpath::driver::PortId;
+use millrace_fastpath::shared::Shared;
 use millrace_slowpath::PortInfo;
 use millrace_slowpath::reload::{PortChange, PortSet};
 use millrace_slowpath::telemetry::mac_text;
 use millrace_slowpath::telemetry::rows::PortRow;
-use tracing::warn;
+use tracing::{info, warn};
 
 /// The ports, and what the tables know of them.
 #[derive(Clone)]
@@ -32,6 +33,21 @@ impl LivePorts {
     /// What the tables have to know of them, by id.
     pub(crate) fn infos(&self) -> Vec<PortInfo> {
         self.infos.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Tells workers of links that go down and come up, as long as the watch is held.
+    pub(crate) fn watch(&self, shared: &Arc<Shared>) -> std::io::Result<LinkWatch> {
+        let (live, shared) = (self.clone(), Arc::clone(shared));
+        LinkWatch::start(self.ports.clone(), move |id, _, up| {
+            // Before all else: packets are lost meanwhile.
+            shared.set_port_down(id, !up);
+            let infos = live.infos();
+            let port = infos.get(id.index()).map_or("", |info| info.name.as_str());
+            match up {
+                true => info!(port, "the link is up"),
+                false => warn!(port, "the link is down"),
+            }
+        })
     }
 
     /// What operators see of them.

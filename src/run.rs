@@ -20,7 +20,7 @@ use core_affinity::CoreId;
 use millrace_config::model::{Config, Device, Hugepages as WantedHugepages, OrchestratorKind};
 use millrace_config::plan::{CorePlan, Plan};
 use millrace_dpdk::{DpdkDriver, DpdkFrame, Eal, EalConfig, EalError, Hugepages, OpenError};
-use millrace_dpdk::{PortConfig, Ports, PortsConfig, TscClock};
+use millrace_dpdk::{LinkWatch, PortConfig, Ports, PortsConfig, TscClock};
 use millrace_fastpath::fates::Fates;
 use millrace_fastpath::shared::Shared;
 use millrace_fastpath::tables::names::HashKey;
@@ -144,6 +144,7 @@ const WORKER_NICE: i32 = -20;
 /// Everything that runs, in the order in which it is ended.
 struct Appliance {
     telemetry: Telemetry,
+    links: LinkWatch,
     workers: Workers,
     control: ControlThread,
     reloader: Arc<Reloader>,
@@ -185,6 +186,8 @@ impl Appliance {
             Reloader::new(file, config.clone(), digests, control.asker(), Box::new(ports.clone()), tell);
         let reloader = Arc::new(reloader);
         let cpus = cores.workers.iter().map(|worker| worker.cpu.0 as usize).collect();
+        // Before workers run, who may find links down.
+        let links = ports.watch(&shared)?;
         let sources =
             Sources::new(Arc::clone(&shared), control.asker(), Arc::new(move || ports.rows()), cpus)
                 .with_reloader(Arc::clone(&reloader));
@@ -194,7 +197,7 @@ impl Appliance {
         let workers = start_workers(config, cores, &eal, drivers, &shared)?;
         let control = ControlThread::start(control)?;
         info!(ports = count, workers = workers.threads.len(), site = %config.site.name, "ready");
-        Ok(Self { telemetry, workers, control, reloader, _orchestrator: orchestrator, runtime })
+        Ok(Self { telemetry, links, workers, control, reloader, _orchestrator: orchestrator, runtime })
     }
 
     fn run_to_end(self) -> Result<(), RunError> {
@@ -214,6 +217,7 @@ impl Appliance {
         })?;
         info!("ending");
         drop(self.telemetry);
+        drop(self.links);
         drop(self.workers);
         drop(self.control);
         info!("ended");

@@ -69,7 +69,7 @@ fn main() {
         println!("           any other link  {}", spread(&mut all));
         for protection in [Protection::Link, Protection::Node] {
             let started = Instant::now();
-            black_box(protect(&domain, &computed, protection));
+            black_box(protect(&domain, &computed, protection, |link| link.0));
             println!(
                 "           rows for failures, {protection:?} protection, {}",
                 micros(started.elapsed())

@@ -14,13 +14,13 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use crate::bift_id::BiftId;
-use crate::bits;
+use crate::bits::{self, BitString};
 use crate::ecmp::{Choice, pick};
 use crate::id::{BiftKey, BitPosition};
 
 /// The most tables that a BIFT may have; perfect balance needs as many as the least common multiple of path counts.
 pub const TABLES_MAX: usize = 16;
-/// The most neighbours, tunnels of repairs included: their numbers have 16 bits, and the last stands for none.
+/// The most neighbours, those that only repairs use included: their numbers have 16 bits, and the last stands for none.
 pub const NEIGHBOURS_MAX: usize = u16::MAX as usize;
 
 /// The place of a neighbour in [`Bift::neighbours`]; the same in all BIFTs of a sub-domain.
@@ -48,8 +48,6 @@ pub enum Reach {
     /// Through routers that don't speak BIER, by whatever way unicast goes (RFC 8279 section 6.9). The tunnel's own
     /// TTL is large and never copied to or from that of BIER; the entropy is carried on to the tunnel.
     Tunnel,
-    /// Along these links, around a failure: see the module `frr`.
-    Repair(Box<[LinkId]>),
 }
 
 impl Neighbour {
@@ -135,15 +133,20 @@ impl Bift {
         self.out[usize::from(index.0)]
     }
 
-    /// How a copy of this entropy gets to a neighbour: the BIFT-id that it carries, and the link; `None` if the neighbour has
-    /// no such table, or isn't reached over links.
+    /// How a copy of this entropy gets to a neighbour: the BIFT-id that it carries, and the link, of several one that
+    /// `usable` lets pass; `None` if the neighbour has no such table, or isn't reached over links.
     #[inline]
     #[must_use]
-    pub fn exit(&self, index: NeighbourIndex, entropy: u32) -> Option<(BiftId, LinkId)> {
+    pub fn exit(
+        &self,
+        index: NeighbourIndex,
+        entropy: u32,
+        usable: impl Fn(LinkId) -> bool,
+    ) -> Option<(BiftId, LinkId)> {
         let id = self.out(index)?;
         let link = match self.only_link[usize::from(index.0)] {
             Some(link) => link,
-            None => self.neighbour(index).link(entropy, self.seed, |_| true)?,
+            None => self.neighbour(index).link(entropy, self.seed, usable)?,
         };
         Some((id, link))
     }
@@ -177,7 +180,6 @@ impl Bift {
             reach: match &one.reach {
                 Reach::Links(links) => Reach::Links(renumber(links)),
                 Reach::Tunnel => Reach::Tunnel,
-                Reach::Repair(links) => Reach::Repair(renumber(links)),
             },
         };
         let neighbours: Arc<[_]> = self.neighbours.iter().map(neighbour).collect();
@@ -195,6 +197,22 @@ impl Bift {
     #[must_use]
     pub fn with_tag(self, tag: u32) -> Self {
         Self { tag, ..self }
+    }
+
+    /// Bits that lose their way when this neighbour goes down, because no other stands ready for them; of all tables
+    /// together.
+    #[must_use]
+    pub fn unprotected(&self, neighbour: NeighbourIndex) -> BitString {
+        let mut bits = BitString::new(self.key.bsl);
+        for table in &self.tables {
+            let Some((_, mask)) = table.rows.iter().find(|(one, _)| *one == neighbour) else { continue };
+            let mut lost = mask.to_vec();
+            if let Some(instead) = table.on_failure(neighbour) {
+                bits::and_not(&mut lost, instead.routable());
+            }
+            bits::or(bits.words_mut(), &lost);
+        }
+        bits
     }
 
     /// The same with other tables and neighbours, as repairs add them.

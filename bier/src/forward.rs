@@ -130,12 +130,13 @@ impl Bift {
             return self.last_hop(packet.ttl, bits, visit);
         }
         let table = self.table(packet.entropy);
-        let Some(first) = down.first() else {
+        if down.is_empty() {
             self.run(procedure, table.rows(), bits, visit);
             return Outcome::Forwarded;
-        };
-        // Rows prepared for one failure may lead to a neighbour that fails as well.
-        let rows = table.on_failure(first).unwrap_or(table.rows());
+        }
+        // Nothing is prepared for neighbours that no bit leads to. Rows prepared for one failure may lead to a neighbour
+        // that fails as well.
+        let rows = down.iter().find_map(|neighbour| table.on_failure(neighbour)).unwrap_or(table.rows());
         self.run(procedure, rows, bits, |part| match part {
             Part::Copy { neighbour, bits } if down.is_down(neighbour) => visit(Part::Unroutable(bits)),
             part => visit(part),
@@ -251,8 +252,8 @@ fn neighbour_major<const W: usize>(
 }
 
 /// Which neighbours can't be reached: one flag each, set by whoever notices, read by all workers. While a flag is
-/// set, copies go by the rows prepared for that failure; with several set, by those for the first, and bits that lead
-/// to another one that is down have no way until tables are computed anew.
+/// set, copies go by the rows prepared for that failure, which know of all that fail with it; with others set as well, by
+/// those for the first, and bits that lead to another one that is down have no way until tables are computed anew.
 #[derive(Debug, Default)]
 pub struct Down {
     flags: Box<[AtomicU64]>,
@@ -288,13 +289,22 @@ impl Down {
         word.is_some_and(|word| word.load(Ordering::Relaxed) & 1 << (neighbour.0 % 64) != 0)
     }
 
-    /// The first that is down.
+    /// Whether none is down.
     #[inline]
     #[must_use]
-    pub fn first(&self) -> Option<NeighbourIndex> {
-        self.flags.iter().enumerate().find_map(|(at, word)| {
-            let word = word.load(Ordering::Relaxed);
-            (word != 0).then(|| NeighbourIndex((at * 64) as u16 + word.trailing_zeros() as u16))
+    pub fn is_empty(&self) -> bool {
+        self.flags.iter().all(|word| word.load(Ordering::Relaxed) == 0)
+    }
+
+    /// Those that are down.
+    pub fn iter(&self) -> impl Iterator<Item = NeighbourIndex> {
+        self.flags.iter().enumerate().flat_map(|(at, word)| {
+            let mut word = word.load(Ordering::Relaxed);
+            core::iter::from_fn(move || {
+                let bit = (word != 0).then(|| word.trailing_zeros())?;
+                word &= word - 1;
+                Some(NeighbourIndex((at * 64) as u16 + bit as u16))
+            })
         })
     }
 }

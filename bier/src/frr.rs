@@ -1,37 +1,40 @@
 //! Fast reroute: rows that stand ready for the failure of each neighbour, switched to by one flag (see
-//! [`Down`](crate::forward::Down)), before any new table could be computed. After the ideas of `draft-ietf-bier-frr`.
+//! [`Down`](crate::forward::Down)), before any new table could be computed. After the ideas of `draft-ietf-bier-frr`;
+//! those who stand in are loop-free alternates (RFC 5286), for nothing here goes through a tunnel.
 //!
 //! ```text
-//! link protection              S ──✗── P            all that P would have got goes to P, as one copy,
-//!                              └─ a ─ b ─┘          along a path that avoids the link; then on as ever
+//! link protection         S ──✗── P ── c            what P would have got goes to a neighbour whose own ways don't lead
+//!                         └── a ──┘                 back over S; or to P itself, by another link that costs more
 //!
-//! node protection              S ──── ✗P ── c       each bit goes to a router whose own shortest paths avoid P: a
-//!                              └─ a ── b ──┘        neighbour, merged with what it gets anyway, or one further away
+//! node protection         S ──── ✗P ── c            to one whose own ways don't lead over P, where there is one; the
+//!                         └── a ── b ──┘            bit of P itself goes as if only the link had failed
 //! ```
 //!
-//! Why nothing loops: a repaired copy goes along named links to a router from where *no* shortest path to its bits
-//! leads over what has failed, so no table on the rest of the way, whatever entropy chooses, brings it back to a
-//! repair. Why nothing comes twice: the rows of a failure are disjoint, as all rows are.
+//! **Nothing loops.** A repaired packet either goes to a router from where *no* shortest path to its receiver leads
+//! over what may have failed, so that it is never repaired again; or to one that is nearer to the receiver than we are
+//! (and of equally near ones, one with a lower BFR-prefix), as all other hops are, so that no number of repairs leads
+//! around. That holds whether a link has failed or the router behind it, for S can't tell.
 //!
-//! Link protection puts one more copy on a link at most: that which the failed link would have carried (two, in the
-//! rare case that it carried two because equal paths had parted and met again). Node protection can't promise that:
-//! there may be no router that is safe for all bits, and then there are several branches, though as few as a greedy
-//! choice finds (`tests/frr.rs` counts how seldom they meet on a link). The bit of P itself, and those that only P
-//! leads to, are repaired as if only the link had failed, as S can't tell. Neighbours behind a tunnel are repaired by
-//! whoever routes the tunnel, unless the neighbour itself is gone.
+//! **At most one more copy.** Each packet that a failure stops puts at most one copy more on any link. Bits that move to
+//! one neighbour stay together until their ways part, for they join no way that equal paths could make them meet
+//! again; bits that move to different neighbours have no link in common. What is not protected without breaking this is
+//! left out: [`Bift::unprotected`] tells which.
+//!
+//! Neighbours that are reached over the same ports fail together. Neighbours behind a tunnel are repaired by whoever
+//! routes the tunnel.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::cmp::Reverse;
-use core::net::IpAddr;
 
 use crate::bift::{Bift, LinkId, NEIGHBOURS_MAX, Neighbour, NeighbourIndex, Reach, Rows, Table};
 use crate::bift_id::BiftId;
 use crate::compute::Computed;
-use crate::spf::{Graph, UNREACHED, Without};
+use crate::id::Si;
+use crate::spf::{DOWN, Graph, UNREACHED};
 use crate::topology::{Domain, RouterIndex};
 
 /// What is assumed to have failed when a neighbour can't be reached.
@@ -43,37 +46,39 @@ pub enum Protection {
     Node,
 }
 
-/// The BIFTs of a router with rows for the failure of each neighbour. They have more neighbours than before, at the
-/// end: the far ends of repairs.
+/// The BIFTs of a router with rows for the failure of each neighbour. They may have more neighbours than before, at the
+/// end: the same ones, by links that cost more. `port` tells which links fail together.
 #[must_use]
-pub fn protect(domain: &Domain, computed: &Computed, protection: Protection) -> Vec<Arc<Bift>> {
-    let mut plan = Plan::new(domain, computed, protection);
-    let mut behind: BTreeMap<NeighbourIndex, Vec<RouterIndex>> = BTreeMap::new();
-    for (_, bfer) in computed.sets().values().flatten() {
-        for first in computed.first_hops(*bfer) {
-            behind.entry(first).or_default().push(*bfer);
-        }
-    }
-    let instead: BTreeMap<_, _> =
-        behind.iter().map(|(failing, bfers)| (*failing, plan.instead_of(*failing, bfers))).collect();
+pub fn protect(
+    domain: &Domain,
+    computed: &Computed,
+    protection: Protection,
+    port: impl Fn(LinkId) -> u32,
+) -> Vec<Arc<Bift>> {
+    let mut plan = Plan::new(domain, computed);
+    let failures: Vec<Option<Failure>> = (0..computed.neighbours().len() as u16)
+        .map(|at| plan.failure(NeighbourIndex(at), protection, &port))
+        .collect();
     let neighbours: Arc<[Neighbour]> = plan.neighbours.into();
     let finish = |bift: &Arc<Bift>| {
         let key = bift.key();
-        let ends = plan.ends.iter().map(|end| domain.get(*end).bift_ids().id(key));
-        let out: Box<[Option<BiftId>]> = ends.collect();
+        let out: Box<[Option<BiftId>]> =
+            plan.ends.iter().map(|end| domain.get(*end).bift_ids().id(key)).collect();
         let bfers: BTreeMap<_, _> = computed.sets()[&key.si].iter().copied().collect();
         let tables = bift.tables().iter().map(|table| {
             let rows = table.rows();
-            let mut on_failure = vec![None; bift.neighbours().len()];
-            for (failing, _) in rows.iter() {
+            let instead = |failure: &Failure| {
                 let bits = rows.bits().filter_map(|(bit, neighbour)| {
-                    let moved = neighbour == failing;
-                    let to = if moved { *instead[&failing].get(&bfers[&bit])? } else { neighbour };
-                    out[usize::from(to.0)].map(|_| (bit, to))
+                    let moved = failure.down.contains(&neighbour);
+                    let to = if moved { *failure.instead.get(&bfers[&bit])? } else { neighbour };
+                    Some((bit, to))
                 });
-                on_failure[usize::from(failing.0)] = Some(Rows::new(key.bsl.words(), bits));
-            }
-            Table::new(rows.clone(), on_failure.into())
+                Rows::new(key.bsl.words(), bits)
+            };
+            let used = |at: usize| rows.neighbours().binary_search(&NeighbourIndex(at as u16)).is_ok();
+            let failures = failures.iter().enumerate();
+            let on_failure = failures.map(|(at, one)| one.as_ref().filter(|_| used(at)).map(instead));
+            Table::new(rows.clone(), on_failure.collect())
         });
         let tables = tables.collect();
         Arc::new(bift.with(neighbours.clone(), out, tables))
@@ -81,159 +86,275 @@ pub fn protect(domain: &Domain, computed: &Computed, protection: Protection) -> 
     computed.bifts().iter().map(finish).collect()
 }
 
+/// What is done when a neighbour goes down.
+struct Failure {
+    /// It, and all that go down with it.
+    down: BTreeSet<NeighbourIndex>,
+    /// Who gets the bits of which router.
+    instead: BTreeMap<RouterIndex, NeighbourIndex>,
+}
+
+/// A receiver that loses its way.
+struct Receiver {
+    router: RouterIndex,
+    si: Si,
+    /// The neighbours that it was reached by and that are down.
+    lost: Vec<RouterIndex>,
+}
+
+/// From what somebody who stands in keeps a packet away.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Safety {
+    /// The link to the neighbour.
+    Link,
+    /// The neighbour, and so the link.
+    Node,
+}
+
+/// The bits that move to one neighbour.
+#[derive(Clone, Default)]
+struct Branch {
+    /// The routers that they come by, each with those before it on any shortest path.
+    before: BTreeMap<RouterIndex, Vec<RouterIndex>>,
+}
+
+impl Branch {
+    /// Whether a receiver with these paths can join this one of several branches.
+    fn takes(&self, paths: &Branch, others: &[(NeighbourIndex, Branch)], own: NeighbourIndex) -> bool {
+        let meets = |other: &Branch| {
+            paths.before.iter().any(|(router, before)| {
+                other.before.get(router).is_some_and(|theirs| theirs.iter().any(|one| before.contains(one)))
+            })
+        };
+        let stays_together =
+            paths.before.keys().all(|router| !self.before.contains_key(router) || paths.is_single(*router));
+        stays_together && !others.iter().any(|(neighbour, other)| *neighbour != own && meets(other))
+    }
+
+    /// Whether one path alone leads to a router.
+    fn is_single(&self, mut router: RouterIndex) -> bool {
+        loop {
+            match self.before.get(&router).map(Vec::as_slice) {
+                None => return true,
+                Some([one]) => router = *one,
+                Some(_) => return false,
+            }
+        }
+    }
+}
+
 /// What is known while repairs are looked for.
 struct Plan<'a> {
+    domain: &'a Domain,
     computed: &'a Computed,
     graph: &'a Graph,
-    protection: Protection,
     neighbours: Vec<Neighbour>,
     /// The router that each neighbour is.
     ends: Vec<RouterIndex>,
-    /// By neighbour: the tunnel around the links to it.
-    bypass: Vec<Option<NeighbourIndex>>,
-    /// By neighbour: how far routers are from us without it.
-    without: Vec<Vec<u64>>,
     /// How far all are from those routers that were asked for.
-    from: Vec<Option<Vec<u64>>>,
-    repairs: BTreeMap<Box<[LinkId]>, NeighbourIndex>,
-    prefixes: Vec<Option<IpAddr>>,
+    from: Vec<Option<Arc<[u64]>>>,
+    /// The neighbours at the end, by the links to them.
+    others: BTreeMap<Box<[LinkId]>, NeighbourIndex>,
 }
 
 impl<'a> Plan<'a> {
-    fn new(domain: &Domain, computed: &'a Computed, protection: Protection) -> Self {
+    fn new(domain: &'a Domain, computed: &'a Computed) -> Self {
         let neighbours = computed.neighbours().to_vec();
-        let ends = (0..neighbours.len() as u16)
-            .map(|at| computed.router(NeighbourIndex(at)).expect("every neighbour is a router"))
-            .collect();
-        let mut plan = Self {
-            computed,
-            graph: computed.graph(),
-            protection,
-            neighbours,
-            ends,
-            bypass: Vec::new(),
-            without: Vec::new(),
-            from: vec![None; computed.graph().routers()],
-            repairs: BTreeMap::new(),
-            prefixes: domain.routers().iter().map(|router| router.bier()).collect(),
-        };
-        let (graph, root) = (plan.graph, computed.root());
-        for at in 0..plan.ends.len() {
-            let end = plan.ends[at];
-            let bypass = match &plan.neighbours[at].reach {
-                Reach::Links(links) => {
-                    let links = links.clone();
-                    let without = Without::Links(&links);
-                    graph.path(&graph.distances(root, without), root, end, without)
-                }
-                Reach::Tunnel | Reach::Repair(_) => None,
-            };
-            let bypass = bypass.and_then(|path| plan.repair(&path));
-            plan.bypass.push(bypass);
-            if protection == Protection::Node {
-                plan.without.push(graph.distances(root, Without::Router(end)));
-            }
-        }
-        plan
+        let end = |at| computed.router(NeighbourIndex(at)).expect("every neighbour is a router");
+        let ends = (0..neighbours.len() as u16).map(end).collect();
+        let from = vec![None; computed.graph().routers()];
+        Self { domain, computed, graph: computed.graph(), neighbours, ends, from, others: BTreeMap::new() }
     }
 
-    /// Who gets the bits of these routers while a neighbour is down.
-    fn instead_of(
+    /// What to do when a neighbour goes down; `None` where that is for others to repair.
+    fn failure(
         &mut self,
         failing: NeighbourIndex,
-        bfers: &[RouterIndex],
-    ) -> BTreeMap<RouterIndex, NeighbourIndex> {
-        let at = usize::from(failing.0);
-        let end = self.ends[at];
+        protection: Protection,
+        port: &impl Fn(LinkId) -> u32,
+    ) -> Option<Failure> {
+        let ports: BTreeSet<u32> = self.links(failing)?.iter().map(|link| port(*link)).collect();
+        let hit = |links: &[LinkId]| links.iter().all(|link| ports.contains(&port(*link)));
+        let known = (0..self.computed.neighbours().len() as u16).map(NeighbourIndex);
+        let down: BTreeSet<_> = known.filter(|one| self.links(*one).is_some_and(hit)).collect();
+        let mut rest = self.receivers(&down);
         let mut instead = BTreeMap::new();
-        let mut rest = bfers.to_vec();
-        if self.protection == Protection::Node {
-            // Few branches, so that few links carry more than they did: each time the one that serves most. The neighbour itself is
-            // never served: all ways to it lead to it.
-            while let Some((branch, router)) = self.best_branch(failing, &rest) {
-                rest.retain(|bfer| {
-                    let served = self.is_safe(router, *bfer, end);
-                    if served {
-                        instead.insert(*bfer, branch);
-                    }
-                    !served
-                });
-            }
+        let mut branches = Vec::new();
+        if protection == Protection::Node {
+            self.branch_out(Safety::Node, &down, &mut rest, &mut branches, &mut instead);
         }
-        // The neighbour itself, and what is behind it alone, is served if only the link has failed.
-        let left = bfers.iter().filter(|bfer| !instead.contains_key(bfer)).copied().collect::<Vec<_>>();
-        instead.extend(left.into_iter().filter_map(|bfer| Some((bfer, self.bypass[at]?))));
-        instead
+        self.take_other_links(&down, &mut rest, &mut instead, |link| ports.contains(&port(link)));
+        self.branch_out(Safety::Link, &down, &mut rest, &mut branches, &mut instead);
+        Some(Failure { down, instead })
     }
 
-    /// The router from where most of these are safe. Neighbours before others, then near ones before far ones.
-    fn best_branch(
+    /// The links to a neighbour that is beside us.
+    fn links(&self, neighbour: NeighbourIndex) -> Option<&[LinkId]> {
+        match &self.neighbours[usize::from(neighbour.0)].reach {
+            Reach::Links(links) if !links.is_empty() => Some(links),
+            _ => None,
+        }
+    }
+
+    /// All that are reached by these.
+    fn receivers(&self, down: &BTreeSet<NeighbourIndex>) -> Vec<Receiver> {
+        let sets = self.computed.sets().iter();
+        let all = sets.flat_map(|(si, bfers)| bfers.iter().map(move |(_, router)| (*si, *router)));
+        let receiver = |(si, router)| {
+            let hops = self.computed.first_hops(router).into_iter().filter(|hop| down.contains(hop));
+            let lost: Vec<_> = hops.map(|hop| self.ends[usize::from(hop.0)]).collect();
+            (!lost.is_empty()).then_some(Receiver { router, si, lost })
+        };
+        all.filter_map(receiver).collect()
+    }
+
+    /// Gives what is left to the neighbours themselves, where other links lead to them: from there it goes on as ever.
+    fn take_other_links(
         &mut self,
-        failing: NeighbourIndex,
-        bfers: &[RouterIndex],
-    ) -> Option<(NeighbourIndex, RouterIndex)> {
-        let at = usize::from(failing.0);
-        let (end, root, graph) = (self.ends[at], self.computed.root(), self.graph);
-        let mut best = None;
-        for router in (0..graph.routers() as u32).map(RouterIndex) {
-            let far = self.without[at][router.at()];
-            if router == root || far == UNREACHED || !graph.is_bier(router) {
+        down: &BTreeSet<NeighbourIndex>,
+        rest: &mut Vec<Receiver>,
+        instead: &mut BTreeMap<RouterIndex, NeighbourIndex>,
+        is_hit: impl Fn(LinkId) -> bool,
+    ) {
+        for failed in down {
+            let end = self.ends[usize::from(failed.0)];
+            let halves = self.graph.links_of(self.computed.root()).iter();
+            let left = halves.filter(|half| half.other == end && !is_hit(half.link));
+            let left: Vec<_> = left.filter(|half| self.graph.cost_out(half) != DOWN).collect();
+            let Some(cheapest) = left.iter().map(|half| self.graph.cost_out(half)).min() else { continue };
+            let links = left.iter().filter(|half| self.graph.cost_out(half) == cheapest);
+            let Some(by) = self.by_other_links(*failed, links.map(|half| half.link).collect()) else {
                 continue;
-            }
-            let serves = bfers.iter().filter(|bfer| self.is_safe(router, **bfer, end)).count();
-            let rank = (serves, self.beside(router).is_some(), Reverse(far));
-            if serves > 0 && best.is_none_or(|(least, _)| rank > least) {
-                best = Some((rank, router));
-            }
+            };
+            rest.retain(|receiver| {
+                let served = receiver.lost.contains(&end) && self.reads(end, receiver.si);
+                if served {
+                    instead.insert(receiver.router, by);
+                }
+                !served
+            });
         }
-        let (_, router) = best?;
-        let branch = self.beside(router).or_else(|| {
-            let without = Without::Router(end);
-            let path = graph.path(&self.without[at], root, router, without)?;
-            self.repair(&path)
-        });
-        Some((branch?, router))
     }
 
-    /// The neighbour that a router is, if links lead to it.
-    fn beside(&self, router: RouterIndex) -> Option<NeighbourIndex> {
-        let at = self.computed.neighbour(router)?;
-        let links =
-            matches!(&self.neighbours[usize::from(at.0)].reach, Reach::Links(links) if !links.is_empty());
-        links.then_some(at)
-    }
-
-    /// Whether no shortest path between two routers leads over a third.
-    fn is_safe(&mut self, from: RouterIndex, to: RouterIndex, failed: RouterIndex) -> bool {
-        if from == failed {
-            return false;
-        }
-        let (to_failed, straight) = (self.distances(from)[failed.at()], self.distances(from)[to.at()]);
-        let onward = self.distances(failed)[to.at()];
-        straight != UNREACHED
-            && (to_failed == UNREACHED || onward == UNREACHED || to_failed + onward > straight)
-    }
-
-    fn distances(&mut self, from: RouterIndex) -> &[u64] {
-        let graph = self.graph;
-        self.from[from.at()].get_or_insert_with(|| graph.distances(from, Without::Nothing))
-    }
-
-    /// The neighbour at the end of this path, new if need be; `None` if there are too many.
-    fn repair(&mut self, path: &[(LinkId, RouterIndex)]) -> Option<NeighbourIndex> {
-        let (_, end) = path.last()?;
-        let links: Box<[LinkId]> = path.iter().map(|(link, _)| *link).collect();
-        if let Some(at) = self.repairs.get(&links) {
-            return Some(*at);
+    /// The same neighbour by these links, new if need be; `None` if there are too many.
+    fn by_other_links(&mut self, neighbour: NeighbourIndex, links: Box<[LinkId]>) -> Option<NeighbourIndex> {
+        if let Some(known) = self.others.get(&links) {
+            return Some(*known);
         }
         if self.neighbours.len() >= NEIGHBOURS_MAX {
             return None;
         }
         let at = NeighbourIndex(self.neighbours.len() as u16);
-        self.neighbours
-            .push(Neighbour { prefix: self.prefixes[end.at()]?, reach: Reach::Repair(links.clone()) });
-        self.ends.push(*end);
-        self.repairs.insert(links, at);
+        let prefix = self.neighbours[usize::from(neighbour.0)].prefix;
+        self.neighbours.push(Neighbour { prefix, reach: Reach::Links(links.clone()) });
+        self.ends.push(self.ends[usize::from(neighbour.0)]);
+        self.others.insert(links, at);
         Some(at)
+    }
+
+    /// Gives what is left to other neighbours: each time to the one that can take most, so that branches are few.
+    fn branch_out(
+        &mut self,
+        safety: Safety,
+        down: &BTreeSet<NeighbourIndex>,
+        rest: &mut Vec<Receiver>,
+        branches: &mut Vec<(NeighbourIndex, Branch)>,
+        instead: &mut BTreeMap<RouterIndex, NeighbourIndex>,
+    ) {
+        let beside = (0..self.computed.neighbours().len() as u16).map(NeighbourIndex);
+        let beside: Vec<_> = beside.filter(|one| !down.contains(one) && self.links(*one).is_some()).collect();
+        loop {
+            let mut best: Option<(_, NeighbourIndex, Branch, Vec<RouterIndex>)> = None;
+            for one in &beside {
+                let (branch, taken) = self.grow(*one, safety, rest, branches);
+                let far = self.distances(self.computed.root())[self.ends[usize::from(one.0)].at()];
+                let rank = (taken.len(), Reverse(far));
+                if !taken.is_empty() && best.as_ref().is_none_or(|(least, ..)| rank > *least) {
+                    best = Some((rank, *one, branch, taken));
+                }
+            }
+            let Some((_, neighbour, branch, taken)) = best else { return };
+            branches.retain(|(one, _)| *one != neighbour);
+            branches.push((neighbour, branch));
+            rest.retain(|receiver| !taken.contains(&receiver.router));
+            instead.extend(taken.into_iter().map(|router| (router, neighbour)));
+        }
+    }
+
+    /// The branch by a neighbour with all that it can take, and whom it takes.
+    fn grow(
+        &mut self,
+        neighbour: NeighbourIndex,
+        safety: Safety,
+        rest: &[Receiver],
+        branches: &[(NeighbourIndex, Branch)],
+    ) -> (Branch, Vec<RouterIndex>) {
+        let via = self.ends[usize::from(neighbour.0)];
+        let known = branches.iter().find(|(one, _)| *one == neighbour);
+        let mut branch = known.map(|(_, branch)| branch.clone()).unwrap_or_default();
+        let mut taken = Vec::new();
+        for receiver in rest {
+            if !self.reads(via, receiver.si) || self.safety(via, receiver).is_none_or(|one| one < safety) {
+                continue;
+            }
+            let paths = self.paths(via, receiver.router);
+            if branch.takes(&paths, branches, neighbour) {
+                branch.before.extend(paths.before);
+                taken.push(receiver.router);
+            }
+        }
+        (branch, taken)
+    }
+
+    /// Whether a router has a table for a set.
+    fn reads(&self, router: RouterIndex, si: Si) -> bool {
+        self.domain.get(router).bift_ids().id(self.domain.key(si)).is_some()
+    }
+
+    /// What a neighbour keeps the packets of a receiver away from; `None` if they could come back.
+    fn safety(&mut self, via: RouterIndex, receiver: &Receiver) -> Option<Safety> {
+        let from_via = self.distances(via);
+        let straight = from_via[receiver.router.at()];
+        if straight == UNREACHED {
+            return None;
+        }
+        let mut misses = |failed: &RouterIndex| {
+            let (there, onward) = (from_via[failed.at()], self.distances(*failed)[receiver.router.at()]);
+            there == UNREACHED || onward == UNREACHED || there + onward > straight
+        };
+        if receiver.lost.iter().all(&mut misses) {
+            return Some(Safety::Node);
+        }
+        let root = self.computed.root();
+        let own = self.distances(root)[receiver.router.at()];
+        let prefix = |router: RouterIndex| self.domain.get(router).bier();
+        ((straight, prefix(via)) < (own, prefix(root))).then_some(Safety::Link)
+    }
+
+    /// All shortest paths from a neighbour to a router.
+    fn paths(&mut self, via: RouterIndex, to: RouterIndex) -> Branch {
+        let distance = self.distances(via);
+        let mut paths = Branch::default();
+        let mut open = vec![to];
+        while let Some(router) = open.pop() {
+            if router == via || paths.before.contains_key(&router) {
+                continue;
+            }
+            let halves = self.graph.links_of(router).iter();
+            let tight = halves.filter(|half| {
+                let (far, cost) = (distance[half.other.at()], self.graph.cost_in(half));
+                far != UNREACHED && cost != DOWN && far + u64::from(cost) == distance[router.at()]
+            });
+            // Parallel links are one way: a copy takes one of them.
+            let before: BTreeSet<_> = tight.map(|half| half.other).collect();
+            open.extend(&before);
+            paths.before.insert(router, before.into_iter().collect());
+        }
+        paths
+    }
+
+    fn distances(&mut self, from: RouterIndex) -> Arc<[u64]> {
+        let graph = self.graph;
+        Arc::clone(self.from[from.at()].get_or_insert_with(|| graph.distances(from).into()))
     }
 }

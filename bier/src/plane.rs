@@ -40,6 +40,26 @@ impl AnyBift {
         }
     }
 
+    /// The table, if its bits stand for routers.
+    #[inline]
+    #[must_use]
+    pub fn of_routers(&self) -> Option<&Arc<Bift>> {
+        match self {
+            Self::Bier(bift) => Some(bift),
+            Self::BierTe(_) => None,
+        }
+    }
+
+    /// The table, if its bits stand for adjacencies.
+    #[inline]
+    #[must_use]
+    pub fn of_adjacencies(&self) -> Option<&Arc<TeBift>> {
+        match self {
+            Self::Bier(_) => None,
+            Self::BierTe(bift) => Some(bift),
+        }
+    }
+
     /// What its bits stand for.
     #[must_use]
     pub fn kind(&self) -> Kind {

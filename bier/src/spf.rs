@@ -7,7 +7,7 @@
 mod change;
 mod graph;
 
-pub(crate) use graph::{DOWN, Graph, Half, UNREACHED, Without};
+pub(crate) use graph::{DOWN, Graph, Half, UNREACHED};
 
 use alloc::vec::Vec;
 
@@ -41,7 +41,7 @@ pub(crate) struct Spf {
 impl Spf {
     /// From nothing.
     pub(crate) fn new(graph: &Graph, root: RouterIndex) -> Self {
-        let distance = graph.distances(root, Without::Nothing);
+        let distance = graph.distances(root);
         let mut order: Vec<_> = (0..graph.routers() as u32).map(RouterIndex).collect();
         order.retain(|router| distance[router.at()] != UNREACHED);
         order.sort_unstable_by_key(|router| distance[router.at()]);

@@ -140,6 +140,12 @@ impl TeBift {
         self.key
     }
 
+    /// The bits that have adjacencies, and what each stands for.
+    pub fn iter(&self) -> impl Iterator<Item = (BitPosition, &Adjacencies)> {
+        let of = |bit: BitPosition| Some((bit, self.by_bit[bit.index()].as_ref()?));
+        bits::ones(&self.adjacent).filter_map(of)
+    }
+
     /// Finds out what to do with a packet (RFC 9262 section 4.4). Allocates nothing. The TTL counts as with BIER (RFC
     /// 8296 section 2.1.1.1): with TTL 1 the overlay is served and nothing is sent on.
     ///

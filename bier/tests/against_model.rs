@@ -216,7 +216,6 @@ fn check_domain(
                 match &bift.neighbour(neighbour).reach {
                     Reach::Links(links) => assert!(beside && !links.is_empty()),
                     Reach::Tunnel => assert!(network.speaks.contains(&false)),
-                    Reach::Repair(_) => unreachable!("nothing has failed"),
                 }
                 queue.push_back((to, BitString::from_words(bits), ttl - 1));
             }

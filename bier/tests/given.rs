@@ -1,6 +1,6 @@
 //! Rows by hand: what they make, and everything that can be wrong with them.
 
-use millrace_bier::bift::given::{Given, Row, RowError, build};
+use millrace_bier::bift::given::{Given, Row, RowError, build, build_on_ports};
 use millrace_bier::bift::{LinkId, Neighbour, NeighbourIndex, Reach};
 use millrace_bier::bift_id::{BiftId, BiftIdMap, BiftIds};
 use millrace_bier::bits::BitString;
@@ -59,6 +59,29 @@ fn rows_make_a_table_for_each_set() {
     down.set(NeighbourIndex(1), false);
     down.set(NeighbourIndex(0), true);
     assert_eq!(copies(&bifts[0], 0b0111, 0, &down), [(1, 0b100), (u16::MAX - 1, 0b011)]);
+}
+
+#[test]
+fn rows_of_one_port_go_to_their_backups_together() {
+    let neighbours: Vec<_> = (0..4).map(|last| (neighbour(last), BiftIds::Static)).collect();
+    let rows = [row(0, &[1], Some(1)), row(1, &[2], Some(2)), row(2, &[3], None), row(3, &[4], Some(2))];
+    // 0 and 1 are on one port, so 1 can't stand in for 0.
+    let port = |neighbour: NeighbourIndex| u32::from(neighbour.0.max(1));
+    let bift = build_on_ports(&given(&neighbours, &rows, 1), port).unwrap().remove(0);
+    let down = Down::new(4);
+    for neighbour in [0, 1] {
+        down.set(NeighbourIndex(neighbour), true);
+        assert_eq!(copies(&bift, 0b1111, 0, &down), [(2, 0b0110), (3, 0b1000), (u16::MAX - 1, 0b0001)]);
+        let lost = bift.unprotected(NeighbourIndex(neighbour));
+        assert_eq!(lost.words(), [if neighbour == 0 { 0b1 } else { 0 }]);
+    }
+    // One that no bit leads to changes nothing.
+    let idle = build(&given(&neighbours, &rows[1..], 1)).unwrap().remove(0);
+    let down = Down::new(4);
+    for neighbour in [0, 1] {
+        down.set(NeighbourIndex(neighbour), true);
+    }
+    assert_eq!(copies(&idle, 0b1110, 0, &down), [(2, 0b0110), (3, 0b1000)]);
 }
 
 #[test]

@@ -85,6 +85,8 @@ words! {
         "subdomain" => Subdomain,
         /// A BIER router beside us, in a sub-domain.
         "bier-neighbour" => BierNeighbour,
+        /// A bit of BIER-TE, in a sub-domain and a set.
+        "bier-adjacency" => BierAdjacency,
         /// A flow that enters BIER here.
         "overlay" => Overlay,
         /// Who listens to a group behind us.

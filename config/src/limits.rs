@@ -122,6 +122,8 @@ pub const NEIGHBOURS_MAX: i64 = 65_536;
 pub const BIER_SUBDOMAINS_MAX: usize = 16;
 /// Rows of a sub-domain's table: as many as there are links that workers count apart.
 pub const BIER_ROWS_MAX: usize = 1024;
+/// Adjacencies of a BIER-TE sub-domain at one router.
+pub const BIER_ADJACENCIES_MAX: usize = 4096;
 /// Routers of a BIER topology: as many as there are BFR-ids.
 pub const BIER_ROUTERS_MAX: usize = 65_535;
 /// Links of a BIER topology: four to each router.

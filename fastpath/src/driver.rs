@@ -34,6 +34,44 @@ impl PortId {
     }
 }
 
+/// Ports whose link is down, a bit each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct PortsDown(u32);
+
+const _: () = assert!(PORTS_MAX <= u32::BITS as usize, "a bit for each port");
+
+impl PortsDown {
+    /// As one word, which can be read and written at once.
+    #[inline]
+    pub(crate) fn from_word(word: u32) -> Self {
+        Self(word)
+    }
+
+    #[inline]
+    pub(crate) fn word(self) -> u32 {
+        self.0
+    }
+
+    /// The same with this port down, or up.
+    #[must_use]
+    pub fn with(self, port: PortId, down: bool) -> Self {
+        let bit = 1_u32.checked_shl(port.0.into()).unwrap_or(0);
+        Self(if down { self.0 | bit } else { self.0 & !bit })
+    }
+
+    /// Whether all ports are up.
+    #[inline]
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether this one is down.
+    #[inline]
+    pub fn has(self, port: PortId) -> bool {
+        self.0 & 1_u32.checked_shl(port.0.into()).unwrap_or(0) != 0
+    }
+}
+
 /// What the device found out about the checksums of a received frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum RxChecksum {

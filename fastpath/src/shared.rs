@@ -4,13 +4,17 @@
 //!  slowpath ── publish ──► [ Tables ]  ◄── read between two bursts ── worker ── epoch ──► slowpath frees
 //!           ◄── events, punts, replies ──  one bounded queue each  ── injects, commands ──►
 //! ```
+//!
+//! Which links are down is told past the tables, by one word and by the flags of BIER neighbours that follow from it:
+//! workers see it with their next burst, however long the next tables take.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 
 use crate::counters::{Counter, WorkerCounters};
+use crate::driver::{PortId, PortsDown};
 use crate::queue::Queues;
 use crate::slots::Slots;
 use crate::tables::{Generation, Tables};
@@ -35,6 +39,10 @@ pub struct WorkerShared {
 pub struct Shared {
     tables: ArcSwap<Tables>,
     generation: AtomicU64,
+    /// See [`PortsDown`].
+    ports_down: AtomicU32,
+    /// Held by who publishes tables and by who tells of a link, so that new tables know of all links. Workers don't ask.
+    turn: Mutex<()>,
     /// One word per service.
     pub slots: Slots,
     /// What the trigger `flow` has seen.
@@ -49,6 +57,8 @@ impl Shared {
         Arc::new(Self {
             tables: ArcSwap::from_pointee(Tables::default()),
             generation: AtomicU64::new(0),
+            ports_down: AtomicU32::new(0),
+            turn: Mutex::new(()),
             slots: Slots::default(),
             triples: Triples::default(),
             workers: (0..workers).map(|_| WorkerShared::default()).collect(),
@@ -58,6 +68,28 @@ impl Shared {
     /// The current snapshot.
     pub fn tables(&self) -> Arc<Tables> {
         self.tables.load_full()
+    }
+
+    /// The ports whose link is down.
+    #[inline]
+    pub fn ports_down(&self) -> PortsDown {
+        PortsDown::from_word(self.ports_down.load(Ordering::Acquire))
+    }
+
+    /// Says that a port's link is down, or up again. From their next burst on workers go round what it leads to, where
+    /// something stands ready for that. For whoever sees it first; never for workers, for it may have to wait.
+    pub fn set_port_down(&self, port: PortId, down: bool) {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let ports_down = self.ports_down().with(port, down);
+        let tables = self.tables();
+        // Who knows that a port is down finds the flags of its neighbours set.
+        if down {
+            tables.mark_down(ports_down);
+        }
+        self.ports_down.store(ports_down.word(), Ordering::Release);
+        if !down {
+            tables.mark_down(ports_down);
+        }
     }
 
     /// Whether there is a newer snapshot than `generation`: one load, for the worker's loop.
@@ -105,10 +137,13 @@ impl Publisher {
 
     /// Publishes the next snapshot and returns its generation, which this call gives out.
     pub fn publish(&mut self, mut tables: Tables) -> Generation {
+        let turn = self.shared.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        tables.mark_down(self.shared.ports_down());
         let generation = Generation(self.shared.generation.load(Ordering::Acquire) + 1);
         tables.generation = generation;
         self.retired.push(self.shared.tables.swap(Arc::new(tables)));
         self.shared.generation.store(generation.0, Ordering::Release);
+        drop(turn);
         self.collect();
         generation
     }

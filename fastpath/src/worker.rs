@@ -412,6 +412,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         let own = &shared.workers[self.index];
         let cx = &mut Context {
             tables: &self.tables,
+            ports_down: shared.ports_down(),
             slots: &shared.slots,
             counters: &own.counters,
             queues: &own.queues,

@@ -13,7 +13,7 @@ use millrace_bier::bits::{self, BitString};
 use millrace_bier::compute::{Computed, Options};
 use millrace_bier::forward::{Down, Packet, Part, Procedure};
 use millrace_bier::frr::{Protection, protect};
-use millrace_bier::header::{self, Carriage, View, rewrite};
+use millrace_bier::header::{self, Carriage, Template, View};
 use millrace_bier::id::{BfrId, Bsl, SubDomain};
 use millrace_bier::oam::{Arrival, Echo, Kind, judge};
 use millrace_bier::topology::{Domain, LinkSpec, RouterSpec};
@@ -36,7 +36,7 @@ static TABLES: LazyLock<Vec<Arc<Bift>>> = LazyLock::new(|| {
         let (domain, found) = Domain::new(SubDomain(0), bsl, &routers, &links);
         assert!(found.is_empty());
         let computed = Computed::new(&domain, domain.router("r0").unwrap(), Options { tables: 3, seed: 1 });
-        protect(&domain, &computed, Protection::Node)
+        protect(&domain, &computed, Protection::Node, |link| link.0)
     });
     all.collect()
 });
@@ -70,7 +70,8 @@ fuzz_target!(|input: &[u8]| {
         assert!(ttl > 1, "nothing is sent on with TTL 1");
         let mut copy = packet.to_vec();
         let id = bift.out(*neighbour).expect("whoever gets copies has a BIFT-id");
-        rewrite(&mut copy, id, ttl - 1, part);
+        let header = &mut copy[..header::len(key.bsl)];
+        Template::of(&view, carriage, ttl - 1).emit(id, carriage, part, header);
         let sent = View::parse(&copy, carriage, key.bsl).expect("a copy is well-formed");
         assert_eq!((sent.bift_id(), sent.ttl(), sent.entropy()), (id, ttl - 1, entropy));
         assert_eq!((sent.tc(), sent.oam(), sent.dscp()), (view.tc(), view.oam(), view.dscp()));

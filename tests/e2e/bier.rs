@@ -48,25 +48,25 @@ ports = ["lan"]
 "#;
 
 /// BIFT-id, bits of the bit string by BFR-id, and time to live of a frame.
-type Seen = (u32, Vec<usize>, u8);
+pub(crate) type Seen = (u32, Vec<usize>, u8);
 
-const PACKETS: usize = 20;
+pub(crate) const PACKETS: usize = 20;
 const GROUP: &str = "232.1.1.2";
 /// Twelve bytes, and 256 bits (RFC 8296 section 2).
-const HEADER: usize = 44;
+pub(crate) const HEADER: usize = 44;
 /// The static form of sub-domain 0, set 0, 256 bits: the length's code is 3.
-const STATIC: u32 = 3 << 16;
+pub(crate) const STATIC: u32 = 3 << 16;
 
-fn site(tables: &'static str) -> Site {
+pub(crate) fn site(tables: &'static str) -> Site {
     Site { tables, ..Site::new(functions(), vec![hello("hello", 0)]) }
 }
 
-fn world(tables: &'static str) -> World {
+pub(crate) fn world(tables: &'static str) -> World {
     World::without_node(Shape::TwoPort, site(tables))
 }
 
 /// An Ethernet frame from the client with a BIER header for these receivers around a datagram with this text to the group.
-fn frame(world: &World, receivers: &[usize], entropy: u32, text: &str) -> String {
+pub(crate) fn frame(world: &World, receivers: &[usize], entropy: u32, text: &str) -> String {
     let mac = |text: String| text.trim().replace(':', "");
     let ends = [world.edge.appliance.mac("wan").unwrap(), world.edge.client.mac("eth0").unwrap()];
     let mut bytes = Vec::new();
@@ -102,7 +102,7 @@ fn datagram(text: &str) -> Vec<u8> {
 }
 
 /// Puts frames on the client's wire.
-fn send(world: &World, frames: &[String]) {
+pub(crate) fn send(world: &World, frames: &[String]) {
     let path = world.edge.lab().write("frames.hex", &frames.concat()).unwrap();
     let script = "import socket, sys\n\
         wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)\n\
@@ -113,7 +113,7 @@ fn send(world: &World, frames: &[String]) {
 }
 
 /// An ordinary receiver of multicast on the function's host, which prints what it gets.
-fn listen(world: &World) -> Process {
+pub(crate) fn listen(world: &World) -> Process {
     let script = "import socket, struct\n\
         s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
         s.bind(('232.1.1.2', 5000))\n\
@@ -128,7 +128,7 @@ fn listen(world: &World) -> Process {
 }
 
 /// Waits until workers know where all neighbours are: nobody asks for them when a packet comes.
-fn wait_for_neighbours(world: &World) {
+pub(crate) fn wait_for_neighbours(world: &World) {
     wait_until("both neighbours to be found", SOON, || {
         let shown = match world.appliance.show("bier") {
             Ok(shown) => shown,
@@ -151,7 +151,7 @@ fn seen(frame: &Frame) -> Seen {
 }
 
 /// All that a capture has, if each frame is to be like this one, and each payload there once.
-fn assert_each_once(capture: Capture, like: &[(Seen, Vec<String>)]) {
+pub(crate) fn assert_each_once(capture: Capture, like: &[(Seen, Vec<String>)]) {
     let mut frames = capture.finish().unwrap();
     frames.retain(|frame| frame.ether_type() == Some(0xab37));
     let mut expected: Vec<(Seen, String)> =
@@ -163,7 +163,7 @@ fn assert_each_once(capture: Capture, like: &[(Seen, Vec<String>)]) {
     assert_eq!(got, expected);
 }
 
-fn texts(from: usize) -> Vec<String> {
+pub(crate) fn texts(from: usize) -> Vec<String> {
     (from..from + PACKETS).map(|number| format!("packet number {number:04}")).collect()
 }
 
@@ -172,7 +172,7 @@ fn frames(world: &World, texts: &[String]) -> Vec<String> {
     texts.iter().zip(7..).map(|(text, entropy)| frame(world, &all, entropy, text)).collect()
 }
 
-fn wait_for_copies(world: &World, count: u64) -> Fates {
+pub(crate) fn wait_for_copies(world: &World, count: u64) -> Fates {
     wait_until("all copies to be made", SOON, || match world.appliance.fates_now() {
         Ok(fates) if fates.get("copies") >= count => Look::Done(fates),
         other => Look::NotYet(format!("{other:?}")),

@@ -7,6 +7,8 @@
 
 mod bier;
 mod bier_domain;
+mod bier_reroute;
+mod bier_te;
 mod dns;
 mod faults;
 mod forwarding;

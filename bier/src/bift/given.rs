@@ -115,6 +115,21 @@ type Way = (usize, NeighbourIndex, Option<NeighbourIndex>);
 /// If the number of tables isn't 1 to [`TABLES_MAX`], or there are more neighbours than
 /// [`NEIGHBOURS_MAX`](super::NEIGHBOURS_MAX).
 pub fn build(given: &Given<'_>) -> Result<Vec<Bift>, Vec<RowError>> {
+    build_on_ports(given, |neighbour| u32::from(neighbour.0))
+}
+
+/// The same where `port` tells by which port a neighbour is reached: those of one port fail together, and don't stand in
+/// for each other.
+///
+/// # Errors
+/// All that is wrong with the rows.
+///
+/// # Panics
+/// As [`build`].
+pub fn build_on_ports(
+    given: &Given<'_>,
+    port: impl Fn(NeighbourIndex) -> u32,
+) -> Result<Vec<Bift>, Vec<RowError>> {
     assert!((1..=TABLES_MAX).contains(&given.tables) && given.neighbours.len() <= super::NEIGHBOURS_MAX);
     let (ways, mut errors) = ways(given);
     let own = given.own.and_then(|id| id.position(given.bsl));
@@ -141,7 +156,7 @@ pub fn build(given: &Given<'_>) -> Result<Vec<Bift>, Vec<RowError>> {
             }
         }
         let local = own.filter(|(own_si, _)| own_si == si).map(|(_, bit)| bit);
-        let tables = (0..given.tables).map(|table| one_table(given, bits, table)).collect();
+        let tables = (0..given.tables).map(|table| one_table(given, bits, table, &port)).collect();
         bifts.push(Bift::new(key, local, neighbours.clone(), out, tables, given.seed));
     }
     if errors.is_empty() { Ok(bifts) } else { Err(errors) }
@@ -181,14 +196,20 @@ fn ways(given: &Given<'_>) -> (BTreeMap<BfrId, Vec<Way>>, Vec<RowError>) {
     (ways, errors)
 }
 
-fn one_table(given: &Given<'_>, bits: &[(BitPosition, &[Way])], table: usize) -> Table {
+fn one_table(
+    given: &Given<'_>,
+    bits: &[(BitPosition, &[Way])],
+    table: usize,
+    port: &impl Fn(NeighbourIndex) -> u32,
+) -> Table {
     let chosen = bits.iter().map(|(bit, ways)| (*bit, ways[table % ways.len()]));
     let words = given.bsl.words();
     let rows = Rows::new(words, chosen.clone().map(|(bit, (_, neighbour, _))| (bit, neighbour)));
     let mut on_failure = vec![None; given.neighbours.len()];
     for failing in rows.neighbours() {
+        let is_up = |neighbour: &NeighbourIndex| port(*neighbour) != port(*failing);
         let instead = chosen.clone().filter_map(|(bit, (_, neighbour, backup))| {
-            Some((bit, if neighbour == *failing { backup? } else { neighbour }))
+            Some((bit, if is_up(&neighbour) { neighbour } else { backup.filter(is_up)? }))
         });
         on_failure[usize::from(failing.0)] = Some(Rows::new(words, instead));
     }

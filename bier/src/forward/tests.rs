@@ -164,11 +164,12 @@ fn flags_switch_to_prepared_rows_and_back() {
 #[test]
 fn flags_of_many_neighbours_are_found() {
     let down = Down::new(200);
-    assert_eq!(down.first(), None);
+    assert!(down.is_empty());
     for index in [199, 128, 64, 63, 0] {
         down.set(NeighbourIndex(index), true);
-        assert_eq!(down.first(), Some(NeighbourIndex(index)));
+        assert_eq!((down.iter().next(), down.is_empty()), (Some(NeighbourIndex(index)), false));
         assert!(down.is_down(NeighbourIndex(index)));
     }
+    assert!(down.iter().map(|one| one.0).eq([0, 63, 64, 128, 199]));
     assert!(!down.is_down(NeighbourIndex(1)) && !down.is_down(NeighbourIndex(10_000)));
 }

@@ -5,7 +5,7 @@ use alloc::collections::{BTreeSet, BinaryHeap};
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 
-use super::{DOWN, Graph, Spf, UNREACHED, Without};
+use super::{DOWN, Graph, Spf, UNREACHED};
 use crate::bift::LinkId;
 use crate::topology::RouterIndex;
 
@@ -91,7 +91,7 @@ impl Spf {
         for Reverse((distance, router)) in &queue {
             self.distance[router.at()] = *distance;
         }
-        graph.settle(&mut self.distance, &mut queue, Without::Nothing, |_| {});
+        graph.settle(&mut self.distance, &mut queue, |_| {});
         moved.extend(lost);
     }
 
@@ -113,7 +113,7 @@ impl Spf {
                 queue.push(Reverse((through, head)));
             }
         }
-        graph.settle(&mut self.distance, &mut queue, Without::Nothing, |router| _ = moved.insert(router));
+        graph.settle(&mut self.distance, &mut queue, |router| _ = moved.insert(router));
     }
 
     /// First hops anew, nearest first: a router's depend only on those of nearer ones.

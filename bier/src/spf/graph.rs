@@ -30,24 +30,6 @@ pub(crate) struct Graph {
     bier: Vec<bool>,
 }
 
-/// What a search does as if it weren't there.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Without<'a> {
-    Nothing,
-    Links(&'a [LinkId]),
-    Router(RouterIndex),
-}
-
-impl Without<'_> {
-    fn passes(&self, half: &Half) -> bool {
-        match self {
-            Self::Nothing => true,
-            Self::Links(links) => !links.contains(&half.link),
-            Self::Router(router) => half.other != *router,
-        }
-    }
-}
-
 impl Graph {
     pub(crate) fn new(domain: &Domain) -> Self {
         let mut links_of = vec![Vec::new(); domain.routers().len()];
@@ -95,11 +77,11 @@ impl Graph {
     }
 
     /// How far all routers are (Dijkstra).
-    pub(crate) fn distances(&self, root: RouterIndex, without: Without<'_>) -> Vec<u64> {
+    pub(crate) fn distances(&self, root: RouterIndex) -> Vec<u64> {
         let mut distance = vec![UNREACHED; self.routers()];
         distance[root.at()] = 0;
         let mut next = BinaryHeap::from([Reverse((0, root))]);
-        self.settle(&mut distance, &mut next, without, |_| {});
+        self.settle(&mut distance, &mut next, |_| {});
         distance
     }
 
@@ -108,14 +90,13 @@ impl Graph {
         &self,
         distance: &mut [u64],
         next: &mut BinaryHeap<Reverse<(u64, RouterIndex)>>,
-        without: Without<'_>,
         mut nearer: impl FnMut(RouterIndex),
     ) {
         while let Some(Reverse((far, router))) = next.pop() {
             if far != distance[router.at()] {
                 continue;
             }
-            for half in self.links_of(router).iter().filter(|half| without.passes(half)) {
+            for half in self.links_of(router) {
                 let cost = self.cost_out(half);
                 let far = far + u64::from(cost);
                 if cost != DOWN && far < distance[half.other.at()] {
@@ -125,34 +106,5 @@ impl Graph {
                 }
             }
         }
-    }
-
-    /// One shortest path between two routers, from distances of the search without the same: the links, and the
-    /// router after each.
-    pub(crate) fn path(
-        &self,
-        distance: &[u64],
-        from: RouterIndex,
-        to: RouterIndex,
-        without: Without<'_>,
-    ) -> Option<Vec<(LinkId, RouterIndex)>> {
-        if distance[to.at()] == UNREACHED {
-            return None;
-        }
-        let mut path = Vec::new();
-        let mut at = to;
-        while at != from {
-            let half = self.links_of(at).iter().find(|half| {
-                let (before, cost) = (distance[half.other.at()], self.cost_in(half));
-                without.passes(half)
-                    && cost != DOWN
-                    && before != UNREACHED
-                    && before + u64::from(cost) == distance[at.at()]
-            })?;
-            path.push((half.link, at));
-            at = half.other;
-        }
-        path.reverse();
-        Some(path)
     }
 }

@@ -1,5 +1,7 @@
 //! BIER: sub-domains with their rows, what enters here, and who listens.
 
+mod te;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
@@ -7,14 +9,15 @@ use millrace_bier::bift::given::{Row, RowError};
 use millrace_bier::bift::{Bift, LinkId, NeighbourIndex};
 use millrace_bier::bift_id::{BiftIdMap, BiftIds, Clash};
 use millrace_bier::id::{BfrId, BiftKey, SubDomain};
+use millrace_bier::te::TeBift;
 
 use super::network::own;
 use super::{Checker, all, items};
 use crate::leaf::BiftIdList;
 use crate::limits::MPLS_LABEL_MIN;
 use crate::model::{
-    self, Bier, BierNeighbour, Encapsulation, Interface, Listener, Overlay, PortIndex, Querier, Subdomain,
-    Topology,
+    self, AdjacencyTo, Bier, BierKind, BierNeighbour, Encapsulation, Interface, Listener, Overlay, PortIndex,
+    Querier, Subdomain, Topology,
 };
 use crate::raw;
 use crate::read::At;
@@ -62,9 +65,19 @@ impl Checker {
         {
             self.bift_ids_alone(&ids.value, encapsulation);
         }
+        for ids in items(&raw.adjacencies).iter().filter_map(|one| one.value.bift_id.as_ref()) {
+            self.bift_ids_alone(&ids.value, encapsulation);
+        }
+        self.of_one_kind(raw);
         let ways = self.ways(file, raw);
+        let adjacencies = self.adjacencies(file, raw);
         let topology = self.topology(at);
-        if raw.bfr_id.is_none() && raw.table.is_none() && raw.topology.is_none() && at.sound {
+        if raw.bfr_id.is_none()
+            && raw.table.is_none()
+            && raw.topology.is_none()
+            && raw.adjacencies.is_none()
+            && at.sound
+        {
             self.note(
                 Diagnostic::new(Code::Conflict, at.span.clone(), "nothing passes or ends in this sub-domain")
                     .label("none of `bfr_id`, `table` and `topology`")
@@ -84,6 +97,8 @@ impl Checker {
             neighbours,
             rows,
             topology: topology?,
+            protection: raw.protection.as_ref()?.value,
+            adjacencies: adjacencies?,
         };
         if let (Some(own), Some(at)) = (subdomain.bfr_id, &raw.bfr_id)
             && own.position(subdomain.bsl).is_none()
@@ -97,7 +112,26 @@ impl Checker {
             }
             return None;
         }
-        Some(subdomain)
+        self.adjacencies_have_ids(raw, &subdomain).then_some(subdomain)
+    }
+
+    /// That all who get copies have a BIFT-id for them.
+    fn adjacencies_have_ids(&mut self, raw: &raw::Subdomain, subdomain: &Subdomain) -> bool {
+        let mut sound = true;
+        for (at, one) in items(&raw.adjacencies).iter().zip(&subdomain.adjacencies) {
+            if one.to == AdjacencyTo::Decap || subdomain.adjacency_id(one).is_some() {
+                continue;
+            }
+            let message = format!("there is no BIFT-id of the router for set {}", one.si.0);
+            let place = at.value.bift_id.as_ref().map_or(&at.span, |ids| &ids.span).clone();
+            self.note(
+                Diagnostic::new(Code::Conflict, place, message)
+                    .label("copies couldn't be sent")
+                    .help(format!("add `\"si {}\"` to the adjacency's `bift_id`", one.si.0)),
+            );
+            sound = false;
+        }
+        sound
     }
 
     /// The topology, if ways are computed from one; `None` where that is wrong.
@@ -215,7 +249,32 @@ impl Checker {
             let bfr_ids = row.value.bfr_ids.as_ref()?.value.iter().collect();
             Some(Row { neighbour: NeighbourIndex(neighbour), bfr_ids, backup })
         }));
-        Some(Ways { neighbours: neighbours?, rows: rows? })
+        let ways = Ways { neighbours: neighbours?, rows: rows? };
+        self.backups_are_elsewhere(table, &ways).then_some(ways)
+    }
+
+    /// That nobody stands in for a neighbour on the same port, which would go down with it.
+    fn backups_are_elsewhere(&mut self, table: &[At<raw::BierRow>], ways: &Ways) -> bool {
+        let mut sound = true;
+        for (at, row) in table.iter().zip(&ways.rows) {
+            let port = |one: NeighbourIndex| ways.neighbours[usize::from(one.0)].interface.port;
+            let (Some(backup), Some(place)) = (row.backup, &at.value.backup) else { continue };
+            let address = |one: NeighbourIndex| ways.neighbours[usize::from(one.0)].address;
+            // Two of one address have been noted.
+            if port(backup) != port(row.neighbour) || address(backup) == address(row.neighbour) {
+                continue;
+            }
+            let message = format!("the backup `{}` is on the same port", place.value);
+            let mut wrong = Diagnostic::new(Code::Conflict, place.span.clone(), message)
+                .label("goes down with it")
+                .help("name a neighbour on another port");
+            if let Some(address) = &at.value.address {
+                wrong = wrong.related(address.span.clone(), "the neighbour that it would stand in for");
+            }
+            self.note(wrong);
+            sound = false;
+        }
+        sound
     }
 
     fn backup(
@@ -307,7 +366,10 @@ impl Checker {
     fn our_bift_ids(&mut self, raws: &[At<raw::Subdomain>], subdomains: &[Subdomain], seed: u32) {
         let mut keys: Vec<BiftKey> = Vec::new();
         for one in subdomains {
-            keys.extend(one.bifts(seed, &links(one)).iter().flatten().map(Bift::key));
+            match one.kind {
+                BierKind::Bier => keys.extend(one.bifts(seed, &links(one)).iter().flatten().map(Bift::key)),
+                BierKind::BierTe => keys.extend(one.te_bifts(|_| 0).iter().flatten().map(TeBift::key)),
+            }
         }
         let raw_of = |id: SubDomain| {
             let number = |at: &&At<raw::Subdomain>| {
@@ -411,8 +473,8 @@ impl Checker {
                     .help("give the sub-domain a `bfr_id`"),
             );
         }
-        if subdomain.topology.is_some() {
-            // The file knows them.
+        if subdomain.topology.is_some() || subdomain.kind == BierKind::BierTe {
+            // The file knows them; and what bits stand for elsewhere in a tree is for other routers to know.
             return;
         }
         let known: BTreeSet<_> = subdomain

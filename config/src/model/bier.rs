@@ -1,15 +1,18 @@
 //! Bit index explicit replication: sub-domains and their tables, what enters here, and who listens behind us.
 
+mod te;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use millrace_bier::bift::given::{self, Given, Row, RowError};
-use millrace_bier::bift::{Bift, LinkId, Neighbour, Reach};
+use millrace_bier::bift::{Bift, LinkId, Neighbour, NeighbourIndex, Reach};
 use millrace_bier::bift_id::{BiftId, BiftIdMap, BiftIds, Clash};
 use millrace_bier::id::{BfrId, BiftKey, Bsl, Si, SubDomain};
 
 use super::{BfrIds, Interface, Name};
 use crate::grammar::choice;
+pub use te::{Adjacency, AdjacencyKind, AdjacencyTo};
 
 /// Bit index explicit replication (RFC 8279).
 #[derive(Clone, Debug, PartialEq)]
@@ -53,6 +56,10 @@ pub struct Subdomain {
     pub rows: Vec<Row>,
     /// The topology that the ways are computed from, instead of rows.
     pub topology: Option<Topology>,
+    /// What stands ready for failures, where there is a topology.
+    pub protection: Protection,
+    /// What bits stand for where the kind is BIER-TE, in the order of the file; empty with the other.
+    pub adjacencies: Vec<Adjacency>,
 }
 
 /// A topology, and this router's place in it.
@@ -69,7 +76,20 @@ choice! {
     pub enum BierKind {
         /// Routers (RFC 8279).
         "bier" => Bier,
-        later "bier-te",
+        /// Adjacencies (RFC 9262).
+        "bier-te" => BierTe,
+    }
+}
+
+choice! {
+    /// What neighbours stand ready for.
+    pub enum Protection {
+        /// Nothing: what a port that is down led to is lost until there are other tables.
+        "none" => None,
+        /// The failure of a link: whoever doesn't send it back.
+        "link" => Link,
+        /// The failure of a neighbour: whoever doesn't send it through that neighbour, where there is one.
+        "node" => Node,
     }
 }
 
@@ -218,7 +238,7 @@ impl Subdomain {
         };
         assert!(links.len() >= self.neighbours.len(), "a link to each neighbour");
         let neighbours: Vec<_> = self.neighbours.iter().zip(links).map(neighbour).collect();
-        given::build(&Given {
+        let given = Given {
             sub_domain: self.id,
             bsl: self.bsl,
             own: self.bfr_id,
@@ -226,7 +246,9 @@ impl Subdomain {
             seed,
             neighbours: &neighbours,
             rows: &self.rows,
-        })
+        };
+        let port = |one: NeighbourIndex| self.neighbours[usize::from(one.0)].interface.port.0 as u32;
+        given::build_on_ports(&given, port)
     }
 
     fn bift_ids_of(&self, form: &BiftIdForm) -> BiftIds {

@@ -3,7 +3,7 @@
 use crate::grammar::table;
 use crate::leaf::{BiftIdList, BitStringBits, FilePath, Group, HostAddr, Int, List};
 use crate::limits::*;
-use crate::model::{BfrIds, BierKind, Encapsulation, Name};
+use crate::model::{AdjacencyKind, BfrIds, BierKind, Encapsulation, Name, Protection};
 
 table! {
     /// Bit index explicit replication (RFC 8279).
@@ -54,6 +54,32 @@ table! {
         optional topology: FilePath,
         /// Which router of the topology this one is.
         optional router: Name,
+        /// What stands ready for when a port goes down, with a topology: other neighbours, as far as they can take over without
+        /// a loop and without a second copy.
+        default protection: Protection = "none",
+        /// What the bits stand for at this router, with kind "bier-te". Several of one bit are all used.
+        optional adjacencies: List<BierAdjacency, 0, BIER_ADJACENCIES_MAX>,
+    }
+}
+
+table! {
+    /// An adjacency of BIER-TE (RFC 9262 section 4.2): what a bit stands for here.
+    struct BierAdjacency {
+        /// The set identifier of the bit.
+        default si: Int<0, 255> = 0,
+        /// The bit, from 1.
+        required bit: Int<1, 4096>,
+        /// What becomes of a packet that has it.
+        required kind: AdjacencyKind,
+        /// The router that the copy is sent to: beside us, with "connected".
+        optional address: HostAddr,
+        /// Whether the bit stays set in the copy, as on a ring of which all links have one bit. With "connected".
+        optional do_not_clear: bool,
+        /// The bit's adjacencies, which must all say the same, are equal ways, of which a packet's entropy picks one; another
+        /// seed picks otherwise (RFC 9262 section 4.2.3).
+        optional ecmp_seed: Int<0, 4294967295>,
+        /// What the router calls its tables. Without it: as we call ours.
+        optional bift_id: BiftIdList,
     }
 }
 
@@ -66,7 +92,7 @@ table! {
         required address: HostAddr,
         /// The numbers of the routers that it leads to, itself included.
         required bfr_ids: BfrIds,
-        /// The neighbour that gets this row's packets while this one can't be reached.
+        /// The neighbour that gets this row's packets while the port to this one is down. It is by another port.
         optional backup: Name,
         /// What the neighbour calls its tables, once for all its rows. Without it: as we call ours.
         optional bift_id: BiftIdList,
@@ -82,7 +108,8 @@ table! {
         required group: Group,
         /// The sub-domain that it goes through.
         required subdomain: Int<0, 255>,
-        /// The numbers of the routers that get it.
+        /// The numbers of the routers that get it; with kind "bier-te" the bits of its tree, where bits of sets above 0 go on
+        /// counting.
         required receivers: BfrIds,
     }
     later {

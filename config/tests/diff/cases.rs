@@ -110,6 +110,21 @@ id = 6
 bfr_id = 5
 topology = "domain.toml"
 router = "edge"
+protection = "link"
+
+[[bier.subdomain]]
+id = 7
+kind = "bier-te"
+adjacencies = [
+  { bit = 1, kind = "decap" },
+  { bit = 2, kind = "routed", address = "10.9.9.9", bift_id = { "si 0" = 5 } },
+  { si = 1, bit = 1, kind = "connected", address = "192.0.2.2", do_not_clear = true, ecmp_seed = 4 },
+]
+
+[[bier.subdomain]]
+id = 9
+bfr_id = 9
+kind = "bier"
 
 [[bier.overlay]]
 source = "192.0.2.100"
@@ -158,7 +173,6 @@ pub(crate) const ONE_WORD: &[&str] = &[
     "Node.kind",
     "Service.forwarding",
     "Service.verify_before_wake",
-    "Subdomain.kind",
 ];
 
 /// Allows what is there either way, and means nothing afterwards.

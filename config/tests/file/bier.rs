@@ -24,6 +24,18 @@ bfr_id = 65
 bitstring_bits = 64
 encapsulation = "mpls"
 bift_id = { "si 1" = 1000 }
+[[bier.subdomain]]
+id = 10
+kind = "bier-te"
+bitstring_bits = 128
+adjacencies = [
+  { bit = 1, kind = "connected", address = "192.0.2.2", do_not_clear = true },
+  { bit = 2, kind = "routed", address = "203.0.113.99" },
+  { bit = 3, kind = "decap" },
+  { bit = 4, kind = "connected", address = "192.0.2.7", ecmp_seed = 9 },
+  { bit = 4, kind = "connected", address = "10.20.0.3", ecmp_seed = 9 },
+  { si = 1, bit = 4, kind = "routed", address = "10.20.0.9", bift_id = { "si 1" = 77 } },
+]
 [[bier.overlay]]
 source = "192.0.2.100"
 group = "232.1.1.1"
@@ -71,6 +83,46 @@ fn rows_become_neighbours_and_tables() {
 }
 
 #[test]
+fn adjacencies_become_tables_of_bits() {
+    let config = Config::parse("b.toml", &bier("", "")).unwrap_or_else(|report| panic!("{report}"));
+    let te = &config.bier.unwrap().subdomains[2];
+    let bifts = te.te_bifts(|at| at as u32).unwrap();
+    let bits: Vec<_> =
+        bifts.iter().flat_map(|bift| bift.iter().map(|(bit, _)| (bift.key().si.0, bit.number()))).collect();
+    assert_eq!(bits, [(0, 1), (0, 2), (0, 3), (0, 4), (1, 4)]);
+    let wan = Interface { port: PortIndex(0), vlan: None };
+    let lan = Interface { port: PortIndex(1), vlan: Some(VLAN_20) };
+    let links: Vec<_> = te.adjacencies.iter().map(|one| one.link().map(|(interface, _)| interface)).collect();
+    assert_eq!(links, [Some(wan), None, None, Some(wan), Some(lan), Some(lan)]);
+    let ids: Vec<_> = te.adjacencies.iter().map(|one| te.adjacency_id(one).map(BiftId::get)).collect();
+    // The static form of sub-domain 10 and 128 bits.
+    let id = Some(2 << 16 | 10 << 8);
+    assert_eq!(ids, [id, id, None, id, id, Some(77)]);
+}
+
+/// All faults of one file in one report.
+#[test]
+fn contradictory_adjacencies_are_told_together() {
+    let text = bier("bit = 1, kind = \"connected\"", "bit = 200, kind = \"decap\"")
+        .replace("bit = 4, kind = \"connected\", address = \"192.0.2.7\"", "bit = 4, kind = \"routed\"")
+        .replace("address = \"10.20.0.9\"", "address = \"192.0.2.1\"");
+    let found: Vec<_> =
+        refused(&text).diagnostics().iter().map(|d| (d.code, text[d.span.clone()].to_owned())).collect();
+    let expected = [
+        (Code::Conflict, "true"),
+        (Code::Conflict, "\"192.0.2.2\""),
+        (Code::OutOfRange, "200"),
+        (Code::MissingKey, "{ bit = 4, kind = \"routed\", ecmp_seed = 9 }"),
+        (Code::Conflict, "\"192.0.2.1\""),
+    ];
+    let mut expected: Vec<_> = expected.map(|(code, text)| (code, text.to_owned())).into();
+    let mut found = found;
+    found.sort_by_key(|(_, text)| text.clone());
+    expected.sort_by_key(|(_, text)| text.clone());
+    assert_eq!(found, expected);
+}
+
+#[test]
 fn one_mistake_is_one_error() {
     use Code::*;
     let rows: &[(&str, &str, Code, &str)] = &[
@@ -79,7 +131,48 @@ fn one_mistake_is_one_error() {
         ("bfr_prefix = \"192.0.2.1\"", "bfr_prefix = \"232.1.1.1\"", BadValue, "\"232.1.1.1\""),
         ("id = 9", "id = 256", OutOfRange, "256"),
         ("id = 9", "id = 0", Duplicate, "0"),
-        ("id = 9", "id = 9\nkind = \"bier-te\"", NotBuilt, "\"bier-te\""),
+        ("id = 9", "id = 9\nadjacencies = []", Conflict, "[]"),
+        ("id = 9", "id = 9\nprotection = \"link\"", Conflict, "\"link\""),
+        ("id = 9", "id = 9\nprotection = \"ring\"", BadValue, "\"ring\""),
+        ("id = 10", "id = 10\necmp_tables = 2", Conflict, "2"),
+        ("id = 10", "id = 10\nprotection = \"node\"", Conflict, "\"node\""),
+        ("id = 10", "id = 10\ntable = []", Conflict, "[]"),
+        ("{ bit = 3, kind = \"decap\" }", "{ bit = 3, kind = \"decoy\" }", BadValue, "\"decoy\""),
+        ("{ bit = 3, kind = \"decap\" }", "{ bit = 129, kind = \"decap\" }", OutOfRange, "129"),
+        ("{ bit = 3, kind = \"decap\" }", "{ bit = 0, kind = \"decap\" }", OutOfRange, "0"),
+        ("{ bit = 3, kind = \"decap\" }", "{ kind = \"decap\" }", MissingKey, "{ kind = \"decap\" }"),
+        ("kind = \"decap\"", "kind = \"decap\", do_not_clear = true", Conflict, "true"),
+        ("kind = \"decap\"", "kind = \"decap\", address = \"192.0.2.2\"", Conflict, "\"192.0.2.2\""),
+        ("kind = \"decap\"", "kind = \"decap\", bift_id = \"static\"", Conflict, "\"static\""),
+        (
+            "kind = \"routed\", address = \"203.0.113.99\"",
+            "kind = \"routed\", address = \"203.0.113.99\", do_not_clear = false",
+            Conflict,
+            "false",
+        ),
+        (
+            "kind = \"routed\", address = \"203.0.113.99\"",
+            "kind = \"routed\"",
+            MissingKey,
+            "{ bit = 2, kind = \"routed\" }",
+        ),
+        ("address = \"192.0.2.7\"", "address = \"203.0.113.7\"", NotOnLink, "\"203.0.113.7\""),
+        ("address = \"192.0.2.7\"", "address = \"192.0.2.1\"", Conflict, "\"192.0.2.1\""),
+        ("\"10.20.0.3\", ecmp_seed = 9", "\"10.20.0.3\", ecmp_seed = 8", Conflict, "8"),
+        (
+            "\"10.20.0.3\", ecmp_seed = 9",
+            "\"10.20.0.3\"",
+            Conflict,
+            "{ bit = 4, kind = \"connected\", address = \"10.20.0.3\" }",
+        ),
+        (
+            "\"10.20.0.3\", ecmp_seed = 9",
+            "\"192.0.2.7\", ecmp_seed = 9",
+            Duplicate,
+            "{ bit = 4, kind = \"connected\", address = \"192.0.2.7\", ecmp_seed = 9 }",
+        ),
+        ("{ \"si 1\" = 77 }", "{ \"si 0\" = 77 }", Conflict, "{ \"si 0\" = 77 }"),
+        ("10.20.0.3\", bfr_ids", "192.0.2.3\", bfr_ids", Conflict, "\"p2\""),
         ("id = 9", "id = 9\ntopology = \"d.toml\"", MissingKey, "\"d.toml\""),
         ("id = 9", "id = 9\nrouter = \"edge\"", Conflict, "\"edge\""),
         ("ecmp_tables = 2", "ecmp_tables = 2\ntopology = \"d.toml\"\nrouter = \"e\"", Conflict, "\"d.toml\""),

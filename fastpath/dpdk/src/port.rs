@@ -196,6 +196,11 @@ impl Port {
         }
     }
 
+    /// Whether an interface of the kernel is behind it, which tells of its link by itself.
+    pub(crate) fn is_kernel_backed(&self) -> bool {
+        self.interface.is_some()
+    }
+
     /// Whether the device has vanished: unplugged, or its kernel interface deleted. It doesn't come back under this port.
     pub fn is_removed(&self) -> bool {
         match &self.interface {

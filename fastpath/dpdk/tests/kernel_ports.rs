@@ -8,7 +8,7 @@ mod wire;
 use std::time::{Duration, Instant};
 
 use common::{PORT, assert_all_back, eal, open, pattern, unique};
-use millrace_dpdk::DpdkFrame;
+use millrace_dpdk::{DpdkFrame, LinkWatch};
 use millrace_fastpath::driver::{BURST_MAX, Burst, Driver, Frame};
 use wire::{ETHERTYPE, Wire};
 
@@ -104,6 +104,34 @@ fn replicate(driver: &str) {
     drop((payload, ports, drivers));
 }
 
+/// The link goes down, comes up, and vanishes: each is told once, and soon.
+fn watch(driver: &str) {
+    let wire = Wire::lay();
+    let device = format!("{},iface={}", unique(driver), wire.near());
+    let (ports, drivers) = open(eal(), &device, 1, FRAMES);
+    let begin = Instant::now();
+    while !ports.get(PORT).unwrap().link().up {
+        assert!(begin.elapsed() < PATIENCE, "the link of an interface that is up doesn't come up");
+    }
+    let (told, hear) = std::sync::mpsc::channel();
+    let watch = LinkWatch::start(ports.clone(), move |id, port, up| {
+        let _ = told.send((id, port.name().to_owned(), up));
+    })
+    .expect("links can be watched");
+    let name = ports.get(PORT).unwrap().name().to_owned();
+    for up in [false, true, false] {
+        wire.set_far(up);
+        assert_eq!(hear.recv_timeout(PATIENCE), Ok((PORT, name.clone(), up)));
+    }
+    wire.set_far(true);
+    assert_eq!(hear.recv_timeout(PATIENCE), Ok((PORT, name.clone(), true)));
+    wire.cut();
+    assert_eq!(hear.recv_timeout(PATIENCE), Ok((PORT, name, false)));
+    drop(watch);
+    assert!(hear.try_recv().is_err(), "nothing is told twice");
+    drop((ports, drivers));
+}
+
 /// The interface is deleted under the running port: that is seen, sending is refused or counted, and nothing crashes.
 fn vanish(driver: &str) {
     let wire = Wire::lay();
@@ -180,4 +208,14 @@ fn af_packet_survives_its_interface() {
 #[test]
 fn af_xdp_survives_its_interface() {
     vanish("net_af_xdp");
+}
+
+#[test]
+fn the_link_of_af_packet_is_watched() {
+    watch("net_af_packet");
+}
+
+#[test]
+fn the_link_of_af_xdp_is_watched() {
+    watch("net_af_xdp");
 }

@@ -16,10 +16,12 @@ mod copies;
 mod deliver;
 mod impose;
 mod punt;
+mod te;
 
-use millrace_bier::bift::{Bift, NeighbourIndex};
+use millrace_bier::bift::{Bift, LinkId, NeighbourIndex};
+use millrace_bier::bift_id::BiftId;
 use millrace_bier::bits;
-use millrace_bier::forward::{Down, Packet as Decision, Part, Procedure};
+use millrace_bier::forward::{Down, Outcome, Packet as Decision, Part, Procedure};
 use millrace_bier::header::{Carriage, FIXED_LEN, Malformed, Proto, Template, View, peek};
 use millrace_bier::id::Bsl;
 use millrace_bier::plane::AnyBift;
@@ -103,6 +105,10 @@ pub enum Loss {
     Expired,
     /// The neighbour is reached in no way that we have.
     NoWay,
+    /// The router is further away, and no tunnel leads to it.
+    NoTunnel,
+    /// The port that it would have left by is down, and nobody stands in.
+    LinkDown,
     /// The link's interface is gone.
     NoInterface,
     /// The neighbour's link-layer address isn't known.
@@ -141,6 +147,8 @@ impl Loss {
         "unroutable",
         "expired",
         "no-way",
+        "no-tunnel",
+        "link-down",
         "no-interface",
         "neighbour-unknown",
         "too-big",
@@ -221,16 +229,14 @@ fn pass_on<'t, D: Driver>(
     let bytes = &packet.frame.bytes()[L3..];
     let any = bier.plane.by_id(peek(bytes)?).ok_or(Drop::UnknownBift)?;
     let view = View::parse(bytes, carriage, any.key().bsl)?;
-    // Tables of adjacencies have no links yet.
-    let AnyBift::Bier(bift) = any else { return Err(Drop::UnknownBift) };
     // What begins here has the hop that this router takes still before it.
     let (ttl, copies_ttl) = match packet.meta.network {
         Network::BierOfOurs => (view.ttl().saturating_add(1), view.ttl()),
         _ => (view.ttl(), view.ttl().saturating_sub(1)),
     };
     let header = Received { bits: BitString::InFrame, ttl, entropy: view.entropy(), proto: view.proto() };
-    copies.begin(Template::of(&view, carriage, copies_ttl), bift.key().bsl);
-    replicate(bier, bift, header, packet, copies, cx)
+    copies.begin(Template::of(&view, carriage, copies_ttl), any.key().bsl);
+    replicate(bier, any, header, packet, copies, cx)
 }
 
 /// What a packet's header says of what has to be done with it.
@@ -253,27 +259,27 @@ enum BitString<'a> {
 #[inline]
 fn replicate<'t, D: Driver>(
     bier: &'t Bier,
-    bift: &'t Bift,
+    any: &'t AnyBift,
     header: Received<'_>,
     packet: &mut Packet<D::Frame>,
     copies: &mut Copies<'_, 't, D>,
     cx: &mut Context<'t>,
 ) -> Result<Served, Drop> {
-    match bift.key().bsl {
-        Bsl::B64 => replicate_sized::<1, D>(bier, bift, header, packet, copies, cx),
-        Bsl::B128 => replicate_sized::<2, D>(bier, bift, header, packet, copies, cx),
-        Bsl::B256 => replicate_sized::<4, D>(bier, bift, header, packet, copies, cx),
-        Bsl::B512 => replicate_sized::<8, D>(bier, bift, header, packet, copies, cx),
-        Bsl::B1024 => replicate_sized::<16, D>(bier, bift, header, packet, copies, cx),
-        Bsl::B2048 => replicate_sized::<32, D>(bier, bift, header, packet, copies, cx),
-        Bsl::B4096 => replicate_sized::<64, D>(bier, bift, header, packet, copies, cx),
+    match any.key().bsl {
+        Bsl::B64 => replicate_sized::<1, D>(bier, any, header, packet, copies, cx),
+        Bsl::B128 => replicate_sized::<2, D>(bier, any, header, packet, copies, cx),
+        Bsl::B256 => replicate_sized::<4, D>(bier, any, header, packet, copies, cx),
+        Bsl::B512 => replicate_sized::<8, D>(bier, any, header, packet, copies, cx),
+        Bsl::B1024 => replicate_sized::<16, D>(bier, any, header, packet, copies, cx),
+        Bsl::B2048 => replicate_sized::<32, D>(bier, any, header, packet, copies, cx),
+        Bsl::B4096 => replicate_sized::<64, D>(bier, any, header, packet, copies, cx),
     }
 }
 
 /// One for each length: from the frame to the copies, bit strings are arrays whose length the compiler knows.
 fn replicate_sized<'t, const W: usize, D: Driver>(
     bier: &'t Bier,
-    bift: &'t Bift,
+    any: &'t AnyBift,
     header: Received<'_>,
     packet: &mut Packet<D::Frame>,
     copies: &mut Copies<'_, 't, D>,
@@ -285,15 +291,34 @@ fn replicate_sized<'t, const W: usize, D: Driver>(
         BitString::InFrame => bits::load(&frame.bytes()[L3 + FIXED_LEN..][..W * 8], &mut words),
         BitString::Apart(apart) => words.copy_from_slice(apart),
     }
-    count(bier, bift, &words, cx);
-    // While the frame is as it came.
-    let shown = match header.proto {
-        Proto::Oam => oam(bift, &words, header.ttl, packet, cx),
-        _ => None,
-    };
+    let mut shown = None;
+    if let AnyBift::Bier(bift) = any {
+        count(bier, bift, &words, cx);
+        // While the frame is as it came.
+        if header.proto == Proto::Oam {
+            shown = oam(bift, &words, header.ttl, packet, cx);
+        }
+    }
     let frame = &mut packet.frame;
     let decision = Decision { bits: &words, ttl: header.ttl, entropy: header.entropy };
-    let (mut local, mut unroutable, mut found) = (false, false, false);
+    let found = match any {
+        AnyBift::Bier(bift) => copy::<W, D>(bier, bift, decision, frame, copies, cx),
+        AnyBift::BierTe(bift) => te::copy::<W, D>(bier, bift, decision, frame, copies, cx),
+    };
+    finish::<D>(bier, found, shown, header.proto, packet, copies, cx)
+}
+
+/// Makes the copies for the neighbours that lead to some of a packet's bits.
+#[inline]
+fn copy<'t, const W: usize, D: Driver>(
+    bier: &'t Bier,
+    bift: &Bift,
+    decision: Decision<'_>,
+    frame: &mut D::Frame,
+    copies: &mut Copies<'_, 't, D>,
+    cx: &Context<'t>,
+) -> Found {
+    let (mut local, mut unroutable, mut others) = (false, false, false);
     let all_up = Down::default();
     let down = bier.down(bift.key().sub_domain).unwrap_or(&all_up);
     let len = copies.packet_len(frame);
@@ -301,8 +326,8 @@ fn replicate_sized<'t, const W: usize, D: Driver>(
         Part::Local => local = true,
         Part::Unroutable(_) => unroutable = true,
         Part::Copy { neighbour, bits } => {
-            found = true;
-            match way(bier, bift, neighbour, decision.entropy, len) {
+            others = true;
+            match way(bier, bift, neighbour, decision.entropy, len, cx) {
                 Ok(copy) => copies.next::<W>(frame, copy, bits, cx),
                 Err(loss) => lose(loss, cx),
             }
@@ -311,9 +336,33 @@ fn replicate_sized<'t, const W: usize, D: Driver>(
     if unroutable {
         lose(Loss::Unroutable, cx);
     }
+    Found { local, others, outcome }
+}
+
+/// What a table has found for a packet.
+struct Found {
+    /// It is for us, too.
+    local: bool,
+    /// Somebody else was to get a copy, whether or not one could be made.
+    others: bool,
+    outcome: Outcome,
+}
+
+/// Delivers what is for us, and says what becomes of the packet. An echo message was shown to the slowpath instead, or
+/// should have been.
+#[inline]
+fn finish<'t, D: Driver>(
+    bier: &'t Bier,
+    Found { local, others, outcome }: Found,
+    shown: Option<Result<(), (Drop, Loss)>>,
+    proto: Proto,
+    packet: &mut Packet<D::Frame>,
+    copies: &mut Copies<'_, 't, D>,
+    cx: &mut Context<'t>,
+) -> Result<Served, Drop> {
     let delivered = match shown {
         Some(shown) => shown,
-        None if local => deliver::payload(bier, frame, header.proto, copies, cx),
+        None if local => deliver::payload(bier, &packet.frame, proto, copies, cx),
         None => Ok(()),
     };
     if outcome.expired() && shown.is_none() {
@@ -322,7 +371,7 @@ fn replicate_sized<'t, const W: usize, D: Driver>(
     }
     let served = if shown == Some(Ok(())) { Served::Shown } else { Served::Copied };
     if let Err((_, loss)) = delivered
-        && (copies.any() || found)
+        && (copies.any() || others)
     {
         lose(loss, cx);
     }
@@ -330,7 +379,7 @@ fn replicate_sized<'t, const W: usize, D: Driver>(
         return Ok(served);
     }
     Err(match delivered {
-        _ if found => Drop::Lost,
+        _ if others => Drop::Lost,
         Err((reason, _)) => reason,
         Ok(()) if local => Drop::Lost,
         Ok(()) if outcome.expired() => Drop::TtlExpired,
@@ -377,9 +426,26 @@ fn way<'t>(
     neighbour: NeighbourIndex,
     entropy: u32,
     len: usize,
+    cx: &Context<'t>,
 ) -> Result<Copy<'t>, Loss> {
-    let (id, link) = bift.exit(neighbour, entropy).ok_or(Loss::NoWay)?;
+    let is_up = |link| bier.is_up(link, &cx.tables.interfaces, cx.ports_down);
+    let (id, link) = bift.exit(neighbour, entropy, is_up).ok_or(Loss::NoWay)?;
+    over(bier, link, id, len, cx)
+}
+
+/// How a copy of a packet of `len` bytes gets over a link to a router that calls the table `id`.
+#[inline(always)] // as above
+fn over<'t>(
+    bier: &'t Bier,
+    link: LinkId,
+    id: BiftId,
+    len: usize,
+    cx: &Context<'t>,
+) -> Result<Copy<'t>, Loss> {
     let way = bier.way(link).ok_or(Loss::NoWay)?.as_ref()?;
+    if cx.ports_down.has(way.port) {
+        return Err(Loss::LinkDown);
+    }
     if len > usize::from(way.mtu) {
         return Err(Loss::TooBig);
     }

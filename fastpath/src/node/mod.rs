@@ -45,7 +45,7 @@ use crate::bucket::TokenBucket;
 use crate::clock::Nanos;
 use crate::counters::WorkerCounters;
 use crate::dns::Limiter;
-use crate::driver::{BURST_MAX, Frame, PortId};
+use crate::driver::{BURST_MAX, Frame, PortId, PortsDown};
 use crate::flow::FlowHasher;
 use crate::hold::{HeldId, Holds};
 use crate::packet::{L3, Metas, NOT_TRACED, Origin, Packet};
@@ -230,6 +230,8 @@ impl<F> Default for Lanes<F> {
 pub struct Context<'a> {
     /// The snapshot of this round.
     pub tables: &'a Tables,
+    /// Ports whose link is down.
+    pub ports_down: PortsDown,
     /// Phases and wakes of the services.
     pub slots: &'a Slots,
     /// This worker's counters.

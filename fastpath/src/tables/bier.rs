@@ -3,18 +3,19 @@
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
-use millrace_bier::bift::{LinkId, NeighbourIndex};
+use millrace_bier::bift::{LinkId, NeighbourIndex, Reach};
+use millrace_bier::bift_id::BiftId;
 use millrace_bier::forward::Down;
 use millrace_bier::header::Carriage;
 use millrace_bier::id::{BfrId, SubDomain};
 use millrace_bier::overlay::Overlay;
-use millrace_bier::plane::Plane;
+use millrace_bier::plane::{AnyBift, Plane};
 
 use super::interfaces::{InterfaceId, Interfaces, Mac};
 use super::listeners::Listeners;
 use super::neighbours::Neighbours;
 use crate::addr::Addr;
-use crate::driver::PortId;
+use crate::driver::{PortId, PortsDown};
 use crate::wire::ethernet;
 
 /// Links that are counted apart.
@@ -80,6 +81,17 @@ impl Link {
     }
 }
 
+/// A router that a BIER-TE adjacency leads to, in one table; adjacencies name it by its place (RFC 9262 section 4.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hop {
+    /// Its address: where a tunnel to it would end.
+    pub to: Addr,
+    /// The link to it; `None` for one further away.
+    pub link: Option<LinkId>,
+    /// What it calls the table.
+    pub id: BiftId,
+}
+
 /// What packets say that enter a sub-domain here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ingress {
@@ -98,7 +110,10 @@ pub struct Bier {
     pub links: Vec<Link>,
     /// How copies go over them as things are: see [`Bier::resolve`].
     pub ways: Vec<Result<Way, NoWay>>,
-    /// Which neighbours can't be reached, by sub-domain; the same flags in all snapshots.
+    /// Where adjacencies lead.
+    pub hops: Vec<Hop>,
+    /// Which neighbours can't be reached, by sub-domain; the same flags in all snapshots. They follow from the ports that are
+    /// down, and are written with them: see [`Shared::set_port_down`](crate::shared::Shared::set_port_down).
     pub down: Vec<(SubDomain, Arc<Down>)>,
     /// Which flows enter here, and for whom.
     pub overlay: Overlay,
@@ -163,10 +178,24 @@ impl Bier {
         self.ingress.iter().find(|(id, _)| *id == sub_domain).map(|(_, ingress)| *ingress)
     }
 
-    /// Says that a neighbour can't be reached, or can be again. Workers see it with their next packet.
-    pub fn set_down(&self, sub_domain: SubDomain, neighbour: NeighbourIndex, down: bool) {
-        if let Some(flags) = self.down(sub_domain) {
-            flags.set(neighbour, down);
+    /// Whether a link's port is up.
+    #[inline]
+    pub fn is_up(&self, id: LinkId, interfaces: &Interfaces, ports_down: PortsDown) -> bool {
+        let interface = || interfaces.get(self.link(id)?.interface);
+        ports_down.is_empty() || interface().is_none_or(|one| !ports_down.has(one.port))
+    }
+
+    /// Raises the flags of neighbours to whom all links are down, and takes those of all others down. Workers see it with
+    /// their next packet.
+    pub(crate) fn mark_down(&self, interfaces: &Interfaces, ports_down: PortsDown) {
+        for bift in self.plane.iter().filter_map(AnyBift::of_routers) {
+            // All tables of a sub-domain have the same neighbours, and the same flags.
+            let Some(flags) = self.down(bift.key().sub_domain) else { continue };
+            for (at, neighbour) in (0..).map(NeighbourIndex).zip(bift.neighbours()) {
+                let Reach::Links(links) = &neighbour.reach else { continue };
+                let is_up = links.iter().any(|link| self.is_up(*link, interfaces, ports_down));
+                flags.set(at, !is_up && !links.is_empty());
+            }
         }
     }
 }

@@ -32,6 +32,7 @@ pub use services::{ServiceId, Services};
 pub use views::{View, Views};
 
 use crate::addr::Addr;
+use crate::driver::PortsDown;
 
 /// Counts snapshots; grows by one with each that is published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
@@ -72,5 +73,12 @@ impl Tables {
             return &self.names;
         }
         self.views.find(interface, client).unwrap_or(&self.names)
+    }
+
+    /// Raises the flags of what can't be reached while these ports are down, and takes all others down.
+    pub(crate) fn mark_down(&self, ports_down: PortsDown) {
+        if let Some(bier) = &self.bier {
+            bier.mark_down(&self.interfaces, ports_down);
+        }
     }
 }

@@ -21,6 +21,7 @@ use super::{Bench, addr};
 pub const OURS: u16 = 5;
 /// Who we are in what enters here.
 pub const INGRESS: u16 = 9;
+pub const WAN_IF: InterfaceId = InterfaceId(0);
 pub const LAN_IF: InterfaceId = InterfaceId(1);
 pub const VLAN_IF: InterfaceId = InterfaceId(2);
 
@@ -71,6 +72,7 @@ pub fn install(bench: &mut Bench, ours: BiftIds, tables: Vec<AnyBift>, carriages
         plane: Plane::new(ours, tables).unwrap(),
         links: links.collect(),
         ways: Vec::new(),
+        hops: Vec::new(),
         receivers_from: Vec::new(),
         down: sub_domains.iter().map(|id| (*id, Arc::new(Down::new(carriages.len())))).collect(),
         overlay: Overlay::default(),

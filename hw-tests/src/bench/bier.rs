@@ -261,7 +261,7 @@ impl Course {
                 let decision = Packet { bits: &bits, ttl: view.ttl(), entropy: view.entropy() };
                 let outcome = bift.forward_by(Procedure::BitWalk, decision, &down, |part| {
                     let Part::Copy { neighbour, bits } = part else { return };
-                    let exit = bift.exit(neighbour, decision.entropy);
+                    let exit = bift.exit(neighbour, decision.entropy, |_| true);
                     let Some((id, Some(Ok(way)))) = exit.map(|(id, link)| (id, bier.way(link))) else {
                         return;
                     };

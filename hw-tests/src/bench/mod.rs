@@ -26,6 +26,7 @@ pub mod circuit;
 mod nodes;
 mod publish;
 pub mod report;
+mod reroute;
 pub mod scene;
 pub mod stimulus;
 pub mod testpmd;
@@ -209,6 +210,7 @@ fn run_pinned(options: &BenchOptions, eal: &Eal, cpu: usize, report: &mut Report
     add_entries(&figures, &courses, report);
     drop(courses);
     bier::measure(eal, options, hz, report)?;
+    reroute::measure(options, report)?;
     publish::measure(eal, cpu, options, &wanted, report)
 }
 

@@ -13,6 +13,7 @@ use millrace_bier::id::{BfrId, BiftKey, Bsl, Si, SubDomain};
 use millrace_bier::overlay::Overlay;
 use millrace_bier::plane::{AnyBift, Plane};
 use millrace_fastpath::addr::Addr;
+use millrace_fastpath::driver::PortId;
 use millrace_fastpath::tables::bier::{Bier, Link};
 use millrace_fastpath::tables::interfaces::{Interface, Interfaces, Local, Mac};
 use millrace_fastpath::tables::listeners::Listeners;
@@ -182,6 +183,33 @@ fn wire(bytes: &[u8]) -> WireName {
 
 /// The network with BIER neighbours on the link, and `ids` routers behind them in turn.
 pub fn with_bier(bsl: Bsl, neighbours: u16, ids: u16) -> Tables {
+    with_bier_rows(bsl, neighbours, ids, None)
+}
+
+/// The network with a BIER neighbour on another port that leads to router 1, and one on the link that stands in for it.
+pub fn with_bier_backup(bsl: Bsl, port: PortId) -> Tables {
+    let mut tables = with_bier_rows(bsl, 2, 1, Some(NeighbourIndex(1)));
+    let interfaces = [PORT, port].map(|port| Interface {
+        name: format!("ring{}", port.0),
+        port,
+        vlan: None,
+        outer: None,
+        mac: OUR_MAC,
+        mtu: 1500,
+        addresses: Vec::new(),
+    });
+    tables.interfaces = Arc::new(Interfaces::new(interfaces.into(), []));
+    if let Some(bier) = &mut tables.bier {
+        let bier = Arc::make_mut(bier);
+        bier.links[0].interface = InterfaceId(1);
+        tables.neighbours.insert(InterfaceId(1), bier.links[0].via, CLIENT_MAC);
+        bier.resolve(&tables.interfaces, &tables.neighbours);
+    }
+    tables
+}
+
+/// `backup` stands in for the first neighbour.
+fn with_bier_rows(bsl: Bsl, neighbours: u16, ids: u16, backup: Option<NeighbourIndex>) -> Tables {
     let mut tables = network();
     let address = |number: u16| Addr::v4([198, 51, 100, number as u8]);
     let sub_domain = SubDomain(0);
@@ -195,7 +223,7 @@ pub fn with_bier(bsl: Bsl, neighbours: u16, ids: u16) -> Tables {
         .map(|number| Row {
             neighbour: NeighbourIndex(number),
             bfr_ids: (1..=ids).filter(|id| (id - 1) % neighbours == number).filter_map(BfrId::new).collect(),
-            backup: None,
+            backup: backup.filter(|_| number == 0),
         })
         .collect();
     let given = Given { sub_domain, bsl, own: None, tables: 1, seed: 0, neighbours: &list, rows: &rows };
@@ -208,6 +236,7 @@ pub fn with_bier(bsl: Bsl, neighbours: u16, ids: u16) -> Tables {
         plane: Plane::new(BiftIds::Static, bifts).expect("the tables of the scene stand together"),
         links: (0..neighbours).map(link).collect(),
         ways: Vec::new(),
+        hops: Vec::new(),
         down: vec![(sub_domain, Arc::new(Down::new(list.len())))],
         overlay: Overlay::default(),
         ingress: Vec::new(),

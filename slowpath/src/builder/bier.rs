@@ -9,19 +9,21 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use millrace_bier::bift::{Bift, LinkId, NeighbourIndex, Reach};
+use millrace_bier::bift::{Bift, LinkId, Reach};
 use millrace_bier::compute::{Computed, Options};
 use millrace_bier::forward::Down;
+use millrace_bier::frr;
 use millrace_bier::header::Carriage;
 use millrace_bier::id::{BfrId, BiftKey, SubDomain};
 use millrace_bier::overlay::{Flow, Overlay, Receivers};
 use millrace_bier::plane::{AnyBift, Plane};
+use millrace_bier::te::TeBift;
 use millrace_bier::topology::{Domain, RouterIndex};
 use millrace_config::domainfile::DomainFile;
-use millrace_config::model::{self, Config, Encapsulation};
+use millrace_config::model::{self, Adjacency, BierKind, Config, Encapsulation, Protection};
 use millrace_fastpath::addr::Addr;
 use millrace_fastpath::tables::Bier;
-use millrace_fastpath::tables::bier::{BIFTS_MAX, Ingress, LINKS_MAX, Link, RECEIVERS_MAX};
+use millrace_fastpath::tables::bier::{BIFTS_MAX, Hop, Ingress, LINKS_MAX, Link, RECEIVERS_MAX};
 use millrace_fastpath::tables::interfaces::InterfaceId;
 use millrace_fastpath::tables::listeners::{Filter, Listener, Listeners};
 use tracing::warn;
@@ -114,6 +116,8 @@ struct Ways {
     links: Vec<Link>,
     /// Where they are computed: of which domain, as which router, and what the domain calls those links.
     computed: Option<(Domain, RouterIndex, Vec<LinkId>)>,
+    /// The port of each link.
+    ports: Vec<usize>,
 }
 
 /// The tables of `config`, and what they share with those of `before`. `interface` knows the ids of interfaces.
@@ -140,7 +144,13 @@ pub(super) fn draft(
     let numbers = links.number(&ways)?;
     let mut tables = Vec::new();
     let mut down = Vec::new();
+    let mut hops = Vec::new();
     for ((subdomain, ways), numbers) in wanted.subdomains.iter().zip(&ways).zip(&numbers) {
+        if subdomain.kind == BierKind::BierTe {
+            let bifts = te_bifts(subdomain, numbers, &mut hops)?;
+            tables.extend(bifts.into_iter().map(|bift| AnyBift::BierTe(shared_te(bift, known))));
+            continue;
+        }
         let bifts = bifts(wanted, subdomain, ways, numbers)?;
         let mut tagged = |bift: Bift| {
             let tag = tags.give(bift.key());
@@ -172,6 +182,7 @@ pub(super) fn draft(
         plane,
         links: links.0.clone(),
         ways: Vec::new(),
+        hops,
         down,
         listeners: known.map(|known| known.listeners.clone()).unwrap_or_default(),
         queried: queriers.iter().map(|(interface, _)| *interface).collect(),
@@ -225,8 +236,10 @@ fn ways(
     let carriage = carriage(subdomain.encapsulation);
     let link = |on, via| Link { interface: interface(on), via: Addr::from(via), carriage };
     let Some(topology) = &subdomain.topology else {
-        let links = subdomain.neighbours.iter().map(|one| link(one.interface, one.address)).collect();
-        return Ok(Ways { links, computed: None });
+        let neighbours = subdomain.neighbours.iter().map(|one| (one.interface, one.address));
+        let ends = neighbours.chain(subdomain.adjacencies.iter().filter_map(Adjacency::link));
+        let links = ends.map(|(on, via)| link(on, via)).collect();
+        return Ok(Ways { links, computed: None, ports: Vec::new() });
     };
     // The file was checked when it was read.
     let wrong = || BuildError::BierTables { sub_domain: subdomain.id.0 };
@@ -236,7 +249,8 @@ fn ways(
     let own = file.own_links(config, wanted, subdomain, router).map_err(|_| wrong())?;
     let root = domain.router(router).ok_or_else(wrong)?;
     let links = own.iter().map(|one| link(one.interface, one.address)).collect();
-    Ok(Ways { links, computed: Some((domain, root, own.iter().map(|one| one.link).collect())) })
+    let ports = own.iter().map(|one| one.interface.port.0).collect();
+    Ok(Ways { links, computed: Some((domain, root, own.iter().map(|one| one.link).collect())), ports })
 }
 
 /// A sub-domain's tables, whose links have these numbers.
@@ -252,9 +266,19 @@ fn bifts(
     };
     let options = Options { tables: subdomain.ecmp_tables.into(), seed: wanted.seed() };
     let computed = Computed::new(domain, *root, options);
+    let place = |link| own.iter().position(|one| *one == link);
     // All links of ours are there, save those to routers without BIER, which no table leads to.
-    let number = |link| own.iter().position(|one| *one == link).map_or(link, |at| numbers[at]);
-    let bifts: Vec<Bift> = computed.bifts().iter().map(|bift| bift.with_links(number)).collect();
+    let number = |link| place(link).map_or(link, |at| numbers[at]);
+    // What isn't ours is on no port.
+    let port = |link: LinkId| place(link).map_or(u32::MAX, |at| ways.ports[at] as u32);
+    let protection = match subdomain.protection {
+        Protection::None => None,
+        Protection::Link => Some(frr::Protection::Link),
+        Protection::Node => Some(frr::Protection::Node),
+    };
+    let protected = protection.map(|protection| frr::protect(domain, &computed, protection, port));
+    let bifts = protected.as_deref().unwrap_or(computed.bifts());
+    let bifts: Vec<Bift> = bifts.iter().map(|bift| bift.with_links(number)).collect();
     let tunnels = bifts.first().into_iter().flat_map(|bift| bift.neighbours());
     for one in tunnels.filter(|one| one.reach == Reach::Tunnel) {
         warn!(
@@ -264,6 +288,24 @@ fn bifts(
         );
     }
     Ok(bifts)
+}
+
+/// A sub-domain's tables of adjacencies, whose links have these numbers. The routers that they lead to come behind `hops`.
+fn te_bifts(
+    subdomain: &model::Subdomain,
+    numbers: &[LinkId],
+    hops: &mut Vec<Hop>,
+) -> Result<Vec<TeBift>, BuildError> {
+    let mut numbers = numbers.iter();
+    let mut places = Vec::new();
+    for one in &subdomain.adjacencies {
+        places.push(hops.len() as u32);
+        let link = one.link().and_then(|_| numbers.next()).copied();
+        let (to, id) = (one.address().map(Addr::from), subdomain.adjacency_id(one));
+        hops.extend(to.zip(id).map(|(to, id)| Hop { to, link, id }));
+    }
+    let wrong = |_| BuildError::BierTables { sub_domain: subdomain.id.0 };
+    subdomain.te_bifts(|at| places[at]).map_err(wrong)
 }
 
 fn carriage(encapsulation: Encapsulation) -> Carriage {
@@ -278,10 +320,7 @@ fn ingress(subdomain: &model::Subdomain) -> Option<(SubDomain, Ingress)> {
 }
 
 fn known_bifts(known: Option<&Arc<Bier>>) -> impl Iterator<Item = &Arc<Bift>> {
-    known.into_iter().flat_map(|known| known.plane.iter()).filter_map(|table| match table {
-        AnyBift::Bier(bift) => Some(bift),
-        AnyBift::BierTe(_) => None,
-    })
+    known.into_iter().flat_map(|known| known.plane.iter()).filter_map(AnyBift::of_routers)
 }
 
 /// The table, or the one that says the same already.
@@ -290,26 +329,23 @@ fn shared(bift: Bift, known: Option<&Arc<Bier>>) -> Arc<Bift> {
     same.unwrap_or_else(|| Arc::new(bift))
 }
 
-/// The flags of a sub-domain's neighbours: those that it has, as long as they stand for the same neighbours, and else new
-/// ones that say the same of those that stay.
+fn shared_te(bift: TeBift, known: Option<&Arc<Bier>>) -> Arc<TeBift> {
+    let tables = known.into_iter().flat_map(|known| known.plane.iter());
+    let same = tables.filter_map(AnyBift::of_adjacencies).find(|one| ***one == bift).cloned();
+    same.unwrap_or_else(|| Arc::new(bift))
+}
+
+/// The flags of a sub-domain's neighbours: those that it has, as long as they stand for the same neighbours. They are set
+/// with publication.
 fn flags(bift: &Bift, known: Option<&Arc<Bier>>) -> Arc<Down> {
     let sub_domain = bift.key().sub_domain;
-    let fresh = || Arc::new(Down::new(bift.neighbours().len()));
+    let who = |bift: &Bift| bift.neighbours().iter().map(|one| one.prefix).collect::<Vec<_>>();
     let before = known_bifts(known).find(|one| one.key().sub_domain == sub_domain);
     let had = known.and_then(|known| known.down.iter().find(|(id, _)| *id == sub_domain));
-    let (Some(before), Some((_, had))) = (before, had) else { return fresh() };
-    let who = |bift: &Bift| bift.neighbours().iter().map(|one| one.prefix).collect::<Vec<_>>();
-    let (before, now) = (who(before), who(bift));
-    if before == now {
-        return Arc::clone(had);
+    match (before, had) {
+        (Some(before), Some((_, had))) if who(before) == who(bift) => Arc::clone(had),
+        _ => Arc::new(Down::new(bift.neighbours().len())),
     }
-    let flags = fresh();
-    for (at, prefix) in now.iter().enumerate() {
-        if let Some(was) = before.iter().position(|one| one == prefix) {
-            flags.set(NeighbourIndex(at as u16), had.is_down(NeighbourIndex(was as u16)));
-        }
-    }
-    flags
 }
 
 fn overlay(wanted: &model::Bier, known: Option<&Overlay>) -> Overlay {
@@ -333,12 +369,14 @@ fn overlay(wanted: &model::Bier, known: Option<&Overlay>) -> Overlay {
 
 fn is_same(known: &Bier, next: &Bier) -> bool {
     // Ways follow from links, interfaces, and the addresses of neighbours; who listens is told apart.
-    let Bier { plane, links, ways: _, down, listeners: _, queried, overlay, ingress, receivers_from } = known;
+    let Bier { plane, links, ways: _, hops, down, listeners: _, queried, overlay, ingress, receivers_from } =
+        known;
     let same_flags =
         || down.iter().zip(&next.down).all(|(one, other)| one.0 == other.0 && Arc::ptr_eq(&one.1, &other.1));
     plane.ours() == next.plane.ours()
         && plane.iter().eq(next.plane.iter())
         && *links == next.links
+        && *hops == next.hops
         && down.len() == next.down.len()
         && same_flags()
         && *queried == next.queried
@@ -415,11 +453,12 @@ impl TableBuilder {
             let neighbours = bift.neighbours().iter();
             let of = |reach: &Reach| match reach {
                 Reach::Links(links) => links.to_vec(),
-                Reach::Tunnel | Reach::Repair(_) => Vec::new(),
+                Reach::Tunnel => Vec::new(),
             };
             neighbours.flat_map(|neighbour| of(&neighbour.reach)).collect::<Vec<_>>()
         };
-        let links = known_bifts(Some(bier)).flat_map(links);
+        let links =
+            known_bifts(Some(bier)).flat_map(links).chain(bier.hops.iter().filter_map(|hop| hop.link));
         let hops = links.filter_map(|link| bier.link(link)).map(|link| (link.interface, link.via));
         let mut hops: Vec<_> = hops.collect();
         hops.sort_unstable();

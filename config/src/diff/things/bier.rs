@@ -1,5 +1,7 @@
 //! BIER: all of it can change while the appliance runs.
 
+use std::collections::BTreeMap;
+
 use super::{Thing, interface_of, list, live, text};
 use crate::diff::What;
 use crate::model::*;
@@ -46,6 +48,8 @@ fn subdomain_of(config: &Config, subdomain: &Subdomain, each: &mut dyn FnMut(Wha
         neighbours,
         rows,
         topology,
+        protection,
+        adjacencies,
     } = subdomain;
     let mut thing = live([
         ("kind", text(kind)),
@@ -59,9 +63,12 @@ fn subdomain_of(config: &Config, subdomain: &Subdomain, each: &mut dyn FnMut(Wha
         thing = thing.and([("bfr_id", text(bfr_id))]);
     }
     if let Some(Topology { file, router }) = topology {
-        thing = thing.and([("topology", text(file.display())), ("router", text(router))]);
+        let facts =
+            [("topology", text(file.display())), ("router", text(router)), ("protection", text(protection))];
+        thing = thing.and(facts);
     }
     each(What::Subdomain, text(id.0), thing);
+    adjacencies_of(config, id.0, adjacencies, each);
     for (at, BierNeighbour { name, address, interface, bift_ids }) in neighbours.iter().enumerate() {
         let own = rows.iter().filter(|row| usize::from(row.neighbour.0) == at);
         let row = |row: &millrace_bier::bift::given::Row| {
@@ -78,6 +85,40 @@ fn subdomain_of(config: &Config, subdomain: &Subdomain, each: &mut dyn FnMut(Wha
             ("bfr_ids", list(&own.map(row).collect::<Vec<_>>())),
         ];
         each(What::BierNeighbour, format!("{} {name}", id.0), live(facts));
+    }
+}
+
+/// One thing for each bit.
+fn adjacencies_of(
+    config: &Config,
+    id: u8,
+    adjacencies: &[Adjacency],
+    each: &mut dyn FnMut(What, String, Thing),
+) {
+    let mut bits: BTreeMap<_, Vec<&Adjacency>> = BTreeMap::new();
+    for one in adjacencies {
+        bits.entry((one.si, one.bit)).or_default().push(one);
+    }
+    for ((si, bit), list) in bits {
+        let to = |one: &&Adjacency| match &one.to {
+            AdjacencyTo::Connected { address, interface, bift_ids, do_not_clear } => {
+                let keep = if *do_not_clear { " do_not_clear" } else { "" };
+                format!(
+                    "connected {address} {}{keep} bift_id {}",
+                    interface_of(config, *interface),
+                    form(bift_ids)
+                )
+            }
+            AdjacencyTo::Routed { address, interface: _, bift_ids } => {
+                format!("routed {address} bift_id {}", form(bift_ids))
+            }
+            AdjacencyTo::Decap => "decap".to_owned(),
+        };
+        let mut thing = live([("adjacencies", super::list(&list.iter().map(to).collect::<Vec<_>>()))]);
+        if let Some(seed) = list.first().and_then(|one| one.ecmp_seed) {
+            thing = thing.and([("ecmp_seed", text(seed))]);
+        }
+        each(What::BierAdjacency, format!("{id} si {} bit {}", si.0, bit.number()), thing);
     }
 }
 

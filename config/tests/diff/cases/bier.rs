@@ -18,8 +18,8 @@ pub(super) const CASES: &[Case] = &[
     (
         "Bier.subdomain",
         "[[bier.subdomain]]",
-        "[[bier.subdomain]]\nid = 7\nbfr_id = 9\n[[bier.subdomain]]",
-        "+ subdomain 7: kind bier; bitstring_bits 256; ecmp_tables 1; encapsulation ethernet; bift_id static; ttl 64; bfr_id 9",
+        "[[bier.subdomain]]\nid = 8\nbfr_id = 9\n[[bier.subdomain]]",
+        "+ subdomain 8: kind bier; bitstring_bits 256; ecmp_tables 1; encapsulation ethernet; bift_id static; ttl 64; bfr_id 9",
     ),
     (
         "Bier.overlay",
@@ -77,6 +77,66 @@ pub(super) const CASES: &[Case] = &[
         "\"domain.toml\"",
         "\"other.toml\"",
         "~ subdomain 6: topology domain.toml -> other.toml",
+    ),
+    (
+        "Subdomain.kind",
+        "bfr_id = 9\nkind = \"bier\"",
+        "bfr_id = 9\nkind = \"bier-te\"",
+        "~ subdomain 9: kind bier -> bier-te",
+    ),
+    (
+        "Subdomain.protection",
+        "protection = \"link\"",
+        "protection = \"node\"",
+        "~ subdomain 6: protection link -> node",
+    ),
+    (
+        "Subdomain.adjacencies",
+        "adjacencies = [",
+        "adjacencies = [{ bit = 8, kind = \"decap\" },",
+        "+ bier-adjacency 7 si 0 bit 8: adjacencies [decap]",
+    ),
+    (
+        "BierAdjacency.si",
+        "{ si = 1,",
+        "{ si = 2,",
+        "- bier-adjacency 7 si 1 bit 1: adjacencies [connected 192.0.2.2 wan do_not_clear bift_id static]; ecmp_seed 4",
+    ),
+    (
+        "BierAdjacency.bit",
+        "bit = 2,",
+        "bit = 3,",
+        "- bier-adjacency 7 si 0 bit 2: adjacencies [routed 10.9.9.9 bift_id [si 0 = 5]]",
+    ),
+    (
+        "BierAdjacency.kind",
+        "kind = \"routed\", address = \"10.9.9.9\", bift_id = { \"si 0\" = 5 }",
+        "kind = \"decap\"",
+        "~ bier-adjacency 7 si 0 bit 2: adjacencies [routed 10.9.9.9 bift_id [si 0 = 5]] -> [decap]",
+    ),
+    (
+        "BierAdjacency.address",
+        "10.9.9.9",
+        "10.9.9.8",
+        "~ bier-adjacency 7 si 0 bit 2: adjacencies [routed 10.9.9.9 bift_id [si 0 = 5]] -> [routed 10.9.9.8 bift_id [si 0 = 5]]",
+    ),
+    (
+        "BierAdjacency.do_not_clear",
+        "do_not_clear = true",
+        "do_not_clear = false",
+        "~ bier-adjacency 7 si 1 bit 1: adjacencies [connected 192.0.2.2 wan do_not_clear bift_id static] -> [connected 192.0.2.2 wan bift_id static]",
+    ),
+    (
+        "BierAdjacency.ecmp_seed",
+        "ecmp_seed = 4",
+        "ecmp_seed = 5",
+        "~ bier-adjacency 7 si 1 bit 1: ecmp_seed 4 -> 5",
+    ),
+    (
+        "BierAdjacency.bift_id",
+        "bift_id = { \"si 0\" = 5 }",
+        "bift_id = { \"si 0\" = 6 }",
+        "~ bier-adjacency 7 si 0 bit 2: adjacencies [routed 10.9.9.9 bift_id [si 0 = 5]] -> [routed 10.9.9.9 bift_id [si 0 = 6]]",
     ),
     ("Subdomain.router", "router = \"edge\"", "router = \"ridge\"", "~ subdomain 6: router edge -> ridge"),
     (

@@ -78,6 +78,11 @@ impl Wire {
         frames
     }
 
+    /// Takes the far end down, and with it the near end's carrier; or up again.
+    pub(crate) fn set_far(&self, up: bool) {
+        ip(&format!("link set far {}", if up { "up" } else { "down" }));
+    }
+
     /// Deletes the pair.
     pub(crate) fn cut(&self) {
         ip("link del near");

@@ -2,7 +2,6 @@
 
 use millrace_bier::header::{Carriage, Header, Proto};
 use millrace_bier::overlay::Flow;
-use millrace_bier::plane::AnyBift;
 
 use super::copies::Copies;
 use super::{BitString, Drop, Received, Served, replicate};
@@ -57,8 +56,8 @@ pub(super) fn impose<'t, D: Driver>(
             proto: if v4 { Proto::Ipv4 } else { Proto::Ipv6 },
             bfir_id: Some(ingress.bfir_id),
         };
-        // The plane has no id without its table, and tables of adjacencies have no links yet.
-        let Some(AnyBift::Bier(bift)) = bier.plane.get(key) else {
+        // The plane has no id without its table.
+        let Some(any) = bier.plane.get(key) else {
             wrong = Some(Drop::UnknownBift);
             continue;
         };
@@ -66,7 +65,7 @@ pub(super) fn impose<'t, D: Driver>(
         // A hop more than copies shall have: this router takes one.
         let ttl = ingress.ttl.saturating_add(1);
         let header = Received { bits: BitString::Apart(words), ttl, entropy, proto: header.proto };
-        if let Err(reason) = replicate(bier, bift, header, packet, copies, cx) {
+        if let Err(reason) = replicate(bier, any, header, packet, copies, cx) {
             wrong = Some(reason);
         }
     }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use millrace_bier::bift::{Bift, LinkId, NeighbourIndex, Reach};
 use millrace_bier::bits::ones;
 use millrace_bier::header::Carriage;
-use millrace_bier::id::{BfrId, BiftKey, SubDomain};
+use millrace_bier::id::{BfrId, BiftKey, BitPosition, SubDomain};
 use millrace_bier::plane::AnyBift;
+use millrace_bier::te::{Adjacencies, Adjacency, TeBift};
 use millrace_config::model::BfrIds;
 use millrace_fastpath::clock::Nanos;
 use millrace_fastpath::node::bier::Loss;
@@ -68,7 +69,7 @@ impl Sources {
         let Some(bier) = &tables.bier else {
             return BierReport { counters: self.bier_counters(&tables, None), ..BierReport::default() };
         };
-        let bifts: Vec<&Arc<Bift>> = bier.plane.iter().filter_map(of_routers).collect();
+        let bifts: Vec<&Arc<Bift>> = bier.plane.iter().filter_map(AnyBift::of_routers).collect();
         // All tables of a sub-domain have the same neighbours.
         let mut firsts = bifts.clone();
         firsts.dedup_by_key(|bift| bift.key().sub_domain);
@@ -83,7 +84,16 @@ impl Sources {
         listeners.sort_by(|one, other| one.group.cmp(&other.group));
         BierReport {
             bift: bifts.iter().flat_map(|bift| self.tables_of(bier, bift)).collect(),
-            neighbours: firsts.iter().flat_map(|bift| self.neighbours_of(&tables, bier, bift)).collect(),
+            adjacencies: bier
+                .plane
+                .iter()
+                .filter_map(AnyBift::of_adjacencies)
+                .flat_map(|bift| adjacencies(&tables, bier, bift))
+                .collect(),
+            neighbours: firsts
+                .iter()
+                .flat_map(|bift| self.neighbours_of(&tables, bier, bift, &bifts))
+                .collect(),
             overlay: bier
                 .overlay
                 .iter()
@@ -166,7 +176,7 @@ impl Sources {
             };
             Some(bits.filter_map(row).collect::<Vec<_>>())
         };
-        bier.plane.iter().filter_map(of_routers).filter_map(of_table).flatten().collect()
+        bier.plane.iter().filter_map(AnyBift::of_routers).filter_map(of_table).flatten().collect()
     }
 }
 
@@ -178,13 +188,6 @@ fn expired_row(tables: &Tables, now: Nanos, expired: &Expired) -> ExpiredRow {
         bfir_id: expired.bfir_id.map(BfrId::get),
         entropy: expired.entropy,
         bfr_ids: BfrIds::from_iter(expired.ids.iter().copied()).to_string(),
-    }
-}
-
-fn of_routers(table: &AnyBift) -> Option<&Arc<Bift>> {
-    match table {
-        AnyBift::Bier(bift) => Some(bift),
-        AnyBift::BierTe(_) => None,
     }
 }
 
@@ -212,23 +215,27 @@ impl Sources {
         bift.tables().iter().enumerate().map(row).collect()
     }
 
-    fn neighbours_of(&self, tables: &Tables, bier: &Bier, bift: &Bift) -> Vec<BfrNeighbourRow> {
+    /// The neighbours of a sub-domain, of whose tables this is one of all.
+    fn neighbours_of(
+        &self,
+        tables: &Tables,
+        bier: &Bier,
+        bift: &Bift,
+        all: &[&Arc<Bift>],
+    ) -> Vec<BfrNeighbourRow> {
         let id: SubDomain = bift.key().sub_domain;
         let down = |at: usize| bier.down(id).is_some_and(|flags| flags.is_down(NeighbourIndex(at as u16)));
-        let link = |id: &LinkId| {
-            let link = bier.link(*id)?;
-            Some(BierLinkRow {
-                interface: interface(tables, link.interface),
-                address: link.via.to_string(),
-                encapsulation: encapsulation(link.carriage).to_owned(),
-                mac: tables.neighbours.get(link.interface, link.via).map(mac_text),
-            })
+        let unprotected = |at: usize| {
+            let of_all = all.iter().filter(|one| one.key().sub_domain == id).flat_map(|one| {
+                let bits = one.unprotected(NeighbourIndex(at as u16));
+                ids(one.key(), bits.words()).collect::<Vec<_>>()
+            });
+            BfrIds::from_iter(of_all).to_string()
         };
         let row = |(at, neighbour): (usize, &millrace_bier::bift::Neighbour)| {
             let (reach, links) = match &neighbour.reach {
                 Reach::Links(links) => ("link", &links[..]),
                 Reach::Tunnel => ("tunnel", &[][..]),
-                Reach::Repair(links) => ("repair", &links[..]),
             };
             BfrNeighbourRow {
                 subdomain: id.0,
@@ -236,11 +243,57 @@ impl Sources {
                 copies: links.iter().map(|link| self.copies_over(link.0 as usize)).sum(),
                 down: down(at),
                 reach: reach.to_owned(),
-                links: links.iter().filter_map(link).collect(),
+                unprotected: unprotected(at),
+                links: links.iter().filter_map(|id| link(tables, bier, *id)).collect(),
             }
         };
         bift.neighbours().iter().enumerate().map(row).collect()
     }
+}
+
+fn adjacencies(tables: &Tables, bier: &Bier, bift: &TeBift) -> Vec<AdjacencyRow> {
+    let key = bift.key();
+    let row = |bit: BitPosition, ecmp_seed, adjacency: &Adjacency| {
+        let (kind, hop, do_not_clear) = match *adjacency {
+            Adjacency::ForwardConnected { neighbour, do_not_clear, .. } => {
+                ("connected", Some(neighbour), do_not_clear)
+            }
+            Adjacency::ForwardRouted { neighbour, .. } => ("routed", Some(neighbour), false),
+            Adjacency::LocalDecap { .. } => ("decap", None, false),
+        };
+        let hop = hop.and_then(|hop| bier.hops.get(hop as usize));
+        AdjacencyRow {
+            subdomain: key.sub_domain.0,
+            si: key.si.0,
+            bitstring_bits: key.bsl.bits(),
+            bift_id: bier.plane.ours().id(key).map(|id| id.get()),
+            bit: bit.number(),
+            kind: kind.to_owned(),
+            do_not_clear,
+            ecmp_seed,
+            address: hop.map(|hop| hop.to.to_string()),
+            link: hop.and_then(|hop| link(tables, bier, hop.link?)),
+            out: hop.map(|hop| hop.id.get()),
+        }
+    };
+    let rows = bift.iter().flat_map(|(bit, adjacencies)| {
+        let (list, seed) = match adjacencies {
+            Adjacencies::All(list) => (list, None),
+            Adjacencies::Ecmp { list, seed } => (list, Some(*seed)),
+        };
+        list.iter().map(move |one| row(bit, seed, one))
+    });
+    rows.collect()
+}
+
+fn link(tables: &Tables, bier: &Bier, id: LinkId) -> Option<BierLinkRow> {
+    let link = bier.link(id)?;
+    Some(BierLinkRow {
+        interface: interface(tables, link.interface),
+        address: link.via.to_string(),
+        encapsulation: encapsulation(link.carriage).to_owned(),
+        mac: tables.neighbours.get(link.interface, link.via).map(mac_text),
+    })
 }
 
 fn ids(key: BiftKey, words: &[u64]) -> impl Iterator<Item = BfrId> {

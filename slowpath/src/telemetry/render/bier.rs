@@ -32,19 +32,62 @@ pub fn bier_part(value: Value, part: BierPart) -> serde_json::Result<String> {
 }
 
 pub(super) fn text(report: &BierReport, part: Option<BierPart>) -> String {
-    if report.bift.is_empty() {
+    if report.bift.is_empty() && report.adjacencies.is_empty() {
         return "no BIER is configured\n".to_owned();
     }
     let parts = BierPart::ALL.into_iter().filter(|one| part.is_none_or(|part| part == *one));
     let texts: Vec<String> = parts
         .map(|part| match part {
-            BierPart::Bift => bift(&report.bift),
+            BierPart::Bift => tables(report),
             BierPart::Neighbours => neighbours(&report.neighbours),
             BierPart::Overlay => overlay(report),
             BierPart::Counters => counters(&report.counters),
         })
         .collect();
     texts.join("\n")
+}
+
+fn tables(report: &BierReport) -> String {
+    let parts = [
+        (!report.bift.is_empty()).then(|| bift(&report.bift)),
+        (!report.adjacencies.is_empty()).then(|| adjacencies(&report.adjacencies)),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join("\n")
+}
+
+fn adjacencies(rows: &[AdjacencyRow]) -> String {
+    let mut table = Table::new(&[
+        "SUBDOMAIN",
+        "SI",
+        "BITS",
+        "BIFT-ID",
+        "BIT",
+        "ADJACENCY",
+        "INTERFACE",
+        "ADDRESS",
+        "OUT",
+    ]);
+    for row in rows {
+        let mut kind = row.kind.clone();
+        if row.do_not_clear {
+            kind.push_str(" do-not-clear");
+        }
+        if let Some(seed) = row.ecmp_seed {
+            kind.push_str(&format!(" ecmp {seed}"));
+        }
+        table.row(vec![
+            row.subdomain.to_string(),
+            row.si.to_string(),
+            row.bitstring_bits.to_string(),
+            or_dash(row.bift_id),
+            row.bit.to_string(),
+            kind,
+            or_dash(row.link.as_ref().map(|link| &link.interface)),
+            or_dash(row.address.as_ref()),
+            or_dash(row.out),
+        ]);
+    }
+    table.text()
 }
 
 fn bift(rows: &[BiftRow]) -> String {
@@ -84,6 +127,7 @@ fn neighbours(rows: &[BfrNeighbourRow]) -> String {
         "COPIES",
         "STATE",
         "REACH",
+        "UNPROTECTED",
         "INTERFACE",
         "ADDRESS",
         "OVER",
@@ -91,8 +135,15 @@ fn neighbours(rows: &[BfrNeighbourRow]) -> String {
     ]);
     for row in rows {
         let state = if row.down { "down" } else { "up" };
-        let (subdomain, copies) = (row.subdomain.to_string(), row.copies.to_string());
-        let head = [subdomain, row.neighbour.clone(), copies, state.to_owned(), row.reach.clone()];
+        let unprotected = Some(&row.unprotected).filter(|ids| !ids.is_empty());
+        let head = [
+            row.subdomain.to_string(),
+            row.neighbour.clone(),
+            row.copies.to_string(),
+            state.to_owned(),
+            row.reach.clone(),
+            or_dash(unprotected),
+        ];
         for link in &row.links {
             let link = [
                 link.interface.clone(),

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 pub struct BierReport {
     /// The tables, by sub-domain and set.
     pub bift: Vec<BiftRow>,
+    /// What bits stand for, where those are adjacencies (BIER-TE).
+    pub adjacencies: Vec<AdjacencyRow>,
     /// The neighbours of each sub-domain.
     pub neighbours: Vec<BfrNeighbourRow>,
     /// Flows that enter here.
@@ -56,6 +58,33 @@ pub struct BiftWayRow {
     pub bift_id: Option<u32>,
 }
 
+/// One of the adjacencies of a bit (RFC 9262).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AdjacencyRow {
+    /// The sub-domain.
+    pub subdomain: u8,
+    /// The set identifier.
+    pub si: u8,
+    /// How long bit strings are, in bits.
+    pub bitstring_bits: u16,
+    /// The BIFT-id that packets for this table carry to us.
+    pub bift_id: Option<u32>,
+    /// The bit, from 1.
+    pub bit: u16,
+    /// `connected`, `routed` or `decap`.
+    pub kind: String,
+    /// Whether the bit stays set in the copy.
+    pub do_not_clear: bool,
+    /// Where entropy picks one of the bit's adjacencies: by which seed.
+    pub ecmp_seed: Option<u32>,
+    /// The router; `null` with `decap`.
+    pub address: Option<String>,
+    /// The link to it; `null` where there is none, and then copies to it are lost.
+    pub link: Option<BierLinkRow>,
+    /// The BIFT-id that copies carry.
+    pub out: Option<u32>,
+}
+
 /// A neighbour of a sub-domain.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct BfrNeighbourRow {
@@ -67,8 +96,10 @@ pub struct BfrNeighbourRow {
     pub copies: u64,
     /// Whether it is taken for unreachable, so that backups get its packets.
     pub down: bool,
-    /// `link`, `tunnel` or `repair`.
+    /// `link` or `tunnel`.
     pub reach: String,
+    /// Routers that lose their packets when it goes down, because nobody stands ready for them, as `1,2,66-70`.
+    pub unprotected: String,
     /// The links to it.
     pub links: Vec<BierLinkRow>,
 }

@@ -1,0 +1,45 @@
+//! Copies by adjacencies (BIER-TE, RFC 9262 §4.4): each of our bits is a copy, and no bit of ours goes out, save with "do not
+//! clear". Whoever is down loses its copies: which bits stand in for them is for whoever makes the trees to say.
+
+use millrace_bier::forward::Packet as Decision;
+use millrace_bier::te::{Adjacency, TeBift, TeCopy};
+
+use super::copies::{Copies, Copy};
+use super::{Found, Loss, lose, over};
+use crate::driver::Driver;
+use crate::node::Context;
+use crate::tables::bier::Bier;
+
+/// Makes the copies of a packet that its bits ask for here.
+#[inline]
+pub(super) fn copy<'t, const W: usize, D: Driver>(
+    bier: &'t Bier,
+    bift: &TeBift,
+    decision: Decision<'_>,
+    frame: &mut D::Frame,
+    copies: &mut Copies<'_, 't, D>,
+    cx: &Context<'t>,
+) -> Found {
+    let (mut local, mut others) = (false, false);
+    let len = copies.packet_len(frame);
+    let outcome = bift.forward(decision, |TeCopy { adjacency, bits }| match adjacency {
+        // Several bits may say so; the listeners are the same.
+        Adjacency::LocalDecap { .. } => local = true,
+        Adjacency::ForwardConnected { neighbour, .. } | Adjacency::ForwardRouted { neighbour, .. } => {
+            others = true;
+            match way(bier, neighbour, len, cx) {
+                Ok(copy) => copies.next::<W>(frame, copy, bits, cx),
+                Err(loss) => lose(loss, cx),
+            }
+        }
+    });
+    Found { local, others, outcome }
+}
+
+/// How a copy gets to the router at a place. One that is further away would be reached through a tunnel by the way of unicast.
+#[inline]
+fn way<'t>(bier: &'t Bier, hop: u32, len: usize, cx: &Context<'t>) -> Result<Copy<'t>, Loss> {
+    let hop = bier.hops.get(hop as usize).ok_or(Loss::NoWay)?;
+    let link = hop.link.ok_or(Loss::NoTunnel)?;
+    over(bier, link, hop.id, len, cx)
+}
