@@ -9,6 +9,7 @@
 //!   nodes: the roster and its bits      shape: how objects are cut      rs: parity
 //!
 //!  datagram ──► session::Receiver ──► Storage, NACK and ACK back
+//!               flute: the same objects for one-way receivers, and from one-way senders
 //! ```
 //!
 //! Repairs go to those who missed something and to nobody else: each has the bit string of the nodes that asked. The
@@ -83,9 +84,11 @@
 
 #![forbid(unsafe_code)]
 
+pub mod flute;
 pub mod ledger;
 pub mod nodes;
 pub mod norm;
+mod partition;
 pub mod plan;
 pub mod rs;
 pub mod segments;

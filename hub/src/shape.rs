@@ -5,6 +5,7 @@
 //! ```
 
 use crate::norm::{BLOCK_MAX, Fti, PayloadId};
+use crate::partition::Partition;
 use crate::rs::Code;
 
 /// An object's size and cut, checked.
@@ -12,12 +13,7 @@ use crate::rs::Code;
 pub struct Shape {
     fti: Fti,
     code: Code,
-    segments: u64,
-    blocks: u32,
-    /// This many blocks at the start have one segment more than the others,
-    large: u32,
-    /// which have this many.
-    small_len: u8,
+    partition: Partition,
 }
 
 /// An object that can't be sent.
@@ -52,9 +48,8 @@ impl Shape {
         if fti.size >= 1 << 48 || blocks > u64::from(BLOCK_MAX) + 1 {
             return Err(Unfit::TooLong);
         }
-        // The quotient is at most `fti.block`, the remainder less than `blocks`.
-        let (small_len, large) = ((segments / blocks) as u8, (segments % blocks) as u32);
-        Ok(Self { fti, code, segments, blocks: blocks as u32, large, small_len })
+        let partition = Partition::new(segments, blocks).ok_or(Unfit::Empty)?;
+        Ok(Self { fti, code, partition })
     }
 
     /// As it is announced.
@@ -78,13 +73,14 @@ impl Shape {
     /// Source segments of the object.
     #[must_use]
     pub fn segments(&self) -> u64 {
-        self.segments
+        self.partition.units()
     }
 
     /// Blocks of the object.
     #[must_use]
     pub fn blocks(&self) -> u32 {
-        self.blocks
+        // No more than have numbers.
+        self.partition.blocks() as u32
     }
 
     /// Rows of parity of each block.
@@ -96,7 +92,8 @@ impl Shape {
     /// Source segments of a block, 0 if there is no such block.
     #[must_use]
     pub fn block_len(&self, block: u32) -> u8 {
-        if block >= self.blocks { 0 } else { self.small_len + u8::from(block < self.large) }
+        // At most as many as `fti.block`.
+        self.partition.len(block.into()) as u8
     }
 
     /// Whether there is such a segment, source or parity.
@@ -118,7 +115,7 @@ impl Shape {
     /// The number of a block's first source segment, counted through the object.
     #[must_use]
     pub fn block_start(&self, block: u32) -> u64 {
-        u64::from(block) * u64::from(self.small_len) + u64::from(block.min(self.large))
+        self.partition.start(block.into())
     }
 
     /// The number of a source segment, counted through the object; `None` for others.
@@ -130,23 +127,14 @@ impl Shape {
     /// The source segment with this number; `None` beyond the end.
     #[must_use]
     pub fn at(&self, index: u64) -> Option<PayloadId> {
-        if index >= self.segments {
-            return None;
-        }
-        let (small, in_large) =
-            (u64::from(self.small_len), u64::from(self.large) * (u64::from(self.small_len) + 1));
-        let (block, segment) = if index < in_large {
-            (index / (small + 1), index % (small + 1))
-        } else {
-            (u64::from(self.large) + (index - in_large) / small, (index - in_large) % small)
-        };
+        let (block, segment) = self.partition.at(index)?;
         Some(PayloadId { block: block as u32, segment: segment as u8 })
     }
 
     /// The last source segment: the watermark of a whole object.
     #[must_use]
     pub fn last(&self) -> PayloadId {
-        let block = self.blocks - 1;
+        let block = self.blocks() - 1;
         PayloadId { block, segment: self.block_len(block) - 1 }
     }
 

@@ -60,19 +60,19 @@ impl ReceiverConfig {
     }
 }
 
-/// Where what is received goes.
-pub trait Storage {
+/// Where what is received goes; objects have NORM's numbers, or FLUTE's.
+pub trait Storage<Id = ObjectId> {
     /// Keeps bytes of an object.
     ///
     /// # Errors
     /// [`Unstored`]: the bytes count as not received.
-    fn write(&mut self, object: ObjectId, offset: u64, bytes: &[u8]) -> Result<(), Unstored>;
+    fn write(&mut self, object: Id, offset: u64, bytes: &[u8]) -> Result<(), Unstored>;
 
     /// Reads back bytes that were kept, exactly as many as there is room for.
     ///
     /// # Errors
     /// [`Unstored`].
-    fn read(&mut self, object: ObjectId, offset: u64, out: &mut [u8]) -> Result<(), Unstored>;
+    fn read(&mut self, object: Id, offset: u64, out: &mut [u8]) -> Result<(), Unstored>;
 }
 
 /// Bytes that couldn't be kept or read back.
