@@ -297,8 +297,9 @@ fn header_words(bytes: usize) -> u8 {
 /// A time on the wire: seconds and microseconds, 32 bits each.
 fn read_time(at: &[u8; 8]) -> Duration {
     let word = |from: usize| u32::from_be_bytes([at[from], at[from + 1], at[from + 2], at[from + 3]]);
-    // Microseconds beyond a second come from elsewhere; they are added, which can't overflow in 64 bits.
-    Duration::from_secs(word(0).into()) + Duration::from_micros(word(4).into())
+    // NRL's receivers may say a million microseconds, where others have none and a second more.
+    let seconds = word(0).wrapping_add(word(4) / 1_000_000);
+    Duration::new(seconds.into(), word(4) % 1_000_000 * 1000)
 }
 
 fn write_time(time: Duration, out: &mut Vec<u8>) {
