@@ -48,3 +48,29 @@ fn following_links_is_the_same_as_beginning_anew() {
     }
     assert!(kept > built, "most changes don't concern most tables: {kept} stayed, {built} were built");
 }
+
+/// In a domain of a thousand routers: how little is done again, by what is allocated for it.
+#[test]
+fn a_link_of_a_large_domain_costs_little() {
+    const ROUTERS: u64 = 1000;
+    let mut random = Random(seed());
+    let shape = Shape { routers: (ROUTERS, ROUTERS), plain: 0, gaps: 0, sets: 4 };
+    let plan = Plan::random(&mut random, Bsl::B256, shape);
+    let (mut domain, root) = (plan.domain(), RouterIndex(0));
+    let options = Options { tables: 4, seed: 1 };
+    let mut computed = Computed::new(&domain, root, options);
+    let whole = allocation_counter::measure(|| _ = Computed::new(&domain, root, options)).count_total;
+    let mut events = Vec::new();
+    for _ in 0..400 {
+        let link = LinkId(random.below(plan.links.len() as u64) as u32);
+        for costs in [None, Some(plan.links[link.0 as usize].costs)] {
+            domain.set_link(link, costs);
+            events.push(allocation_counter::measure(|| _ = computed.link_changed(&domain, link)).count_total);
+        }
+    }
+    assert_eq!(computed, Computed::new(&domain, root, options));
+    events.sort_unstable();
+    let (median, most) = (events[events.len() / 2], events[events.len() - 1]);
+    println!("allocations: {whole} from nothing, {median} for an event in the middle, {most} for the worst");
+    assert!(median * 10 < whole && most < whole, "{median} and {most} of {whole}");
+}

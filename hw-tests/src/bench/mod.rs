@@ -25,6 +25,7 @@ mod bier;
 pub mod circuit;
 mod nodes;
 mod publish;
+mod recompute;
 pub mod report;
 mod reroute;
 pub mod scene;
@@ -211,6 +212,7 @@ fn run_pinned(options: &BenchOptions, eal: &Eal, cpu: usize, report: &mut Report
     drop(courses);
     bier::measure(eal, options, hz, report)?;
     reroute::measure(options, report)?;
+    recompute::measure(options, report)?;
     publish::measure(eal, cpu, options, &wanted, report)
 }
 
