@@ -16,6 +16,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_eth_dev_(start|stop|close|is_removed|get_port_by_name|set_mtu|adjust_nb_rx_tx_desc)",
     "rte_eth_(rx|tx)_queue_setup|rte_eth_stats_get|rte_eth_macaddr_get",
     "rte_eth_promiscuous_(en|dis)able",
+    "rte_eth_allmulticast_enable",
     "rte_pktmbuf_(pool_create|free_bulk)|rte_mempool_(free|avail_count)",
 ];
 const VARIABLES: &[&str] = &["rte_eth_fp_ops", "RTE_MAX_ETHPORTS", "RTE_PKTMBUF_HEADROOM", "SHIM_.*"];

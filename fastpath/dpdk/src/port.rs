@@ -306,6 +306,7 @@ impl FoundPort {
         attached.started = true;
         attached.sockets = attached.sockets_opened();
         set_promiscuous(&device, id, config.promiscuous);
+        take_multicast(&device, id);
         let mut mac = rte_ether_addr::default();
         // SAFETY: the port is there, and the pointer is to a local.
         check(&device, "its address", unsafe { dpdk_sys::rte_eth_macaddr_get(id, &raw mut mac) })?;
@@ -436,6 +437,16 @@ fn check_needs(device: &Device) -> Result<Option<Interface>, PortError> {
     Interface::find(name)
         .map(Some)
         .map_err(|_| PortError::NoInterface { device: device.to_string(), interface: name.to_owned() })
+}
+
+/// Streams that enter BIER, what hosts say of their groups, and neighbour discovery go to groups, which devices filter out.
+fn take_multicast(device: &Device, id: u16) {
+    // SAFETY: the port is there.
+    let status = unsafe { dpdk_sys::rte_eth_allmulticast_enable(id) };
+    // As below.
+    if status != 0 && status != -libc::ENOTSUP {
+        tracing::warn!(%device, reason = describe(status), "frames to groups may not be taken");
+    }
 }
 
 fn set_promiscuous(device: &Device, id: u16, wanted: bool) {
