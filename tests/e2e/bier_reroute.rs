@@ -75,7 +75,7 @@ fn a_link_that_goes_down_moves_its_copies_to_the_backup_and_back() {
         let row = rows.iter().find(|row| row["neighbour"] == neighbour).cloned().unwrap_or_default();
         row["unprotected"].as_str().unwrap_or("?").to_owned()
     };
-    assert_eq!((unprotected("172.16.53.53"), unprotected("198.51.100.21")), ("1-2".into(), String::new()));
+    assert_eq!((unprotected("172.16.53.53"), unprotected("198.51.100.21")), ("1,2".into(), String::new()));
     set_link(&world, p2, "172.16.53.53", false);
     let at_p3 = capture(p3);
     let fourth = burst(&world, 3, 6 * PACKETS);
