@@ -197,7 +197,7 @@ p1           net_ring0                                unknown
 
 node       frames      flows      holds     queues     tables        all  hugepages
 0               -          -          -          -    1.5 MiB    1.5 MiB  -
-1          74 MiB     44 MiB     16 MiB    9.2 MiB          -  143.2 MiB  1 of 1024 MiB
+1          74 MiB     44 MiB     16 MiB   10.2 MiB          -  144.2 MiB  1 of 1024 MiB
 ";
     assert_eq!(plan.human(&config), expected);
     let json = plan.to_json(&config);

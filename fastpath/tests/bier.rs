@@ -413,7 +413,7 @@ fn a_port_that_goes_down_sends_the_next_burst_by_the_backup_and_the_others_on() 
     let [p0, p1, p2, p3] = [0, 1, 2, 3].map(|number| neighbour_of(number).1);
     let bursts = 6;
     for _ in 0..bursts * BURST_MAX {
-        bench.deliver(LAN, &packet(Bsl::B64, &[1, 2, 3, 4], 9, &[0x45; 300]));
+        bench.deliver(WAN, &packet(Bsl::B64, &[1, 2, 3, 4], 9, &[0x45; 300]));
     }
     let burst = |bench: &mut Bench| {
         bench.workers[0].poll();
@@ -446,11 +446,11 @@ fn a_copy_that_moves_joins_the_one_that_its_backup_gets_anyway() {
     let mut bench = bench_with_backup();
     bench.shared.set_port_down(WAN, true);
     let payload = [0x45; 400];
-    bench.deliver_and_run(LAN, &packet(Bsl::B64, &[1, 2, 3, 4], 9, &payload));
+    bench.deliver_and_run(WAN, &packet(Bsl::B64, &[1, 2, 3, 4], 9, &payload));
     assert_eq!(copies(&bench, Bsl::B64), [copy(0, 8, &[1, 2], &payload), copy(3, 8, &[4], &payload)]);
     // Nobody is left.
     bench.shared.set_port_down(LAN, true);
-    bench.deliver_and_run(LAN, &packet(Bsl::B64, &[1, 2, 3, 4], 9, &payload));
+    bench.deliver_and_run(WAN, &packet(Bsl::B64, &[1, 2, 3, 4], 9, &payload));
     assert_eq!((copies(&bench, Bsl::B64), bench.drops(NodeId::Bier, "no-route")), (vec![], 1));
     bench.check_laws();
 }
@@ -478,7 +478,7 @@ fn of_parallel_links_those_that_are_up_are_used() {
     bench.tables.bier = Some(Arc::new(bier));
     bench.publish();
     let used = |bench: &mut Bench| {
-        bench.deliver_and_run(LAN, &packet(Bsl::B64, &[1], 9, b"payload"));
+        bench.deliver_and_run(WAN, &packet(Bsl::B64, &[1], 9, b"payload"));
         receivers(bench)
     };
     let first = used(&mut bench);

@@ -12,7 +12,7 @@ use crate::topology::{NodeId, NodeMemory, Topology};
 pub const FLOW_BYTES_MAX: u64 = 176;
 /// What a worker has besides, in bytes: its queues to and from the slowpath, counters for all services and
 /// instances, and the limiter of DNS answers.
-const WORKER_BYTES: u64 = 9 << 20;
+const WORKER_BYTES: u64 = 10 << 20;
 /// The ring from one worker to another, in bytes.
 const RING_BYTES: u64 = 192 << 10;
 /// What all workers share besides the tables, in bytes: a slot for each service.

@@ -149,8 +149,9 @@ impl Oam {
                     Some(_) => self.counters.replies_sent += 1,
                     None => self.counters.replies_unsent += 1,
                 }
-                // What goes to an address of ours is there already: no port would bring it back.
-                if matches!(outgoing, Some(Outgoing::Ip(to, _)) if is_host(to, context)) {
+                // What goes to ourselves is there already: no port would bring it back.
+                let own = context.names.own.map(Addr::from);
+                if matches!(outgoing, Some(Outgoing::Ip(to, _)) if Some(to) == own) {
                     if let Ok(reply) = Echo::parse(&bytes) {
                         self.reply(&reply, ReplyMode::Udp, context.now);
                     }
@@ -256,16 +257,10 @@ fn reply_in_udp(shown: &Shown<'_>, message: &[u8], context: OamContext<'_>) -> O
 
 /// Our BFR-prefix if it is an address of ours of the right family, or else our address on the way there.
 fn source_for(to: Addr, context: OamContext<'_>) -> Option<Addr> {
-    let is_fit = |own: &Addr| own.is_v4() == to.is_v4() && is_host(*own, context);
-    let own = context.names.own.map(Addr::from).filter(is_fit);
-    own.or_else(|| {
-        let hop = context.tables.routes.lookup(to)?;
-        context.tables.interfaces.get(hop.interface)?.address_like(to)
-    })
-}
-
-fn is_host(addr: Addr, context: OamContext<'_>) -> bool {
-    context.tables.interfaces.local(addr).is_some_and(|local| local.host)
+    let interfaces = &context.tables.interfaces;
+    let is_host = |addr: Addr| interfaces.local(addr).is_some_and(|local| local.host);
+    let own = context.names.own.map(Addr::from).filter(|own| own.is_v4() == to.is_v4() && is_host(*own));
+    own.or_else(|| interfaces.get(context.tables.routes.lookup(to)?.interface)?.address_like(to))
 }
 
 /// A BIER packet with an echo message that begins here. `None` if we have no such table, or it would be too long.

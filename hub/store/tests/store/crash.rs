@@ -213,8 +213,10 @@ fn killed_at_each_call_to_the_disk() {
 fn killed_again_and_again_at_any_moment() {
     let seed = seed();
     let mut dice = Dice::new(seed);
-    let mut deaths = 0;
-    for round in 0..6 {
+    let (mut deaths, mut rounds) = (0, 0..200);
+    // A fast machine is often done before the blow.
+    while deaths <= 6 {
+        let round = rounds.next().expect("some are hit within so many rounds");
         let folder = tempfile::tempdir().unwrap();
         let mut said = Said::default();
         for life in 0..25 {
@@ -231,7 +233,6 @@ fn killed_again_and_again_at_any_moment() {
         finish(folder.path(), seed, &format!("seed {seed}, round {round}"));
     }
     println!("seed {seed}: {deaths} deaths");
-    assert!(deaths > 6, "{deaths}");
 }
 
 /// A new seed for each run, printed; or the one that is to be looked at again.
