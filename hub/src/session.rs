@@ -25,7 +25,7 @@ mod receiver;
 mod sender;
 mod transmit;
 
-pub use config::{Config, Rate, Straggler};
+pub use config::{Config, Copies, Rate, Straggler};
 pub use counters::{Counters, Ignored, LegCounters};
 pub use receiver::{Heard, Receiver, ReceiverConfig, Report, Storage, Unstored};
 pub use sender::{Event, Offer, Progress, Refused, Sender};

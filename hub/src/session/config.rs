@@ -13,6 +13,15 @@ pub struct Rate {
     pub overhead: u16,
 }
 
+/// How many packets leave for some nodes that aren't all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Copies {
+    /// One for each set of bit strings: BIER.
+    Sets,
+    /// One for each node, to its own address; all together have a multicast group.
+    Nodes,
+}
+
 /// When a node is served apart from the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Straggler {
@@ -35,6 +44,8 @@ pub struct Config {
     pub block: u8,
     /// Rows of parity of a block: as many losses of a block as can be repaired by parity.
     pub parity: u8,
+    /// How many packets leave for some of the nodes, for the rate and for which repairs cost least.
+    pub copies: Copies,
     /// Rate of the group.
     pub rate: Rate,
     /// Late joiners and stragglers.
@@ -73,6 +84,7 @@ impl Config {
             // Longer blocks even out who lost how much, so that the trunk carries less parity.
             block: 128,
             parity: 127,
+            copies: Copies::Sets,
             rate: rate(100_000_000),
             straggler: Straggler { owed_max: 16_384, rate: rate(10_000_000) },
             grtt: Duration::from_millis(50),

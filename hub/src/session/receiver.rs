@@ -73,6 +73,11 @@ pub trait Storage<Id = ObjectId> {
     /// # Errors
     /// [`Unstored`].
     fn read(&mut self, object: Id, offset: u64, out: &mut [u8]) -> Result<(), Unstored>;
+
+    /// A run of the sender begins: what is written from now on is of its objects, which have the numbers of earlier ones.
+    fn run_begins(&mut self, instance: u16) {
+        let _ = instance;
+    }
 }
 
 /// Bytes that couldn't be kept or read back.
@@ -99,8 +104,11 @@ pub enum Report {
         /// What it says.
         content: Vec<u8>,
     },
-    /// All of an object is stored, and its info is there if it has one.
+    /// All of an object is stored, and its info is there if it has one. It is acknowledged when the sender asks next: if it
+    /// isn't what it should be, [`Receiver::forget`] or [`Receiver::refuse`] is due before the next datagram.
     Complete(ObjectId),
+    /// The hub was told that all of an object is here. It asks again if that is lost.
+    Acknowledged(ObjectId),
     /// An object won't be completed: the sender has given it up, or there was no room for it.
     Gone(ObjectId),
     /// The sender began anew: everything that isn't complete is gone.
@@ -176,7 +184,8 @@ impl Receiver {
         }
     }
 
-    /// Goes on with an object of this run of the sender after a restart: these source segments are stored.
+    /// Goes on with an object of this run of the sender after a restart: these source segments are stored. If they are all, that
+    /// is reported.
     ///
     /// # Errors
     /// What makes the cut impossible.
@@ -198,6 +207,7 @@ impl Receiver {
         }
         self.objects.insert(object, incoming);
         self.advance(object);
+        self.complete(object);
         Ok(())
     }
 
@@ -213,19 +223,19 @@ impl Receiver {
         }
         match packet.message {
             Message::Info { head, content } => {
-                self.sender_head(head.sender);
+                self.sender_head(head.sender, storage);
                 if self.begin(now, head) {
                     self.info(head.object, content);
                 }
             }
             Message::Data { head, id, content } => {
-                self.sender_head(head.sender);
+                self.sender_head(head.sender, storage);
                 if self.begin(now, head) {
                     self.data(now, head.object, id, content, storage);
                 }
             }
             Message::Command { head, command } => {
-                self.sender_head(head);
+                self.sender_head(head, storage);
                 self.command(now, command);
             }
             // Other receivers' feedback.
@@ -274,13 +284,38 @@ impl Receiver {
         }
     }
 
+    /// What is stored of an object isn't what was sent: all of it is missing again. Its info stays.
+    pub fn forget(&mut self, object: ObjectId) {
+        let Some(incoming) = self.objects.get_mut(&object) else { return };
+        self.parity_bytes -= incoming.drop_parity();
+        let info = incoming.info.take();
+        let mut again = Incoming::new();
+        if let Some(shape) = incoming.shape {
+            again.begin(shape, info.is_some());
+        }
+        again.info = info;
+        *incoming = again;
+    }
+
+    /// An object isn't wanted: it is neither asked for nor acknowledged.
+    pub fn refuse(&mut self, object: ObjectId) {
+        if let Some(incoming) = self.objects.get_mut(&object) {
+            (incoming.gone, incoming.complete) = (true, false);
+            self.parity_bytes -= incoming.drop_parity();
+        }
+    }
+
     fn fault(&mut self, _: Malformed) {
         self.heard.malformed += 1;
     }
 
-    fn sender_head(&mut self, head: SenderHead) {
+    fn sender_head(&mut self, head: SenderHead, storage: &mut impl Storage) {
         self.grtt = rtt(head.grtt);
-        if self.instance.replace(head.instance).is_some_and(|before| before != head.instance) {
+        let before = self.instance.replace(head.instance);
+        if before != self.instance {
+            storage.run_begins(head.instance);
+        }
+        if before.is_some() && before != self.instance {
             self.objects.clear();
             (self.newest, self.probe, self.request_due, self.parity_bytes) = (None, None, None, 0);
             self.reports.push_back(Report::Restarted);
@@ -474,6 +509,9 @@ impl Receiver {
             self.request_at(now);
         } else if named && self.objects.get(&object).is_some_and(|incoming| !incoming.gone) {
             self.acknowledge(now, Acked::Flush { object, id }, None);
+            if self.objects.get(&object).is_some_and(|incoming| incoming.complete) {
+                self.reports.push_back(Report::Acknowledged(object));
+            }
         }
     }
 

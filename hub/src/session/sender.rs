@@ -23,7 +23,7 @@ use super::grtt::Grtt;
 use super::outgoing::{Outcome, Outgoing, Share};
 use super::pace::Pacer;
 use super::transmit::{Kind, To, Transmit};
-use super::{Config, Rate};
+use super::{Config, Copies, Rate};
 use crate::ledger::Ledger;
 use crate::nodes::{NoPlace, Node, NodeIndex, NodeSet, Roster};
 use crate::norm::{Fti, ObjectId, quantize_group_size, quantize_rtt};
@@ -186,7 +186,7 @@ impl Sender {
             together: lane(config.rate),
             apart: lane(config.straggler.rate),
             members: vec![Member::default(); roster.len()],
-            everyone_packets: roster.packets(&everyone),
+            everyone_packets: config.copies.to_everyone(&roster, &everyone),
             everyone,
             everyone_leg: LegCounters::default(),
             config,
@@ -297,7 +297,7 @@ impl Sender {
         let member = &mut self.members[usize::from(index.0)];
         (member.left, member.apart) = (false, begun);
         self.everyone.insert(index);
-        self.everyone_packets = self.roster.packets(&self.everyone);
+        self.everyone_packets = self.config.copies.to_everyone(&self.roster, &self.everyone);
         for object in &mut self.objects {
             let share = Share::new(begun.then_some(0));
             match object.shares.get_mut(usize::from(index.0)) {
@@ -318,7 +318,7 @@ impl Sender {
     pub fn leave(&mut self, node: NodeIndex) {
         self.members[usize::from(node.0)].left = true;
         self.everyone.remove(node);
-        self.everyone_packets = self.roster.packets(&self.everyone);
+        self.everyone_packets = self.config.copies.to_everyone(&self.roster, &self.everyone);
         for object in &mut self.objects {
             let share = object.share_mut(node);
             if share.outcome == Outcome::Pending {
@@ -457,7 +457,7 @@ impl Sender {
     fn packets(&self, to: &To) -> usize {
         match to {
             To::Everyone => self.everyone_packets,
-            To::These(nodes) => self.roster.packets(nodes),
+            To::These(nodes) => self.config.copies.to_some(&self.roster, nodes),
         }
     }
 
@@ -475,6 +475,22 @@ impl Sender {
     /// Some nodes, as a destination.
     fn to(&self, nodes: NodeSet) -> To {
         if nodes == self.everyone { To::Everyone } else { To::These(nodes) }
+    }
+}
+
+impl Copies {
+    fn to_everyone(self, roster: &Roster, everyone: &NodeSet) -> usize {
+        match self {
+            Self::Sets => roster.packets(everyone),
+            Self::Nodes => 1,
+        }
+    }
+
+    fn to_some(self, roster: &Roster, nodes: &NodeSet) -> usize {
+        match self {
+            Self::Sets => roster.packets(nodes),
+            Self::Nodes => nodes.len(),
+        }
     }
 }
 

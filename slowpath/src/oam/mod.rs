@@ -162,7 +162,7 @@ impl Oam {
         }
     }
 
-    /// Takes a reply over UDP, from the Ethernet header on; see [`is_echo`].
+    /// Takes a reply over UDP, from the Ethernet header on; see `is_echo`.
     pub fn receive_udp(&mut self, frame: &[u8], now: Nanos) {
         match udp::payload(frame).map(Echo::parse) {
             Some(Ok(echo)) if echo.kind == Kind::Reply => self.reply(&echo, ReplyMode::Udp, now),

@@ -24,7 +24,8 @@ const SETTLED_AFTER: u32 = 8;
 impl Sender {
     /// Turns requests whose window is over into repairs.
     pub(super) fn plan(&mut self, now: Duration) {
-        let Self { objects, roster, members, together, apart, .. } = self;
+        let Self { objects, roster, members, together, apart, config, .. } = self;
+        let packets = |nodes: &NodeSet| config.copies.to_some(roster, nodes);
         for object in objects.iter_mut() {
             object.ledger.settle(now);
             while let Some(mut wants) = object.ledger.take_due(now) {
@@ -37,8 +38,7 @@ impl Sender {
                         continue;
                     }
                     let source = object.shape.block_len(block);
-                    let repairs =
-                        plan(&wants, source, object.shape.parity_rows(), |nodes| roster.packets(nodes));
+                    let repairs = plan(&wants, source, object.shape.parity_rows(), packets);
                     for (segment, nodes) in repairs {
                         object.ledger.queue(block, segment, segment.checked_sub(source), &nodes);
                         lane.repairs.push_back(Queued { object: object.id, block, segment, nodes });
