@@ -12,6 +12,7 @@ use libfuzzer_sys::fuzz_target;
 use millrace_bier::bift::NeighbourIndex;
 use millrace_bier::bift_id::BiftIds;
 use millrace_bier::compute::{Computed, Options};
+use millrace_bier::forward::Down;
 use millrace_bier::frr::{Protection, protect};
 use millrace_bier::header::{Carriage, View};
 use millrace_bier::id::{BfrId, BiftKey, BitPosition, Bsl, Si, SubDomain};
@@ -77,7 +78,7 @@ fn ring(bsl: Bsl) -> Vec<AnyBift> {
     let (domain, found) = Domain::new(SubDomain(1), bsl, &routers, &links);
     assert!(found.is_empty() && links.len() == LINKS);
     let computed = Computed::new(&domain, domain.router("r0").unwrap(), Options { tables: 3, seed: 1 });
-    protect(&domain, &computed, Protection::Node).into_iter().map(AnyBift::Bier).collect()
+    protect(&domain, &computed, Protection::Node, |link| link.0).into_iter().map(AnyBift::Bier).collect()
 }
 
 fn adjacencies(bsl: Bsl) -> AnyBift {
@@ -104,7 +105,7 @@ fuzz_target!(|input: &[u8]| {
     let (bench, bier) = &mut *world;
     let down = NeighbourIndex(u16::from(choice >> 4 & 3));
     for sub_domain in [0, 1] {
-        bier.set_down(SubDomain(sub_domain), down, down.0 != 3);
+        flags(bier, sub_domain).set(down, down.0 != 3);
     }
     bench.net.limit_transmit(LAN, if choice & 0x40 == 0 { usize::MAX } else { 3 });
     let carriage = if choice & 1 == 0 { Carriage::NonMpls } else { Carriage::Mpls };
@@ -126,11 +127,15 @@ fuzz_target!(|input: &[u8]| {
         kind => enter(bench, kind == 7, bytes),
     }
     for sub_domain in [0, 1] {
-        bier.set_down(SubDomain(sub_domain), down, false);
+        flags(bier, sub_domain).set(down, false);
     }
     bench.net.limit_transmit(LAN, usize::MAX);
     bench.check_laws();
 });
+
+fn flags(bier: &Bier, sub_domain: u8) -> &Down {
+    bier.down(SubDomain(sub_domain)).expect("both have neighbours")
+}
 
 /// The bytes with the fields set that no luck finds: BIFT-id, S, nibble, version, length.
 fn for_table(table: u8, carriage: Carriage, bytes: &[u8]) -> Vec<u8> {
