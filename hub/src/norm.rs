@@ -46,6 +46,16 @@ pub struct NodeId(pub u32);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectId(pub u16);
 
+impl ObjectId {
+    /// How many objects lie between it and an older one: up to half of all numbers; `None` if the other is newer (serial
+    /// number arithmetic, RFC 1982).
+    #[must_use]
+    pub fn since(self, older: Self) -> Option<u16> {
+        let gap = self.0.wrapping_sub(older.0);
+        (gap <= i16::MAX as u16).then_some(gap)
+    }
+}
+
 /// Why a datagram isn't a NORM message that could be understood. Each is dropped, and counted apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Malformed {

@@ -9,6 +9,8 @@
 
 mod incoming;
 mod request;
+#[cfg(test)]
+mod tests;
 
 use core::net::IpAddr;
 use core::time::Duration;
@@ -206,7 +208,9 @@ impl Receiver {
             incoming.stored(id);
         }
         self.objects.insert(object, incoming);
-        self.advance(object);
+        if self.newest.is_none_or(|newest| object.since(newest).is_some()) {
+            self.newest = Some(object);
+        }
         self.complete(object);
         Ok(())
     }
@@ -333,14 +337,9 @@ impl Receiver {
             return false;
         }
         if !self.objects.contains_key(&head.object) {
-            // Those far behind the newest were here before, and were given up.
-            let age = self.newest.map_or(0, |newest| newest.0.wrapping_sub(head.object.0));
-            if age < u16::MAX / 2 && usize::from(age) >= self.config.objects_max {
-                return false;
-            }
             self.expect(now, head.object);
         }
-        let incoming = self.objects.get_mut(&head.object).expect("it is expected now");
+        let Some(incoming) = self.objects.get_mut(&head.object) else { return false };
         if incoming.shape.is_none() {
             incoming.begin(shape, head.flags & flags::INFO != 0);
             let (object, file) = (head.object, head.flags & flags::FILE != 0);
@@ -351,21 +350,26 @@ impl Receiver {
         same && !incoming.gone
     }
 
-    /// An object, and those between the newest and it, are to come.
+    /// An object, and those between the newest and it, are to come. One that is far behind the newest was here before, and was
+    /// given up: it stays unknown.
     fn expect(&mut self, now: Duration, object: ObjectId) {
-        let gap = self.newest.map_or(1, |newest| object.0.wrapping_sub(newest.0));
-        if gap < u16::MAX / 2 {
-            let many = gap.min(self.config.objects_max as u16);
-            for at in (0..many).rev() {
-                self.objects.entry(ObjectId(object.0.wrapping_sub(at))).or_insert_with(Incoming::new);
+        let newest = *self.newest.get_or_insert(ObjectId(object.0.wrapping_sub(1)));
+        match object.since(newest) {
+            Some(gap) => {
+                let many = gap.min(self.config.objects_max as u16);
+                for at in (0..many).rev() {
+                    self.objects.entry(ObjectId(object.0.wrapping_sub(at))).or_insert_with(Incoming::new);
+                }
+                if many > 1 {
+                    self.request_at(now);
+                }
+                self.newest = Some(object);
             }
-            if many > 1 {
-                self.request_at(now);
+            None if usize::from(newest.0.wrapping_sub(object.0)) < self.config.objects_max => {
+                self.objects.insert(object, Incoming::new());
             }
-        } else {
-            self.objects.entry(object).or_insert_with(Incoming::new);
+            None => return,
         }
-        self.advance(object);
         // By age, oldest first: numbers wrap around.
         while self.objects.len() > self.config.objects_max {
             let newest = self.newest.unwrap_or(object);
@@ -373,12 +377,6 @@ impl Receiver {
             let Some(oldest) = self.objects.keys().copied().max_by_key(age) else { break };
             self.give_up(oldest);
             self.objects.remove(&oldest);
-        }
-    }
-
-    fn advance(&mut self, object: ObjectId) {
-        if self.newest.is_none_or(|newest| object.0.wrapping_sub(newest.0) < u16::MAX / 2) {
-            self.newest = Some(object);
         }
     }
 
@@ -472,7 +470,7 @@ impl Receiver {
                 self.flush(now, object, id, named);
             }
             Command::Squelch { object, gone, .. } => {
-                let before = |id: &ObjectId| (1..u16::MAX / 2).contains(&object.0.wrapping_sub(id.0));
+                let before = |id: &ObjectId| object != *id && object.since(*id).is_some();
                 let lost: Vec<_> = self.objects.keys().copied().filter(before).chain(gone.iter()).collect();
                 lost.into_iter().for_each(|id| self.give_up(id));
             }
@@ -497,7 +495,7 @@ impl Receiver {
             }
             self.expect(now, object);
         }
-        let up_to = |other: &ObjectId| object.0.wrapping_sub(other.0) < u16::MAX / 2;
+        let up_to = |other: &ObjectId| object.since(*other).is_some();
         let mut missing = false;
         for (other, incoming) in self.objects.iter_mut().filter(|(other, _)| up_to(other)) {
             if incoming.gone || incoming.complete {

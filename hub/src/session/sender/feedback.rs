@@ -94,11 +94,10 @@ impl Sender {
         for request in requests.iter() {
             for span in request.spans() {
                 // Objects wrap around; a span over many of them names them all.
-                let many = span.last.object.0.wrapping_sub(span.first.object.0);
-                if many > u16::MAX / 2 {
+                let Some(many) = span.last.object.since(span.first.object) else {
                     self.counters.ignore(Ignored::NoSuchSegment);
                     continue;
-                }
+                };
                 let named = |object: ObjectId| object.0.wrapping_sub(span.first.object.0) <= many;
                 let kept: Vec<_> = (0..self.objects.len()).filter(|at| named(self.objects[*at].id)).collect();
                 if kept.len() <= usize::from(many) {
