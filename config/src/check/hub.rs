@@ -155,6 +155,10 @@ impl Checker {
             site.value.name.as_ref().map(|name| (name.value.clone(), name.span.clone()))
         };
         self.unique("the site", list.iter().filter_map(name));
+        let nodes = list.iter().flat_map(|site| items(&site.value.nodes));
+        let ids = nodes.filter_map(|node| node.value.id.as_ref());
+        // The ledger knows nodes by nothing else.
+        self.unique("the node", ids.map(|id| (id.value.get(), id.span.clone())));
         let sites = all(list.iter().map(|one| self.hub_site(one, ground)))?;
         let source = |(one, at): (&HubSite, &At<raw::HubSite>)| {
             let span = at.value.feedback_port.as_ref().map_or(&at.span, |port| &port.span);
@@ -307,8 +311,6 @@ impl Checker {
         ground: &Ground<'_>,
     ) -> Option<Vec<HubNode>> {
         let list = items(&raw.nodes);
-        let ids = list.iter().filter_map(|node| node.value.id.as_ref());
-        self.unique("the node", ids.map(|id| (id.value.get(), id.span.clone())));
         let addresses = list.iter().filter_map(|node| node.value.address.as_ref());
         self.unique("the node's address", addresses.map(|at| (at.value.0, at.span.clone())));
         let bits = list.iter().filter_map(|node| node.value.bfr_id.as_ref());

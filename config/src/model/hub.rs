@@ -87,7 +87,7 @@ pub struct HubSite {
     pub rate_bits_per_second: u64,
     /// Bits per second to a node that is served apart; no more than to the site.
     pub straggler_bits_per_second: u64,
-    /// The nodes; each name, address and bit once. At least one.
+    /// The nodes; each address and bit once, and each name once in all sites. At least one.
     pub nodes: Vec<HubNode>,
 }
 

@@ -88,7 +88,7 @@ table! {
 table! {
     /// A node. Feedback is believed if it has both its name and its address.
     struct HubNode {
-        /// Its name in NORM (NormNodeId).
+        /// Its name in NORM (NormNodeId), no other node's in any site.
         required id: Int<1, NORM_ID_MAX>,
         /// Its address.
         required address: HostAddr,

@@ -181,7 +181,7 @@ group = "239.1.1.10"
 feedback_port = 6004
 ttl = 8
 rate_bits_per_second = 1_000_000
-nodes = [{ id = 1, address = "192.0.2.11", bfr_id = 1 }]
+nodes = [{ id = 5, address = "192.0.2.11", bfr_id = 1 }]
 
 [orchestrator]
 kind = "embedded"

@@ -45,8 +45,8 @@ group = "239.1.1.9"
 rate_bits_per_second = 1_000_001
 straggler_bits_per_second = 9000
 nodes = [
-  { id = 1, address = "198.51.100.11", mac = "02:00:00:00:00:11" },
-  { id = 2, address = "198.51.100.12" },
+  { id = 11, address = "198.51.100.11", mac = "02:00:00:00:00:11" },
+  { id = 12, address = "198.51.100.12" },
 ]
 [[hub.site]]
 name = "far"
@@ -56,7 +56,7 @@ group = "239.1.1.9"
 ttl = 3
 feedback_port = 7000
 rate_bits_per_second = 1_000_001
-nodes = [{ id = 1, address = "203.0.113.93" }]
+nodes = [{ id = 21, address = "203.0.113.93" }]
 "#;
 
 fn hub(from: &str, to: &str) -> String {
@@ -153,8 +153,8 @@ fn one_mistake_is_one_error() {
         ),
         // The group's family has no address of ours on that network.
         (
-            "port = \"lan.20\"\ngroup = \"239.1.1.9\"\nttl = 3\nfeedback_port = 7000\nrate_bits_per_second = 1_000_001\nnodes = [{ id = 1, address = \"203.0.113.93\" }]",
-            "port = \"lan.20\"\ngroup = \"ff3e::1\"\nrate_bits_per_second = 1_000_001\nnodes = [{ id = 1, address = \"2001:db8:3::93\" }]",
+            "port = \"lan.20\"\ngroup = \"239.1.1.9\"\nttl = 3\nfeedback_port = 7000\nrate_bits_per_second = 1_000_001\nnodes = [{ id = 21, address = \"203.0.113.93\" }]",
+            "port = \"lan.20\"\ngroup = \"ff3e::1\"\nrate_bits_per_second = 1_000_001\nnodes = [{ id = 21, address = \"2001:db8:3::93\" }]",
             MissingKey,
             "[[hub.site]]",
         ),
@@ -164,7 +164,7 @@ fn one_mistake_is_one_error() {
         ("bfr_id = 300", "bfr_id = 301", UnknownName, "301"),
         ("bfr_id = 300", "bfr_id = 1", Duplicate, "1"),
         (", bfr_id = 300", "", MissingKey, "{ id = 2, address = \"203.0.113.92\" }"),
-        ("{ id = 2, address = \"198", "{ id = 1, address = \"198", Duplicate, "1"),
+        ("{ id = 12, address = \"198", "{ id = 1, address = \"198", Duplicate, "1"),
         ("198.51.100.12", "198.51.100.11", Duplicate, "\"198.51.100.11\""),
         ("198.51.100.12", "10.20.0.12", NotOnLink, "\"10.20.0.12\""),
         ("198.51.100.12", "198.51.100.1", Conflict, "\"198.51.100.1\""),

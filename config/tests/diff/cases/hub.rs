@@ -56,8 +56,8 @@ pub(super) const CASES: &[Case] = &[
     (
         "Hub.site",
         "[[hub.site]]\nname = \"yard\"",
-        "[[hub.site]]\ncarriage = \"ip-multicast\"\nport = \"lan.20\"\ngroup = \"239.1.1.11\"\nrate_bits_per_second = 10_000\nnodes = [{ id = 1, address = \"10.9.9.9\" }]\n[[hub.site]]\nname = \"yard\"",
-        "! hub-node site 1: address 10.9.9.9; groups [] (added; needs a restart)",
+        "[[hub.site]]\ncarriage = \"ip-multicast\"\nport = \"lan.20\"\ngroup = \"239.1.1.11\"\nrate_bits_per_second = 10_000\nnodes = [{ id = 6, address = \"10.9.9.9\" }]\n[[hub.site]]\nname = \"yard\"",
+        "! hub-node site 6: address 10.9.9.9; groups [] (added; needs a restart)",
     ),
     (
         "HubAccept.subdomain",
@@ -170,8 +170,8 @@ pub(super) const CASES: &[Case] = &[
     ),
     (
         "HubSite.nodes",
-        "nodes = [{ id = 1, address = \"192.0.2.11\"",
-        "nodes = [{ id = 3, address = \"192.0.2.13\", bfr_id = 3 }, { id = 1, address = \"192.0.2.11\"",
+        "nodes = [{ id = 5, address = \"192.0.2.11\"",
+        "nodes = [{ id = 3, address = \"192.0.2.13\", bfr_id = 3 }, { id = 5, address = \"192.0.2.11\"",
         "! hub-node yard 3: address 192.0.2.13; groups []; bfr_id 3 (added; needs a restart)",
     ),
     (
