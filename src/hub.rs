@@ -1,5 +1,7 @@
 //! `millrace hub`: contents for many nodes.
 
+pub(crate) mod appliance;
+mod desk;
 mod receive;
 mod send;
 
@@ -23,6 +25,10 @@ pub(crate) struct Args {
 
 #[derive(clap::Subcommand)]
 enum Command {
+    Put(desk::PutArgs),
+    List(desk::ListArgs),
+    Status(desk::StatusArgs),
+    Verify(desk::VerifyArgs),
     Receive(receive::Args),
     Send(send::Args),
 }
@@ -30,6 +36,10 @@ enum Command {
 /// Runs `millrace hub`.
 pub(crate) fn run(args: Args) -> ExitCode {
     match args.command {
+        Command::Put(args) => desk::put(args),
+        Command::List(args) => desk::list(args),
+        Command::Status(args) => desk::status(args),
+        Command::Verify(args) => desk::verify(args),
         Command::Receive(args) => receive::run(args),
         Command::Send(args) => send::run(args),
     }

@@ -33,7 +33,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
   millrace show services             what is it doing?
   millrace bier compute --help       what a BIER domain makes of packets
   millrace bier ping --bits 2,66     do they arrive?
-  millrace hub --help                contents for many nodes
+  millrace hub status                how far are contents, at which nodes?
   millrace reload                    read the configuration again
 
 Exit codes: 0 done, 1 the thing asked for is wrong, 2 the call is wrong, 3 the system refused.")]

@@ -115,7 +115,7 @@ fn verify_finds_the_bytes_that_have_changed() {
     let mut flipped = bytes.clone();
     flipped[G + 1] ^= 4;
     std::fs::write(blob(folder.path(), root, ""), flipped).unwrap();
-    let damaged = vec![GROUP..2 * GROUP];
+    let damaged: Vec<_> = std::iter::once(GROUP..2 * GROUP).collect();
     assert_eq!(verify(Some("image.bin")).unwrap(), [Verified { damaged, ..sound }]);
     assert!(matches!(verify(Some("other.bin")), Err(Refusal::Unknown(_))));
 }
@@ -153,7 +153,8 @@ fn status_tells_of_nodes_what_the_ledger_and_the_sessions_know() {
     let now = Millis::now();
     store.distribute(row.root, 1, [1, 2, 3].map(NodeId), now, now).unwrap();
     store.acked(row.root, 1, NodeId(1), now);
-    store.failed(row.root, 1, NodeId(3), vec![1..4], now);
+    let lacks: Vec<_> = std::iter::once(1..4).collect();
+    store.failed(row.root, 1, NodeId(3), lacks.clone(), now);
     let status: Status = ask(&desk, serde_json::json!("status")).unwrap();
     assert!(status.used_bytes >= 5 && !status.behind && status.counters["contents_complete"] == 1);
     let nodes = &status.contents[0].nodes;
@@ -162,5 +163,5 @@ fn status_tells_of_nodes_what_the_ledger_and_the_sessions_know() {
         states,
         [(1, NodeState::Acked, false), (2, NodeState::Owed, true), (3, NodeState::Failed, false)]
     );
-    assert_eq!((nodes[2].lacks.clone(), status.contents[0].content.pinned), (vec![1..4], true));
+    assert_eq!((nodes[2].lacks.clone(), status.contents[0].content.pinned), (lacks, true));
 }
