@@ -8,7 +8,7 @@ use millrace_hw_tests::edge::{Shape, Site};
 use millrace_hw_tests::lab::{Host, Lab, Look, Process, command};
 use serde_json::Value;
 
-use crate::world::{BINARY, SOON, World, functions, hello};
+use crate::world::{BINARY, SOON, World};
 
 /// Segments have 1400 bytes.
 const SEGMENT: usize = 1400;
@@ -200,7 +200,7 @@ nodes = [{ id = 2, address = "198.51.100.21", groups = ["camera"] }]
 
 #[test]
 fn contents_are_put_into_an_appliance_listed_verified_and_given_out() {
-    let site = Site { tables: HUB, ..Site::new(functions(), vec![hello("hello", 0)]) };
+    let site = Site { tables: HUB, ..Site::default() };
     let world = World::without_node(Shape::TwoPort, site);
     let (folder, host) = (world.edge.lab().folder().to_owned(), world.edge.appliance.clone());
     let text: String = (0..40_000).map(|line| format!("{line:07}\n")).collect();
@@ -232,7 +232,8 @@ fn contents_are_put_into_an_appliance_listed_verified_and_given_out() {
         command::output(&mut command).unwrap()
     };
     assert_eq!(offline(&["list"]).status.code(), Some(3));
-    world.conclude();
+    let World { appliance, mut edge, .. } = world;
+    assert!(appliance.stop().unwrap().success());
     // And what was put is there afterwards, a flipped bit aside.
     let listed = offline(&["list", "--json"]);
     let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
@@ -247,4 +248,5 @@ fn contents_are_put_into_an_appliance_listed_verified_and_given_out() {
     let verified: Value = serde_json::from_slice(&verified.stdout).unwrap();
     assert_eq!(verified[0]["damaged"], serde_json::json!([{ "start": 65_536, "end": 131_072 }]));
     assert_eq!(offline(&["put", "/nowhere"]).status.code(), Some(2));
+    edge.inspect().unwrap();
 }
