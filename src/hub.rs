@@ -2,6 +2,7 @@
 
 pub(crate) mod appliance;
 mod desk;
+mod oneway;
 mod receive;
 mod send;
 

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use millrace_hub::norm::NodeId;
-use millrace_hub_node::{Interface, News, Settings, Summary, receive};
+use millrace_hub_node::{Interface, News, OneWay, Settings, Summary, receive};
 use millrace_hub_store::{Keys, Trust};
 use serde_json::{Value, json};
 
-use super::{LiveLine, exit_code, percent, rate_text, stop_at_signals, time_text};
+use super::{LiveLine, exit_code, oneway, percent, rate_text, stop_at_signals, time_text};
 use crate::check::say;
 use crate::serve::{fail, log_to_stderr};
 
@@ -18,6 +18,7 @@ use crate::serve::{fail, log_to_stderr};
 #[command(after_help = "Examples:
   millrace hub receive --group 239.1.1.9:6003 --interface eth0 --hub 10.0.0.1 --node 2 --keys publisher.pub --into /srv/images
   millrace hub receive --group 239.1.1.9:6003 --interface eth0 --hub 10.0.0.1 --node 2 --into . --count 1 --json
+  millrace hub receive --group 239.1.1.9:6003 --interface eth0 --hub 10.0.0.1 --tsi 7 --into /srv/images
 
 A content gets its name in the folder when all of it is there, hashed and durable; then the hub is told. What is arriving is in
 .millrace in the folder: after a crash or a signal the same call goes on where it was, at most a second's worth is sent again.
@@ -25,10 +26,13 @@ A content gets its name in the folder when all of it is there, hashed and durabl
 With --keys, manifests that none of these keys signed are refused, and so are versions older than one that was here. Without,
 a sender that gives nothing but a name is accepted too; what it sends can't be verified.
 
+With --tsi, files are taken that come by FLUTE (RFC 6726): nothing is said back, the sender repeats them or codes them (RaptorQ). They
+have the names that its tables give, once their MD5 is right where a table names one; after a crash it goes on here, too.
+
 With --json, an object a line, with `event`: listening, begun (`object`, `size`), progress (`object`, `name`, `held`, `size`,
 `bytes_per_second`, `seconds_left`), received (`object`, `path`, `size`, `root`, `verified`), refused (`object`, `why`), gone (`object`),
 restarted, ended, and at the end summary (`received`, `refused`, `source`, `parity`, `decoded`, `duplicate`, `foreign`, `malformed`,
-`nacks`, `acks`, `feedback_bytes`, `overrun`).
+`nacks`, `acks`, `feedback_bytes`, `overrun`). With --tsi there is neither `root` nor feedback.
 
 SIGINT and SIGTERM end it cleanly.
 
@@ -47,8 +51,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     hub_number: u32,
     /// This node's number, as the hub knows it
-    #[arg(long, value_name = "NUMBER")]
-    node: u32,
+    #[arg(long, value_name = "NUMBER", required_unless_present = "tsi")]
+    node: Option<u32>,
+    /// Take files by FLUTE instead, of this session
+    #[arg(long, value_name = "NUMBER", conflicts_with_all = ["node", "hub_number", "keys"])]
+    tsi: Option<u64>,
     /// The folder for contents
     #[arg(long, value_name = "DIR")]
     into: PathBuf,
@@ -75,20 +82,22 @@ pub(super) fn run(args: Args) -> ExitCode {
         Ok(interface) => interface,
         Err(error) => return fail(&error.to_string(), exit_code(&error)),
     };
-    let settings = Settings {
-        group: args.group,
-        interface,
-        hub: args.hub,
-        sender: NodeId(args.hub_number),
-        node: NodeId(args.node),
-        folder: args.into,
-        trust,
-        count: args.count,
-    };
     let stop = match stop_at_signals() {
         Ok(stop) => stop,
         Err(error) => return fail(&format!("cannot wait for signals: {error}"), 3),
     };
+    let (group, folder, count) = (args.group, args.into, args.count);
+    // One of both is required.
+    let Some(node) = args.node else {
+        let tsi = args.tsi.unwrap_or_default();
+        return oneway::run(
+            OneWay { group, interface, source: args.hub, tsi, folder, count },
+            &stop,
+            args.json,
+        );
+    };
+    let (sender, node) = (NodeId(args.hub_number), NodeId(node));
+    let settings = Settings { group, interface, hub: args.hub, sender, node, folder, trust, count };
     let mut line = LiveLine::default();
     let received = receive(settings, &stop, |news| match args.json {
         true => say(&format!("{}\n", news_json(&news))),
