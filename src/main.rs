@@ -3,6 +3,7 @@
 mod bier;
 mod check;
 mod completion;
+mod hub;
 mod orchestrate;
 mod plan;
 mod ports;
@@ -32,6 +33,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
   millrace show services             what is it doing?
   millrace bier compute --help       what a BIER domain makes of packets
   millrace bier ping --bits 2,66     do they arrive?
+  millrace hub status                how far are contents, at which nodes?
   millrace reload                    read the configuration again
 
 Exit codes: 0 done, 1 the thing asked for is wrong, 2 the call is wrong, 3 the system refused.")]
@@ -45,6 +47,7 @@ enum Command {
     Bier(bier::Args),
     Check(check::Args),
     Completion(completion::Args),
+    Hub(hub::Args),
     Orchestrate(orchestrate::Args),
     Plan(plan::Args),
     Reload(reload::Args),
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Command::Bier(args) => bier::run(args),
         Command::Check(args) => check::run(args),
         Command::Completion(args) => completion::run::<Cli>(args),
+        Command::Hub(args) => hub::run(args),
         Command::Orchestrate(args) => orchestrate::run(args),
         Command::Plan(args) => plan::run(args),
         Command::Reload(args) => reload::run(args),

@@ -4,6 +4,7 @@
 //!  configuration ─► plan ─► EAL ─► ports ─► shared state ─┬─► workers, one a core
 //!                                                         ├─► control thread
 //!                                                         ├─► control socket and metrics
+//!                                                         ├─► store of the content hub, and its HTTP server
 //!                                                         └─► link to the orchestrator, or the orchestrator itself
 //! ```
 
@@ -42,6 +43,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
 use crate::check::{self, print_report};
+use crate::hub::appliance::{Hub, HubError};
 use crate::orchestrate::{NoOrchestrator, embedded as placements, security};
 use crate::plan::topology;
 use crate::ports::{LivePorts, port_config};
@@ -85,6 +87,8 @@ enum RunError {
     #[error("the link to the orchestrator: {0}")]
     Link(#[from] TlsError),
     #[error(transparent)]
+    Hub(#[from] HubError),
+    #[error(transparent)]
     Telemetry(#[from] TelemetryError),
     #[error("CPU {0} can't be had: it is offline, or outside this process's cpuset")]
     Cpu(usize),
@@ -100,6 +104,7 @@ impl RunError {
             | Self::TableFiles(_)
             | Self::Placements(_)
             | Self::Link(_)
+            | Self::Hub(HubError::Key(_))
             | Self::Orchestrator(ServeError::Tls(_)) => 1,
             _ => 3,
         }
@@ -147,6 +152,7 @@ struct Appliance {
     links: LinkWatch,
     workers: Workers,
     control: ControlThread,
+    hub: Option<Hub>,
     reloader: Arc<Reloader>,
     /// Held so that it goes on; the control thread has the link to it.
     _orchestrator: Option<Orchestrator>,
@@ -191,13 +197,18 @@ impl Appliance {
         let sources =
             Sources::new(Arc::clone(&shared), control.asker(), Arc::new(move || ports.rows()), cpus)
                 .with_reloader(Arc::clone(&reloader));
+        let hub = config.hub.as_ref().map(|hub| Hub::start(hub, folder)).transpose()?;
+        let sources = match &hub {
+            Some(hub) => sources.with_hub(hub.desk()),
+            None => sources,
+        };
         // While nothing runs yet: another appliance may have the socket.
         let telemetry =
             Telemetry::start(sources, &config.telemetry.control_socket, config.telemetry.metrics_listen)?;
         let workers = start_workers(config, cores, &eal, drivers, &shared)?;
         let control = ControlThread::start(control)?;
         info!(ports = count, workers = workers.threads.len(), site = %config.site.name, "ready");
-        Ok(Self { telemetry, links, workers, control, reloader, _orchestrator: orchestrator, runtime })
+        Ok(Self { telemetry, links, workers, control, hub, reloader, _orchestrator: orchestrator, runtime })
     }
 
     fn run_to_end(self) -> Result<(), RunError> {
@@ -220,6 +231,7 @@ impl Appliance {
         drop(self.links);
         drop(self.workers);
         drop(self.control);
+        drop(self.hub);
         info!("ended");
         Ok(())
     }

@@ -7,6 +7,7 @@
 mod bier;
 mod dns;
 mod health;
+mod hub;
 mod network;
 mod quic;
 mod service;
@@ -46,6 +47,7 @@ impl Checker {
         let nat = self.nat(raw);
         let limits = self.limits(raw);
         let bier = self.bier(raw);
+        let hub = self.hub(raw, bier.as_ref());
         let orchestrator = self.orchestrator(raw);
         let telemetry = self.telemetry(raw);
         raw.schema_version.as_ref()?;
@@ -63,6 +65,7 @@ impl Checker {
             nat: nat?,
             limits: limits?,
             bier: bier?,
+            hub: hub?,
             orchestrator: orchestrator?,
             telemetry: telemetry?,
         })

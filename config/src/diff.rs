@@ -93,6 +93,14 @@ words! {
         "listener" => Listener,
         /// A network whose hosts are asked what they listen to.
         "querier" => Querier,
+        /// What holds for all of the content hub.
+        "hub" => Hub,
+        /// A group whose contents the hub takes in.
+        "hub-accept" => HubAccept,
+        /// A site that the hub sends to.
+        "hub-site" => HubSite,
+        /// A node of a site.
+        "hub-node" => HubNode,
         /// The link to the orchestrator.
         "orchestrator" => Orchestrator,
         /// A serving node.
@@ -158,7 +166,7 @@ impl Diff {
         for (name, thing) in after {
             let former = renamed.get(&name);
             let change = match before.remove(former.unwrap_or(&name)) {
-                None => one_sided(Kind::Added, false, thing.facts),
+                None => one_sided(Kind::Added, thing.add_restarts, thing.facts),
                 Some(known) => compare(known.facts, thing.facts),
             };
             let change = match former {

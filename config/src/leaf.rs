@@ -151,6 +151,12 @@ impl<const MIN: i64, const MAX: i64> Int<MIN, MAX> {
         self.0 as u32
     }
 
+    /// One that may be beyond 32 bits.
+    pub(crate) fn wide(self) -> u64 {
+        const { assert!(MIN >= 0, "it has no sign") };
+        self.0 as u64
+    }
+
     pub(crate) fn seconds(self) -> Duration {
         Duration::from_secs(self.get().into())
     }

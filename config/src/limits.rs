@@ -148,6 +148,28 @@ pub const MULTICAST_RESPONSE_MS_MAX: i64 = 3_174_400;
 pub const MULTICAST_LAST_MEMBER_MS_MAX: i64 = 60_000;
 /// The lowest MPLS label that isn't set aside (RFC 7274 section 3).
 pub const MPLS_LABEL_MIN: u32 = 16;
+/// The last name of a node in NORM: the one after it stands for any (RFC 5740 section 4.1).
+pub const NORM_ID_MAX: i64 = 0xffff_fffe;
+/// Smallest budget of the hub's store, in bytes: anything less holds no content.
+pub const HUB_BUDGET_BYTES_MIN: i64 = 1 << 20;
+/// Largest budget of the hub's store, in bytes: 1 PiB.
+pub const HUB_BUDGET_BYTES_MAX: i64 = 1 << 50;
+/// Longest that a content is kept for nodes that come late, in seconds: a year.
+pub const HUB_LATE_JOIN_SECONDS_MAX: i64 = 31_536_000;
+/// Keys that the hub believes: a change of keys has two for each publisher.
+pub const HUB_KEYS_MAX: usize = 64;
+/// Groups that the hub takes in: each has a session of its own.
+pub const HUB_ACCEPT_MAX: usize = 64;
+/// Sites of a hub: each has a session of its own.
+pub const HUB_SITES_MAX: usize = 32;
+/// Nodes of a site: no more than a storm of NACKs could name.
+pub const HUB_NODES_MAX: usize = 4096;
+/// Groups that a node is in.
+pub const HUB_GROUPS_PER_NODE_MAX: usize = 16;
+/// Slowest that a site is sent to, in bits per second: a packet in a second and a half.
+pub const HUB_RATE_MIN: i64 = 8000;
+/// Fastest that a site is sent to, in bits per second: what ports can do.
+pub const HUB_RATE_MAX: i64 = 400_000_000_000;
 /// Serving nodes of an embedded orchestrator.
 pub const NODES_MAX: usize = 1024;
 /// Cores asked for by number.

@@ -10,6 +10,7 @@
 mod bier;
 mod dns;
 mod health;
+mod hub;
 mod network;
 mod service;
 mod system;
@@ -18,6 +19,7 @@ pub use bier::*;
 pub(crate) use bier::{bier_ours, bier_seed};
 pub use dns::*;
 pub use health::*;
+pub use hub::*;
 pub use network::*;
 pub use service::*;
 pub use system::*;
@@ -63,6 +65,8 @@ pub struct Config {
     pub limits: Limits,
     /// Bit index explicit replication, if this appliance does any.
     pub bier: Option<Bier>,
+    /// The content hub, if this appliance is one.
+    pub hub: Option<Hub>,
     /// The link to the orchestrator.
     pub orchestrator: Orchestrator,
     /// Metrics, control socket and log.

@@ -5,6 +5,7 @@
 
 mod bier;
 pub(crate) mod domain;
+mod hub;
 
 use crate::grammar::{choice, table};
 use crate::leaf::{Count, FilePath, HostAddr, Int, List, SchemaVersion, Socket};
@@ -16,6 +17,7 @@ use crate::model::{
 };
 
 pub(crate) use bier::*;
+pub(crate) use hub::*;
 
 table! {
     /// The configuration of one appliance.
@@ -48,14 +50,12 @@ table! {
         default limits: Limits = {},
         /// Bit index explicit replication (RFC 8279): multicast without state in the middle of the network.
         optional bier: Bier,
+        /// The content hub: one copy over the WAN, every node complete, repairs only to those who missed something.
+        optional hub: Hub,
         /// The link to the orchestrator.
         default orchestrator: Orchestrator = {},
         /// Metrics, control socket and log.
         default telemetry: Telemetry = {},
-    }
-    later {
-        /// The content hub.
-        "hub",
     }
 }
 

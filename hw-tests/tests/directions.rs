@@ -21,7 +21,13 @@ const ALLOWED: [(&str, &[&str]); 14] = [
     ("millrace-serving", &["millrace-orchestrator-api"]),
     (
         "millrace-slowpath",
-        &["millrace-fastpath", "millrace-bier", "millrace-config", "millrace-orchestrator-api"],
+        &[
+            "millrace-fastpath",
+            "millrace-bier",
+            "millrace-config",
+            "millrace-hub-store",
+            "millrace-orchestrator-api",
+        ],
     ),
     ("millrace-hw-tests", &["millrace-fastpath", "millrace-dpdk", "millrace-bier", "millrace-config"]),
     // The binary wires everything together; nothing depends on it.
@@ -32,6 +38,9 @@ const ALLOWED: [(&str, &[&str]); 14] = [
             "millrace-config",
             "millrace-fastpath",
             "millrace-dpdk",
+            "millrace-hub",
+            "millrace-hub-node",
+            "millrace-hub-store",
             "millrace-orchestrator",
             "millrace-orchestrator-api",
             "millrace-serving",

@@ -14,6 +14,7 @@ mod faults;
 mod forwarding;
 mod health;
 mod host;
+mod hub;
 mod multicast;
 mod nat;
 mod orchestrator;

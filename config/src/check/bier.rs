@@ -461,9 +461,22 @@ impl Checker {
         receivers: &At<model::BfrIds>,
         subdomains: &[Subdomain],
     ) {
+        if let Some(subdomain) = self.entered(at, id, subdomains) {
+            self.have_ways(receivers.value.iter(), &receivers.span, subdomain);
+        }
+    }
+
+    /// The sub-domain that something enters by here.
+    pub(super) fn entered<'a>(
+        &mut self,
+        at: Range<usize>,
+        id: SubDomain,
+        subdomains: &'a [Subdomain],
+    ) -> Option<&'a Subdomain> {
         let Some(subdomain) = subdomains.iter().find(|one| one.id == id) else {
             let numbers: Vec<_> = subdomains.iter().map(|one| one.id.0.to_string()).collect();
-            return self.unknown("sub-domain", &id.0.to_string(), &at, numbers.iter().map(String::as_str));
+            self.unknown("sub-domain", &id.0.to_string(), &at, numbers.iter().map(String::as_str));
+            return None;
         };
         if subdomain.bfr_id.is_none() {
             let message = format!("this router has no number in sub-domain {}", id.0);
@@ -473,6 +486,16 @@ impl Checker {
                     .help("give the sub-domain a `bfr_id`"),
             );
         }
+        Some(subdomain)
+    }
+
+    /// That there is a way to each of these.
+    pub(super) fn have_ways(
+        &mut self,
+        receivers: impl IntoIterator<Item = BfrId>,
+        span: &Range<usize>,
+        subdomain: &Subdomain,
+    ) {
         if subdomain.topology.is_some() || subdomain.kind == BierKind::BierTe {
             // The file knows them; and what bits stand for elsewhere in a tree is for other routers to know.
             return;
@@ -484,11 +507,11 @@ impl Checker {
             .chain(subdomain.bfr_id)
             .collect();
         let strangers: Vec<_> =
-            receivers.value.iter().filter(|id| !known.contains(id)).map(|id| id.to_string()).collect();
+            receivers.into_iter().filter(|id| !known.contains(id)).map(|id| id.to_string()).collect();
         if !strangers.is_empty() {
             let message = format!("there is no way to {}", strangers.join(", "));
             self.note(
-                Diagnostic::new(Code::UnknownName, receivers.span.clone(), message)
+                Diagnostic::new(Code::UnknownName, span.clone(), message)
                     .label("in no row")
                     .help("add them to the row of the neighbour that leads to them"),
             );
@@ -514,14 +537,21 @@ impl Checker {
         interfaces: &[(String, Interface)],
         names: &[At<model::Name>],
     ) -> Option<Vec<Interface>> {
-        all(names.iter().map(|at| {
-            let found = interfaces.iter().find(|(name, _)| name == at.value.as_str());
-            if found.is_none() && self.sound("port") {
-                let names = interfaces.iter().map(|(name, _)| name.as_str());
-                self.unknown("network", at.value.as_str(), &at.span, names);
-            }
-            Some(found?.1)
-        }))
+        all(names.iter().map(|at| self.network(interfaces, at)))
+    }
+
+    /// The network of this name.
+    pub(super) fn network(
+        &mut self,
+        interfaces: &[(String, Interface)],
+        at: &At<model::Name>,
+    ) -> Option<Interface> {
+        let found = interfaces.iter().find(|(name, _)| name == at.value.as_str());
+        if found.is_none() && self.sound("port") {
+            let names = interfaces.iter().map(|(name, _)| name.as_str());
+            self.unknown("network", at.value.as_str(), &at.span, names);
+        }
+        Some(found?.1)
     }
 
     fn queriers(&mut self, file: &raw::File, raw: &raw::Bier) -> Option<Vec<Querier>> {
@@ -570,7 +600,7 @@ fn links(subdomain: &Subdomain) -> Vec<LinkId> {
 }
 
 /// All networks that have a name: `lan`, `lan.20`, `lan.100.20`.
-fn interfaces(file: &raw::File) -> Vec<(String, Interface)> {
+pub(super) fn interfaces(file: &raw::File) -> Vec<(String, Interface)> {
     let mut list = Vec::new();
     for (at, port) in items(&file.ports).iter().enumerate() {
         let Some(name) = &port.value.name else { continue };

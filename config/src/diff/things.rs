@@ -5,6 +5,7 @@
 //! compile.
 
 mod bier;
+mod hub;
 
 use std::fmt::Display;
 
@@ -16,6 +17,8 @@ use crate::model::*;
 /// Something that the configuration says.
 pub(super) struct Thing {
     pub(super) facts: Vec<Fact>,
+    /// Whether it can't come while the appliance runs.
+    pub(super) add_restarts: bool,
     /// Whether it can't go while the appliance runs.
     pub(super) remove_restarts: bool,
 }
@@ -45,6 +48,7 @@ pub(super) fn things(config: &Config, other: &Config, each: &mut dyn FnMut(What,
         nat,
         limits,
         bier,
+        hub,
         orchestrator,
         telemetry,
     } = config;
@@ -76,6 +80,9 @@ pub(super) fn things(config: &Config, other: &Config, each: &mut dyn FnMut(What,
     each(What::Limits, one(), limits_of(*limits));
     if let Some(bier) = bier {
         bier::bier_of(config, bier, each);
+    }
+    if let Some(hub) = hub {
+        hub::hub_of(config, other, hub, each);
     }
     orchestrator_of(orchestrator, each);
     each(What::Telemetry, one(), telemetry_of(telemetry));
@@ -116,7 +123,7 @@ fn dns_of(config: &Config, dns: &Dns, other: Option<&Dns>, each: &mut dyn FnMut(
         None => thing.and([("cookies", text(false))]),
         Some(Cookies::Own) => thing.and([("cookies", text(true))]),
         Some(Cookies::Shared(secrets)) => {
-            thing.and([("cookies", text(true)), ("cookie_secrets", secret(secrets))])
+            thing.and([("cookies", text(true)), ("cookie_secrets", text(secrets))])
         }
     };
     if let Some(RateLimit { responses_per_second, prefix_v4, prefix_v6, slip }) = rate_limit {
@@ -231,7 +238,7 @@ fn service_of(config: &Config, service: &Service) -> Thing {
             ("quic.nonce_bytes", text(nonce_bytes)),
         ]);
         if let Some(key) = key {
-            thing = thing.and([("quic.key", secret(key))]);
+            thing = thing.and([("quic.key", text(key))]);
         }
         if let Some(QuicLayout { rotation, nonce_bytes, key }) = previous {
             thing = thing.and([
@@ -239,7 +246,7 @@ fn service_of(config: &Config, service: &Service) -> Thing {
                 ("quic.previous.nonce_bytes", text(nonce_bytes)),
             ]);
             if let Some(key) = key {
-                thing = thing.and([("quic.previous.key", secret(key))]);
+                thing = thing.and([("quic.previous.key", text(key))]);
             }
         }
     }
@@ -355,7 +362,7 @@ fn orchestrator_of(orchestrator: &Orchestrator, each: &mut dyn FnMut(What, Strin
     thing = match security {
         Security::Plaintext => thing.fixed([("tls", "off".to_owned())]),
         Security::Tls(Tls { cert, key, ca }) => {
-            thing.fixed([("tls.cert", secret(cert)), ("tls.key", secret(key)), ("tls.ca", secret(ca))])
+            thing.fixed([("tls.cert", text(cert)), ("tls.key", text(key)), ("tls.ca", text(ca))])
         }
     };
     each(What::Orchestrator, String::new(), thing);
@@ -374,7 +381,7 @@ type Facts<const N: usize> = [(&'static str, String); N];
 
 /// A thing that can come, go and change while the appliance runs.
 fn live<const N: usize>(facts: Facts<N>) -> Thing {
-    Thing { facts: Vec::new(), remove_restarts: false }.and(facts)
+    Thing { facts: Vec::new(), add_restarts: false, remove_restarts: false }.and(facts)
 }
 
 impl Thing {
@@ -393,12 +400,6 @@ impl Thing {
 
 fn text(value: impl Display) -> String {
     value.to_string()
-}
-
-fn secret(secret: &SecretRef) -> String {
-    match secret {
-        SecretRef::File(path) => format!("file:{}", path.display()),
-    }
 }
 
 fn list<T: Display>(values: &[T]) -> String {

@@ -1,6 +1,7 @@
 //! Every key of the file, what an edit of it is told as, and the file that is edited.
 
 mod bier;
+mod hub;
 mod network;
 mod services;
 
@@ -143,6 +144,45 @@ query_interval_seconds = 125
 response_ms = 10000
 last_member_ms = 1000
 
+[hub]
+id = 9
+store_path = "/var/lib/millrace/hub"
+budget_bytes = 50_000_000_000
+reserve_bytes = 1048576
+late_join_seconds = 3600
+http_listen = "127.0.0.1:8080"
+trusted_keys = ["file:a.pub"]
+signing_key = "file:s.key"
+accept = [
+  { subdomain = 0, group = "232.1.1.9", udp_port = 6003, profile = "norm", sender = 7 },
+  { port = "lan", group = "232.1.1.10", source = "192.0.2.66", profile = "flute", tsi = 8 },
+]
+
+[[hub.site]]
+name = "house"
+carriage = "ethernet"
+port = "lan"
+group = "239.1.1.9"
+udp_port = 6003
+address = "198.51.100.1"
+feedback_port = 6003
+rate_bits_per_second = 100_000_000
+straggler_bits_per_second = 5_000_000
+nodes = [
+  { id = 1, address = "198.51.100.11", bfr_id = 31, mac = "02:00:00:00:00:11", groups = ["camera"] },
+  { id = 2, address = "198.51.100.12" },
+]
+
+[[hub.site]]
+name = "yard"
+carriage = "bier"
+subdomain = 0
+group = "239.1.1.10"
+feedback_port = 6004
+ttl = 8
+rate_bits_per_second = 1_000_000
+nodes = [{ id = 5, address = "192.0.2.11", bfr_id = 1 }]
+
 [orchestrator]
 kind = "embedded"
 listen = "127.0.0.1:7443"
@@ -162,7 +202,7 @@ log = "info"
 pub(crate) type Case = (&'static str, &'static str, &'static str, &'static str);
 
 pub(crate) fn cases() -> Vec<Case> {
-    [network::CASES, services::CASES, bier::CASES].concat()
+    [network::CASES, services::CASES, bier::CASES, hub::CASES].concat()
 }
 
 /// Keys that hold one word so far, and can't change.

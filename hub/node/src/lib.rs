@@ -1,5 +1,6 @@
 //! The content hub over the kernel's sockets: the receiver that nodes run ([`receive()`]), and a sender for hubs without
-//! workers, for tests and laptops ([`send()`]). Both speak NORM by the sessions of [`millrace_hub`].
+//! workers, for tests and laptops ([`send()`]). Both speak NORM by the sessions of [`millrace_hub`]. [`receive_one_way()`]
+//! takes files that come by FLUTE.
 //!
 //! ```text
 //!              socket thread                    the caller's thread
@@ -34,6 +35,7 @@
 mod error;
 mod intake;
 mod meter;
+mod oneway;
 mod part;
 mod pieces;
 mod receive;
@@ -43,6 +45,7 @@ mod stop;
 
 pub use error::{NodeError, Refusal};
 pub use meter::Meter;
+pub use oneway::{OneWay, OneWayNews, OneWayRefusal, OneWaySummary, receive_one_way};
 pub use receive::{News, Received, Settings, Summary, receive};
 pub use send::{Leg, Outcome, Sending, Sent, Told, send};
 pub use socket::Interface;

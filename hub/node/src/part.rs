@@ -127,6 +127,10 @@ impl Part {
         }
     }
 
+    pub(crate) fn set_len(&self, size: u64) -> io::Result<()> {
+        self.file.set_len(size)
+    }
+
     pub(crate) fn has_length(&self, size: u64) -> bool {
         self.file.metadata().is_ok_and(|about| about.len() == size)
     }

@@ -69,15 +69,7 @@ pub(crate) struct Pieces {
 impl Pieces {
     /// Opens the folder, made if it isn't there, for contents of one sender.
     pub(crate) fn open(folder: &Path, sender: NodeId) -> Result<Self, NodeError> {
-        let hidden = folder.join(".millrace");
-        let wrong = |error| NodeError::Folder(folder.to_owned(), error);
-        fs::create_dir_all(&hidden).map_err(wrong)?;
-        let lock = File::create(hidden.join("lock")).map_err(wrong)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(NodeError::Taken(folder.to_owned())),
-            Err(TryLockError::Error(error)) => return Err(wrong(error)),
-        }
+        let (hidden, lock) = lock(folder)?;
         let (folder, parts) = (folder.to_owned(), BTreeMap::new());
         let pieces = Self { folder, hidden, sender, instance: 0, parts, failed: None, _lock: lock };
         pieces.tidy(|_| false);
@@ -308,6 +300,19 @@ impl Pieces {
                 remove(&path);
             }
         }
+    }
+}
+
+/// Opens a folder for one receiver, made if it isn't there: where its own files are, and the lock to keep.
+pub(crate) fn lock(folder: &Path) -> Result<(PathBuf, File), NodeError> {
+    let hidden = folder.join(".millrace");
+    let wrong = |error| NodeError::Folder(folder.to_owned(), error);
+    fs::create_dir_all(&hidden).map_err(wrong)?;
+    let lock = File::create(hidden.join("lock")).map_err(wrong)?;
+    match lock.try_lock() {
+        Ok(()) => Ok((hidden, lock)),
+        Err(TryLockError::WouldBlock) => Err(NodeError::Taken(folder.to_owned())),
+        Err(TryLockError::Error(error)) => Err(wrong(error)),
     }
 }
 

@@ -260,6 +260,15 @@ impl Receiver {
         self.complete(toi);
     }
 
+    /// An object that was complete proved wrong, or was lost: it is received anew.
+    pub fn forget(&mut self, toi: u64) {
+        self.done.retain(|done| *done != toi);
+        if let Some(object) = self.objects.remove(&toi) {
+            let kept = |block: &Block| block.repair.values().map(Vec::len).sum::<usize>();
+            self.repair_bytes -= object.open.values().map(kept).sum::<usize>();
+        }
+    }
+
     fn fault(&mut self, _: Malformed) {
         self.counters.malformed += 1;
     }

@@ -49,8 +49,7 @@ impl Bucket {
     ///
     /// The options contradict each other.
     pub fn new(options: BucketOptions) -> Result<Self, object_store::Error> {
-        // TLS takes the process's provider; whoever came first is right, all use the same one.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        install_provider();
         let builder = AmazonS3Builder::new()
             .with_allow_http(options.endpoint.starts_with("http://"))
             .with_region(&options.region)
@@ -127,6 +126,11 @@ impl Bucket {
         };
         Some(Named { name: Label::name(name)?, group: Label::group(group)?, version: None })
     }
+}
+
+/// TLS takes the process's provider; whoever came first is right, all use the same one.
+pub(crate) fn install_provider() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
 /// Changes whenever the object does: its tag, or length and time where a store has no tags.

@@ -54,6 +54,10 @@ pub enum TakeError {
     #[cfg(feature = "net")]
     #[error("upstream: {0}")]
     Upstream(#[from] object_store::Error),
+    /// The server doesn't give it.
+    #[cfg(feature = "net")]
+    #[error("the server: {0}")]
+    Server(#[from] reqwest::Error),
     /// The store here doesn't take it.
     #[error(transparent)]
     Store(#[from] Error),
@@ -85,7 +89,8 @@ impl Folder {
                 continue;
             }
             if before.get(&path) == Some(&mark) {
-                let result = take(store, &path, &group, &mark, key, now);
+                let result =
+                    named(&path, &group).and_then(|named| take(store, &path, named, &mark, key, now));
                 if let Ok(manifest) = &result {
                     store.note_seen(&place, Seen { mark, root: manifest.description().root }, now);
                     taken.push(TakenIn { place, result });
@@ -136,16 +141,55 @@ fn mark(about: &fs::Metadata) -> String {
     format!("{} {} {} {}", about.ino(), about.len(), about.mtime(), about.mtime_nsec())
 }
 
+/// Takes a file in, now.
+///
+/// # Errors
+///
+/// [`TakeError`]; then nothing is left of it.
+pub fn take_file(
+    store: &Arc<Store>,
+    path: &Path,
+    named: Named,
+    key: Option<&SigningKey>,
+    now: Millis,
+) -> Result<Manifest, TakeError> {
+    let seen = mark(&fs::symlink_metadata(path).map_err(TakeError::Read)?);
+    take(store, path, named, &seen, key, now)
+}
+
+/// Takes all files of a folder in, now; those in its folders are for the groups of their names, the others for all nodes.
+///
+/// # Errors
+///
+/// The folder can't be read. What can't be taken in is in the list.
+pub fn take_folder(
+    store: &Arc<Store>,
+    path: &Path,
+    key: Option<&SigningKey>,
+    now: Millis,
+) -> io::Result<Vec<TakenIn>> {
+    let take = |(path, group): (PathBuf, String)| {
+        let result = named(&path, &group).and_then(|named| take_file(store, &path, named, key, now));
+        TakenIn { place: path.to_string_lossy().into_owned(), result }
+    };
+    Ok(files(path)?.into_iter().map(take).collect())
+}
+
+/// What a file's place says of its content.
+fn named(path: &Path, group: &str) -> Result<Named, TakeError> {
+    let name = path.file_name().and_then(|name| Label::name(name.to_str()?)).ok_or(TakeError::Name)?;
+    let group = Label::group(group).ok_or(TakeError::Name)?;
+    Ok(Named { name, group, version: None })
+}
+
 fn take(
     store: &Arc<Store>,
     path: &Path,
-    group: &str,
+    named: Named,
     seen: &str,
     key: Option<&SigningKey>,
     now: Millis,
 ) -> Result<Manifest, TakeError> {
-    let name = path.file_name().and_then(|name| Label::name(name.to_str()?)).ok_or(TakeError::Name)?;
-    let group = Label::group(group).ok_or(TakeError::Name)?;
     let nofollow = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
     let open = OpenOptions::new().read(true).custom_flags(nofollow).open(path);
     let mut file = open.map_err(TakeError::Read)?;
@@ -161,5 +205,5 @@ fn take(
     if mark(&file.metadata().map_err(TakeError::Read)?) != seen {
         return Err(TakeError::Changed);
     }
-    Ok(incoming.finish(Named { name, group, version: None }, key, now)?)
+    Ok(incoming.finish(named, key, now)?)
 }

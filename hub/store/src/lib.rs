@@ -98,8 +98,11 @@ mod bucket;
 mod budget;
 mod checkpoint;
 mod counters;
+pub mod desk;
 pub mod disk;
 mod distribution;
+#[cfg(feature = "net")]
+mod download;
 mod error;
 mod files;
 mod folder;
@@ -125,8 +128,10 @@ pub use bucket::{Bucket, BucketOptions};
 pub use checkpoint::{BATCH_BYTES, BATCH_MS};
 pub use counters::Counts;
 pub use distribution::{Distribution, NodeId, Outcome};
+#[cfg(feature = "net")]
+pub use download::take_url;
 pub use error::Error;
-pub use folder::{Folder, TakeError, TakenIn};
+pub use folder::{Folder, TakeError, TakenIn, take_file, take_folder};
 #[cfg(feature = "net")]
 pub use http::{HttpOptions, serve};
 pub use incoming::{Incoming, Named};

@@ -17,7 +17,9 @@ use millrace_fastpath::node::{NodeId, drop_names};
 use millrace_fastpath::shared::Shared;
 use millrace_fastpath::tables::Names;
 use millrace_fastpath::tables::names::Node;
+use millrace_hub_store::desk::{self, Desk};
 use millrace_orchestrator_api::LinkState;
+use serde_json::Value;
 
 use super::rows::*;
 use crate::control::{Asker, Status};
@@ -42,12 +44,14 @@ pub struct Sources {
     pub cpus: Vec<usize>,
     /// Reads the configuration again.
     pub(super) reloader: Option<Arc<Reloader>>,
+    /// Answers for the content hub.
+    pub(super) desk: Option<Desk>,
     /// Replies of workers tell nobody whose question they answer, so one is asked at a time.
     pub(super) asking: Arc<Mutex<()>>,
 }
 
 /// Why there are no rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum CollectError {
     /// The control thread doesn't answer.
     #[error("the control thread has ended")]
@@ -61,6 +65,12 @@ pub enum CollectError {
     /// There is no file to read.
     #[error("this appliance can't read its configuration again")]
     NoReloader,
+    /// There is no hub.
+    #[error("this appliance is no content hub: its configuration has no `[hub]`")]
+    NoHub,
+    /// The hub doesn't do it.
+    #[error(transparent)]
+    Hub(#[from] desk::Refusal),
 }
 
 impl Sources {
@@ -71,12 +81,25 @@ impl Sources {
         ports: Arc<dyn Fn() -> Vec<PortRow> + Send + Sync>,
         cpus: Vec<usize>,
     ) -> Self {
-        Self { shared, asker, ports, cpus, reloader: None, asking: Arc::default() }
+        Self { shared, asker, ports, cpus, reloader: None, desk: None, asking: Arc::default() }
     }
 
     /// The same, where operators can have the configuration read again.
     pub fn with_reloader(self, reloader: Arc<Reloader>) -> Self {
         Self { reloader: Some(reloader), ..self }
+    }
+
+    /// The same, for a content hub.
+    pub fn with_hub(self, desk: Desk) -> Self {
+        Self { desk: Some(desk), ..self }
+    }
+
+    /// `hub`
+    ///
+    /// # Errors
+    /// [`CollectError::NoHub`], [`CollectError::Hub`]
+    pub fn hub(&self, ask: desk::Ask) -> Result<Value, CollectError> {
+        Ok(self.desk.as_ref().ok_or(CollectError::NoHub)?.answer(ask)?)
     }
 
     /// `reload`

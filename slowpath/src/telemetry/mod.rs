@@ -21,7 +21,9 @@ pub use collect::{CollectError, ECHO_MS_MAX, FLOWS_SHOWN_MAX, Sources, mac_text}
 pub use echo::{Answered, Hop, Hops, Ping};
 pub use http::respond;
 pub use protocol::{Request, Response, TRACE_FRAMES_MAX, TRACE_SECONDS_MAX, Topic, answer};
-pub use render::{BierPart, bier_part, render, render_echo, render_hop, render_ping, render_ways};
+pub use render::{
+    BierPart, bier_part, render, render_echo, render_hop, render_hub, render_ping, render_ways,
+};
 pub use serde_json::Value;
 pub use server::{CONNECTIONS_MAX, Telemetry, TelemetryError};
 

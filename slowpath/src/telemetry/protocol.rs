@@ -5,11 +5,13 @@
 //!  {"trace":{"frames":5,"seconds":10}}   {"ok":[{"frame":0,...}]}
 //!  {"echo":{"bfr_ids":"2,66",...}}       {"ok":{"replies":[...],...}}
 //!  {"reload":{"dry_run":false}}        {"ok":{"outcome":"applied",...}}
+//!  {"hub":"list"}                      {"ok":[{"name":"image.bin",...}]}
 //!  nonsense                         {"error":"..."}
 //! ```
 
 use std::time::Duration;
 
+use millrace_hub_store::desk::Ask;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -31,6 +33,8 @@ pub enum Request {
     },
     /// An echo request to routers of a BIER domain; answered by an [`super::rows::EchoReport`].
     Echo(EchoRequest),
+    /// What a content hub is asked; answered as [`Ask`] says.
+    Hub(Ask),
     /// Read the configuration again; answered by a [`crate::reload::ReloadReport`].
     Reload {
         /// Only tell what would come of it.
@@ -107,6 +111,7 @@ fn rows(request: Request, sources: &Sources) -> Result<serde_json::Result<Value>
         Request::Show(Topic::Config) => to_value(sources.config()?),
         Request::Show(Topic::Bier) => to_value(sources.bier()?),
         Request::Echo(request) => to_value(sources.echo(&request)?),
+        Request::Hub(ask) => Ok(sources.hub(ask)?),
         Request::Reload { dry_run } => to_value(sources.reload(dry_run)?),
         Request::Trace { frames, seconds } => {
             let patience = Duration::from_secs(u64::from(seconds.min(TRACE_SECONDS_MAX)));

@@ -2,6 +2,7 @@
 
 mod bier;
 mod echo;
+mod hub;
 
 use millrace_fastpath::fates::Fates;
 use serde::de::DeserializeOwned;
@@ -11,6 +12,7 @@ use super::protocol::{Request, Topic};
 use super::rows::*;
 pub use bier::{BierPart, bier_part};
 pub use echo::{echo as render_echo, hop as render_hop, ping as render_ping, ways as render_ways};
+pub use hub::hub as render_hub;
 
 use crate::reload::{Outcome, ReloadReport};
 
@@ -33,6 +35,7 @@ pub fn render(request: Request, value: Value) -> serde_json::Result<String> {
         Request::Show(Topic::Config) => config(&rows(value)?),
         Request::Show(Topic::Bier) => bier::text(&rows(value)?, None),
         Request::Echo(_) => render_echo(&rows(value)?),
+        Request::Hub(ask) => render_hub(&ask, value)?,
         Request::Reload { .. } => reload(&rows(value)?),
         Request::Trace { .. } => trace(&rows::<Vec<_>>(value)?),
     })

@@ -15,8 +15,8 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tempfile::TempDir;
 
 /// Against hanging: nothing here takes seconds on an idle machine.
-const DEADLINE: Duration = Duration::from_secs(60);
-const GROUP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(239, 1, 1, 9)), 6003);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const GROUP: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(239, 1, 1, 9)), 6003);
 
 /// The namespaces; they are removed in the end.
 pub(crate) struct Lan {
@@ -52,7 +52,7 @@ impl Lan {
         2..=self.nodes + 1
     }
 
-    fn namespace(&self, host: u32) -> String {
+    pub(crate) fn namespace(&self, host: u32) -> String {
         format!("{}-{host}", self.prefix)
     }
 
@@ -203,7 +203,7 @@ impl Listening {
     }
 }
 
-fn enter(namespace: &str) {
+pub(crate) fn enter(namespace: &str) {
     let file = std::fs::File::open(format!("/run/netns/{namespace}")).unwrap();
     move_into_link_name_space(std::os::fd::AsFd::as_fd(&file), Some(LinkNameSpaceType::Network)).unwrap();
 }

@@ -4,6 +4,7 @@
 
 mod lan;
 mod loss;
+mod oneway;
 mod restart;
 mod trust;
 

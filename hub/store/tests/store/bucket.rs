@@ -8,10 +8,10 @@ use s3s::service::S3ServiceBuilder;
 
 use super::*;
 
-const ACCESS: [&str; 2] = ["AKIDEXAMPLE", "a secret of this test"];
+pub(crate) const ACCESS: [&str; 2] = ["AKIDEXAMPLE", "a secret of this test"];
 
 /// Serves a folder whose folders are buckets; returns its address.
-async fn serve(folder: &Path) -> String {
+pub(crate) async fn serve(folder: &Path) -> String {
     let mut builder = S3ServiceBuilder::new(s3s_fs::FileSystem::new(folder).unwrap());
     builder.set_auth(SimpleAuth::from_single(ACCESS[0], ACCESS[1]));
     let service = builder.build();

@@ -2,6 +2,7 @@
 
 mod bucket;
 mod crash;
+mod desk;
 mod disk;
 mod distribution;
 mod eviction;
