@@ -94,6 +94,7 @@ impl Checker {
             encapsulation: encapsulation?,
             bift_ids: raw.bift_id.as_ref()?.value.form(),
             ttl: raw.ttl.as_ref()?.value.get() as u8,
+            mtu_bytes: raw.mtu_bytes.as_ref().map(|mtu| mtu.value.get() as u16),
             neighbours,
             rows,
             topology: topology?,

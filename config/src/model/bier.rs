@@ -50,6 +50,8 @@ pub struct Subdomain {
     pub bift_ids: BiftIdForm,
     /// Time to live of packets that begin here.
     pub ttl: u8,
+    /// Longest packet that every link carries, BIER header included, if that is known.
+    pub mtu_bytes: Option<u16>,
     /// The neighbours, in the order of their first rows; each name once.
     pub neighbours: Vec<BierNeighbour>,
     /// The rows; their neighbours are places in `neighbours`.

@@ -47,6 +47,9 @@ table! {
         /// Time to live of the packets that begin here, in hops between BIER routers. 64 is more than any domain has, and ends a
         /// loop soon.
         default ttl: Int<1, 255> = 64,
+        /// Longest packet that every link of the sub-domain carries, BIER header included. What enters here and would be longer
+        /// is refused, and over IPv6 its sender is told. Without it: links refuse what is too long for them, and nobody is told.
+        optional mtu_bytes: Int<MTU_BYTES_MIN, MTU_BYTES_MAX>,
         /// The ways, row by row. A router in the rows of several neighbours has that many equal ways.
         optional table: List<BierRow, 0, BIER_ROWS_MAX>,
         /// The file of a topology, from which the ways are computed, instead of `table`; a relative path begins at this file's

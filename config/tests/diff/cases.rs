@@ -100,6 +100,7 @@ bitstring_bits = 256
 encapsulation = "ethernet"
 bift_id = { "si 0" = 1000, "si 1" = 1001 }
 ttl = 32
+mtu_bytes = 1500
 table = [
   { neighbour = "p2", address = "192.0.2.2", bfr_ids = "1,2,300" },
   { neighbour = "p3", address = "198.51.100.3", bfr_ids = "3", backup = "p2", bift_id = "static" },

@@ -190,6 +190,7 @@ fn one_mistake_is_one_error() {
         ("\"si 1\" = 1000", "\"si 1\" = 1000, \"si 2\" = 1000", Duplicate, "1000"),
         // The static form of sub-domain 0, set 1, of 256 bits.
         ("\"si 1\" = 1000", "\"si 1\" = 0x30001", Duplicate, "0x30001"),
+        ("ecmp_tables = 2", "ecmp_tables = 2\nmtu_bytes = 60", OutOfRange, "60"),
         ("ecmp_tables = 2", "ecmp_tables = 17", OutOfRange, "17"),
         ("ecmp_tables = 2", "", Conflict, "\"66\""),
         ("192.0.2.2", "192.0.2.3", Conflict, "\"192.0.2.2\""),

@@ -26,6 +26,7 @@ use millrace_bier::header::{Carriage, FIXED_LEN, Malformed, Proto, Template, Vie
 use millrace_bier::id::Bsl;
 use millrace_bier::plane::AnyBift;
 
+use super::icmp::Error;
 use super::output::Outbox;
 use super::{Context, Lanes, NodeId, drops, host};
 use crate::driver::{Driver, Frame};
@@ -62,6 +63,8 @@ drops! {
         NoRoute => "no-route",
         /// It would enter here, but its own time to live is used up.
         PayloadTtl => "payload-ttl",
+        /// It would enter here, but be longer with its header than the sub-domain's links carry.
+        PayloadTooBig => "payload-too-big",
         /// It would enter here, but came by another interface than the one that leads to its source.
         WrongInterface => "wrong-interface",
         /// It would enter here, in a sub-domain that nothing may enter here.
@@ -185,7 +188,12 @@ pub fn process<D: Driver>(
         let served = match replicated {
             Ok(served) => served,
             Err(reason) => {
-                cx.drop(NodeId::Bier, reason as usize, reason.name(), packet, lanes);
+                let drop = (NodeId::Bier, reason as usize, reason.name());
+                let bier = tables.bier.as_ref().filter(|_| reason == Drop::PayloadTooBig);
+                match bier.and_then(|bier| impose::longest(bier, &packet.meta)) {
+                    Some(mtu) => cx.refuse(Error::TooBig(mtu), drop, packet, lanes),
+                    None => cx.drop(drop.0, drop.1, drop.2, packet, lanes),
+                }
                 continue;
             }
         };

@@ -99,6 +99,8 @@ pub struct Ingress {
     pub bfir_id: BfrId,
     /// How many hops they may go, 1 to 255.
     pub ttl: u8,
+    /// How long they may be, header included; as long as any, where that isn't known.
+    pub mtu: u16,
 }
 
 /// Everything of BIER.

@@ -67,7 +67,7 @@ pub fn install(bench: &mut Bench, ours: BiftIds, tables: Vec<AnyBift>, carriages
     });
     let mut sub_domains: Vec<_> = tables.iter().map(|bift| bift.key().sub_domain).collect();
     sub_domains.dedup();
-    let ingress = Ingress { bfir_id: BfrId::new(INGRESS).unwrap(), ttl: 30 };
+    let ingress = Ingress { bfir_id: BfrId::new(INGRESS).unwrap(), ttl: 30, mtu: u16::MAX };
     let mut bier = Bier {
         plane: Plane::new(ours, tables).unwrap(),
         links: links.collect(),

@@ -316,7 +316,8 @@ fn carriage(encapsulation: Encapsulation) -> Carriage {
 }
 
 fn ingress(subdomain: &model::Subdomain) -> Option<(SubDomain, Ingress)> {
-    Some((subdomain.id, Ingress { bfir_id: subdomain.bfr_id?, ttl: subdomain.ttl }))
+    let mtu = subdomain.mtu_bytes.unwrap_or(u16::MAX);
+    Some((subdomain.id, Ingress { bfir_id: subdomain.bfr_id?, ttl: subdomain.ttl, mtu }))
 }
 
 fn known_bifts(known: Option<&Arc<Bier>>) -> impl Iterator<Item = &Arc<Bift>> {

@@ -45,6 +45,7 @@ fn subdomain_of(config: &Config, subdomain: &Subdomain, each: &mut dyn FnMut(Wha
         encapsulation,
         bift_ids,
         ttl,
+        mtu_bytes,
         neighbours,
         rows,
         topology,
@@ -59,6 +60,9 @@ fn subdomain_of(config: &Config, subdomain: &Subdomain, each: &mut dyn FnMut(Wha
         ("bift_id", form(bift_ids)),
         ("ttl", text(ttl)),
     ]);
+    if let Some(mtu_bytes) = mtu_bytes {
+        thing = thing.and([("mtu_bytes", text(mtu_bytes))]);
+    }
     if let Some(bfr_id) = bfr_id {
         thing = thing.and([("bfr_id", text(bfr_id))]);
     }

@@ -65,6 +65,12 @@ pub(super) const CASES: &[Case] = &[
         "\"si 0\" = 999",
         "~ subdomain 0: bift_id [si 0 = 1000, si 1 = 1001] -> [si 0 = 999, si 1 = 1001]",
     ),
+    (
+        "Subdomain.mtu_bytes",
+        "mtu_bytes = 1500\ntable",
+        "mtu_bytes = 1400\ntable",
+        "~ subdomain 0: mtu_bytes 1500 -> 1400",
+    ),
     ("Subdomain.ttl", "ttl = 32", "ttl = 255", "~ subdomain 0: ttl 32 -> 255"),
     (
         "Subdomain.table",
