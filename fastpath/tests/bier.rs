@@ -451,13 +451,19 @@ fn what_would_be_too_long_doesnt_enter_and_over_ipv6_its_sender_is_told() {
     bench.tables.bier = Some(Arc::new(bier));
     bench.publish();
     // Headers of IP and UDP, and twenty bytes of BIER's.
-    let v4 = |len: usize| multicast("232.1.1.1", 9, len - 28 - 20);
+    let v4 = |len: usize| {
+        let mut frame = multicast("232.1.1.1", 9, len - 28 - 20);
+        // Not to be fragmented: a packet to a host would be told of.
+        frame[20] |= 0x40;
+        millrace_fastpath::wire::ipv4::fill_checksum(&mut frame[14..], 20);
+        frame
+    };
     let v6 = |len: usize| {
         let payload = len - 20 - 40;
         let mut frame = [&[0x33, 0x33, 0, 1, 0, 2][..], &CLIENT_MAC, &[0x86, 0xdd, 0x60, 0, 0, 0]].concat();
         frame.extend((payload as u16).to_be_bytes());
         frame.extend([17, 9]);
-        frame.extend([addr("2001:db8::9"), addr("ff3e::1:2")].map(Addr::v6_bytes).concat());
+        frame.extend([addr("2001:db8::9"), addr("ff3e::1:2")].map(|one| one.0.to_be_bytes()).concat());
         frame.extend([0x13, 0x88, 0x17, 0x70]);
         frame.extend([(payload as u16).to_be_bytes(), [0, 0]].concat());
         frame.resize(14 + 40 + payload, 7);
