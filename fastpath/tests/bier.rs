@@ -1,5 +1,7 @@
 //! BIER through a whole worker: who gets which copy, what is in it, and what becomes of everything else.
 
+#[path = "bier/behind.rs"]
+mod behind;
 mod common;
 #[path = "bier/oam.rs"]
 mod oam;
@@ -45,6 +47,11 @@ fn packet(bsl: Bsl, ids: &[u16], ttl: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 fn packet_by(carriage: Carriage, bsl: Bsl, ids: &[u16], ttl: u8, payload: &[u8]) -> Vec<u8> {
+    let proto = if payload.first().is_some_and(|first| first >> 4 == 6) { Proto::Ipv6 } else { Proto::Ipv4 };
+    packet_of(carriage, bsl, ids, ttl, proto, payload)
+}
+
+fn packet_of(carriage: Carriage, bsl: Bsl, ids: &[u16], ttl: u8, proto: Proto, payload: &[u8]) -> Vec<u8> {
     let position = |id: &u16| BfrId::new(*id).unwrap().position(bsl).unwrap();
     let si = ids.first().map_or(0, |id| position(id).0.0);
     let bits = BitString::of(bsl, ids.iter().map(|id| position(id).1));
@@ -56,7 +63,7 @@ fn packet_by(carriage: Carriage, bsl: Bsl, ids: &[u16], ttl: u8, payload: &[u8])
         entropy: 0x12345,
         oam: 2,
         dscp: 46,
-        proto: if payload.first().is_some_and(|first| first >> 4 == 6) { Proto::Ipv6 } else { Proto::Ipv4 },
+        proto,
         bfir_id: BfrId::new(9),
     };
     let mut frame = [&WAN_MAC[..], &CLIENT_MAC, &carriage.ethertype().to_be_bytes()].concat();
@@ -224,7 +231,7 @@ fn listeners_get_the_sources_that_they_listen_to() {
     let mut tables = (**bench.tables.bier.as_ref().unwrap()).clone();
     let mut serve = |bench: &mut Bench, lan: Filter, vlan: Filter| {
         let listeners = [(LAN_IF, lan), (VLAN_IF, vlan)];
-        let listeners = listeners.map(|(interface, filter)| Listener { interface, filter });
+        let listeners = listeners.map(|(interface, filter)| Listener::hosts(interface, filter));
         tables.listeners.set(addr("232.1.1.1"), listeners);
         bench.tables.bier = Some(Arc::new(tables.clone()));
         bench.publish();

@@ -78,6 +78,7 @@ fn bench(items: &[(u16, Adjacencies)]) -> Bench {
         overlay: Overlay::default(),
         ingress: Vec::new(),
         listeners: Listeners::default(),
+        behind: Vec::new(),
         queried: Vec::new(),
         receivers_from: Vec::new(),
     };

@@ -16,8 +16,8 @@ use super::{Checker, all, items};
 use crate::leaf::BiftIdList;
 use crate::limits::MPLS_LABEL_MIN;
 use crate::model::{
-    self, AdjacencyTo, Bier, BierKind, BierNeighbour, Encapsulation, Interface, Listener, Overlay, PortIndex,
-    Querier, Subdomain, Topology,
+    self, AdjacencyTo, Bier, BierKind, BierLabel, BierNeighbour, Encapsulation, Interface, Listener, Overlay,
+    PortIndex, Querier, Subdomain, Topology,
 };
 use crate::raw;
 use crate::read::At;
@@ -69,6 +69,8 @@ impl Checker {
             self.bift_ids_alone(&ids.value, encapsulation);
         }
         self.of_one_kind(raw);
+        let ethernet_ports = self.ethernet_ports(file, raw);
+        let labels = self.labels(raw);
         let ways = self.ways(file, raw);
         let adjacencies = self.adjacencies(file, raw);
         let topology = self.topology(at);
@@ -95,6 +97,8 @@ impl Checker {
             bift_ids: raw.bift_id.as_ref()?.value.form(),
             ttl: raw.ttl.as_ref()?.value.get() as u8,
             mtu_bytes: raw.mtu_bytes.as_ref().map(|mtu| mtu.value.get() as u16),
+            ethernet_ports: ethernet_ports?,
+            labels: labels?,
             neighbours,
             rows,
             topology: topology?,
@@ -500,12 +504,60 @@ impl Checker {
         let list = items(&raw.listeners);
         let groups = list.iter().filter_map(|one| one.value.group.as_ref());
         self.unique("the group", groups.map(|group| (group.value.0, group.span.clone())));
-        let interfaces = interfaces(file);
-        all(list.iter().map(|one| {
-            let ports = items(&one.value.ports);
+        let (interfaces, own) = (interfaces(file), own(file));
+        let near: Vec<_> = own.iter().collect();
+        let known = self.addresses_known(file);
+        all(list.iter().map(|at| {
+            let raw = &at.value;
+            if raw.ports.is_none() && raw.next_hops.is_none() && at.sound {
+                self.note(
+                    Diagnostic::new(Code::MissingKey, at.span.clone(), "nobody listens here")
+                        .label("neither `ports` nor `next_hops`")
+                        .help("name networks, neighbours, or both"),
+                );
+            }
+            let ports = items(&raw.ports);
             self.unique("the network", ports.iter().map(|at| (at.value.clone(), at.span.clone())));
             let ports = self.networks(&interfaces, ports);
-            Some(Listener { group: one.value.group.as_ref()?.value.0, ports: ports? })
+            let hops = items(&raw.next_hops);
+            self.unique("the next hop", hops.iter().map(|at| (at.value.0, at.span.clone())));
+            let next_hops = all(hops.iter().map(|hop| {
+                self.not_ours(hop.value.0, &own, "the next hop", &hop.span)?;
+                let interface = self.on_link(hop.value.0, &near, known, "the next hop", &hop.span)?;
+                Some((hop.value.0, interface))
+            }));
+            Some(Listener { group: raw.group.as_ref()?.value.0, ports: ports?, next_hops: next_hops? })
+        }))
+    }
+
+    /// Where Ethernet frames go.
+    fn ethernet_ports(&mut self, file: &raw::File, raw: &raw::Subdomain) -> Option<Vec<Interface>> {
+        let ports = items(&raw.ethernet_ports);
+        self.unique("the network", ports.iter().map(|at| (at.value.clone(), at.span.clone())));
+        self.networks(&interfaces(file), ports)
+    }
+
+    fn labels(&mut self, raw: &raw::Subdomain) -> Option<Vec<BierLabel>> {
+        let rows = items(&raw.labels);
+        let of = |row: &raw::BierLabel| row.bfir_id.as_ref().map_or(0, |id| id.value.get());
+        let given = rows.iter().filter_map(|at| {
+            let label = at.value.label.as_ref()?;
+            Some(((of(&at.value), label.value.get()), label.span.clone()))
+        });
+        let mut firsts = BTreeMap::new();
+        for (key, span) in given {
+            match firsts.get(&key) {
+                Some(first) => self.duplicate(
+                    format!("the label {} of one router is given twice", key.1),
+                    span,
+                    Range::clone(first),
+                ),
+                None => _ = firsts.insert(key, span),
+            }
+        }
+        all(rows.iter().map(|at| {
+            let bfir_id = BfrId::new(of(&at.value) as u16);
+            Some(BierLabel { label: at.value.label.as_ref()?.value.get(), bfir_id })
         }))
     }
 

@@ -52,6 +52,10 @@ pub struct Subdomain {
     pub ttl: u8,
     /// Longest packet that every link carries, BIER header included, if that is known.
     pub mtu_bytes: Option<u16>,
+    /// Where Ethernet frames are sent, each network once.
+    pub ethernet_ports: Vec<Interface>,
+    /// Labels in front of packets to groups, each once.
+    pub labels: Vec<BierLabel>,
     /// The neighbours, in the order of their first rows; each name once.
     pub neighbours: Vec<BierNeighbour>,
     /// The rows; their neighbours are places in `neighbours`.
@@ -142,13 +146,24 @@ pub struct Overlay {
     pub receivers: BfrIds,
 }
 
-/// Who listens to a group behind us.
+/// An MPLS label in front of packets to groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BierLabel {
+    /// The label.
+    pub label: u32,
+    /// Who has given it, if that wasn't us.
+    pub bfir_id: Option<BfrId>,
+}
+
+/// Who listens to a group behind us: on one network, or as one neighbour at least.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listener {
     /// The group.
     pub group: IpAddr,
     /// The networks, each once.
     pub ports: Vec<Interface>,
+    /// Neighbours, each once, and the networks that they are on.
+    pub next_hops: Vec<(IpAddr, Interface)>,
 }
 
 /// How hosts are asked what they listen to.

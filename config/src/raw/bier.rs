@@ -50,6 +50,11 @@ table! {
         /// Longest packet that every link of the sub-domain carries, BIER header included. What enters here and would be longer
         /// is refused, and over IPv6 its sender is told. Without it: links refuse what is too long for them, and nobody is told.
         optional mtu_bytes: Int<MTU_BYTES_MIN, MTU_BYTES_MAX>,
+        /// Networks that Ethernet frames which BIER brings in this sub-domain are sent to, as they are: names of ports, and of
+        /// VLANs as in "lan.20".
+        optional ethernet_ports: List<Name, 1, PORTS_MAX>,
+        /// MPLS labels in front of packets to groups that BIER brings in this sub-domain.
+        optional labels: List<BierLabel, 1, BIER_LABELS_MAX>,
         /// The ways, row by row. A router in the rows of several neighbours has that many equal ways.
         optional table: List<BierRow, 0, BIER_ROWS_MAX>,
         /// The file of a topology, from which the ways are computed, instead of `table`; a relative path begins at this file's
@@ -62,6 +67,16 @@ table! {
         default protection: Protection = "none",
         /// What the bits stand for at this router, with kind "bier-te". Several of one bit are all used.
         optional adjacencies: List<BierAdjacency, 0, BIER_ADJACENCIES_MAX>,
+    }
+}
+
+table! {
+    /// An MPLS label: the last one, in front of an IP packet, for whose group there are listeners.
+    struct BierLabel {
+        /// The label.
+        required label: Int<16, 1048575>,
+        /// The router that has given it, where packets enter the domain (upstream-assigned). Without it: we have (downstream-assigned).
+        optional bfir_id: Int<1, 65535>,
     }
 }
 
@@ -127,7 +142,10 @@ table! {
         /// The group.
         required group: Group,
         /// The networks: names of ports, and of VLANs as in "lan.20".
-        required ports: List<Name, 1, PORTS_MAX>,
+        optional ports: List<Name, 1, PORTS_MAX>,
+        /// Neighbours, as routers behind us: each gets its own copy, by its own link-layer address. They must be on a network of
+        /// one of the ports.
+        optional next_hops: List<HostAddr, 1, PORTS_MAX>,
     }
 }
 

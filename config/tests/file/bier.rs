@@ -192,6 +192,14 @@ fn one_mistake_is_one_error() {
         ("\"si 1\" = 1000", "\"si 1\" = 0x30001", Duplicate, "0x30001"),
         ("ecmp_tables = 2", "ecmp_tables = 2\nmtu_bytes = 60", OutOfRange, "60"),
         ("ecmp_tables = 2", "ecmp_tables = 17", OutOfRange, "17"),
+        ("ecmp_tables = 2", "ecmp_tables = 2\nethernet_ports = [\"attic\"]", UnknownName, "\"attic\""),
+        ("ecmp_tables = 2", "ecmp_tables = 2\nlabels = [{ label = 15 }]", OutOfRange, "15"),
+        (
+            "ecmp_tables = 2",
+            "ecmp_tables = 2\nlabels = [{ label = 77, bfir_id = 1 }, { label = 77 }, { bfir_id = 1, label = 77 }]",
+            Duplicate,
+            "77",
+        ),
         ("ecmp_tables = 2", "", Conflict, "\"66\""),
         ("192.0.2.2", "192.0.2.3", Conflict, "\"192.0.2.2\""),
         ("10.20.0.3", "10.21.0.3", NotOnLink, "\"10.21.0.3\""),
@@ -220,6 +228,8 @@ fn one_mistake_is_one_error() {
         ("bfr_id = 5\n", "", Conflict, "0"),
         ("\"lan.20\"", "\"lan.21\"", UnknownName, "\"lan.21\""),
         ("\"lan.20\"", "\"lan\"", Duplicate, "\"lan\""),
+        ("[[bier.listener]]", "[[bier.listener]]\nnext_hops = [\"10.21.0.3\"]", NotOnLink, "\"10.21.0.3\""),
+        ("[[bier.listener]]", "[[bier.listener]]\nnext_hops = [\"192.0.2.1\"]", Conflict, "\"192.0.2.1\""),
         (
             "[[bier.listener]]",
             "[[bier.listener]]\ngroup = \"232.1.1.2\"\nports = [\"wan\"]\n[[bier.listener]]",

@@ -23,7 +23,7 @@ use millrace_bier::bift_id::BiftId;
 use millrace_bier::bits;
 use millrace_bier::forward::{Down, Outcome, Packet as Decision, Part, Procedure};
 use millrace_bier::header::{Carriage, FIXED_LEN, Malformed, Proto, Template, View, peek};
-use millrace_bier::id::Bsl;
+use millrace_bier::id::{BfrId, Bsl, SubDomain};
 use millrace_bier::plane::AnyBift;
 
 use super::icmp::Error;
@@ -73,6 +73,8 @@ drops! {
         NoListener => "no-listener",
         /// For us, and what it carries is nothing that we could give to anybody.
         UnknownProto => "unknown-proto",
+        /// For us, behind an MPLS label that nothing is known of.
+        UnknownLabel => "unknown-label",
         /// No copy of it could be made: see what was lost.
         Lost => "lost",
         /// An echo message that was for us, or ended here: there were too many.
@@ -126,6 +128,8 @@ pub enum Loss {
     NoListener,
     /// It was for us too, and what it carries is nothing that we could give to anybody.
     UnknownProto,
+    /// It was for us too, behind an MPLS label that nothing is known of.
+    UnknownLabel,
     /// It was an echo message for us too: there were too many.
     OamLimited,
     /// It was an echo message for us too, and didn't reach the slowpath: it is behind, or the message too long.
@@ -159,6 +163,7 @@ impl Loss {
         "bad-payload",
         "no-listener",
         "unknown-proto",
+        "unknown-label",
         "oam-limited",
         "oam-unseen",
     ];
@@ -242,7 +247,8 @@ fn pass_on<'t, D: Driver>(
         Network::BierOfOurs => (view.ttl().saturating_add(1), view.ttl()),
         _ => (view.ttl(), view.ttl().saturating_sub(1)),
     };
-    let header = Received { bits: BitString::InFrame, ttl, entropy: view.entropy(), proto: view.proto() };
+    let inner = Inner { proto: view.proto(), bfir_id: view.bfir_id(), sub_domain: any.key().sub_domain };
+    let header = Received { bits: BitString::InFrame, ttl, entropy: view.entropy(), inner };
     copies.begin(Template::of(&view, carriage, copies_ttl), any.key().bsl);
     replicate(bier, any, header, packet, copies, cx)
 }
@@ -253,7 +259,16 @@ struct Received<'a> {
     bits: BitString<'a>,
     ttl: u8,
     entropy: u32,
+    inner: Inner,
+}
+
+/// What its payload is.
+#[derive(Clone, Copy)]
+struct Inner {
     proto: Proto,
+    /// Where it entered BIER.
+    bfir_id: Option<BfrId>,
+    sub_domain: SubDomain,
 }
 
 /// Where a packet's bit string is, of the length of its table.
@@ -303,7 +318,7 @@ fn replicate_sized<'t, const W: usize, D: Driver>(
     if let AnyBift::Bier(bift) = any {
         count(bier, bift, &words, cx);
         // While the frame is as it came.
-        if header.proto == Proto::Oam {
+        if header.inner.proto == Proto::Oam {
             shown = oam(bift, &words, header.ttl, packet, cx);
         }
     }
@@ -313,7 +328,7 @@ fn replicate_sized<'t, const W: usize, D: Driver>(
         AnyBift::Bier(bift) => copy::<W, D>(bier, bift, decision, frame, copies, cx),
         AnyBift::BierTe(bift) => te::copy::<W, D>(bier, bift, decision, frame, copies, cx),
     };
-    finish::<D>(bier, found, shown, header.proto, packet, copies, cx)
+    finish::<D>(bier, found, shown, header.inner, packet, copies, cx)
 }
 
 /// Makes the copies for the neighbours that lead to some of a packet's bits.
@@ -363,14 +378,14 @@ fn finish<'t, D: Driver>(
     bier: &'t Bier,
     Found { local, others, outcome }: Found,
     shown: Option<Result<(), (Drop, Loss)>>,
-    proto: Proto,
+    inner: Inner,
     packet: &mut Packet<D::Frame>,
     copies: &mut Copies<'_, 't, D>,
     cx: &mut Context<'t>,
 ) -> Result<Served, Drop> {
     let delivered = match shown {
         Some(shown) => shown,
-        None if local => deliver::payload(bier, &packet.frame, proto, copies, cx),
+        None if local => deliver::payload(bier, &packet.frame, inner, copies, cx),
         None => Ok(()),
     };
     if outcome.expired() && shown.is_none() {

@@ -241,6 +241,7 @@ fn with_bier_rows(bsl: Bsl, neighbours: u16, ids: u16, backup: Option<NeighbourI
         overlay: Overlay::default(),
         ingress: Vec::new(),
         listeners: Listeners::default(),
+        behind: Vec::new(),
         queried: Vec::new(),
     };
     bier.resolve(&tables.interfaces, &tables.neighbours);

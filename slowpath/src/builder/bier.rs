@@ -23,7 +23,7 @@ use millrace_config::domainfile::DomainFile;
 use millrace_config::model::{self, Adjacency, BierKind, Config, Encapsulation, Protection};
 use millrace_fastpath::addr::Addr;
 use millrace_fastpath::tables::Bier;
-use millrace_fastpath::tables::bier::{BIFTS_MAX, Hop, Ingress, LINKS_MAX, Link, RECEIVERS_MAX};
+use millrace_fastpath::tables::bier::{BIFTS_MAX, Behind, Hop, Ingress, LINKS_MAX, Link, RECEIVERS_MAX};
 use millrace_fastpath::tables::interfaces::InterfaceId;
 use millrace_fastpath::tables::listeners::{Filter, Listener, Listeners};
 use tracing::warn;
@@ -35,11 +35,14 @@ use crate::membership::Timers;
 #[derive(Clone, Debug, Default)]
 pub(super) struct BierLinks(Vec<Link>);
 
+/// A group that the configuration wants sent: where, and to whom there if not to all.
+pub(super) type Fixed = (Addr, InterfaceId, Option<Addr>);
+
 /// Who listens behind us.
 #[derive(Clone, Debug, Default)]
 pub(super) struct BierListeners {
-    /// By the configuration: to all sources.
-    pub(super) fixed: BTreeSet<(Addr, InterfaceId)>,
+    /// By the configuration, by group: to all sources.
+    pub(super) fixed: BTreeSet<Fixed>,
     /// As hosts say.
     heard: BTreeMap<(Addr, InterfaceId), Filter>,
 }
@@ -77,7 +80,7 @@ pub(super) struct BierDraft {
     /// Its listeners are those of before.
     pub(super) bier: Option<Arc<Bier>>,
     pub(super) links: BierLinks,
-    pub(super) fixed_listeners: BTreeSet<(Addr, InterfaceId)>,
+    pub(super) fixed_listeners: BTreeSet<Fixed>,
     /// Where hosts are asked, and how.
     pub(super) queriers: Vec<(InterfaceId, Timers)>,
     pub(super) tags: BierTags,
@@ -170,9 +173,11 @@ pub(super) fn draft(
     })?;
     let listeners = wanted.listeners.iter().flat_map(|listener| {
         let group = Addr::from(listener.group);
-        listener.ports.iter().map(move |port| (group, *port))
+        let hosts = listener.ports.iter().map(move |port| (group, *port, None));
+        let hops = listener.next_hops.iter().map(move |(hop, port)| (group, *port, Some(Addr::from(*hop))));
+        hosts.chain(hops)
     });
-    let fixed_listeners = listeners.map(|(group, port)| (group, interface(port))).collect();
+    let fixed_listeners = listeners.map(|(group, port, hop)| (group, interface(port), hop)).collect();
     let queriers = wanted.queriers.iter().flat_map(|querier| {
         let timers = Timers::from(querier);
         querier.ports.iter().map(move |port| (*port, timers))
@@ -185,6 +190,7 @@ pub(super) fn draft(
         hops,
         down,
         listeners: known.map(|known| known.listeners.clone()).unwrap_or_default(),
+        behind: wanted.subdomains.iter().filter_map(|one| behind(one, &interface)).collect(),
         queried: queriers.iter().map(|(interface, _)| *interface).collect(),
         receivers_from: match wanted.count_receivers {
             true => tags.keys.iter().map(|(_, from)| *from).collect(),
@@ -320,6 +326,16 @@ fn ingress(subdomain: &model::Subdomain) -> Option<(SubDomain, Ingress)> {
     Some((subdomain.id, Ingress { bfir_id: subdomain.bfr_id?, ttl: subdomain.ttl, mtu }))
 }
 
+fn behind(
+    subdomain: &model::Subdomain,
+    interface: impl Fn(model::Interface) -> InterfaceId,
+) -> Option<(SubDomain, Behind)> {
+    let bridged: Vec<_> = subdomain.ethernet_ports.iter().map(|port| interface(*port)).collect();
+    let labels: BTreeSet<_> = subdomain.labels.iter().map(|one| (one.bfir_id, one.label)).collect();
+    let is_anything = !bridged.is_empty() || !labels.is_empty();
+    is_anything.then_some((subdomain.id, Behind { bridged, labels }))
+}
+
 fn known_bifts(known: Option<&Arc<Bier>>) -> impl Iterator<Item = &Arc<Bift>> {
     known.into_iter().flat_map(|known| known.plane.iter()).filter_map(AnyBift::of_routers)
 }
@@ -370,8 +386,19 @@ fn overlay(wanted: &model::Bier, known: Option<&Overlay>) -> Overlay {
 
 fn is_same(known: &Bier, next: &Bier) -> bool {
     // Ways follow from links, interfaces, and the addresses of neighbours; who listens is told apart.
-    let Bier { plane, links, ways: _, hops, down, listeners: _, queried, overlay, ingress, receivers_from } =
-        known;
+    let Bier {
+        plane,
+        links,
+        ways: _,
+        hops,
+        down,
+        listeners: _,
+        behind,
+        queried,
+        overlay,
+        ingress,
+        receivers_from,
+    } = known;
     let same_flags =
         || down.iter().zip(&next.down).all(|(one, other)| one.0 == other.0 && Arc::ptr_eq(&one.1, &other.1));
     plane.ours() == next.plane.ours()
@@ -384,22 +411,26 @@ fn is_same(known: &Bier, next: &Bier) -> bool {
         && *receivers_from == next.receivers_from
         && overlay.iter().eq(next.overlay.iter())
         && *ingress == next.ingress
+        && *behind == next.behind
 }
 
 impl BierListeners {
-    /// Those of a group: each interface once, to whom hosts there listen, or to all sources.
+    /// Those of a group: each interface once, to whom hosts there listen, or to all sources; and each neighbour.
     fn of(&self, group: Addr) -> Vec<Listener> {
-        let all = (group, InterfaceId(0))..=(group, InterfaceId(u16::MAX));
-        let fixed = self.fixed.range(all.clone()).map(|(_, interface)| Listener::any(*interface));
-        let heard = self.heard.range(all).filter(|(key, _)| !self.fixed.contains(*key));
-        let heard =
-            heard.map(|((_, interface), filter)| Listener { interface: *interface, filter: filter.clone() });
+        let fixed = self.fixed.range((group, InterfaceId(0), None)..);
+        let fixed = fixed.take_while(|(of, ..)| *of == group);
+        let fixed = fixed
+            .map(|(_, interface, next_hop)| Listener { next_hop: *next_hop, ..Listener::any(*interface) });
+        let heard = self.heard.range((group, InterfaceId(0))..=(group, InterfaceId(u16::MAX)));
+        let heard = heard.filter(|((group, interface), _)| !self.fixed.contains(&(*group, *interface, None)));
+        let heard = heard.map(|((_, interface), filter)| Listener::hosts(*interface, filter.clone()));
         fixed.chain(heard).collect()
     }
 
     fn all(&self) -> Listeners {
         let mut listeners = Listeners::default();
-        for (group, _) in self.fixed.iter().chain(self.heard.keys()) {
+        let groups = self.fixed.iter().map(|(group, ..)| group);
+        for group in groups.chain(self.heard.keys().map(|(group, _)| group)) {
             listeners.set(*group, self.of(*group));
         }
         listeners
@@ -423,7 +454,7 @@ impl TableBuilder {
     }
 
     /// Has these listeners besides those that hosts speak for.
-    pub(super) fn set_fixed_listeners(&mut self, fixed: BTreeSet<(Addr, InterfaceId)>) {
+    pub(super) fn set_fixed_listeners(&mut self, fixed: BTreeSet<Fixed>) {
         self.bier_listeners.fixed = fixed;
         let Some(bier) = &mut self.tables.bier else { return };
         let listeners = self.bier_listeners.all();
@@ -446,7 +477,7 @@ impl TableBuilder {
         }
     }
 
-    /// Where copies are sent to: interface and address of each neighbour, each once. Workers need their link-layer
+    /// Where copies and payloads are sent to: interface and address of each neighbour, each once. Workers need their link-layer
     /// addresses and don't ask for them.
     pub fn bier_hops(&self) -> Vec<(InterfaceId, Addr)> {
         let Some(bier) = &self.tables.bier else { return Vec::new() };
@@ -461,7 +492,9 @@ impl TableBuilder {
         let links =
             known_bifts(Some(bier)).flat_map(links).chain(bier.hops.iter().filter_map(|hop| hop.link));
         let hops = links.filter_map(|link| bier.link(link)).map(|link| (link.interface, link.via));
-        let mut hops: Vec<_> = hops.collect();
+        let fixed = self.bier_listeners.fixed.iter();
+        let listeners = fixed.filter_map(|(_, interface, hop)| Some((*interface, (*hop)?)));
+        let mut hops: Vec<_> = hops.chain(listeners).collect();
         hops.sort_unstable();
         hops.dedup();
         hops

@@ -18,9 +18,13 @@ pub(super) fn bier_of(config: &Config, bier: &Bier, each: &mut dyn FnMut(What, S
         let facts = [("subdomain", text(subdomain.0)), ("receivers", text(receivers))];
         each(What::Overlay, format!("{source} {group}"), live(facts));
     }
-    for Listener { group, ports } in listeners {
-        let ports: Vec<_> = ports.iter().map(|port| interface_of(config, *port)).collect();
-        each(What::Listener, text(group), live([("ports", list(&ports))]));
+    for Listener { group, ports, next_hops } in listeners {
+        let mut thing = live([("ports", networks(config, ports))]);
+        if !next_hops.is_empty() {
+            let hops: Vec<_> = next_hops.iter().map(|(hop, _)| text(hop)).collect();
+            thing = thing.and([("next_hops", list(&hops))]);
+        }
+        each(What::Listener, text(group), thing);
     }
     for Querier { ports, robustness, query_interval_seconds, response_ms, last_member_ms } in queriers {
         for port in ports {
@@ -35,6 +39,10 @@ pub(super) fn bier_of(config: &Config, bier: &Bier, each: &mut dyn FnMut(What, S
     }
 }
 
+fn networks(config: &Config, ports: &[Interface]) -> String {
+    list(&ports.iter().map(|port| interface_of(config, *port)).collect::<Vec<_>>())
+}
+
 fn subdomain_of(config: &Config, subdomain: &Subdomain, each: &mut dyn FnMut(What, String, Thing)) {
     let Subdomain {
         id,
@@ -46,6 +54,8 @@ fn subdomain_of(config: &Config, subdomain: &Subdomain, each: &mut dyn FnMut(Wha
         bift_ids,
         ttl,
         mtu_bytes,
+        ethernet_ports,
+        labels,
         neighbours,
         rows,
         topology,
@@ -62,6 +72,16 @@ fn subdomain_of(config: &Config, subdomain: &Subdomain, each: &mut dyn FnMut(Wha
     ]);
     if let Some(mtu_bytes) = mtu_bytes {
         thing = thing.and([("mtu_bytes", text(mtu_bytes))]);
+    }
+    if !ethernet_ports.is_empty() {
+        thing = thing.and([("ethernet_ports", networks(config, ethernet_ports))]);
+    }
+    if !labels.is_empty() {
+        let label = |BierLabel { label, bfir_id }: &BierLabel| match bfir_id {
+            Some(bfir_id) => format!("{label} of {bfir_id}"),
+            None => text(label),
+        };
+        thing = thing.and([("labels", list(&labels.iter().map(label).collect::<Vec<_>>()))]);
     }
     if let Some(bfr_id) = bfr_id {
         thing = thing.and([("bfr_id", text(bfr_id))]);

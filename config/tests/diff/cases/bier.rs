@@ -67,9 +67,28 @@ pub(super) const CASES: &[Case] = &[
     ),
     (
         "Subdomain.mtu_bytes",
-        "mtu_bytes = 1500\ntable",
-        "mtu_bytes = 1400\ntable",
+        "mtu_bytes = 1500\nethernet",
+        "mtu_bytes = 1400\nethernet",
         "~ subdomain 0: mtu_bytes 1500 -> 1400",
+    ),
+    (
+        "Subdomain.ethernet_ports",
+        "ethernet_ports = [\"lan\"]",
+        "ethernet_ports = [\"lan\", \"lan.20\"]",
+        "~ subdomain 0: ethernet_ports [lan] -> [lan, lan.20]",
+    ),
+    ("Subdomain.labels", ", { label = 100 }]", "]", "~ subdomain 0: labels [100 of 1, 100] -> [100 of 1]"),
+    (
+        "BierLabel.label",
+        "label = 100, ",
+        "label = 99, ",
+        "~ subdomain 0: labels [100 of 1, 100] -> [99 of 1, 100]",
+    ),
+    (
+        "BierLabel.bfir_id",
+        "bfir_id = 1 }",
+        "bfir_id = 2 }",
+        "~ subdomain 0: labels [100 of 1, 100] -> [100 of 2, 100]",
     ),
     ("Subdomain.ttl", "ttl = 32", "ttl = 255", "~ subdomain 0: ttl 32 -> 255"),
     (
@@ -194,12 +213,23 @@ pub(super) const CASES: &[Case] = &[
         "receivers = \"1,2,3\"",
         "~ overlay 192.0.2.100 232.1.1.1: receivers 1,3 -> 1-3",
     ),
-    ("Listener.group", "232.1.1.2", "232.1.1.4", "+ listener 232.1.1.4: ports [lan]"),
+    (
+        "Listener.group",
+        "232.1.1.2",
+        "232.1.1.4",
+        "+ listener 232.1.1.4: ports [lan]; next_hops [198.51.100.9]",
+    ),
     (
         "Listener.ports",
         "group = \"232.1.1.2\"\nports = [\"lan\"]",
         "group = \"232.1.1.2\"\nports = [\"lan\", \"lan.20\"]",
         "~ listener 232.1.1.2: ports [lan] -> [lan, lan.20]",
+    ),
+    (
+        "Listener.next_hops",
+        "next_hops = [\"198.51.100.9\"]",
+        "next_hops = [\"198.51.100.9\", \"192.0.2.9\"]",
+        "~ listener 232.1.1.2: next_hops [198.51.100.9] -> [198.51.100.9, 192.0.2.9]",
     ),
     (
         "Querier.ports",

@@ -4,7 +4,7 @@ use millrace_bier::header::{Carriage, Header, Proto, len};
 use millrace_bier::overlay::{Flow, Impose};
 
 use super::copies::Copies;
-use super::{BitString, Drop, Received, Served, replicate};
+use super::{BitString, Drop, Inner, Received, Served, replicate};
 use crate::driver::{Driver, Frame};
 use crate::node::Context;
 use crate::packet::{L3, Meta, Network, Packet};
@@ -67,7 +67,8 @@ pub(super) fn impose<'t, D: Driver>(
         copies.enter(&mut packet.frame, header.template(key.bsl), key.bsl, cx);
         // A hop more than copies shall have: this router takes one.
         let ttl = ingress.ttl.saturating_add(1);
-        let header = Received { bits: BitString::Apart(words), ttl, entropy, proto: header.proto };
+        let inner = Inner { proto: header.proto, bfir_id: header.bfir_id, sub_domain: key.sub_domain };
+        let header = Received { bits: BitString::Apart(words), ttl, entropy, inner };
         if let Err(reason) = replicate(bier, any, header, packet, copies, cx) {
             wrong = Some(reason);
         }
