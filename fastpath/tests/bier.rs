@@ -3,6 +3,8 @@
 #[path = "bier/behind.rs"]
 mod behind;
 mod common;
+#[path = "bier/membership.rs"]
+mod membership;
 #[path = "bier/oam.rs"]
 mod oam;
 #[path = "bier/reroute.rs"]

@@ -79,6 +79,7 @@ fn bench(items: &[(u16, Adjacencies)]) -> Bench {
         ingress: Vec::new(),
         listeners: Listeners::default(),
         behind: Vec::new(),
+        signalled: false,
         queried: Vec::new(),
         receivers_from: Vec::new(),
     };

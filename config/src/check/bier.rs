@@ -16,8 +16,8 @@ use super::{Checker, all, items};
 use crate::leaf::BiftIdList;
 use crate::limits::MPLS_LABEL_MIN;
 use crate::model::{
-    self, AdjacencyTo, Bier, BierKind, BierLabel, BierNeighbour, Encapsulation, Interface, Listener, Overlay,
-    PortIndex, Querier, Subdomain, Topology,
+    self, AdjacencyTo, Bier, BierKind, BierLabel, BierNeighbour, Encapsulation, Interface, Learn, Listener,
+    Overlay, PortIndex, Querier, Subdomain, Topology,
 };
 use crate::raw;
 use crate::read::At;
@@ -97,6 +97,8 @@ impl Checker {
             bift_ids: raw.bift_id.as_ref()?.value.form(),
             ttl: raw.ttl.as_ref()?.value.get() as u8,
             mtu_bytes: raw.mtu_bytes.as_ref().map(|mtu| mtu.value.get() as u16),
+            report_to: raw.report_to.as_ref().map(|at| at.value.clone()),
+            report_interval_seconds: raw.report_interval_seconds.as_ref()?.value.get(),
             ethernet_ports: ethernet_ports?,
             labels: labels?,
             neighbours,
@@ -117,6 +119,7 @@ impl Checker {
             }
             return None;
         }
+        self.reports(raw, &subdomain);
         self.adjacencies_have_ids(raw, &subdomain).then_some(subdomain)
     }
 
@@ -445,30 +448,71 @@ impl Checker {
                 .related(source.span.clone(), "the source"),
             );
         }
-        let (number, receivers) = (raw.subdomain.as_ref()?, raw.receivers.as_ref()?);
+        let number = raw.subdomain.as_ref()?;
         let id = SubDomain(number.value.get() as u8);
+        match (&raw.receivers, &raw.learn) {
+            (Some(receivers), Some(learn)) => {
+                let message = "receivers are given, and are to be learnt";
+                self.note(
+                    Diagnostic::new(Code::Conflict, learn.span.clone(), message)
+                        .label("to be learnt")
+                        .related(receivers.span.clone(), "given")
+                        .help("take one of them out"),
+                );
+            }
+            (None, None) => {
+                let message = "nobody gets this flow";
+                self.note(
+                    Diagnostic::new(Code::MissingKey, group.span.clone(), message)
+                        .label("neither `receivers` nor `learn`")
+                        .help("`receivers`: The numbers of the routers that get it."),
+                );
+            }
+            (None, Some(learn)) if (learn.value == Learn::Igmp) != group.value.0.is_ipv4() => {
+                let message = format!("no router says by \"{}\" that it listens to this group", learn.value);
+                self.note(
+                    Diagnostic::new(Code::Conflict, learn.span.clone(), message)
+                        .label("of the other family")
+                        .related(group.span.clone(), "the group"),
+                );
+            }
+            _ => {}
+        }
         if let Some(subdomains) = subdomains {
-            self.receivers(number.span.clone(), id, receivers, subdomains);
+            let enters = self.enters(number.span.clone(), id, subdomains);
+            if let (Some(subdomain), Some(receivers)) = (enters, &raw.receivers) {
+                self.reached(receivers, subdomain);
+            }
+            if let (Some(subdomain), Some(learn)) = (enters, &raw.learn)
+                && subdomain.kind == BierKind::BierTe
+            {
+                let message = "receivers can't be learnt where bits stand for adjacencies";
+                self.note(
+                    Diagnostic::new(Code::Conflict, learn.span.clone(), message)
+                        .label("who listens doesn't say by which tree")
+                        .help("name the bits of the tree as `receivers`"),
+                );
+            }
         }
         Some(Overlay {
             source: source.value.0,
             group: group.value.0,
             subdomain: id,
-            receivers: receivers.value.clone(),
+            receivers: raw.receivers.as_ref().map(|at| at.value.clone()),
         })
     }
 
-    /// That a flow can enter by its sub-domain, and that there is a way to all that are to get it.
-    fn receivers(
+    /// That a flow can enter by its sub-domain.
+    fn enters<'s>(
         &mut self,
         at: Range<usize>,
         id: SubDomain,
-        receivers: &At<model::BfrIds>,
-        subdomains: &[Subdomain],
-    ) {
+        subdomains: &'s [Subdomain],
+    ) -> Option<&'s Subdomain> {
         let Some(subdomain) = subdomains.iter().find(|one| one.id == id) else {
             let numbers: Vec<_> = subdomains.iter().map(|one| one.id.0.to_string()).collect();
-            return self.unknown("sub-domain", &id.0.to_string(), &at, numbers.iter().map(String::as_str));
+            self.unknown("sub-domain", &id.0.to_string(), &at, numbers.iter().map(String::as_str));
+            return None;
         };
         if subdomain.bfr_id.is_none() {
             let message = format!("this router has no number in sub-domain {}", id.0);
@@ -478,6 +522,26 @@ impl Checker {
                     .help("give the sub-domain a `bfr_id`"),
             );
         }
+        Some(subdomain)
+    }
+
+    /// That what is told can be told: by a router with a number, to routers with numbers that there is a way to.
+    fn reports(&mut self, raw: &raw::Subdomain, subdomain: &Subdomain) {
+        let Some(to) = &raw.report_to else { return };
+        if subdomain.kind == BierKind::BierTe || subdomain.bfr_id.is_none() {
+            let message = "routers are told by routers that have a number";
+            self.note(
+                Diagnostic::new(Code::Conflict, to.span.clone(), message)
+                    .label("who would say so?")
+                    .help("give the sub-domain a `bfr_id`, and kind \"bier\""),
+            );
+            return;
+        }
+        self.reached(to, subdomain);
+    }
+
+    /// That there is a way to all of them.
+    fn reached(&mut self, receivers: &At<model::BfrIds>, subdomain: &Subdomain) {
         if subdomain.topology.is_some() || subdomain.kind == BierKind::BierTe {
             // The file knows them; and what bits stand for elsewhere in a tree is for other routers to know.
             return;

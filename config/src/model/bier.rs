@@ -52,6 +52,10 @@ pub struct Subdomain {
     pub ttl: u8,
     /// Longest packet that every link carries, BIER header included, if that is known.
     pub mtu_bytes: Option<u16>,
+    /// Who is told what is listened to behind us; there is a way to each.
+    pub report_to: Option<BfrIds>,
+    /// How often everything is told.
+    pub report_interval_seconds: u32,
     /// Where Ethernet frames are sent, each network once.
     pub ethernet_ports: Vec<Interface>,
     /// Labels in front of packets to groups, each once.
@@ -75,6 +79,16 @@ pub struct Topology {
     pub file: PathBuf,
     /// What the file calls this router.
     pub router: Name,
+}
+
+choice! {
+    /// The protocol by which routers say in BIER what is listened to behind them.
+    pub enum Learn {
+        /// IGMPv3, for groups of IPv4.
+        "igmp" => Igmp,
+        /// MLDv2, for groups of IPv6.
+        "mld" => Mld,
+    }
 }
 
 choice! {
@@ -142,8 +156,8 @@ pub struct Overlay {
     pub group: IpAddr,
     /// The sub-domain that it goes through.
     pub subdomain: SubDomain,
-    /// Who gets it; there is a way to each.
-    pub receivers: BfrIds,
+    /// Who gets it, and there is a way to each; `None` for those who say so in BIER, by the protocol of the group's family.
+    pub receivers: Option<BfrIds>,
 }
 
 /// An MPLS label in front of packets to groups.

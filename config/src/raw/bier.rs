@@ -3,7 +3,7 @@
 use crate::grammar::table;
 use crate::leaf::{BiftIdList, BitStringBits, FilePath, Group, HostAddr, Int, List};
 use crate::limits::*;
-use crate::model::{AdjacencyKind, BfrIds, BierKind, Encapsulation, Name, Protection};
+use crate::model::{AdjacencyKind, BfrIds, BierKind, Encapsulation, Learn, Name, Protection};
 
 table! {
     /// Bit index explicit replication (RFC 8279).
@@ -50,6 +50,12 @@ table! {
         /// Longest packet that every link of the sub-domain carries, BIER header included. What enters here and would be longer
         /// is refused, and over IPv6 its sender is told. Without it: links refuse what is too long for them, and nobody is told.
         optional mtu_bytes: Int<MTU_BYTES_MIN, MTU_BYTES_MAX>,
+        /// Routers where flows enter: they are told in BIER what is listened to behind us, as hosts tell their routers
+        /// (draft-ietf-bier-mld).
+        optional report_to: BfrIds,
+        /// From one time that everything is told to the next, the same at all routers of the sub-domain. Who is silent for twice as
+        /// long and ten seconds is taken to listen to nothing any more.
+        default report_interval_seconds: Int<1, MULTICAST_QUERY_INTERVAL_SECONDS_MAX> = 125,
         /// Networks that Ethernet frames which BIER brings in this sub-domain are sent to, as they are: names of ports, and of
         /// VLANs as in "lan.20".
         optional ethernet_ports: List<Name, 1, PORTS_MAX>,
@@ -128,11 +134,9 @@ table! {
         required subdomain: Int<0, 255>,
         /// The numbers of the routers that get it; with kind "bier-te" the bits of its tree, where bits of sets above 0 go on
         /// counting.
-        required receivers: BfrIds,
-    }
-    later {
-        /// Learn the receivers, instead.
-        "learn",
+        optional receivers: BfrIds,
+        /// Instead of `receivers`: those routers that say so in BIER, by this protocol, which is the one of the group's family.
+        optional learn: Learn,
     }
 }
 

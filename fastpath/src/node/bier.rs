@@ -81,6 +81,10 @@ drops! {
         OamLimited => "oam-limited",
         /// An echo message that was for us, or ended here, and didn't reach the slowpath: it is behind, or the message too long.
         OamUnseen => "oam-unseen",
+        /// A router said what is listened to behind it: too many did.
+        MembershipLimited => "membership-limited",
+        /// A router said what is listened to behind it, and that didn't reach the slowpath: it is behind, or the message too long.
+        MembershipUnseen => "membership-unseen",
     }
 }
 
@@ -134,6 +138,11 @@ pub enum Loss {
     OamLimited,
     /// It was an echo message for us too, and didn't reach the slowpath: it is behind, or the message too long.
     OamUnseen,
+    /// A router said what is listened to behind it, to us too: too many did.
+    MembershipLimited,
+    /// A router said what is listened to behind it, to us too, and that didn't reach the slowpath: it is behind, or the message too
+    /// long.
+    MembershipUnseen,
 }
 
 impl From<&tables::NoWay> for Loss {
@@ -146,7 +155,7 @@ impl From<&tables::NoWay> for Loss {
 }
 
 /// How many reasons there are.
-pub const LOSSES: usize = Loss::OamUnseen as usize + 1;
+pub const LOSSES: usize = Loss::MembershipUnseen as usize + 1;
 
 impl Loss {
     /// The names that operators see, in the order of the counters.
@@ -166,6 +175,8 @@ impl Loss {
         "unknown-label",
         "oam-limited",
         "oam-unseen",
+        "membership-limited",
+        "membership-unseen",
     ];
 }
 
@@ -320,6 +331,8 @@ fn replicate_sized<'t, const W: usize, D: Driver>(
         // While the frame is as it came.
         if header.inner.proto == Proto::Oam {
             shown = oam(bift, &words, header.ttl, packet, cx);
+        } else if bier.signalled && matches!(header.bits, BitString::InFrame) {
+            shown = membership(bift, &words, header, packet, cx);
         }
     }
     let frame = &mut packet.frame;
@@ -371,8 +384,8 @@ struct Found {
     outcome: Outcome,
 }
 
-/// Delivers what is for us, and says what becomes of the packet. An echo message was shown to the slowpath instead, or
-/// should have been.
+/// Delivers what is for us, and says what becomes of the packet. A message to this router was shown to the slowpath instead,
+/// or should have been.
 #[inline]
 fn finish<'t, D: Driver>(
     bier: &'t Bier,
@@ -388,7 +401,8 @@ fn finish<'t, D: Driver>(
         None if local => deliver::payload(bier, &packet.frame, inner, copies, cx),
         None => Ok(()),
     };
-    if outcome.expired() && shown.is_none() {
+    // Who is shown an echo message sees that it expired.
+    if outcome.expired() && (shown.is_none() || inner.proto != Proto::Oam) {
         lose(Loss::Expired, cx);
         punt::expired(packet, cx);
     }
@@ -421,6 +435,19 @@ fn oam<const W: usize, F: Frame>(
 ) -> Option<Result<(), (Drop, Loss)>> {
     let is_ours = bift.local().is_some_and(|local| bits::test(words, local));
     (is_ours || ttl <= 1).then(|| punt::oam(packet, cx))
+}
+
+/// Shows the slowpath what another router says to us of what is listened to behind it; `None` for anything else.
+fn membership<const W: usize, F: Frame>(
+    bift: &Bift,
+    words: &[u64; W],
+    header: Received<'_>,
+    packet: &Packet<F>,
+    cx: &mut Context<'_>,
+) -> Option<Result<(), (Drop, Loss)>> {
+    let is_ours = header.ttl > 0 && bift.local().is_some_and(|local| bits::test(words, local));
+    let payload = || &packet.frame.bytes()[L3 + FIXED_LEN + W * 8..];
+    (is_ours && punt::is_membership(header.inner.proto, payload())).then(|| punt::membership(packet, cx))
 }
 
 /// Counts a packet of a table, and where an operator wants that, for whom it is.

@@ -138,6 +138,8 @@ pub struct Bier {
     pub behind: Vec<(SubDomain, Behind)>,
     /// Where hosts are asked what they listen to, so that the slowpath wants to hear IGMP.
     pub queried: Vec<InterfaceId>,
+    /// Routers say in BIER what is listened to behind them, and the slowpath wants to hear it (draft-ietf-bier-mld).
+    pub signalled: bool,
     /// Where the counters of a table's receivers begin, by its tag ([`millrace_bier::bift::Bift::tag`]), bit after bit; empty where
     /// receivers aren't counted.
     pub receivers_from: Vec<Option<u32>>,

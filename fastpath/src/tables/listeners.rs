@@ -22,6 +22,13 @@ impl Filter {
         Self::Exclude([].into())
     }
 
+    /// The addresses that it names.
+    pub fn sources(&self) -> &[Addr] {
+        match self {
+            Self::Include(sources) | Self::Exclude(sources) => sources,
+        }
+    }
+
     /// Whether what this source sends is listened to.
     #[inline]
     pub fn passes(&self, source: Addr) -> bool {

@@ -79,6 +79,7 @@ pub fn install(bench: &mut Bench, ours: BiftIds, tables: Vec<AnyBift>, carriages
         ingress: sub_domains.iter().map(|id| (*id, ingress)).collect(),
         listeners: Listeners::default(),
         behind: Vec::new(),
+        signalled: false,
         queried: Vec::new(),
     };
     bier.listeners.set(addr("232.1.1.1"), [LAN_IF, VLAN_IF].map(Listener::any));

@@ -14,7 +14,7 @@ use millrace_bier::compute::{Computed, Options};
 use millrace_bier::forward::Down;
 use millrace_bier::frr;
 use millrace_bier::header::Carriage;
-use millrace_bier::id::{BfrId, BiftKey, SubDomain};
+use millrace_bier::id::{BfrId, BiftKey, Bsl, SubDomain};
 use millrace_bier::overlay::{Flow, Overlay, Receivers};
 use millrace_bier::plane::{AnyBift, Plane};
 use millrace_bier::te::TeBift;
@@ -29,7 +29,7 @@ use millrace_fastpath::tables::listeners::{Filter, Listener, Listeners};
 use tracing::warn;
 
 use super::{BuildError, Domains, TableBuilder};
-use crate::membership::Timers;
+use crate::membership::{Signalling, Timers};
 
 /// The links by their numbers, those that were once configured included.
 #[derive(Clone, Debug, Default)]
@@ -83,8 +83,18 @@ pub(super) struct BierDraft {
     pub(super) fixed_listeners: BTreeSet<Fixed>,
     /// Where hosts are asked, and how.
     pub(super) queriers: Vec<(InterfaceId, Timers)>,
+    /// What routers tell each other of listeners.
+    pub(super) signalling: Vec<Signalling>,
     pub(super) tags: BierTags,
     pub(super) names: Arc<BierNames>,
+}
+
+/// A flow whose receivers say so in BIER.
+#[derive(Clone, Debug)]
+pub(super) struct Learnt {
+    sub_domain: SubDomain,
+    bsl: Bsl,
+    receivers: Receivers,
 }
 
 /// Who is who in BIER, for those who talk about it: workers have no use for it.
@@ -137,6 +147,7 @@ pub(super) fn draft(
             links,
             fixed_listeners: BTreeSet::new(),
             queriers: Vec::new(),
+            signalling: Vec::new(),
             tags,
             names: Arc::default(),
         });
@@ -183,6 +194,7 @@ pub(super) fn draft(
         querier.ports.iter().map(move |port| (*port, timers))
     });
     let queriers: Vec<_> = queriers.map(|(port, timers)| (interface(port), timers)).collect();
+    let signalling: Vec<_> = wanted.subdomains.iter().filter_map(|one| signalling(wanted, one)).collect();
     let bier = Bier {
         plane,
         links: links.0.clone(),
@@ -192,6 +204,7 @@ pub(super) fn draft(
         listeners: known.map(|known| known.listeners.clone()).unwrap_or_default(),
         behind: wanted.subdomains.iter().filter_map(|one| behind(one, &interface)).collect(),
         queried: queriers.iter().map(|(interface, _)| *interface).collect(),
+        signalled: !signalling.is_empty(),
         receivers_from: match wanted.count_receivers {
             true => tags.keys.iter().map(|(_, from)| *from).collect(),
             false => Vec::new(),
@@ -202,7 +215,7 @@ pub(super) fn draft(
     let same = known.filter(|known| is_same(known, &bier));
     let names = Arc::new(BierNames::new(wanted, &ways));
     let bier = Some(same.map_or_else(|| Arc::new(bier), Arc::clone));
-    Ok(BierDraft { bier, links, fixed_listeners, queriers, tags, names })
+    Ok(BierDraft { bier, links, fixed_listeners, queriers, signalling, tags, names })
 }
 
 impl BierLinks {
@@ -365,6 +378,22 @@ fn flags(bift: &Bift, known: Option<&Arc<Bier>>) -> Arc<Down> {
     }
 }
 
+/// What a sub-domain's routers tell each other, if they do.
+fn signalling(wanted: &model::Bier, subdomain: &model::Subdomain) -> Option<Signalling> {
+    let learnt = |one: &&model::Overlay| one.subdomain == subdomain.id && one.receivers.is_none();
+    let flow = |one: &model::Overlay| Flow { source: one.source, group: one.group };
+    let flows: Vec<_> = wanted.overlays.iter().filter(learnt).map(flow).collect();
+    let report_to = Receivers::new(subdomain.report_to.iter().flat_map(|ids| ids.iter()));
+    let is_anything = !flows.is_empty() || subdomain.report_to.is_some();
+    is_anything.then_some(Signalling {
+        sub_domain: subdomain.id,
+        bsl: subdomain.bsl,
+        interval_seconds: subdomain.report_interval_seconds,
+        report_to,
+        flows,
+    })
+}
+
 fn overlay(wanted: &model::Bier, known: Option<&Overlay>) -> Overlay {
     let mut overlay = known.cloned().unwrap_or_default();
     let flow = |one: &model::Overlay| Flow { source: one.source, group: one.group };
@@ -376,8 +405,9 @@ fn overlay(wanted: &model::Bier, known: Option<&Overlay>) -> Overlay {
     gone.into_iter().for_each(|flow| overlay.remove(flow));
     for one in &wanted.overlays {
         // A checked configuration has the sub-domains that it names.
-        if let Some(subdomain) = wanted.subdomain(one.subdomain) {
-            let receivers = Receivers::new(one.receivers.iter());
+        // Those that are learnt are told apart.
+        if let (Some(subdomain), Some(receivers)) = (wanted.subdomain(one.subdomain), &one.receivers) {
+            let receivers = Receivers::new(receivers.iter());
             overlay.set(flow(one), subdomain.id, subdomain.bsl, &receivers);
         }
     }
@@ -395,6 +425,7 @@ fn is_same(known: &Bier, next: &Bier) -> bool {
         listeners: _,
         behind,
         queried,
+        signalled,
         overlay,
         ingress,
         receivers_from,
@@ -408,6 +439,7 @@ fn is_same(known: &Bier, next: &Bier) -> bool {
         && down.len() == next.down.len()
         && same_flags()
         && *queried == next.queried
+        && *signalled == next.signalled
         && *receivers_from == next.receivers_from
         && overlay.iter().eq(next.overlay.iter())
         && *ingress == next.ingress
@@ -461,6 +493,43 @@ impl TableBuilder {
         if bier.listeners != listeners {
             Arc::make_mut(bier).listeners = listeners;
         }
+    }
+
+    /// These routers get a flow from now on, as they have said; it is one whose receivers are learnt.
+    pub fn set_receivers(&mut self, flow: Flow, receivers: Receivers) {
+        let Some(learnt) = self.bier_learnt.get_mut(&flow) else { return };
+        learnt.receivers = receivers;
+        if let Some(bier) = &mut self.tables.bier {
+            Arc::make_mut(bier).overlay.set(flow, learnt.sub_domain, learnt.bsl, &learnt.receivers);
+            self.dirty = true;
+        }
+    }
+
+    /// Has routers tell each other this from now on. What is learnt of flows that go on to be learnt, stays.
+    pub(super) fn set_signalling(&mut self, signalling: Vec<Signalling>) {
+        let before = std::mem::take(&mut self.bier_learnt);
+        for one in &signalling {
+            let Signalling { sub_domain, bsl, .. } = *one;
+            for flow in &one.flows {
+                let known = before.get(flow).filter(|known| known.sub_domain == sub_domain);
+                let receivers = known.map(|known| known.receivers.clone()).unwrap_or_default();
+                self.bier_learnt.insert(*flow, Learnt { sub_domain, bsl, receivers });
+            }
+        }
+        self.bier_signalling = signalling;
+        let Some(bier) = &mut self.tables.bier else { return };
+        let mut overlay = bier.overlay.clone();
+        for (flow, Learnt { sub_domain, bsl, receivers }) in &self.bier_learnt {
+            overlay.set(*flow, *sub_domain, *bsl, receivers);
+        }
+        if !overlay.iter().eq(bier.overlay.iter()) {
+            Arc::make_mut(bier).overlay = overlay;
+        }
+    }
+
+    /// What routers tell each other of listeners.
+    pub fn signalling(&self) -> &[Signalling] {
+        &self.bier_signalling
     }
 
     /// Where hosts are asked what they listen to, and how.

@@ -15,8 +15,11 @@ pub(super) fn bier_of(config: &Config, bier: &Bier, each: &mut dyn FnMut(What, S
     );
     subdomains.iter().for_each(|subdomain| subdomain_of(config, subdomain, each));
     for Overlay { source, group, subdomain, receivers } in overlays {
-        let facts = [("subdomain", text(subdomain.0)), ("receivers", text(receivers))];
-        each(What::Overlay, format!("{source} {group}"), live(facts));
+        let receivers = match receivers {
+            Some(receivers) => ("receivers", text(receivers)),
+            None => ("learn", text(if group.is_ipv4() { Learn::Igmp } else { Learn::Mld })),
+        };
+        each(What::Overlay, format!("{source} {group}"), live([("subdomain", text(subdomain.0)), receivers]));
     }
     for Listener { group, ports, next_hops } in listeners {
         let mut thing = live([("ports", networks(config, ports))]);
@@ -54,6 +57,8 @@ fn subdomain_of(config: &Config, subdomain: &Subdomain, each: &mut dyn FnMut(Wha
         bift_ids,
         ttl,
         mtu_bytes,
+        report_to,
+        report_interval_seconds,
         ethernet_ports,
         labels,
         neighbours,
@@ -69,7 +74,11 @@ fn subdomain_of(config: &Config, subdomain: &Subdomain, each: &mut dyn FnMut(Wha
         ("encapsulation", text(encapsulation)),
         ("bift_id", form(bift_ids)),
         ("ttl", text(ttl)),
+        ("report_interval_seconds", text(report_interval_seconds)),
     ]);
+    if let Some(report_to) = report_to {
+        thing = thing.and([("report_to", text(report_to))]);
+    }
     if let Some(mtu_bytes) = mtu_bytes {
         thing = thing.and([("mtu_bytes", text(mtu_bytes))]);
     }

@@ -67,9 +67,22 @@ pub(super) const CASES: &[Case] = &[
     ),
     (
         "Subdomain.mtu_bytes",
-        "mtu_bytes = 1500\nethernet",
-        "mtu_bytes = 1400\nethernet",
+        "mtu_bytes = 1500\nreport",
+        "mtu_bytes = 1400\nreport",
         "~ subdomain 0: mtu_bytes 1500 -> 1400",
+    ),
+    ("Subdomain.report_to", "report_to = \"1\"", "report_to = \"1,3\"", "~ subdomain 0: report_to 1 -> 1,3"),
+    (
+        "Subdomain.report_interval_seconds",
+        "report_interval_seconds = 60",
+        "report_interval_seconds = 125",
+        "~ subdomain 0: report_interval_seconds 60 -> 125",
+    ),
+    (
+        "Overlay.learn",
+        "learn = \"igmp\"",
+        "receivers = \"1\"",
+        "~ overlay 192.0.2.100 232.1.1.9: learn igmp -> nothing; receivers nothing -> 1",
     ),
     (
         "Subdomain.ethernet_ports",
