@@ -432,10 +432,11 @@ impl Checker {
             Some((format!("{} to {}", source.value.0, group.value.0), group.span.clone()))
         });
         self.unique("the flow from", flows);
-        all(list.iter().map(|one| self.overlay(&one.value, subdomains)))
+        all(list.iter().map(|one| self.overlay(one, subdomains)))
     }
 
-    fn overlay(&mut self, raw: &raw::Overlay, subdomains: Option<&[Subdomain]>) -> Option<Overlay> {
+    fn overlay(&mut self, at: &At<raw::Overlay>, subdomains: Option<&[Subdomain]>) -> Option<Overlay> {
+        let raw = &at.value;
         let (source, group) = (raw.source.as_ref()?, raw.group.as_ref()?);
         if source.value.0.is_ipv4() != group.value.0.is_ipv4() {
             self.note(
@@ -460,10 +461,10 @@ impl Checker {
                         .help("take one of them out"),
                 );
             }
-            (None, None) => {
+            (None, None) if at.sound => {
                 let message = "nobody gets this flow";
                 self.note(
-                    Diagnostic::new(Code::MissingKey, group.span.clone(), message)
+                    Diagnostic::new(Code::MissingKey, at.span.clone(), message)
                         .label("neither `receivers` nor `learn`")
                         .help("`receivers`: The numbers of the routers that get it."),
                 );

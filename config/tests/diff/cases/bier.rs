@@ -19,7 +19,7 @@ pub(super) const CASES: &[Case] = &[
         "Bier.subdomain",
         "[[bier.subdomain]]",
         "[[bier.subdomain]]\nid = 8\nbfr_id = 9\n[[bier.subdomain]]",
-        "+ subdomain 8: kind bier; bitstring_bits 256; ecmp_tables 1; encapsulation ethernet; bift_id static; ttl 64; bfr_id 9",
+        "+ subdomain 8: kind bier; bitstring_bits 256; ecmp_tables 1; encapsulation ethernet; bift_id static; ttl 64; report_interval_seconds 125; bfr_id 9",
     ),
     (
         "Bier.overlay",
@@ -43,7 +43,7 @@ pub(super) const CASES: &[Case] = &[
         "Subdomain.id",
         "id = 0\nbfr_id = 5",
         "id = 1\nbfr_id = 9\n[[bier.subdomain]]\nid = 0\nbfr_id = 5",
-        "+ subdomain 1: kind bier; bitstring_bits 256; ecmp_tables 1; encapsulation ethernet; bift_id static; ttl 64; bfr_id 9",
+        "+ subdomain 1: kind bier; bitstring_bits 256; ecmp_tables 1; encapsulation ethernet; bift_id static; ttl 64; report_interval_seconds 125; bfr_id 9",
     ),
     ("Subdomain.bfr_id", "bfr_id = 5", "bfr_id = 6", "~ subdomain 0: bfr_id 5 -> 6"),
     (
@@ -82,7 +82,7 @@ pub(super) const CASES: &[Case] = &[
         "Overlay.learn",
         "learn = \"igmp\"",
         "receivers = \"1\"",
-        "~ overlay 192.0.2.100 232.1.1.9: learn igmp -> nothing; receivers nothing -> 1",
+        "~ overlay 192.0.2.100 232.1.1.9: receivers none -> 1; learn igmp -> none",
     ),
     (
         "Subdomain.ethernet_ports",

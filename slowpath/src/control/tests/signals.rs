@@ -200,3 +200,18 @@ fn what_was_learnt_outlives_a_reload_that_keeps_the_flow() {
     assert_eq!(reload(&mut root, ROOT), 0, "nothing is known of it any more");
     root.check_laws();
 }
+
+#[test]
+fn a_router_where_flows_enter_and_leave_tells_itself() {
+    let both = ROOT.replace("bfr_id = 1\n", "bfr_id = 1\nreport_to = \"1,5\"\n");
+    let mut router = Router::new(&format!("{both}[[bier.querier]]\nports = [\"lan\"]\n"));
+    router.hear(1, &report(GROUPS[0], TO_EXCLUDE));
+    router.turn();
+    assert_eq!(router.turn().iter().map(|frame| bits(frame)).collect::<Vec<_>>(), [1 << 4], "and the other");
+    router.turn();
+    router.hear(0, &stream(GROUPS[0]));
+    let lan = std::iter::from_fn(|| router.plant.net.take(PortId(1)));
+    let delivered = lan.filter(|frame| frame[..6] == [1, 0, 0x5e, 1, 1, 1]).count();
+    assert_eq!(delivered, 1);
+    router.check_laws();
+}
