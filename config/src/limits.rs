@@ -134,6 +134,8 @@ pub const BIER_COST_MAX: i64 = 0xff_ffff;
 pub const BIER_OVERLAYS_MAX: usize = 4096;
 /// Groups with listeners behind us.
 pub const BIER_LISTENERS_MAX: usize = 4096;
+/// MPLS labels that BIER brings in a sub-domain.
+pub const BIER_LABELS_MAX: usize = 4096;
 /// A robustness of 1 loses listeners with one lost message (RFC 9776 section 8.1).
 pub const MULTICAST_ROBUSTNESS_MIN: i64 = 2;
 /// Three bits of a query (RFC 9776 section 4.1.6).

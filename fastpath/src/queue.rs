@@ -32,6 +32,8 @@ pub enum Punt {
     /// BIER's operation, administration and maintenance, for us or with its time to live used up (draft-ietf-bier-ping-23
     /// section 4.1): the frame as it came.
     BierOam,
+    /// What another router says in BIER that is listened to behind it, by IGMP or MLD (draft-ietf-bier-mld): the frame as it came.
+    BierMembership,
     /// One of the BIER packets whose time to live was used up here, for the operator to see: the frame as it came.
     BierExpired,
 }

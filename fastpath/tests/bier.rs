@@ -1,6 +1,10 @@
 //! BIER through a whole worker: who gets which copy, what is in it, and what becomes of everything else.
 
+#[path = "bier/behind.rs"]
+mod behind;
 mod common;
+#[path = "bier/membership.rs"]
+mod membership;
 #[path = "bier/oam.rs"]
 mod oam;
 #[path = "bier/reroute.rs"]
@@ -45,6 +49,11 @@ fn packet(bsl: Bsl, ids: &[u16], ttl: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 fn packet_by(carriage: Carriage, bsl: Bsl, ids: &[u16], ttl: u8, payload: &[u8]) -> Vec<u8> {
+    let proto = if payload.first().is_some_and(|first| first >> 4 == 6) { Proto::Ipv6 } else { Proto::Ipv4 };
+    packet_of(carriage, bsl, ids, ttl, proto, payload)
+}
+
+fn packet_of(carriage: Carriage, bsl: Bsl, ids: &[u16], ttl: u8, proto: Proto, payload: &[u8]) -> Vec<u8> {
     let position = |id: &u16| BfrId::new(*id).unwrap().position(bsl).unwrap();
     let si = ids.first().map_or(0, |id| position(id).0.0);
     let bits = BitString::of(bsl, ids.iter().map(|id| position(id).1));
@@ -56,7 +65,7 @@ fn packet_by(carriage: Carriage, bsl: Bsl, ids: &[u16], ttl: u8, payload: &[u8])
         entropy: 0x12345,
         oam: 2,
         dscp: 46,
-        proto: if payload.first().is_some_and(|first| first >> 4 == 6) { Proto::Ipv6 } else { Proto::Ipv4 },
+        proto,
         bfir_id: BfrId::new(9),
     };
     let mut frame = [&WAN_MAC[..], &CLIENT_MAC, &carriage.ethertype().to_be_bytes()].concat();
@@ -224,7 +233,7 @@ fn listeners_get_the_sources_that_they_listen_to() {
     let mut tables = (**bench.tables.bier.as_ref().unwrap()).clone();
     let mut serve = |bench: &mut Bench, lan: Filter, vlan: Filter| {
         let listeners = [(LAN_IF, lan), (VLAN_IF, vlan)];
-        let listeners = listeners.map(|(interface, filter)| Listener { interface, filter });
+        let listeners = listeners.map(|(interface, filter)| Listener::hosts(interface, filter));
         tables.listeners.set(addr("232.1.1.1"), listeners);
         bench.tables.bier = Some(Arc::new(tables.clone()));
         bench.publish();
@@ -438,6 +447,55 @@ fn enter(bench: &mut Bench, bsl: Bsl, ids: &[u16]) {
     bier.overlay.set(flow, SubDomain(0), bsl, &receivers);
     bench.tables.bier = Some(Arc::new(bier));
     bench.publish();
+}
+
+#[test]
+fn what_would_be_too_long_doesnt_enter_and_over_ipv6_its_sender_is_told() {
+    let mut bench = bench(Bsl::B64, &[&[1]]);
+    enter(&mut bench, Bsl::B64, &[1]);
+    let mut bier = (**bench.tables.bier.as_ref().unwrap()).clone();
+    let flow = Flow { source: addr("2001:db8::9").to_ip(), group: addr("ff3e::1:2").to_ip() };
+    bier.overlay.set(flow, SubDomain(0), Bsl::B64, &Receivers::new(BfrId::new(1)));
+    bier.ingress[0].1.mtu = 1400;
+    bench.tables.bier = Some(Arc::new(bier));
+    bench.publish();
+    // Headers of IP and UDP, and twenty bytes of BIER's.
+    let v4 = |len: usize| {
+        let mut frame = multicast("232.1.1.1", 9, len - 28 - 20);
+        // Not to be fragmented: a packet to a host would be told of.
+        frame[20] |= 0x40;
+        millrace_fastpath::wire::ipv4::fill_checksum(&mut frame[14..], 20);
+        frame
+    };
+    let v6 = |len: usize| {
+        let payload = len - 20 - 40;
+        let mut frame = [&[0x33, 0x33, 0, 1, 0, 2][..], &CLIENT_MAC, &[0x86, 0xdd, 0x60, 0, 0, 0]].concat();
+        frame.extend((payload as u16).to_be_bytes());
+        frame.extend([17, 9]);
+        frame.extend([addr("2001:db8::9"), addr("ff3e::1:2")].map(|one| one.0.to_be_bytes()).concat());
+        frame.extend([0x13, 0x88, 0x17, 0x70]);
+        frame.extend([(payload as u16).to_be_bytes(), [0, 0]].concat());
+        frame.resize(14 + 40 + payload, 7);
+        frame
+    };
+    for fits in [v4(1400), v6(1400)] {
+        bench.deliver_and_run(WAN, &fits);
+        assert_eq!(bench.sent(LAN).len(), 1);
+    }
+    bench.deliver_and_run(WAN, &v4(1401));
+    // Nobody is told over IPv4 (RFC 1122 section 3.2.2).
+    assert_eq!((bench.sent(WAN), bench.drops(NodeId::Bier, "payload-too-big")), (vec![], 1));
+    let long = v6(1401);
+    bench.deliver_and_run(WAN, &long);
+    let told = bench.sent(WAN);
+    let [told] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((&told[..6], &told[6..12]), (&CLIENT_MAC[..], &WAN_MAC[..]));
+    assert_eq!((told[20], &told[38..54]), (58, &addr("2001:db8::9").v6_bytes()[..]));
+    assert_eq!(told[54..56], [2, 0]);
+    // The longest payload that fits, and the packet as it was sent.
+    assert_eq!((&told[58..62], &told[62..]), (&1380_u32.to_be_bytes()[..], &long[14..14 + told.len() - 62]));
+    assert_eq!((bench.sent(LAN).len(), bench.drops(NodeId::Bier, "payload-too-big")), (0, 1));
+    bench.check_laws();
 }
 
 /// One packet for each set, through our own tables; headers longer than what is free in front of a frame, too.

@@ -78,6 +78,8 @@ fn bench(items: &[(u16, Adjacencies)]) -> Bench {
         overlay: Overlay::default(),
         ingress: Vec::new(),
         listeners: Listeners::default(),
+        behind: Vec::new(),
+        signalled: false,
         queried: Vec::new(),
         receivers_from: Vec::new(),
     };

@@ -22,6 +22,7 @@
 //! Limits: one control thread per appliance. A port's device, the cores and what workers take at their start can't be
 //! changed while it runs.
 
+pub(crate) mod bier_origin;
 pub mod builder;
 pub mod control;
 pub mod health;

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use millrace_hw_tests::domain::{Domain, Stream};
+use millrace_hw_tests::domain::{Domain, Heard, LinkFrames, Stream};
 use millrace_hw_tests::edge::Driver;
+use millrace_hw_tests::lab::{Look, wait_until};
 use serde_json::Value;
 
-use crate::world::BINARY;
+use crate::world::{BINARY, SOON};
 
 const COUNT: u32 = 300;
 
@@ -47,6 +48,67 @@ fn streams_reach_the_right_receivers_once_by_af_packet_which_pings_and_traces_fo
     carries_streams(&domain);
     pings(&domain);
     traces(&domain);
+    domain.conclude().unwrap();
+}
+
+/// The receivers of the flows that enter at router 1, as it shows them.
+fn wait_for_receivers(domain: &Domain, receivers: &[&str]) {
+    wait_until("the receivers to be learnt", SOON, || {
+        let shown = domain.router(1).show("bier").unwrap();
+        let rows = shown["overlay"].as_array().cloned().unwrap_or_default();
+        match rows
+            .iter()
+            .map(|row| row["receivers"].as_str().unwrap_or_default())
+            .eq(receivers.iter().copied())
+        {
+            true => Look::Done(()),
+            false => Look::NotYet(shown["overlay"].to_string()),
+        }
+    })
+    .unwrap();
+}
+
+/// No router is told who listens: a host joins, its router says so in BIER, and a flow goes there as long as somebody stays.
+#[test]
+fn hosts_that_join_and_leave_behind_one_appliance_are_sent_to_by_another() {
+    let domain = Domain::learning(Path::new(BINARY), Driver::AfXdp).unwrap();
+    let both = |domain: &Domain, first: u32| {
+        domain.send(Stream::V4, first, COUNT).unwrap();
+        domain.send(Stream::V6, first, COUNT).unwrap();
+    };
+    let all = |router: usize, first: u32| -> Heard {
+        let streams = [Stream::V4, Stream::V6];
+        streams.map(|stream| ((router, stream, 0), (first..first + COUNT).collect())).into()
+    };
+    wait_for_receivers(&domain, &[]);
+    let four = domain.listen_behind(&[4], 1).unwrap();
+    wait_for_receivers(&domain, &["4", "4"]);
+    both(&domain, 0);
+    assert_eq!(four.wait_for(&all(4, 0)).unwrap(), all(4, 0));
+    let five = domain.listen_behind(&[5], 1).unwrap();
+    wait_for_receivers(&domain, &["4,5", "4,5"]);
+    drop(four);
+    wait_for_receivers(&domain, &["5", "5"]);
+    both(&domain, COUNT);
+    assert_eq!(five.wait_for(&all(5, COUNT)).unwrap(), all(5, COUNT));
+    drop(five);
+    wait_for_receivers(&domain, &[]);
+    let reports = |number: usize, what: &str| {
+        domain.router(number).show("link").unwrap()["counters"][what].as_u64().unwrap()
+    };
+    assert!(reports(1, "signals_reports") >= 6, "two groups: two that join, one or two that leave");
+    assert_eq!(reports(1, "signals_malformed") + reports(1, "signals_unwanted"), 0);
+    // The last of a stream that nobody listens to any more stays where it enters.
+    let before = domain.link_frames().unwrap();
+    domain.send(Stream::V4, 2 * COUNT, COUNT).unwrap();
+    wait_until("the source's frames to come in", SOON, || {
+        domain.router(1).fates().unwrap().get("dropped") >= u64::from(COUNT)
+    })
+    .unwrap();
+    let copies = |links: &[LinkFrames]| -> Vec<u64> {
+        links.iter().filter(|link| link.from == "r1").map(|link| link.frames).collect()
+    };
+    assert_eq!(copies(&domain.link_frames().unwrap()), copies(&before));
     domain.conclude().unwrap();
 }
 

@@ -16,8 +16,8 @@ use super::{Checker, all, items};
 use crate::leaf::BiftIdList;
 use crate::limits::MPLS_LABEL_MIN;
 use crate::model::{
-    self, AdjacencyTo, Bier, BierKind, BierNeighbour, Encapsulation, Interface, Listener, Overlay, PortIndex,
-    Querier, Subdomain, Topology,
+    self, AdjacencyTo, Bier, BierKind, BierLabel, BierNeighbour, Encapsulation, Interface, Learn, Listener,
+    Overlay, PortIndex, Querier, Subdomain, Topology,
 };
 use crate::raw;
 use crate::read::At;
@@ -69,6 +69,8 @@ impl Checker {
             self.bift_ids_alone(&ids.value, encapsulation);
         }
         self.of_one_kind(raw);
+        let ethernet_ports = self.ethernet_ports(file, raw);
+        let labels = self.labels(raw);
         let ways = self.ways(file, raw);
         let adjacencies = self.adjacencies(file, raw);
         let topology = self.topology(at);
@@ -94,6 +96,11 @@ impl Checker {
             encapsulation: encapsulation?,
             bift_ids: raw.bift_id.as_ref()?.value.form(),
             ttl: raw.ttl.as_ref()?.value.get() as u8,
+            mtu_bytes: raw.mtu_bytes.as_ref().map(|mtu| mtu.value.get() as u16),
+            report_to: raw.report_to.as_ref().map(|at| at.value.clone()),
+            report_interval_seconds: raw.report_interval_seconds.as_ref()?.value.get(),
+            ethernet_ports: ethernet_ports?,
+            labels: labels?,
             neighbours,
             rows,
             topology: topology?,
@@ -112,6 +119,7 @@ impl Checker {
             }
             return None;
         }
+        self.reports(raw, &subdomain);
         self.adjacencies_have_ids(raw, &subdomain).then_some(subdomain)
     }
 
@@ -424,10 +432,11 @@ impl Checker {
             Some((format!("{} to {}", source.value.0, group.value.0), group.span.clone()))
         });
         self.unique("the flow from", flows);
-        all(list.iter().map(|one| self.overlay(&one.value, subdomains)))
+        all(list.iter().map(|one| self.overlay(one, subdomains)))
     }
 
-    fn overlay(&mut self, raw: &raw::Overlay, subdomains: Option<&[Subdomain]>) -> Option<Overlay> {
+    fn overlay(&mut self, at: &At<raw::Overlay>, subdomains: Option<&[Subdomain]>) -> Option<Overlay> {
+        let raw = &at.value;
         let (source, group) = (raw.source.as_ref()?, raw.group.as_ref()?);
         if source.value.0.is_ipv4() != group.value.0.is_ipv4() {
             self.note(
@@ -440,39 +449,67 @@ impl Checker {
                 .related(source.span.clone(), "the source"),
             );
         }
-        let (number, receivers) = (raw.subdomain.as_ref()?, raw.receivers.as_ref()?);
+        let number = raw.subdomain.as_ref()?;
         let id = SubDomain(number.value.get() as u8);
+        match (&raw.receivers, &raw.learn) {
+            (Some(receivers), Some(learn)) => {
+                let message = "receivers are given, and are to be learnt";
+                self.note(
+                    Diagnostic::new(Code::Conflict, learn.span.clone(), message)
+                        .label("to be learnt")
+                        .related(receivers.span.clone(), "given")
+                        .help("take one of them out"),
+                );
+            }
+            (None, None) if at.sound => {
+                let message = "nobody gets this flow";
+                self.note(
+                    Diagnostic::new(Code::MissingKey, at.span.clone(), message)
+                        .label("neither `receivers` nor `learn`")
+                        .help("`receivers`: The numbers of the routers that get it."),
+                );
+            }
+            (None, Some(learn)) if (learn.value == Learn::Igmp) != group.value.0.is_ipv4() => {
+                let message = format!("no router says by \"{}\" that it listens to this group", learn.value);
+                self.note(
+                    Diagnostic::new(Code::Conflict, learn.span.clone(), message)
+                        .label("of the other family")
+                        .related(group.span.clone(), "the group"),
+                );
+            }
+            _ => {}
+        }
         if let Some(subdomains) = subdomains {
-            self.receivers(number.span.clone(), id, receivers, subdomains);
+            let enters = self.entered(number.span.clone(), id, subdomains);
+            if let (Some(subdomain), Some(receivers)) = (enters, &raw.receivers) {
+                self.reached(receivers, subdomain);
+            }
+            if let (Some(subdomain), Some(learn)) = (enters, &raw.learn)
+                && subdomain.kind == BierKind::BierTe
+            {
+                let message = "receivers can't be learnt where bits stand for adjacencies";
+                self.note(
+                    Diagnostic::new(Code::Conflict, learn.span.clone(), message)
+                        .label("who listens doesn't say by which tree")
+                        .help("name the bits of the tree as `receivers`"),
+                );
+            }
         }
         Some(Overlay {
             source: source.value.0,
             group: group.value.0,
             subdomain: id,
-            receivers: receivers.value.clone(),
+            receivers: raw.receivers.as_ref().map(|at| at.value.clone()),
         })
     }
 
-    /// That a flow can enter by its sub-domain, and that there is a way to all that are to get it.
-    fn receivers(
+    /// That a flow can enter by its sub-domain.
+    pub(super) fn entered<'s>(
         &mut self,
         at: Range<usize>,
         id: SubDomain,
-        receivers: &At<model::BfrIds>,
-        subdomains: &[Subdomain],
-    ) {
-        if let Some(subdomain) = self.entered(at, id, subdomains) {
-            self.have_ways(receivers.value.iter(), &receivers.span, subdomain);
-        }
-    }
-
-    /// The sub-domain that something enters by here.
-    pub(super) fn entered<'a>(
-        &mut self,
-        at: Range<usize>,
-        id: SubDomain,
-        subdomains: &'a [Subdomain],
-    ) -> Option<&'a Subdomain> {
+        subdomains: &'s [Subdomain],
+    ) -> Option<&'s Subdomain> {
         let Some(subdomain) = subdomains.iter().find(|one| one.id == id) else {
             let numbers: Vec<_> = subdomains.iter().map(|one| one.id.0.to_string()).collect();
             self.unknown("sub-domain", &id.0.to_string(), &at, numbers.iter().map(String::as_str));
@@ -487,6 +524,26 @@ impl Checker {
             );
         }
         Some(subdomain)
+    }
+
+    /// That what is told can be told: by a router with a number, to routers with numbers that there is a way to.
+    fn reports(&mut self, raw: &raw::Subdomain, subdomain: &Subdomain) {
+        let Some(to) = &raw.report_to else { return };
+        if subdomain.kind == BierKind::BierTe || subdomain.bfr_id.is_none() {
+            let message = "routers are told by routers that have a number";
+            self.note(
+                Diagnostic::new(Code::Conflict, to.span.clone(), message)
+                    .label("who would say so?")
+                    .help("give the sub-domain a `bfr_id`, and kind \"bier\""),
+            );
+            return;
+        }
+        self.reached(to, subdomain);
+    }
+
+    /// That there is a way to all of them.
+    fn reached(&mut self, receivers: &At<model::BfrIds>, subdomain: &Subdomain) {
+        self.have_ways(receivers.value.iter(), &receivers.span, subdomain);
     }
 
     /// That there is a way to each of these.
@@ -522,12 +579,60 @@ impl Checker {
         let list = items(&raw.listeners);
         let groups = list.iter().filter_map(|one| one.value.group.as_ref());
         self.unique("the group", groups.map(|group| (group.value.0, group.span.clone())));
-        let interfaces = interfaces(file);
-        all(list.iter().map(|one| {
-            let ports = items(&one.value.ports);
+        let (interfaces, own) = (interfaces(file), own(file));
+        let near: Vec<_> = own.iter().collect();
+        let known = self.addresses_known(file);
+        all(list.iter().map(|at| {
+            let raw = &at.value;
+            if raw.ports.is_none() && raw.next_hops.is_none() && at.sound {
+                self.note(
+                    Diagnostic::new(Code::MissingKey, at.span.clone(), "nobody listens here")
+                        .label("neither `ports` nor `next_hops`")
+                        .help("name networks, neighbours, or both"),
+                );
+            }
+            let ports = items(&raw.ports);
             self.unique("the network", ports.iter().map(|at| (at.value.clone(), at.span.clone())));
             let ports = self.networks(&interfaces, ports);
-            Some(Listener { group: one.value.group.as_ref()?.value.0, ports: ports? })
+            let hops = items(&raw.next_hops);
+            self.unique("the next hop", hops.iter().map(|at| (at.value.0, at.span.clone())));
+            let next_hops = all(hops.iter().map(|hop| {
+                self.not_ours(hop.value.0, &own, "the next hop", &hop.span)?;
+                let interface = self.on_link(hop.value.0, &near, known, "the next hop", &hop.span)?;
+                Some((hop.value.0, interface))
+            }));
+            Some(Listener { group: raw.group.as_ref()?.value.0, ports: ports?, next_hops: next_hops? })
+        }))
+    }
+
+    /// Where Ethernet frames go.
+    fn ethernet_ports(&mut self, file: &raw::File, raw: &raw::Subdomain) -> Option<Vec<Interface>> {
+        let ports = items(&raw.ethernet_ports);
+        self.unique("the network", ports.iter().map(|at| (at.value.clone(), at.span.clone())));
+        self.networks(&interfaces(file), ports)
+    }
+
+    fn labels(&mut self, raw: &raw::Subdomain) -> Option<Vec<BierLabel>> {
+        let rows = items(&raw.labels);
+        let of = |row: &raw::BierLabel| row.bfir_id.as_ref().map_or(0, |id| id.value.get());
+        let given = rows.iter().filter_map(|at| {
+            let label = at.value.label.as_ref()?;
+            Some(((of(&at.value), label.value.get()), label.span.clone()))
+        });
+        let mut firsts = BTreeMap::new();
+        for (key, span) in given {
+            match firsts.get(&key) {
+                Some(first) => self.duplicate(
+                    format!("the label {} of one router is given twice", key.1),
+                    span,
+                    Range::clone(first),
+                ),
+                None => _ = firsts.insert(key, span),
+            }
+        }
+        all(rows.iter().map(|at| {
+            let bfir_id = BfrId::new(of(&at.value) as u16);
+            Some(BierLabel { label: at.value.label.as_ref()?.value.get(), bfir_id })
         }))
     }
 

@@ -50,6 +50,16 @@ pub struct Subdomain {
     pub bift_ids: BiftIdForm,
     /// Time to live of packets that begin here.
     pub ttl: u8,
+    /// Longest packet that every link carries, BIER header included, if that is known.
+    pub mtu_bytes: Option<u16>,
+    /// Who is told what is listened to behind us; there is a way to each.
+    pub report_to: Option<BfrIds>,
+    /// How often everything is told.
+    pub report_interval_seconds: u32,
+    /// Where Ethernet frames are sent, each network once.
+    pub ethernet_ports: Vec<Interface>,
+    /// Labels in front of packets to groups, each once.
+    pub labels: Vec<BierLabel>,
     /// The neighbours, in the order of their first rows; each name once.
     pub neighbours: Vec<BierNeighbour>,
     /// The rows; their neighbours are places in `neighbours`.
@@ -69,6 +79,16 @@ pub struct Topology {
     pub file: PathBuf,
     /// What the file calls this router.
     pub router: Name,
+}
+
+choice! {
+    /// The protocol by which routers say in BIER what is listened to behind them.
+    pub enum Learn {
+        /// IGMPv3, for groups of IPv4.
+        "igmp" => Igmp,
+        /// MLDv2, for groups of IPv6.
+        "mld" => Mld,
+    }
 }
 
 choice! {
@@ -136,17 +156,28 @@ pub struct Overlay {
     pub group: IpAddr,
     /// The sub-domain that it goes through.
     pub subdomain: SubDomain,
-    /// Who gets it; there is a way to each.
-    pub receivers: BfrIds,
+    /// Who gets it, and there is a way to each; `None` for those who say so in BIER, by the protocol of the group's family.
+    pub receivers: Option<BfrIds>,
 }
 
-/// Who listens to a group behind us.
+/// An MPLS label in front of packets to groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BierLabel {
+    /// The label.
+    pub label: u32,
+    /// Who has given it, if that wasn't us.
+    pub bfir_id: Option<BfrId>,
+}
+
+/// Who listens to a group behind us: on one network, or as one neighbour at least.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listener {
     /// The group.
     pub group: IpAddr,
     /// The networks, each once.
     pub ports: Vec<Interface>,
+    /// Neighbours, each once, and the networks that they are on.
+    pub next_hops: Vec<(IpAddr, Interface)>,
 }
 
 /// How hosts are asked what they listen to.

@@ -3,7 +3,7 @@
 use crate::grammar::table;
 use crate::leaf::{BiftIdList, BitStringBits, FilePath, Group, HostAddr, Int, List};
 use crate::limits::*;
-use crate::model::{AdjacencyKind, BfrIds, BierKind, Encapsulation, Name, Protection};
+use crate::model::{AdjacencyKind, BfrIds, BierKind, Encapsulation, Learn, Name, Protection};
 
 table! {
     /// Bit index explicit replication (RFC 8279).
@@ -47,6 +47,20 @@ table! {
         /// Time to live of the packets that begin here, in hops between BIER routers. 64 is more than any domain has, and ends a
         /// loop soon.
         default ttl: Int<1, 255> = 64,
+        /// Longest packet that every link of the sub-domain carries, BIER header included. What enters here and would be longer
+        /// is refused, and over IPv6 its sender is told. Without it: links refuse what is too long for them, and nobody is told.
+        optional mtu_bytes: Int<MTU_BYTES_MIN, MTU_BYTES_MAX>,
+        /// Routers where flows enter: they are told in BIER what is listened to behind us, as hosts tell their routers
+        /// (draft-ietf-bier-mld).
+        optional report_to: BfrIds,
+        /// From one time that everything is told to the next, the same at all routers of the sub-domain. Who is silent for twice as
+        /// long and ten seconds is taken to listen to nothing any more.
+        default report_interval_seconds: Int<1, MULTICAST_QUERY_INTERVAL_SECONDS_MAX> = 125,
+        /// Networks that Ethernet frames which BIER brings in this sub-domain are sent to, as they are: names of ports, and of
+        /// VLANs as in "lan.20".
+        optional ethernet_ports: List<Name, 1, PORTS_MAX>,
+        /// MPLS labels in front of packets to groups that BIER brings in this sub-domain.
+        optional labels: List<BierLabel, 1, BIER_LABELS_MAX>,
         /// The ways, row by row. A router in the rows of several neighbours has that many equal ways.
         optional table: List<BierRow, 0, BIER_ROWS_MAX>,
         /// The file of a topology, from which the ways are computed, instead of `table`; a relative path begins at this file's
@@ -59,6 +73,16 @@ table! {
         default protection: Protection = "none",
         /// What the bits stand for at this router, with kind "bier-te". Several of one bit are all used.
         optional adjacencies: List<BierAdjacency, 0, BIER_ADJACENCIES_MAX>,
+    }
+}
+
+table! {
+    /// An MPLS label: the last one, in front of an IP packet, for whose group there are listeners.
+    struct BierLabel {
+        /// The label.
+        required label: Int<16, 1048575>,
+        /// The router that has given it, where packets enter the domain (upstream-assigned). Without it: we have (downstream-assigned).
+        optional bfir_id: Int<1, 65535>,
     }
 }
 
@@ -110,11 +134,9 @@ table! {
         required subdomain: Int<0, 255>,
         /// The numbers of the routers that get it; with kind "bier-te" the bits of its tree, where bits of sets above 0 go on
         /// counting.
-        required receivers: BfrIds,
-    }
-    later {
-        /// Learn the receivers, instead.
-        "learn",
+        optional receivers: BfrIds,
+        /// Instead of `receivers`: those routers that say so in BIER, by this protocol, which is the one of the group's family.
+        optional learn: Learn,
     }
 }
 
@@ -124,7 +146,10 @@ table! {
         /// The group.
         required group: Group,
         /// The networks: names of ports, and of VLANs as in "lan.20".
-        required ports: List<Name, 1, PORTS_MAX>,
+        optional ports: List<Name, 1, PORTS_MAX>,
+        /// Neighbours, as routers behind us: each gets its own copy, by its own link-layer address. They must be on a network of
+        /// one of the ports.
+        optional next_hops: List<HostAddr, 1, PORTS_MAX>,
     }
 }
 

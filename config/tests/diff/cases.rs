@@ -101,6 +101,11 @@ bitstring_bits = 256
 encapsulation = "ethernet"
 bift_id = { "si 0" = 1000, "si 1" = 1001 }
 ttl = 32
+mtu_bytes = 1500
+report_to = "1"
+report_interval_seconds = 60
+ethernet_ports = ["lan"]
+labels = [{ label = 100, bfir_id = 1 }, { label = 100 }]
 table = [
   { neighbour = "p2", address = "192.0.2.2", bfr_ids = "1,2,300" },
   { neighbour = "p3", address = "198.51.100.3", bfr_ids = "3", backup = "p2", bift_id = "static" },
@@ -133,9 +138,16 @@ group = "232.1.1.1"
 subdomain = 0
 receivers = "1,3"
 
+[[bier.overlay]]
+source = "192.0.2.100"
+group = "232.1.1.9"
+subdomain = 0
+learn = "igmp"
+
 [[bier.listener]]
 group = "232.1.1.2"
 ports = ["lan"]
+next_hops = ["198.51.100.9"]
 
 [[bier.querier]]
 ports = ["lan"]

@@ -104,7 +104,8 @@ fn a_port_by_another_name_is_the_same_port() {
     assert_eq!(
         told.to_string(),
         "~ port inner: name lan -> inner\n~ neighbour 198.51.100.7: port lan -> inner\n\
-         ~ view inside: ports [lan] -> [inner]\n~ bier-neighbour 0 p3: port lan -> inner\n\
+         ~ view inside: ports [lan] -> [inner]\n~ subdomain 0: ethernet_ports [lan] -> [inner]\n\
+         ~ bier-neighbour 0 p3: port lan -> inner\n\
          ~ listener 232.1.1.2: ports [lan] -> [inner]\n\
          ~ hub-accept 232.1.1.10:6003 from 192.0.2.66 8: port lan -> inner\n\
          ~ hub-site house: port lan -> inner\n"

@@ -137,7 +137,7 @@ fn the_example_without_those_keys_has_the_values_it_says() {
     let bier = config.bier.unwrap();
     let names: Vec<_> = bier.subdomains[0].neighbours.iter().map(|one| one.name.as_str()).collect();
     assert_eq!((names, bier.subdomains[0].ecmp_tables), (vec!["p2", "p3"], 4));
-    assert_eq!(bier.overlays[0].receivers.to_string(), "1-3,66");
+    assert_eq!(bier.overlays[0].receivers.as_ref().unwrap().to_string(), "1-3,66");
 }
 
 #[test]

@@ -23,9 +23,10 @@ use millrace_bier::bift_id::BiftId;
 use millrace_bier::bits;
 use millrace_bier::forward::{Down, Outcome, Packet as Decision, Part, Procedure};
 use millrace_bier::header::{Carriage, FIXED_LEN, Malformed, Proto, Template, View, peek};
-use millrace_bier::id::Bsl;
+use millrace_bier::id::{BfrId, Bsl, SubDomain};
 use millrace_bier::plane::AnyBift;
 
+use super::icmp::Error;
 use super::output::Outbox;
 use super::{Context, Lanes, NodeId, drops, host};
 use crate::driver::{Driver, Frame};
@@ -62,6 +63,8 @@ drops! {
         NoRoute => "no-route",
         /// It would enter here, but its own time to live is used up.
         PayloadTtl => "payload-ttl",
+        /// It would enter here, but be longer with its header than the sub-domain's links carry.
+        PayloadTooBig => "payload-too-big",
         /// It would enter here, but came by another interface than the one that leads to its source.
         WrongInterface => "wrong-interface",
         /// It would enter here, in a sub-domain that nothing may enter here.
@@ -70,12 +73,18 @@ drops! {
         NoListener => "no-listener",
         /// For us, and what it carries is nothing that we could give to anybody.
         UnknownProto => "unknown-proto",
+        /// For us, behind an MPLS label that nothing is known of.
+        UnknownLabel => "unknown-label",
         /// No copy of it could be made: see what was lost.
         Lost => "lost",
         /// An echo message that was for us, or ended here: there were too many.
         OamLimited => "oam-limited",
         /// An echo message that was for us, or ended here, and didn't reach the slowpath: it is behind, or the message too long.
         OamUnseen => "oam-unseen",
+        /// A router said what is listened to behind it: too many did.
+        MembershipLimited => "membership-limited",
+        /// A router said what is listened to behind it, and that didn't reach the slowpath: it is behind, or the message too long.
+        MembershipUnseen => "membership-unseen",
     }
 }
 
@@ -123,10 +132,17 @@ pub enum Loss {
     NoListener,
     /// It was for us too, and what it carries is nothing that we could give to anybody.
     UnknownProto,
+    /// It was for us too, behind an MPLS label that nothing is known of.
+    UnknownLabel,
     /// It was an echo message for us too: there were too many.
     OamLimited,
     /// It was an echo message for us too, and didn't reach the slowpath: it is behind, or the message too long.
     OamUnseen,
+    /// A router said what is listened to behind it, to us too: too many did.
+    MembershipLimited,
+    /// A router said what is listened to behind it, to us too, and that didn't reach the slowpath: it is behind, or the message too
+    /// long.
+    MembershipUnseen,
 }
 
 impl From<&tables::NoWay> for Loss {
@@ -139,7 +155,7 @@ impl From<&tables::NoWay> for Loss {
 }
 
 /// How many reasons there are.
-pub const LOSSES: usize = Loss::OamUnseen as usize + 1;
+pub const LOSSES: usize = Loss::MembershipUnseen as usize + 1;
 
 impl Loss {
     /// The names that operators see, in the order of the counters.
@@ -156,8 +172,11 @@ impl Loss {
         "bad-payload",
         "no-listener",
         "unknown-proto",
+        "unknown-label",
         "oam-limited",
         "oam-unseen",
+        "membership-limited",
+        "membership-unseen",
     ];
 }
 
@@ -185,7 +204,12 @@ pub fn process<D: Driver>(
         let served = match replicated {
             Ok(served) => served,
             Err(reason) => {
-                cx.drop(NodeId::Bier, reason as usize, reason.name(), packet, lanes);
+                let drop = (NodeId::Bier, reason as usize, reason.name());
+                let bier = tables.bier.as_ref().filter(|_| reason == Drop::PayloadTooBig);
+                match bier.and_then(|bier| impose::longest(bier, &packet.meta)) {
+                    Some(mtu) => cx.refuse(Error::TooBig(mtu), drop, packet, lanes),
+                    None => cx.drop(drop.0, drop.1, drop.2, packet, lanes),
+                }
                 continue;
             }
         };
@@ -234,7 +258,8 @@ fn pass_on<'t, D: Driver>(
         Network::BierOfOurs => (view.ttl().saturating_add(1), view.ttl()),
         _ => (view.ttl(), view.ttl().saturating_sub(1)),
     };
-    let header = Received { bits: BitString::InFrame, ttl, entropy: view.entropy(), proto: view.proto() };
+    let inner = Inner { proto: view.proto(), bfir_id: view.bfir_id(), sub_domain: any.key().sub_domain };
+    let header = Received { bits: BitString::InFrame, ttl, entropy: view.entropy(), inner };
     copies.begin(Template::of(&view, carriage, copies_ttl), any.key().bsl);
     replicate(bier, any, header, packet, copies, cx)
 }
@@ -245,7 +270,16 @@ struct Received<'a> {
     bits: BitString<'a>,
     ttl: u8,
     entropy: u32,
+    inner: Inner,
+}
+
+/// What its payload is.
+#[derive(Clone, Copy)]
+struct Inner {
     proto: Proto,
+    /// Where it entered BIER.
+    bfir_id: Option<BfrId>,
+    sub_domain: SubDomain,
 }
 
 /// Where a packet's bit string is, of the length of its table.
@@ -295,8 +329,10 @@ fn replicate_sized<'t, const W: usize, D: Driver>(
     if let AnyBift::Bier(bift) = any {
         count(bier, bift, &words, cx);
         // While the frame is as it came.
-        if header.proto == Proto::Oam {
+        if header.inner.proto == Proto::Oam {
             shown = oam(bift, &words, header.ttl, packet, cx);
+        } else if bier.signalled && matches!(header.bits, BitString::InFrame) {
+            shown = membership(bift, &words, header, packet, cx);
         }
     }
     let frame = &mut packet.frame;
@@ -305,7 +341,7 @@ fn replicate_sized<'t, const W: usize, D: Driver>(
         AnyBift::Bier(bift) => copy::<W, D>(bier, bift, decision, frame, copies, cx),
         AnyBift::BierTe(bift) => te::copy::<W, D>(bier, bift, decision, frame, copies, cx),
     };
-    finish::<D>(bier, found, shown, header.proto, packet, copies, cx)
+    finish::<D>(bier, found, shown, header.inner, packet, copies, cx)
 }
 
 /// Makes the copies for the neighbours that lead to some of a packet's bits.
@@ -348,24 +384,25 @@ struct Found {
     outcome: Outcome,
 }
 
-/// Delivers what is for us, and says what becomes of the packet. An echo message was shown to the slowpath instead, or
-/// should have been.
+/// Delivers what is for us, and says what becomes of the packet. A message to this router was shown to the slowpath instead,
+/// or should have been.
 #[inline]
 fn finish<'t, D: Driver>(
     bier: &'t Bier,
     Found { local, others, outcome }: Found,
     shown: Option<Result<(), (Drop, Loss)>>,
-    proto: Proto,
+    inner: Inner,
     packet: &mut Packet<D::Frame>,
     copies: &mut Copies<'_, 't, D>,
     cx: &mut Context<'t>,
 ) -> Result<Served, Drop> {
     let delivered = match shown {
         Some(shown) => shown,
-        None if local => deliver::payload(bier, &packet.frame, proto, copies, cx),
+        None if local => deliver::payload(bier, &packet.frame, inner, copies, cx),
         None => Ok(()),
     };
-    if outcome.expired() && shown.is_none() {
+    // Who is shown an echo message sees that it expired.
+    if outcome.expired() && (shown.is_none() || inner.proto != Proto::Oam) {
         lose(Loss::Expired, cx);
         punt::expired(packet, cx);
     }
@@ -398,6 +435,19 @@ fn oam<const W: usize, F: Frame>(
 ) -> Option<Result<(), (Drop, Loss)>> {
     let is_ours = bift.local().is_some_and(|local| bits::test(words, local));
     (is_ours || ttl <= 1).then(|| punt::oam(packet, cx))
+}
+
+/// Shows the slowpath what another router says to us of what is listened to behind it; `None` for anything else.
+fn membership<const W: usize, F: Frame>(
+    bift: &Bift,
+    words: &[u64; W],
+    header: Received<'_>,
+    packet: &Packet<F>,
+    cx: &mut Context<'_>,
+) -> Option<Result<(), (Drop, Loss)>> {
+    let is_ours = header.ttl > 0 && bift.local().is_some_and(|local| bits::test(words, local));
+    let payload = || &packet.frame.bytes()[L3 + FIXED_LEN + W * 8..];
+    (is_ours && punt::is_membership(header.inner.proto, payload())).then(|| punt::membership(packet, cx))
 }
 
 /// Counts a packet of a table, and where an operator wants that, for whom it is.

@@ -14,6 +14,7 @@ use crate::addr::Addr;
 use crate::driver::Frame;
 use crate::flow::FlowTable;
 use crate::packet::{Fragment, L3, Network, Origin, Packet};
+use crate::tables::interfaces::Mac;
 use crate::wire::{ICMP, ICMPV6, checksum, ethernet, icmp, ipv4, ipv6};
 
 /// Errors that one worker sends in a second, in the long run; Linux allows as many to a machine.
@@ -109,7 +110,10 @@ fn tell<F: Frame>(packet: &mut Packet<F>, error: Error, flows: &FlowTable, cx: &
         cx.counters.fates.errors_limited.add(1);
         return false;
     }
-    become_error(packet, error, source)
+    let Some(ours) = cx.tables.interfaces.get(packet.meta.interface).map(|interface| interface.mac) else {
+        return false;
+    };
+    become_error(packet, error, source, ours)
 }
 
 /// Gives a packet of a flow the ends that its sender knows it by.
@@ -141,12 +145,14 @@ fn may_be_told<F: Frame>(packet: &Packet<F>, error: Error, cx: &Context<'_>) -> 
         matches!(meta.protocol, ICMP | ICMPV6)
             && bytes.get(usize::from(meta.l4)).is_none_or(|kind| icmp::is_error(meta.protocol, *kind))
     };
+    // Senders to groups have to know how long packets may be (RFC 4443 §2.4 (e.3)).
+    let may_be_to_group = !v4 && matches!(error, Error::TooBig(_));
+    let to_group = ethernet::is_group(ethernet::destination(bytes)) || is_group(meta.destination);
     meta.fragment != Fragment::Later
         && packet.frame.segments() == 1
         && !(v4 && matches!(error, Error::TooBig(_)) && !ipv4::dont_fragment(&bytes[L3..]))
-        && !ethernet::is_group(ethernet::destination(bytes))
+        && (may_be_to_group || !to_group)
         && !is_group(meta.source)
-        && !is_group(meta.destination)
         && !is_about_error()
 }
 
@@ -160,7 +166,7 @@ fn own_address<F: Frame>(packet: &Packet<F>, error: Error, cx: &Context<'_>) -> 
 }
 
 /// The frame becomes the error, with as much of the packet as the RFCs allow, and goes back where it came from.
-fn become_error<F: Frame>(packet: &mut Packet<F>, error: Error, source: Addr) -> bool {
+fn become_error<F: Frame>(packet: &mut Packet<F>, error: Error, source: Addr, ours: Mac) -> bool {
     let v4 = packet.meta.network == Network::V4;
     let (ip_header, bytes_max) = match v4 {
         true => (ipv4::HEADER, icmp::V4_BYTES_MAX),
@@ -170,7 +176,7 @@ fn become_error<F: Frame>(packet: &mut Packet<F>, error: Error, source: Addr) ->
     let quoted = usize::from(packet.meta.ip_len).min(bytes_max - added);
     let destination = packet.meta.source;
     let frame = &mut packet.frame;
-    let (theirs, ours) = (ethernet::source(frame.bytes()), ethernet::destination(frame.bytes()));
+    let theirs = ethernet::source(frame.bytes());
     let ethertype = ethernet::ethertype(frame.bytes());
     if frame.headroom() < added || !frame.truncate(L3 + quoted) || !frame.prepend(added) {
         return false;

@@ -1,5 +1,6 @@
 //! BIER as workers see it: tables by BIFT-id, the way over each link, and who listens here.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
@@ -99,6 +100,18 @@ pub struct Ingress {
     pub bfir_id: BfrId,
     /// How many hops they may go, 1 to 255.
     pub ttl: u8,
+    /// How long they may be, header included; as long as any, where that isn't known.
+    pub mtu: u16,
+}
+
+/// Who gets what BIER brings in a sub-domain, beside packets to groups that somebody listens to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Behind {
+    /// Where Ethernet frames are sent, as they are.
+    pub bridged: Vec<InterfaceId>,
+    /// The MPLS labels that stand in front of packets to groups: whose label each is, or `None` if it is ours (RFC 8296
+    /// section 2.1.2, Proto 2 and 1).
+    pub labels: BTreeSet<(Option<BfrId>, u32)>,
 }
 
 /// Everything of BIER.
@@ -121,8 +134,12 @@ pub struct Bier {
     pub ingress: Vec<(SubDomain, Ingress)>,
     /// Who listens behind us.
     pub listeners: Listeners,
+    /// Who gets what else BIER brings, by sub-domain; those alone where somebody does.
+    pub behind: Vec<(SubDomain, Behind)>,
     /// Where hosts are asked what they listen to, so that the slowpath wants to hear IGMP.
     pub queried: Vec<InterfaceId>,
+    /// Routers say in BIER what is listened to behind them, and the slowpath wants to hear it (draft-ietf-bier-mld).
+    pub signalled: bool,
     /// Where the counters of a table's receivers begin, by its tag ([`millrace_bier::bift::Bift::tag`]), bit after bit; empty where
     /// receivers aren't counted.
     pub receivers_from: Vec<Option<u32>>,
@@ -176,6 +193,12 @@ impl Bier {
     #[inline]
     pub fn ingress(&self, sub_domain: SubDomain) -> Option<Ingress> {
         self.ingress.iter().find(|(id, _)| *id == sub_domain).map(|(_, ingress)| *ingress)
+    }
+
+    /// Who gets what else BIER brings in a sub-domain, if anybody does.
+    #[inline]
+    pub fn behind(&self, sub_domain: SubDomain) -> Option<&Behind> {
+        self.behind.iter().find(|(id, _)| *id == sub_domain).map(|(_, behind)| behind)
     }
 
     /// Whether a link's port is up.

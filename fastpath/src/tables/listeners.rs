@@ -22,6 +22,13 @@ impl Filter {
         Self::Exclude([].into())
     }
 
+    /// The addresses that it names.
+    pub fn sources(&self) -> &[Addr] {
+        match self {
+            Self::Include(sources) | Self::Exclude(sources) => sources,
+        }
+    }
+
     /// Whether what this source sends is listened to.
     #[inline]
     pub fn passes(&self, source: Addr) -> bool {
@@ -39,12 +46,24 @@ pub struct Listener {
     pub interface: InterfaceId,
     /// Whom they listen to.
     pub filter: Filter,
+    /// The neighbour there that alone gets the packets, by its own link-layer address; `None` for all who listen, by the group's.
+    pub next_hop: Option<Addr>,
 }
 
 impl Listener {
     /// Hosts there that listen to all sources.
     pub fn any(interface: InterfaceId) -> Self {
-        Self { interface, filter: Filter::any() }
+        Self::hosts(interface, Filter::any())
+    }
+
+    /// Hosts there that listen to these sources.
+    pub fn hosts(interface: InterfaceId, filter: Filter) -> Self {
+        Self { interface, filter, next_hop: None }
+    }
+
+    /// A neighbour there that gets what all sources send.
+    pub fn neighbour(interface: InterfaceId, next_hop: Addr) -> Self {
+        Self { next_hop: Some(next_hop), ..Self::any(interface) }
     }
 }
 
@@ -62,7 +81,7 @@ impl Listeners {
         self.groups.get(&group).map_or(&[], |listeners| listeners)
     }
 
-    /// Sets who listens to a group; each interface once. Nobody is the same as not knowing the group.
+    /// Sets who listens to a group; each interface and next hop once. Nobody is the same as not knowing the group.
     pub fn set(&mut self, group: Addr, listeners: impl Into<Arc<[Listener]>>) {
         let listeners = listeners.into();
         if listeners.is_empty() {

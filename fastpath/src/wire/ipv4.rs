@@ -120,6 +120,12 @@ pub fn fill_checksum(bytes: &mut [u8], header_len: usize) {
     bytes[10..12].copy_from_slice(&sum.to_be_bytes());
 }
 
+/// Whether a packet is IGMP's (RFC 9776).
+#[inline]
+pub fn is_igmp(bytes: &[u8]) -> bool {
+    bytes.get(9) == Some(&super::IGMP)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

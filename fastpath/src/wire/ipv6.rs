@@ -163,3 +163,12 @@ pub fn hop_limit(bytes: &[u8]) -> u8 {
 pub fn decrement_hop_limit(bytes: &mut [u8]) {
     bytes[7] -= 1;
 }
+
+/// Whether a packet may be MLD's (RFC 9777): one of its types behind hop-by-hop options.
+#[inline]
+pub fn is_mld(bytes: &[u8]) -> bool {
+    let behind = || bytes.get(HEADER + (usize::from(*bytes.get(HEADER + 1)?) + 1) * 8);
+    bytes.get(6) == Some(&HOP_BY_HOP)
+        && bytes.get(HEADER) == Some(&super::ICMPV6)
+        && matches!(behind(), Some(130..=132 | 143))
+}

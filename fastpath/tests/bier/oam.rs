@@ -16,7 +16,7 @@ fn echo(ids: &[u16], ttl: u8) -> Vec<u8> {
 }
 
 /// What the slowpath was shown: why, where it came in, and the frame.
-fn shown(bench: &Bench) -> Vec<(Punt, InterfaceId, Vec<u8>)> {
+pub(super) fn shown(bench: &Bench) -> Vec<(Punt, InterfaceId, Vec<u8>)> {
     let queues = &bench.shared.workers[0].queues;
     let punts: Vec<_> = std::iter::from_fn(|| queues.punts.pop()).collect();
     let read = |parcel: Box<millrace_fastpath::queue::Parcel>| {

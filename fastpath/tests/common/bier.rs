@@ -67,7 +67,7 @@ pub fn install(bench: &mut Bench, ours: BiftIds, tables: Vec<AnyBift>, carriages
     });
     let mut sub_domains: Vec<_> = tables.iter().map(|bift| bift.key().sub_domain).collect();
     sub_domains.dedup();
-    let ingress = Ingress { bfir_id: BfrId::new(INGRESS).unwrap(), ttl: 30 };
+    let ingress = Ingress { bfir_id: BfrId::new(INGRESS).unwrap(), ttl: 30, mtu: u16::MAX };
     let mut bier = Bier {
         plane: Plane::new(ours, tables).unwrap(),
         links: links.collect(),
@@ -78,6 +78,8 @@ pub fn install(bench: &mut Bench, ours: BiftIds, tables: Vec<AnyBift>, carriages
         overlay: Overlay::default(),
         ingress: sub_domains.iter().map(|id| (*id, ingress)).collect(),
         listeners: Listeners::default(),
+        behind: Vec::new(),
+        signalled: false,
         queried: Vec::new(),
     };
     bier.listeners.set(addr("232.1.1.1"), [LAN_IF, VLAN_IF].map(Listener::any));

@@ -241,6 +241,8 @@ fn with_bier_rows(bsl: Bsl, neighbours: u16, ids: u16, backup: Option<NeighbourI
         overlay: Overlay::default(),
         ingress: Vec::new(),
         listeners: Listeners::default(),
+        behind: Vec::new(),
+        signalled: false,
         queried: Vec::new(),
     };
     bier.resolve(&tables.interfaces, &tables.neighbours);

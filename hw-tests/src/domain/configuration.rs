@@ -47,8 +47,17 @@ pub(super) fn topology() -> String {
     text
 }
 
+/// Who gets the flows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Receivers {
+    /// Those that [`Stream::receivers`] names.
+    Given,
+    /// Those behind whom hosts join, which say so in BIER.
+    Learnt,
+}
+
 /// One router's configuration.
-pub(super) fn router(number: usize, driver: Driver, socket: &Path) -> String {
+pub(super) fn router(number: usize, driver: Driver, receivers: Receivers, socket: &Path) -> String {
     let mut text = format!(
         "schema_version = 1\n[site]\nname = \"{}\"\n[memory]\nhugepages = \"never\"\nframes_per_port = 4095\n\n",
         name(number)
@@ -82,19 +91,30 @@ pub(super) fn router(number: usize, driver: Driver, socket: &Path) -> String {
         prefix(number),
         name(number)
     );
+    let is_learnt = receivers == Receivers::Learnt;
+    if is_learnt && EDGES.contains(&number) {
+        text.push_str("report_to = \"1\"\n");
+    }
     let [v4, v6] = host_addresses(1);
-    for (stream, source) in [(Stream::V4, v4), (Stream::V6, v6)] {
+    for (stream, source, protocol) in [(Stream::V4, v4, "igmp"), (Stream::V6, v6, "mld")] {
         if number == 1 {
-            let receivers: Vec<_> = stream.receivers().iter().map(ToString::to_string).collect();
+            let listed = stream.receivers().iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+            let who = match receivers {
+                Receivers::Given => format!("receivers = \"{listed}\""),
+                Receivers::Learnt => format!("learn = \"{protocol}\""),
+            };
             let _ = writeln!(
                 text,
-                "[[bier.overlay]]\nsource = \"{source}\"\ngroup = \"{}\"\nsubdomain = 0\nreceivers = \"{}\"\n",
+                "[[bier.overlay]]\nsource = \"{source}\"\ngroup = \"{}\"\nsubdomain = 0\n{who}\n",
                 stream.group(),
-                receivers.join(",")
             );
-        } else if EDGES.contains(&number) {
+        } else if EDGES.contains(&number) && !is_learnt {
             let _ = writeln!(text, "[[bier.listener]]\ngroup = \"{}\"\nports = [\"edge\"]\n", stream.group());
         }
+    }
+    if is_learnt && EDGES.contains(&number) {
+        // Short, so that who leaves is noticed soon.
+        text.push_str("[[bier.querier]]\nports = [\"edge\"]\nlast_member_ms = 200\n");
     }
     let _ = writeln!(text, "[telemetry]\ncontrol_socket = \"{}\"\nlog = \"info\"", socket.display());
     text
@@ -151,10 +171,13 @@ mod tests {
         let domain = file.domain(SubDomain(0), Bsl::B256).unwrap();
         assert_eq!((domain.routers().len(), domain.links().len()), (ROUTERS, LINKS.len()));
         for number in 1..=ROUTERS {
-            let text = router(number, Driver::AfXdp, Path::new("/lab/r.sock"));
-            let config = Config::parse("r.toml", &text).unwrap_or_else(|report| panic!("{report}\n{text}"));
-            let bier = config.bier.as_ref().unwrap();
-            file.own_links(&config, bier, &bier.subdomains[0], &name(number)).unwrap();
+            for receivers in [Receivers::Given, Receivers::Learnt] {
+                let text = router(number, Driver::AfXdp, receivers, Path::new("/lab/r.sock"));
+                let config =
+                    Config::parse("r.toml", &text).unwrap_or_else(|report| panic!("{report}\n{text}"));
+                let bier = config.bier.as_ref().unwrap();
+                file.own_links(&config, bier, &bier.subdomains[0], &name(number)).unwrap();
+            }
         }
         assert_eq!([3, 4, 5].map(|to| distance(1, to)), [1, 2, 2]);
         assert_eq!((next_hop(1, 4), next_hop(1, 5), next_hop(4, 1)), (2, 3, 2));

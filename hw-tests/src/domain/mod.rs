@@ -23,6 +23,7 @@ use serde_json::Value;
 use crate::edge::{Appliance, Driver, Fates};
 use crate::lab::{Host, Lab, LabError, Look, unreadable, wait_until};
 
+use configuration::Receivers;
 pub use stream::{Heard, Listeners, Stream};
 
 /// How many routers there are.
@@ -53,6 +54,18 @@ impl Domain {
     /// # Errors
     /// [`LabError`] with the step that failed.
     pub fn new(binary: &Path, driver: Driver) -> Result<Self, LabError> {
+        Self::with(binary, driver, Receivers::Given)
+    }
+
+    /// The same, where router 1 learns from the others who gets a flow, and they from their hosts.
+    ///
+    /// # Errors
+    /// As with [`Domain::new`].
+    pub fn learning(binary: &Path, driver: Driver) -> Result<Self, LabError> {
+        Self::with(binary, driver, Receivers::Learnt)
+    }
+
+    fn with(binary: &Path, driver: Driver, receivers: Receivers) -> Result<Self, LabError> {
         let lab = Lab::new()?;
         let routers = (1..=ROUTERS).map(|number| lab.host(&name(number)));
         let routers = routers.collect::<Result<Vec<_>, _>>()?;
@@ -81,7 +94,7 @@ impl Domain {
         let mut running = Vec::new();
         for (number, host) in (1..).zip(&routers) {
             let socket = lab.folder().join(format!("{}.sock", name(number)));
-            let text = configuration::router(number, driver, &socket);
+            let text = configuration::router(number, driver, receivers, &socket);
             let file = lab.write(&format!("{}.toml", name(number)), &text)?;
             running.push(Appliance::launch(host, binary, &file, &socket, driver)?);
         }

@@ -57,6 +57,14 @@ impl Domain {
     /// # Errors
     /// [`LabError`] where a host can't join.
     pub fn listen(&self, sockets: usize) -> Result<Listeners, LabError> {
+        self.listen_behind(&EDGES, sockets)
+    }
+
+    /// The same behind these edges alone. They leave when the listeners are dropped.
+    ///
+    /// # Errors
+    /// [`LabError`] where a host can't join.
+    pub fn listen_behind(&self, edges: &[usize], sockets: usize) -> Result<Listeners, LabError> {
         let script = "import socket, struct, select, sys\n\
             v4, v6, port, count = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])\n\
             index, names = socket.if_nametoindex('eth0'), {}\n\
@@ -78,7 +86,7 @@ impl Domain {
             \x20   for s in select.select(list(names), [], [])[0]:\n\
             \x20       print(names[s], s.recv(2000).decode(), flush=True)\n";
         let mut processes = Vec::new();
-        for router in EDGES {
+        for router in edges.iter().copied() {
             let host = self.host(router);
             let mut python = host.command("python3");
             python.args(["-u", "-c", script, Stream::V4.group(), Stream::V6.group()]);

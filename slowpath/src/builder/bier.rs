@@ -14,7 +14,7 @@ use millrace_bier::compute::{Computed, Options};
 use millrace_bier::forward::Down;
 use millrace_bier::frr;
 use millrace_bier::header::Carriage;
-use millrace_bier::id::{BfrId, BiftKey, SubDomain};
+use millrace_bier::id::{BfrId, BiftKey, Bsl, SubDomain};
 use millrace_bier::overlay::{Flow, Overlay, Receivers};
 use millrace_bier::plane::{AnyBift, Plane};
 use millrace_bier::te::TeBift;
@@ -23,23 +23,26 @@ use millrace_config::domainfile::DomainFile;
 use millrace_config::model::{self, Adjacency, BierKind, Config, Encapsulation, Protection};
 use millrace_fastpath::addr::Addr;
 use millrace_fastpath::tables::Bier;
-use millrace_fastpath::tables::bier::{BIFTS_MAX, Hop, Ingress, LINKS_MAX, Link, RECEIVERS_MAX};
+use millrace_fastpath::tables::bier::{BIFTS_MAX, Behind, Hop, Ingress, LINKS_MAX, Link, RECEIVERS_MAX};
 use millrace_fastpath::tables::interfaces::InterfaceId;
 use millrace_fastpath::tables::listeners::{Filter, Listener, Listeners};
 use tracing::warn;
 
 use super::{BuildError, Domains, TableBuilder};
-use crate::membership::Timers;
+use crate::membership::{Signalling, Timers};
 
 /// The links by their numbers, those that were once configured included.
 #[derive(Clone, Debug, Default)]
 pub(super) struct BierLinks(Vec<Link>);
 
+/// A group that the configuration wants sent: where, and to whom there if not to all.
+pub(super) type Fixed = (Addr, InterfaceId, Option<Addr>);
+
 /// Who listens behind us.
 #[derive(Clone, Debug, Default)]
 pub(super) struct BierListeners {
-    /// By the configuration: to all sources.
-    pub(super) fixed: BTreeSet<(Addr, InterfaceId)>,
+    /// By the configuration, by group: to all sources.
+    pub(super) fixed: BTreeSet<Fixed>,
     /// As hosts say.
     heard: BTreeMap<(Addr, InterfaceId), Filter>,
 }
@@ -77,11 +80,21 @@ pub(super) struct BierDraft {
     /// Its listeners are those of before.
     pub(super) bier: Option<Arc<Bier>>,
     pub(super) links: BierLinks,
-    pub(super) fixed_listeners: BTreeSet<(Addr, InterfaceId)>,
+    pub(super) fixed_listeners: BTreeSet<Fixed>,
     /// Where hosts are asked, and how.
     pub(super) queriers: Vec<(InterfaceId, Timers)>,
+    /// What routers tell each other of listeners.
+    pub(super) signalling: Vec<Signalling>,
     pub(super) tags: BierTags,
     pub(super) names: Arc<BierNames>,
+}
+
+/// A flow whose receivers say so in BIER.
+#[derive(Clone, Debug)]
+pub(super) struct Learnt {
+    sub_domain: SubDomain,
+    bsl: Bsl,
+    receivers: Receivers,
 }
 
 /// Who is who in BIER, for those who talk about it: workers have no use for it.
@@ -134,6 +147,7 @@ pub(super) fn draft(
             links,
             fixed_listeners: BTreeSet::new(),
             queriers: Vec::new(),
+            signalling: Vec::new(),
             tags,
             names: Arc::default(),
         });
@@ -170,14 +184,17 @@ pub(super) fn draft(
     })?;
     let listeners = wanted.listeners.iter().flat_map(|listener| {
         let group = Addr::from(listener.group);
-        listener.ports.iter().map(move |port| (group, *port))
+        let hosts = listener.ports.iter().map(move |port| (group, *port, None));
+        let hops = listener.next_hops.iter().map(move |(hop, port)| (group, *port, Some(Addr::from(*hop))));
+        hosts.chain(hops)
     });
-    let fixed_listeners = listeners.map(|(group, port)| (group, interface(port))).collect();
+    let fixed_listeners = listeners.map(|(group, port, hop)| (group, interface(port), hop)).collect();
     let queriers = wanted.queriers.iter().flat_map(|querier| {
         let timers = Timers::from(querier);
         querier.ports.iter().map(move |port| (*port, timers))
     });
     let queriers: Vec<_> = queriers.map(|(port, timers)| (interface(port), timers)).collect();
+    let signalling: Vec<_> = wanted.subdomains.iter().filter_map(|one| signalling(wanted, one)).collect();
     let bier = Bier {
         plane,
         links: links.0.clone(),
@@ -185,7 +202,9 @@ pub(super) fn draft(
         hops,
         down,
         listeners: known.map(|known| known.listeners.clone()).unwrap_or_default(),
+        behind: wanted.subdomains.iter().filter_map(|one| behind(one, &interface)).collect(),
         queried: queriers.iter().map(|(interface, _)| *interface).collect(),
+        signalled: !signalling.is_empty(),
         receivers_from: match wanted.count_receivers {
             true => tags.keys.iter().map(|(_, from)| *from).collect(),
             false => Vec::new(),
@@ -196,7 +215,7 @@ pub(super) fn draft(
     let same = known.filter(|known| is_same(known, &bier));
     let names = Arc::new(BierNames::new(wanted, &ways));
     let bier = Some(same.map_or_else(|| Arc::new(bier), Arc::clone));
-    Ok(BierDraft { bier, links, fixed_listeners, queriers, tags, names })
+    Ok(BierDraft { bier, links, fixed_listeners, queriers, signalling, tags, names })
 }
 
 impl BierLinks {
@@ -316,7 +335,18 @@ fn carriage(encapsulation: Encapsulation) -> Carriage {
 }
 
 fn ingress(subdomain: &model::Subdomain) -> Option<(SubDomain, Ingress)> {
-    Some((subdomain.id, Ingress { bfir_id: subdomain.bfr_id?, ttl: subdomain.ttl }))
+    let mtu = subdomain.mtu_bytes.unwrap_or(u16::MAX);
+    Some((subdomain.id, Ingress { bfir_id: subdomain.bfr_id?, ttl: subdomain.ttl, mtu }))
+}
+
+fn behind(
+    subdomain: &model::Subdomain,
+    interface: impl Fn(model::Interface) -> InterfaceId,
+) -> Option<(SubDomain, Behind)> {
+    let bridged: Vec<_> = subdomain.ethernet_ports.iter().map(|port| interface(*port)).collect();
+    let labels: BTreeSet<_> = subdomain.labels.iter().map(|one| (one.bfir_id, one.label)).collect();
+    let is_anything = !bridged.is_empty() || !labels.is_empty();
+    is_anything.then_some((subdomain.id, Behind { bridged, labels }))
 }
 
 fn known_bifts(known: Option<&Arc<Bier>>) -> impl Iterator<Item = &Arc<Bift>> {
@@ -348,6 +378,22 @@ fn flags(bift: &Bift, known: Option<&Arc<Bier>>) -> Arc<Down> {
     }
 }
 
+/// What a sub-domain's routers tell each other, if they do.
+fn signalling(wanted: &model::Bier, subdomain: &model::Subdomain) -> Option<Signalling> {
+    let learnt = |one: &&model::Overlay| one.subdomain == subdomain.id && one.receivers.is_none();
+    let flow = |one: &model::Overlay| Flow { source: one.source, group: one.group };
+    let flows: Vec<_> = wanted.overlays.iter().filter(learnt).map(flow).collect();
+    let report_to = Receivers::new(subdomain.report_to.iter().flat_map(|ids| ids.iter()));
+    let is_anything = !flows.is_empty() || subdomain.report_to.is_some();
+    is_anything.then_some(Signalling {
+        sub_domain: subdomain.id,
+        bsl: subdomain.bsl,
+        interval_seconds: subdomain.report_interval_seconds,
+        report_to,
+        flows,
+    })
+}
+
 fn overlay(wanted: &model::Bier, known: Option<&Overlay>) -> Overlay {
     let mut overlay = known.cloned().unwrap_or_default();
     let flow = |one: &model::Overlay| Flow { source: one.source, group: one.group };
@@ -359,8 +405,9 @@ fn overlay(wanted: &model::Bier, known: Option<&Overlay>) -> Overlay {
     gone.into_iter().for_each(|flow| overlay.remove(flow));
     for one in &wanted.overlays {
         // A checked configuration has the sub-domains that it names.
-        if let Some(subdomain) = wanted.subdomain(one.subdomain) {
-            let receivers = Receivers::new(one.receivers.iter());
+        // Those that are learnt are told apart.
+        if let (Some(subdomain), Some(receivers)) = (wanted.subdomain(one.subdomain), &one.receivers) {
+            let receivers = Receivers::new(receivers.iter());
             overlay.set(flow(one), subdomain.id, subdomain.bsl, &receivers);
         }
     }
@@ -369,8 +416,20 @@ fn overlay(wanted: &model::Bier, known: Option<&Overlay>) -> Overlay {
 
 fn is_same(known: &Bier, next: &Bier) -> bool {
     // Ways follow from links, interfaces, and the addresses of neighbours; who listens is told apart.
-    let Bier { plane, links, ways: _, hops, down, listeners: _, queried, overlay, ingress, receivers_from } =
-        known;
+    let Bier {
+        plane,
+        links,
+        ways: _,
+        hops,
+        down,
+        listeners: _,
+        behind,
+        queried,
+        signalled,
+        overlay,
+        ingress,
+        receivers_from,
+    } = known;
     let same_flags =
         || down.iter().zip(&next.down).all(|(one, other)| one.0 == other.0 && Arc::ptr_eq(&one.1, &other.1));
     plane.ours() == next.plane.ours()
@@ -380,25 +439,30 @@ fn is_same(known: &Bier, next: &Bier) -> bool {
         && down.len() == next.down.len()
         && same_flags()
         && *queried == next.queried
+        && *signalled == next.signalled
         && *receivers_from == next.receivers_from
         && overlay.iter().eq(next.overlay.iter())
         && *ingress == next.ingress
+        && *behind == next.behind
 }
 
 impl BierListeners {
-    /// Those of a group: each interface once, to whom hosts there listen, or to all sources.
+    /// Those of a group: each interface once, to whom hosts there listen, or to all sources; and each neighbour.
     fn of(&self, group: Addr) -> Vec<Listener> {
-        let all = (group, InterfaceId(0))..=(group, InterfaceId(u16::MAX));
-        let fixed = self.fixed.range(all.clone()).map(|(_, interface)| Listener::any(*interface));
-        let heard = self.heard.range(all).filter(|(key, _)| !self.fixed.contains(*key));
-        let heard =
-            heard.map(|((_, interface), filter)| Listener { interface: *interface, filter: filter.clone() });
+        let fixed = self.fixed.range((group, InterfaceId(0), None)..);
+        let fixed = fixed.take_while(|(of, ..)| *of == group);
+        let fixed = fixed
+            .map(|(_, interface, next_hop)| Listener { next_hop: *next_hop, ..Listener::any(*interface) });
+        let heard = self.heard.range((group, InterfaceId(0))..=(group, InterfaceId(u16::MAX)));
+        let heard = heard.filter(|((group, interface), _)| !self.fixed.contains(&(*group, *interface, None)));
+        let heard = heard.map(|((_, interface), filter)| Listener::hosts(*interface, filter.clone()));
         fixed.chain(heard).collect()
     }
 
     fn all(&self) -> Listeners {
         let mut listeners = Listeners::default();
-        for (group, _) in self.fixed.iter().chain(self.heard.keys()) {
+        let groups = self.fixed.iter().map(|(group, ..)| group);
+        for group in groups.chain(self.heard.keys().map(|(group, _)| group)) {
             listeners.set(*group, self.of(*group));
         }
         listeners
@@ -422,13 +486,50 @@ impl TableBuilder {
     }
 
     /// Has these listeners besides those that hosts speak for.
-    pub(super) fn set_fixed_listeners(&mut self, fixed: BTreeSet<(Addr, InterfaceId)>) {
+    pub(super) fn set_fixed_listeners(&mut self, fixed: BTreeSet<Fixed>) {
         self.bier_listeners.fixed = fixed;
         let Some(bier) = &mut self.tables.bier else { return };
         let listeners = self.bier_listeners.all();
         if bier.listeners != listeners {
             Arc::make_mut(bier).listeners = listeners;
         }
+    }
+
+    /// These routers get a flow from now on, as they have said; it is one whose receivers are learnt.
+    pub fn set_receivers(&mut self, flow: Flow, receivers: Receivers) {
+        let Some(learnt) = self.bier_learnt.get_mut(&flow) else { return };
+        learnt.receivers = receivers;
+        if let Some(bier) = &mut self.tables.bier {
+            Arc::make_mut(bier).overlay.set(flow, learnt.sub_domain, learnt.bsl, &learnt.receivers);
+            self.dirty = true;
+        }
+    }
+
+    /// Has routers tell each other this from now on. What is learnt of flows that go on to be learnt, stays.
+    pub(super) fn set_signalling(&mut self, signalling: Vec<Signalling>) {
+        let before = std::mem::take(&mut self.bier_learnt);
+        for one in &signalling {
+            let Signalling { sub_domain, bsl, .. } = *one;
+            for flow in &one.flows {
+                let known = before.get(flow).filter(|known| known.sub_domain == sub_domain);
+                let receivers = known.map(|known| known.receivers.clone()).unwrap_or_default();
+                self.bier_learnt.insert(*flow, Learnt { sub_domain, bsl, receivers });
+            }
+        }
+        self.bier_signalling = signalling;
+        let Some(bier) = &mut self.tables.bier else { return };
+        let mut overlay = bier.overlay.clone();
+        for (flow, Learnt { sub_domain, bsl, receivers }) in &self.bier_learnt {
+            overlay.set(*flow, *sub_domain, *bsl, receivers);
+        }
+        if !overlay.iter().eq(bier.overlay.iter()) {
+            Arc::make_mut(bier).overlay = overlay;
+        }
+    }
+
+    /// What routers tell each other of listeners.
+    pub fn signalling(&self) -> &[Signalling] {
+        &self.bier_signalling
     }
 
     /// Where hosts are asked what they listen to, and how.
@@ -445,7 +546,7 @@ impl TableBuilder {
         }
     }
 
-    /// Where copies are sent to: interface and address of each neighbour, each once. Workers need their link-layer
+    /// Where copies and payloads are sent to: interface and address of each neighbour, each once. Workers need their link-layer
     /// addresses and don't ask for them.
     pub fn bier_hops(&self) -> Vec<(InterfaceId, Addr)> {
         let Some(bier) = &self.tables.bier else { return Vec::new() };
@@ -460,7 +561,9 @@ impl TableBuilder {
         let links =
             known_bifts(Some(bier)).flat_map(links).chain(bier.hops.iter().filter_map(|hop| hop.link));
         let hops = links.filter_map(|link| bier.link(link)).map(|link| (link.interface, link.via));
-        let mut hops: Vec<_> = hops.collect();
+        let fixed = self.bier_listeners.fixed.iter();
+        let listeners = fixed.filter_map(|(_, interface, hop)| Some((*interface, (*hop)?)));
+        let mut hops: Vec<_> = hops.chain(listeners).collect();
         hops.sort_unstable();
         hops.dedup();
         hops

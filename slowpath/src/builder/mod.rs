@@ -12,9 +12,10 @@ mod network;
 mod reload;
 mod services;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use millrace_bier::overlay::Flow;
 use millrace_config::model::Config;
 use millrace_fastpath::addr::Addr;
 use millrace_fastpath::counters::WorkerCounters;
@@ -29,9 +30,9 @@ use millrace_orchestrator_api::ServicePlacement;
 use siphasher::sip::SipHasher13;
 use tracing::warn;
 
-use crate::membership::Timers;
+use crate::membership::{Signalling, Timers};
 pub use bier::BierNames;
-use bier::{BierLinks, BierListeners, BierTags};
+use bier::{BierLinks, BierListeners, BierTags, Learnt};
 pub use files::{Digest, Domains, FileError, QuicKeys, TableFiles};
 use ids::{InstanceKey, InstanceSlots};
 pub use names::DnsNames;
@@ -143,6 +144,8 @@ pub struct TableBuilder {
     bier_links: BierLinks,
     bier_listeners: BierListeners,
     bier_queriers: Vec<(InterfaceId, Timers)>,
+    bier_signalling: Vec<Signalling>,
+    bier_learnt: BTreeMap<Flow, Learnt>,
     bier_tags: BierTags,
     bier_names: Arc<BierNames>,
     tables: Tables,
@@ -178,6 +181,8 @@ impl TableBuilder {
             bier_links: BierLinks::default(),
             bier_listeners: BierListeners::default(),
             bier_queriers: Vec::new(),
+            bier_signalling: Vec::new(),
+            bier_learnt: BTreeMap::new(),
             bier_tags: BierTags::default(),
             bier_names: Arc::default(),
             tables: Tables::default(),

@@ -151,6 +151,7 @@ impl TableBuilder {
             links: self.bier_links.clone(),
             fixed_listeners: self.bier_listeners.fixed.clone(),
             queriers: self.bier_queriers.clone(),
+            signalling: self.bier_signalling.clone(),
             tags: self.bier_tags.clone(),
             names: Arc::clone(&self.bier_names),
         };
@@ -182,6 +183,7 @@ impl TableBuilder {
         self.bier_links = bier.links;
         self.bier_queriers = bier.queriers;
         self.set_fixed_listeners(bier.fixed_listeners);
+        self.set_signalling(bier.signalling);
         self.bier_tags = bier.tags;
         self.bier_names = bier.names;
         if let Some(names) = names {

@@ -10,9 +10,9 @@ use super::parcels::Kept;
 use super::{Control, Settings};
 use crate::builder::TableBuilder;
 use crate::host::HostContext;
-use crate::membership::{self, is_membership};
+use crate::membership::{self, Signal, is_membership};
 use crate::neighbour::{Output, is_discovery};
-use crate::oam::{AskError, Asked, OamContext, Outgoing, Question, is_echo};
+use crate::oam::{AskError, Asked, OamContext, Outgoing, Question, Shown, is_echo};
 
 impl<L: Link> Control<L> {
     pub(super) fn receive_punts(&mut self, now: Nanos) -> bool {
@@ -43,6 +43,11 @@ impl<L: Link> Control<L> {
                 self.parcels.give_back(kept);
                 outgoing.into_iter().for_each(|one| self.send_oam(one, now));
                 return;
+            }
+            Punt::BierMembership => {
+                let shown = Shown::read(interface, frame, self.builder.tables());
+                self.signals.receive(now, shown, &mut self.signal_outputs);
+                return self.parcels.give_back(kept);
             }
             Punt::BierExpired => {
                 self.oam.receive_expired(interface, frame, oam_context(&self.builder, &self.settings, now));
@@ -122,10 +127,11 @@ impl<L: Link> Control<L> {
         true
     }
 
-    /// Has hosts asked what they listen to, where the configuration says so.
+    /// Has hosts asked what they listen to, and routers told, where the configuration says so.
     pub(super) fn ask_listeners(&mut self, now: Nanos) {
         let (tables, queriers) = (self.builder.tables(), self.builder.queriers());
         self.memberships.reload(now, &tables.interfaces, queriers, &mut self.membership_outputs);
+        self.signals.reload(now, self.builder.signalling(), tables, &mut self.signal_outputs);
     }
 
     /// Does what neighbours and listeners asked for.
@@ -136,6 +142,18 @@ impl<L: Link> Control<L> {
                 membership::Output::Changed(interface, group, filter) => {
                     debug!(interface = interface.0, %group, ?filter, "listeners changed");
                     self.builder.set_listeners(interface, group, filter);
+                    let bier = self.builder.tables().bier.as_ref();
+                    let listeners = bier.map_or(&[][..], |bier| bier.listeners.get(group));
+                    self.signals.set_listeners(group, listeners);
+                }
+            }
+        }
+        for output in std::mem::take(&mut self.signal_outputs) {
+            match output {
+                Signal::Send(frame) => self.parcels.inject(Injected::Bier, InterfaceId::default(), &frame),
+                Signal::Receivers(flow, receivers) => {
+                    debug!(source = %flow.source, group = %flow.group, ?receivers, "receivers changed");
+                    self.builder.set_receivers(flow, receivers);
                 }
             }
         }

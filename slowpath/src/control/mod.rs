@@ -109,6 +109,7 @@ pub struct Control<L> {
     builder: TableBuilder,
     neighbours: Machine<Kept>,
     memberships: membership::Machine,
+    signals: membership::Signals,
     host: Box<dyn HostStack>,
     health: health::Health,
     orchestrator: Orchestrator<L>,
@@ -136,6 +137,7 @@ pub struct Control<L> {
     counters: ControlCounters,
     outputs: Vec<Output<Kept>>,
     membership_outputs: Vec<membership::Output>,
+    signal_outputs: Vec<membership::Signal>,
     host_frames: Vec<(InterfaceId, Vec<u8>)>,
     host_events: Vec<Event>,
     asker: Asker,
@@ -180,6 +182,7 @@ impl<L: Link> Control<L> {
             builder,
             neighbours,
             memberships: membership::Machine::default(),
+            signals: membership::Signals::default(),
             host,
             health: health::Health::default(),
             orchestrator: Orchestrator::new(link),
@@ -202,6 +205,7 @@ impl<L: Link> Control<L> {
             counters: ControlCounters::default(),
             outputs: Vec::new(),
             membership_outputs: Vec::new(),
+            signal_outputs: Vec::new(),
             host_frames: Vec::new(),
             host_events: Vec::new(),
             asker,
@@ -237,6 +241,10 @@ impl<L: Link> Control<L> {
         }
         if self.memberships.next_due().is_some_and(|due| due <= now) {
             self.memberships.poll(now, &mut self.membership_outputs);
+            busy = true;
+        }
+        if self.signals.next_due().is_some_and(|due| due <= now) {
+            self.signals.poll(now, self.builder.tables(), &mut self.signal_outputs);
             busy = true;
         }
         self.carry_out();
@@ -290,6 +298,7 @@ impl<L: Link> Control<L> {
                     neighbours_len: self.neighbours.len(),
                     neighbours_parked: self.neighbours.parked(),
                     memberships: self.memberships.counters(),
+                    signals: self.signals.counters(),
                     host: self.host.counters(),
                     health: self.health.counters,
                     oam: self.oam.counters(),

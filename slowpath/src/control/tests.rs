@@ -5,6 +5,7 @@ mod link;
 mod plant;
 mod reload;
 mod server_ids;
+mod signals;
 mod stopped;
 mod strikes;
 mod wakes;

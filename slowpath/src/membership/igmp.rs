@@ -12,11 +12,13 @@ use millrace_fastpath::wire::{IGMP, checksum, ethernet, ipv4};
 
 use super::message::{
     Heard, Message, Query, Record, RecordKind, Refused, Version, ask, asked, decoded8, encoded8, is_group,
-    records,
+    records, report_records,
 };
 
 /// All hosts on the link (RFC 1112 section 4).
 const ALL_SYSTEMS: [u8; 4] = [224, 0, 0, 1];
+/// All routers that speak version 3 (RFC 9776 section 4.2.14).
+const ALL_ROUTERS: [u8; 4] = [224, 0, 0, 22];
 const QUERY: u8 = 0x11;
 const REPORT_V1: u8 = 0x12;
 const REPORT_V2: u8 = 0x16;
@@ -26,11 +28,6 @@ const REPORT_V3: u8 = 0x22;
 const ROUTER_ALERT: [u8; 4] = [0x94, 4, 0, 0];
 /// Internetwork control (RFC 9776 section 4).
 const TOS: u8 = 0xc0;
-
-/// Whether an IPv4 packet is IGMP's.
-pub(super) fn is_igmp(ip: &[u8]) -> bool {
-    ip.get(9) == Some(&IGMP)
-}
 
 /// Reads an IPv4 packet. It must come from this link, so its time to live is 1 (RFC 9776 section 4). Messages of version 3
 /// have to have the option for routers; stacks that speak older ones may not know it.
@@ -108,6 +105,15 @@ pub(super) fn query_frame(from: Addr, mac: Mac, query: &Query) -> Vec<u8> {
     frame.extend(ethernet::IPV4.to_be_bytes());
     frame.extend(packet(from, to, &igmp));
     frame
+}
+
+/// A report, as an IPv4 packet.
+pub(super) fn report(from: Addr, records: &[Record]) -> Vec<u8> {
+    let mut igmp = vec![REPORT_V3, 0, 0, 0, 0, 0];
+    report_records(records, &mut igmp, |addr, bytes| bytes.extend(addr.v4_bytes()));
+    let sum = !checksum::fold(checksum::sum(&igmp));
+    igmp[2..4].copy_from_slice(&sum.to_be_bytes());
+    packet(from, ALL_ROUTERS, &igmp)
 }
 
 fn packet(from: Addr, to: [u8; 4], igmp: &[u8]) -> Vec<u8> {

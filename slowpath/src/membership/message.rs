@@ -119,6 +119,17 @@ pub(super) fn records<const N: usize>(
     Ok(records)
 }
 
+/// Writes what a report says behind its first six bytes.
+pub(super) fn report_records(records: &[Record], bytes: &mut Vec<u8>, put: impl Fn(Addr, &mut Vec<u8>)) {
+    bytes.extend((records.len() as u16).to_be_bytes());
+    for record in records {
+        bytes.extend([record.kind as u8, 0]);
+        bytes.extend((record.sources.len() as u16).to_be_bytes());
+        put(record.group, bytes);
+        record.sources.iter().for_each(|source| put(*source, bytes));
+    }
+}
+
 /// Reads what a query of the third version says behind its group.
 pub(super) fn asked<const N: usize>(
     bytes: &[u8],

@@ -13,12 +13,14 @@ use millrace_fastpath::wire::{ICMPV6, checksum, ethernet};
 
 use super::message::{
     Heard, Message, Query, Record, RecordKind, Refused, Version, ask, asked, decoded16, encoded16, is_group,
-    records,
+    records, report_records,
 };
 use crate::builder::is_link_local;
 
 /// All nodes on the link (RFC 4291 section 2.7.1).
 const ALL_NODES: Addr = Addr(0xff02 << 112 | 1);
+/// All routers that speak version 2 (RFC 9777 section 5.2.14).
+const ALL_ROUTERS: Addr = Addr(0xff02 << 112 | 0x16);
 const QUERY: u8 = 130;
 const REPORT_V1: u8 = 131;
 const DONE: u8 = 132;
@@ -26,21 +28,19 @@ const REPORT_V2: u8 = 143;
 /// Hop-by-hop options that have routers look at a packet because of MLD (RFC 2711), padded to eight bytes.
 const ROUTER_ALERT: [u8; 8] = [ICMPV6, 0, 5, 2, 0, 0, 1, 0];
 
-/// Whether an IPv6 packet may be MLD's: one of its types behind hop-by-hop options.
-pub(super) fn is_mld(ip: &[u8]) -> bool {
-    let behind = || ip.get(ipv6::HEADER + (usize::from(*ip.get(41)?) + 1) * 8);
-    ip.get(6) == Some(&HOP_BY_HOP)
-        && ip.get(40) == Some(&ICMPV6)
-        && matches!(behind(), Some(&(QUERY | REPORT_V1 | DONE | REPORT_V2)))
-}
-
 /// Reads an IPv6 packet. It must come from a link-local address with a hop limit of 1 and the option for routers (RFC 9777
 /// sections 5.1.14, 5.2.13 and 6.2).
 pub(super) fn parse(ip: &[u8]) -> Result<Heard, Refused> {
+    let heard = parse_from_afar(ip)?;
+    if is_link_local(heard.source) { Ok(heard) } else { Err(Refused::Malformed) }
+}
+
+/// The same of a packet that comes from no link, but in BIER: from any address.
+pub(super) fn parse_from_afar(ip: &[u8]) -> Result<Heard, Refused> {
     let header = ipv6::parse(ip, ip.len()).map_err(|_| Refused::Malformed)?;
     let chain = ipv6::walk(ip, header.total_len).map_err(|_| Refused::Malformed)?;
     let is_whole = chain.protocol == ICMPV6 && chain.fragment.is_none();
-    if !is_whole || ipv6::hop_limit(ip) != 1 || !is_link_local(header.source) || !has_router_alert(ip) {
+    if !is_whole || ipv6::hop_limit(ip) != 1 || !has_router_alert(ip) {
         return Err(Refused::Malformed);
     }
     let bytes = &ip[chain.offset..header.total_len];
@@ -122,6 +122,13 @@ pub(super) fn query_frame(from: Addr, mac: Mac, query: &Query) -> Vec<u8> {
     frame.extend(ethernet::IPV6.to_be_bytes());
     frame.extend(packet(from, to, mld));
     frame
+}
+
+/// A report, as an IPv6 packet.
+pub(super) fn report(from: Addr, records: &[Record]) -> Vec<u8> {
+    let mut mld = vec![REPORT_V2, 0, 0, 0, 0, 0];
+    report_records(records, &mut mld, |addr, bytes| bytes.extend(addr.v6_bytes()));
+    packet(from, ALL_ROUTERS, mld)
 }
 
 fn packet(from: Addr, to: Addr, mut mld: Vec<u8>) -> Vec<u8> {

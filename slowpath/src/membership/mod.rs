@@ -3,8 +3,9 @@
 //! Frames and times go in, [`Output`]s come out; there is no I/O and no clock here, so tests drive time by hand.
 //!
 //! ```text
-//!  frame ─► igmp, mld ─► message ─► network (one link, one family) ─┬─► group: mode, sources, timers
-//!                                     asker's election, questions   └─► Changed: who listens now
+//!  frame ─► igmp, mld ─► message ─┬► network (one link, one family) ─┬─► group: mode, sources, timers
+//!                                 │  asker's election, questions     └─► Changed: who listens now
+//!                                 └► signals: the same between routers, in BIER
 //! ```
 //!
 //! Hosts of older versions are heard: IGMPv1, IGMPv2 and MLDv1. We always ask by the latest version, which they understand
@@ -13,9 +14,12 @@
 
 mod group;
 mod igmp;
+mod learner;
 mod message;
 mod mld;
 mod network;
+mod signals;
+mod speaker;
 mod timers;
 
 use std::collections::BTreeMap;
@@ -24,14 +28,16 @@ use millrace_fastpath::addr::Addr;
 use millrace_fastpath::clock::Nanos;
 use millrace_fastpath::tables::interfaces::{Interface, InterfaceId, Interfaces, Mac};
 use millrace_fastpath::tables::listeners::Filter;
-use millrace_fastpath::wire::ethernet;
+use millrace_fastpath::wire::{ethernet, ipv4, ipv6};
 
 use crate::builder::is_link_local;
 pub use group::SOURCES_MAX;
+pub use learner::LEARNT_MAX;
 use message::Refused;
 pub use message::Version;
 pub use network::GROUPS_MAX;
 use network::{Network, Said};
+pub use signals::{Signal, SignalCounters, Signalling, Signals};
 pub use timers::Timers;
 
 /// What is to be done.
@@ -109,8 +115,8 @@ pub struct Machine {
 /// Whether an Ethernet frame is IGMP's or MLD's, so that it belongs here and not to the host's stack.
 pub(crate) fn is_membership(frame: &[u8]) -> bool {
     match frame.get(12..14).map(|bytes| u16::from_be_bytes([bytes[0], bytes[1]])) {
-        Some(ethernet::IPV4) => igmp::is_igmp(&frame[14..]),
-        Some(ethernet::IPV6) => mld::is_mld(&frame[14..]),
+        Some(ethernet::IPV4) => ipv4::is_igmp(&frame[14..]),
+        Some(ethernet::IPV6) => ipv6::is_mld(&frame[14..]),
         _ => false,
     }
 }

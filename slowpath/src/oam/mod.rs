@@ -16,7 +16,7 @@ mod ways;
 
 use std::net::IpAddr;
 
-use millrace_bier::header::{Carriage, ETHERTYPE, ETHERTYPE_MPLS, Header, Proto, View, len};
+use millrace_bier::header::{Carriage, ETHERTYPE, ETHERTYPE_MPLS, Proto, View, len};
 use millrace_bier::id::{BfrId, BiftKey, Bsl, SubDomain};
 use millrace_bier::oam::{Echo, Kind, ReplyMode};
 use millrace_bier::plane::AnyBift;
@@ -27,6 +27,7 @@ use millrace_fastpath::queue::PARCEL_BYTES_MAX;
 use millrace_fastpath::tables::interfaces::InterfaceId;
 use millrace_fastpath::tables::{Bier, Tables};
 
+use crate::bier_origin::{self, Origin};
 use crate::builder::BierNames;
 use question::Questions;
 pub use question::{AskError, Asked, Question, REPLIES_MAX, Reply};
@@ -102,9 +103,9 @@ pub struct Oam {
 }
 
 /// A BIER packet that a worker has shown.
-struct Shown<'a> {
-    key: BiftKey,
-    view: View<'a>,
+pub(crate) struct Shown<'a> {
+    pub(crate) key: BiftKey,
+    pub(crate) view: View<'a>,
     carriage: Carriage,
     interface: InterfaceId,
 }
@@ -222,7 +223,7 @@ impl Oam {
 }
 
 impl<'a> Shown<'a> {
-    fn read(interface: InterfaceId, frame: &'a [u8], tables: &Tables) -> Option<Self> {
+    pub(crate) fn read(interface: InterfaceId, frame: &'a [u8], tables: &Tables) -> Option<Self> {
         let carriage = match u16::from_be_bytes([*frame.get(12)?, *frame.get(13)?]) {
             ETHERTYPE => Carriage::NonMpls,
             ETHERTYPE_MPLS => Carriage::Mpls,
@@ -273,25 +274,8 @@ fn bier_packet(
     bfir_id: Option<BfrId>,
     message: &[u8],
 ) -> Option<Outgoing> {
-    let bift_id = bier.plane.ours().id(key)?;
-    bier.plane.get(key)?;
-    let header = Header {
-        carriage: Carriage::NonMpls,
-        bift_id,
-        tc: 0,
-        ttl,
-        entropy,
-        oam: 0,
-        dscp: 0,
-        proto: Proto::Oam,
-        bfir_id,
-    };
-    let mut frame = vec![0; L3 + len(key.bsl)];
-    // If it is for ourselves, it comes back as it is.
-    frame[L3 - size_of::<u16>()..L3].copy_from_slice(&ETHERTYPE.to_be_bytes());
-    header.emit(key.bsl, words, &mut frame[L3..]).ok()?;
-    frame.extend_from_slice(message);
-    (frame.len() <= PARCEL_BYTES_MAX).then_some(Outgoing::Bier(frame))
+    let origin = Origin { ttl, entropy, proto: Proto::Oam, bfir_id };
+    bier_origin::packet(bier, key, words, origin, message).map(Outgoing::Bier)
 }
 
 /// The length of bit strings in a sub-domain, if its bits stand for routers.

@@ -312,6 +312,8 @@ fn every_limit_that_is_met_shows_by_its_name() {
         "injects_refused",
         "membership_groups_refused",
         "membership_sources_refused",
+        "signals_unsent",
+        "signals_refused",
         "answers_forgotten",
         "notices_refused_full",
         "notices_refused_down",

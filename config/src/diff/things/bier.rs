@@ -15,12 +15,19 @@ pub(super) fn bier_of(config: &Config, bier: &Bier, each: &mut dyn FnMut(What, S
     );
     subdomains.iter().for_each(|subdomain| subdomain_of(config, subdomain, each));
     for Overlay { source, group, subdomain, receivers } in overlays {
-        let facts = [("subdomain", text(subdomain.0)), ("receivers", text(receivers))];
-        each(What::Overlay, format!("{source} {group}"), live(facts));
+        let receivers = match receivers {
+            Some(receivers) => ("receivers", text(receivers)),
+            None => ("learn", text(if group.is_ipv4() { Learn::Igmp } else { Learn::Mld })),
+        };
+        each(What::Overlay, format!("{source} {group}"), live([("subdomain", text(subdomain.0)), receivers]));
     }
-    for Listener { group, ports } in listeners {
-        let ports: Vec<_> = ports.iter().map(|port| interface_of(config, *port)).collect();
-        each(What::Listener, text(group), live([("ports", list(&ports))]));
+    for Listener { group, ports, next_hops } in listeners {
+        let mut thing = live([("ports", networks(config, ports))]);
+        if !next_hops.is_empty() {
+            let hops: Vec<_> = next_hops.iter().map(|(hop, _)| text(hop)).collect();
+            thing = thing.and([("next_hops", list(&hops))]);
+        }
+        each(What::Listener, text(group), thing);
     }
     for Querier { ports, robustness, query_interval_seconds, response_ms, last_member_ms } in queriers {
         for port in ports {
@@ -35,6 +42,10 @@ pub(super) fn bier_of(config: &Config, bier: &Bier, each: &mut dyn FnMut(What, S
     }
 }
 
+fn networks(config: &Config, ports: &[Interface]) -> String {
+    list(&ports.iter().map(|port| interface_of(config, *port)).collect::<Vec<_>>())
+}
+
 fn subdomain_of(config: &Config, subdomain: &Subdomain, each: &mut dyn FnMut(What, String, Thing)) {
     let Subdomain {
         id,
@@ -45,6 +56,11 @@ fn subdomain_of(config: &Config, subdomain: &Subdomain, each: &mut dyn FnMut(Wha
         encapsulation,
         bift_ids,
         ttl,
+        mtu_bytes,
+        report_to,
+        report_interval_seconds,
+        ethernet_ports,
+        labels,
         neighbours,
         rows,
         topology,
@@ -58,7 +74,24 @@ fn subdomain_of(config: &Config, subdomain: &Subdomain, each: &mut dyn FnMut(Wha
         ("encapsulation", text(encapsulation)),
         ("bift_id", form(bift_ids)),
         ("ttl", text(ttl)),
+        ("report_interval_seconds", text(report_interval_seconds)),
     ]);
+    if let Some(report_to) = report_to {
+        thing = thing.and([("report_to", text(report_to))]);
+    }
+    if let Some(mtu_bytes) = mtu_bytes {
+        thing = thing.and([("mtu_bytes", text(mtu_bytes))]);
+    }
+    if !ethernet_ports.is_empty() {
+        thing = thing.and([("ethernet_ports", networks(config, ethernet_ports))]);
+    }
+    if !labels.is_empty() {
+        let label = |BierLabel { label, bfir_id }: &BierLabel| match bfir_id {
+            Some(bfir_id) => format!("{label} of {bfir_id}"),
+            None => text(label),
+        };
+        thing = thing.and([("labels", list(&labels.iter().map(label).collect::<Vec<_>>()))]);
+    }
     if let Some(bfr_id) = bfr_id {
         thing = thing.and([("bfr_id", text(bfr_id))]);
     }

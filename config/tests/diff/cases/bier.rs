@@ -19,7 +19,7 @@ pub(super) const CASES: &[Case] = &[
         "Bier.subdomain",
         "[[bier.subdomain]]",
         "[[bier.subdomain]]\nid = 8\nbfr_id = 9\n[[bier.subdomain]]",
-        "+ subdomain 8: kind bier; bitstring_bits 256; ecmp_tables 1; encapsulation ethernet; bift_id static; ttl 64; bfr_id 9",
+        "+ subdomain 8: kind bier; bitstring_bits 256; ecmp_tables 1; encapsulation ethernet; bift_id static; ttl 64; report_interval_seconds 125; bfr_id 9",
     ),
     (
         "Bier.overlay",
@@ -43,7 +43,7 @@ pub(super) const CASES: &[Case] = &[
         "Subdomain.id",
         "id = 0\nbfr_id = 5",
         "id = 1\nbfr_id = 9\n[[bier.subdomain]]\nid = 0\nbfr_id = 5",
-        "+ subdomain 1: kind bier; bitstring_bits 256; ecmp_tables 1; encapsulation ethernet; bift_id static; ttl 64; bfr_id 9",
+        "+ subdomain 1: kind bier; bitstring_bits 256; ecmp_tables 1; encapsulation ethernet; bift_id static; ttl 64; report_interval_seconds 125; bfr_id 9",
     ),
     ("Subdomain.bfr_id", "bfr_id = 5", "bfr_id = 6", "~ subdomain 0: bfr_id 5 -> 6"),
     (
@@ -64,6 +64,44 @@ pub(super) const CASES: &[Case] = &[
         "\"si 0\" = 1000",
         "\"si 0\" = 999",
         "~ subdomain 0: bift_id [si 0 = 1000, si 1 = 1001] -> [si 0 = 999, si 1 = 1001]",
+    ),
+    (
+        "Subdomain.mtu_bytes",
+        "mtu_bytes = 1500\nreport",
+        "mtu_bytes = 1400\nreport",
+        "~ subdomain 0: mtu_bytes 1500 -> 1400",
+    ),
+    ("Subdomain.report_to", "report_to = \"1\"", "report_to = \"1,3\"", "~ subdomain 0: report_to 1 -> 1,3"),
+    (
+        "Subdomain.report_interval_seconds",
+        "report_interval_seconds = 60",
+        "report_interval_seconds = 125",
+        "~ subdomain 0: report_interval_seconds 60 -> 125",
+    ),
+    (
+        "Overlay.learn",
+        "learn = \"igmp\"",
+        "receivers = \"1\"",
+        "~ overlay 192.0.2.100 232.1.1.9: receivers none -> 1; learn igmp -> none",
+    ),
+    (
+        "Subdomain.ethernet_ports",
+        "ethernet_ports = [\"lan\"]",
+        "ethernet_ports = [\"lan\", \"lan.20\"]",
+        "~ subdomain 0: ethernet_ports [lan] -> [lan, lan.20]",
+    ),
+    ("Subdomain.labels", ", { label = 100 }]", "]", "~ subdomain 0: labels [100 of 1, 100] -> [100 of 1]"),
+    (
+        "BierLabel.label",
+        "label = 100, ",
+        "label = 99, ",
+        "~ subdomain 0: labels [100 of 1, 100] -> [99 of 1, 100]",
+    ),
+    (
+        "BierLabel.bfir_id",
+        "bfir_id = 1 }",
+        "bfir_id = 2 }",
+        "~ subdomain 0: labels [100 of 1, 100] -> [100 of 2, 100]",
     ),
     ("Subdomain.ttl", "ttl = 32", "ttl = 255", "~ subdomain 0: ttl 32 -> 255"),
     (
@@ -188,12 +226,23 @@ pub(super) const CASES: &[Case] = &[
         "receivers = \"1,2,3\"",
         "~ overlay 192.0.2.100 232.1.1.1: receivers 1,3 -> 1-3",
     ),
-    ("Listener.group", "232.1.1.2", "232.1.1.4", "+ listener 232.1.1.4: ports [lan]"),
+    (
+        "Listener.group",
+        "232.1.1.2",
+        "232.1.1.4",
+        "+ listener 232.1.1.4: ports [lan]; next_hops [198.51.100.9]",
+    ),
     (
         "Listener.ports",
         "group = \"232.1.1.2\"\nports = [\"lan\"]",
         "group = \"232.1.1.2\"\nports = [\"lan\", \"lan.20\"]",
         "~ listener 232.1.1.2: ports [lan] -> [lan, lan.20]",
+    ),
+    (
+        "Listener.next_hops",
+        "next_hops = [\"198.51.100.9\"]",
+        "next_hops = [\"198.51.100.9\", \"192.0.2.9\"]",
+        "~ listener 232.1.1.2: next_hops [198.51.100.9] -> [198.51.100.9, 192.0.2.9]",
     ),
     (
         "Querier.ports",

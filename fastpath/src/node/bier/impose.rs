@@ -1,10 +1,10 @@
 //! Where multicast enters (BFIR, RFC 8279 §4.1): a header for each set of receivers, and through our own tables with each.
 
-use millrace_bier::header::{Carriage, Header, Proto};
-use millrace_bier::overlay::Flow;
+use millrace_bier::header::{Carriage, Header, Proto, len};
+use millrace_bier::overlay::{Flow, Impose};
 
 use super::copies::Copies;
-use super::{BitString, Drop, Received, Served, replicate};
+use super::{BitString, Drop, Inner, Received, Served, replicate};
 use crate::driver::{Driver, Frame};
 use crate::node::Context;
 use crate::packet::{L3, Meta, Network, Packet};
@@ -29,6 +29,9 @@ pub(super) fn impose<'t, D: Driver>(
     let interface = packet.meta.interface;
     if cx.tables.routes.lookup(packet.meta.source).map(|hop| hop.interface) != Some(interface) {
         return Err(Drop::WrongInterface);
+    }
+    if fitting(bier, impose).is_some_and(|longest| packet.meta.ip_len > longest) {
+        return Err(Drop::PayloadTooBig);
     }
     let v4 = packet.meta.network == Network::V4;
     take_hop(packet, v4)?;
@@ -64,7 +67,8 @@ pub(super) fn impose<'t, D: Driver>(
         copies.enter(&mut packet.frame, header.template(key.bsl), key.bsl, cx);
         // A hop more than copies shall have: this router takes one.
         let ttl = ingress.ttl.saturating_add(1);
-        let header = Received { bits: BitString::Apart(words), ttl, entropy, proto: header.proto };
+        let inner = Inner { proto: header.proto, bfir_id: header.bfir_id, sub_domain: key.sub_domain };
+        let header = Received { bits: BitString::Apart(words), ttl, entropy, inner };
         if let Err(reason) = replicate(bier, any, header, packet, copies, cx) {
             wrong = Some(reason);
         }
@@ -73,6 +77,16 @@ pub(super) fn impose<'t, D: Driver>(
         Some(reason) if !copies.any() => Err(reason),
         _ => Ok(Served::Copied),
     }
+}
+
+/// How long a packet of a flow that enters here may be, so that links carry it behind its header (BIER-MTU, RFC 8296 §3).
+pub(super) fn longest(bier: &Bier, meta: &Meta) -> Option<u16> {
+    fitting(bier, bier.overlay.get(flow_of(meta))?)
+}
+
+fn fitting(bier: &Bier, impose: &Impose) -> Option<u16> {
+    let (key, _) = impose.packets().next()?;
+    Some(bier.ingress(key.sub_domain)?.mtu.saturating_sub(len(key.bsl) as u16))
 }
 
 /// One hop less: the rest of its way to the receivers' routers is BIER's (RFC 8296 §2.1.1.1).

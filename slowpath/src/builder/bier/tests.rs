@@ -91,6 +91,30 @@ fn the_configuration_becomes_tables_links_listeners_and_flows() {
 }
 
 #[test]
+fn neighbours_labels_and_bridged_networks_are_configured() {
+    let with = BIER
+        .replacen("bfr_id = 5\n", "bfr_id = 5\nethernet_ports = [\"lan.20\"]\nlabels = [{ label = 99, bfir_id = 1 }, { label = 98 }]\n", 1)
+        .replace("ports = [\"lan\", \"lan.20\"]", "ports = [\"lan\"]\nnext_hops = [\"10.20.0.9\"]");
+    let mut builder = builder();
+    let group = addr("232.1.1.2");
+    assert!(bier(&builder).behind(SubDomain(0)).is_none());
+    reload(&mut builder, &with);
+    let expected = [Listener::any(LAN), Listener::neighbour(LAN_20, addr("10.20.0.9"))];
+    assert_eq!(bier(&builder).listeners.get(group), expected);
+    assert!(builder.bier_hops().contains(&(LAN_20, addr("10.20.0.9"))), "it is looked for");
+    let labels = [(BfrId::new(1), 99), (None, 98)].into();
+    let behind = Behind { bridged: vec![LAN_20], labels };
+    assert_eq!(bier(&builder).behind(SubDomain(0)), Some(&behind));
+    // Hosts beside it speak for themselves.
+    let filter = Filter::Include([addr("192.0.2.9")].into());
+    builder.set_listeners(LAN_20, group, Some(filter.clone()));
+    let [lan, neighbour] = expected;
+    assert_eq!(bier(&builder).listeners.get(group), [lan, neighbour, Listener::hosts(LAN_20, filter)]);
+    reload(&mut builder, BIER);
+    assert!(bier(&builder).behind(SubDomain(0)).is_none() && builder.bier_hops().len() == 3);
+}
+
+#[test]
 fn what_hosts_listen_to_joins_what_is_configured_and_outlives_a_reload() {
     let asked = format!("{BIER}[[bier.querier]]\nports = [\"lan.20\", \"wan\"]\n");
     let mut builder = builder();
@@ -105,7 +129,7 @@ fn what_hosts_listen_to_joins_what_is_configured_and_outlives_a_reload() {
     assert!(builder.take().is_none(), "it is sent there from all sources anyway");
     builder.set_listeners(LAN_20, heard, Some(filter.clone()));
     assert!(builder.take().is_some());
-    let listener = |interface, filter: &Filter| Listener { interface, filter: filter.clone() };
+    let listener = |interface, filter: &Filter| Listener::hosts(interface, filter.clone());
     for _ in 0..2 {
         let listeners = &bier(&builder).listeners;
         assert_eq!(listeners.get(heard), [listener(LAN_20, &filter)]);

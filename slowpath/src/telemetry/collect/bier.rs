@@ -78,7 +78,16 @@ impl Sources {
             .iter()
             .map(|(group, listeners)| ListenerRow {
                 group: group.to_string(),
-                interfaces: listeners.iter().map(|one| interface(&tables, one.interface)).collect(),
+                interfaces: listeners
+                    .iter()
+                    .filter(|one| one.next_hop.is_none())
+                    .map(|one| interface(&tables, one.interface))
+                    .collect(),
+                next_hops: listeners
+                    .iter()
+                    .filter_map(|one| one.next_hop)
+                    .map(|hop| hop.to_string())
+                    .collect(),
             })
             .collect();
         listeners.sort_by(|one, other| one.group.cmp(&other.group));

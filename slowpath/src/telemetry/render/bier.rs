@@ -171,9 +171,10 @@ fn overlay(report: &BierReport) -> String {
             row.packets.to_string(),
         ]);
     }
-    let mut listeners = Table::new(&["GROUP", "LISTENERS ON"]);
+    let mut listeners = Table::new(&["GROUP", "LISTENERS ON, OR AT"]);
     for row in &report.listeners {
-        listeners.row(vec![row.group.clone(), row.interfaces.join(" ")]);
+        let to = [row.interfaces.clone(), row.next_hops.clone()].concat();
+        listeners.row(vec![row.group.clone(), to.join(" ")]);
     }
     let mut queriers = Table::new(&["INTERFACE", "PROTOCOL", "QUERIER", "DUE", "GROUPS"]);
     for row in &report.queriers {

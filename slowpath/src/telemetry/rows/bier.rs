@@ -137,8 +137,10 @@ pub struct OverlayRow {
 pub struct ListenerRow {
     /// The group.
     pub group: String,
-    /// The interfaces.
+    /// The interfaces of hosts that listen.
     pub interfaces: Vec<String>,
+    /// The neighbours that get it by themselves.
+    pub next_hops: Vec<String>,
 }
 
 /// Who asks the hosts of a network what they listen to.

@@ -1,0 +1,254 @@
+//! What BIER routers tell each other of what is listened to behind them (draft-ietf-bier-mld): IGMPv3 and MLDv2 in BIER, from the
+//! routers where flows leave (BFER, as hosts) to those where they enter (BFIR, as routers).
+//!
+//! ```text
+//!  listeners ──► speaker ──► report in BIER ──► worker
+//!  worker ──shows a report──► receive ──► learner ──► Receivers: who gets a flow now
+//! ```
+//!
+//! Who speaks is told by the BFIR-id of the BIER header; the address that a report comes from means nothing.
+
+use std::collections::BTreeMap;
+
+use millrace_bier::header::Proto;
+use millrace_bier::id::{BfrId, BiftKey, Bsl, SubDomain};
+use millrace_bier::overlay::{Flow, Receivers};
+use millrace_fastpath::addr::Addr;
+use millrace_fastpath::clock::Nanos;
+use millrace_fastpath::tables::listeners::Listener;
+use millrace_fastpath::tables::{Bier, Tables};
+use millrace_fastpath::wire::ipv6;
+
+use super::learner::{Learner, Learnt};
+use super::message::{Message, Record, Refused};
+use super::speaker::{SOURCES_PER_RECORD, Speaker};
+use super::{igmp, mld, ours_v6};
+use crate::bier_origin::{self, Origin};
+use crate::oam::Shown;
+
+/// What a sub-domain's routers tell each other, as the configuration has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signalling {
+    /// The sub-domain.
+    pub sub_domain: SubDomain,
+    /// How long its bit strings are.
+    pub bsl: Bsl,
+    /// From one time that everything is said to the next.
+    pub interval_seconds: u32,
+    /// Whom we tell.
+    pub report_to: Receivers,
+    /// The flows that enter here and whose receivers say so.
+    pub flows: Vec<Flow>,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// Send this BIER packet, which begins here, in an Ethernet frame to nobody yet.
+    Send(Vec<u8>),
+    /// Who gets a flow from now on.
+    Receivers(Flow, Receivers),
+}
+
+/// What happened, for the operator.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SignalCounters {
+    /// Reports of other routers.
+    pub reports: u64,
+    /// Questions of other routers.
+    pub queries: u64,
+    /// Reports of ours, one for each set of routers.
+    pub sent: u64,
+    /// Reports of ours that no table leads to anybody, or that were too long.
+    pub unsent: u64,
+    /// Messages that weren't well-formed, or say nobody as their sender.
+    pub malformed: u64,
+    /// Messages of other types, or in a sub-domain whose routers tell nothing.
+    pub unwanted: u64,
+    /// Groups and sources that there was no room for.
+    pub refused: u64,
+}
+
+/// What is told and heard, in all sub-domains.
+#[derive(Debug, Default)]
+pub struct Signals {
+    speakers: BTreeMap<SubDomain, (Speaker, Bsl, Receivers)>,
+    learners: BTreeMap<SubDomain, Learner>,
+    counters: SignalCounters,
+}
+
+impl Signals {
+    /// This is told from now on. What is known of those that stay, stays.
+    pub fn reload(&mut self, now: Nanos, wanted: &[Signalling], tables: &Tables, out: &mut Vec<Signal>) {
+        let is_told = |id: &SubDomain| wanted.iter().any(|one| one.sub_domain == *id && one.is_told());
+        let is_learnt =
+            |id: &SubDomain| wanted.iter().any(|one| one.sub_domain == *id && !one.flows.is_empty());
+        self.speakers.retain(|id, _| is_told(id));
+        self.learners.retain(|id, _| is_learnt(id));
+        for one in wanted {
+            let interval = u64::from(one.interval_seconds) * SECOND;
+            if one.is_told() {
+                let fresh = || (Speaker::new(now, interval), one.bsl, one.report_to.clone());
+                let (speaker, bsl, to) = self.speakers.entry(one.sub_domain).or_insert_with(fresh);
+                speaker.set_interval(now, interval);
+                if *to != one.report_to {
+                    // Those who are new to it know nothing.
+                    speaker.asked(now);
+                }
+                (*bsl, *to) = (one.bsl, one.report_to.clone());
+            }
+            if !one.flows.is_empty() {
+                let flows = one.flows.iter().map(|flow| (Addr::from(flow.source), Addr::from(flow.group)));
+                let mut learnt = Vec::new();
+                let hold = HOLD_INTERVALS * interval + HOLD_MORE;
+                self.learners.entry(one.sub_domain).or_default().reload(hold, flows, &mut learnt);
+                out.extend(learnt.into_iter().map(signal));
+            }
+        }
+        let listeners = tables.bier.as_ref().map(|bier| &bier.listeners);
+        for (speaker, ..) in self.speakers.values_mut() {
+            let now: Vec<_> = listeners.into_iter().flat_map(|all| all.iter()).collect();
+            let gone = speaker.groups().into_iter().filter(|group| now.iter().all(|(one, _)| one != group));
+            gone.collect::<Vec<_>>().into_iter().for_each(|group| speaker.set(group, &[]));
+            now.into_iter().for_each(|(group, listeners)| speaker.set(group, listeners));
+        }
+    }
+
+    /// These listen to a group behind us from now on.
+    pub fn set_listeners(&mut self, group: Addr, listeners: &[Listener]) {
+        self.speakers.values_mut().for_each(|(speaker, ..)| speaker.set(group, listeners));
+    }
+
+    /// Takes a BIER packet with a message of another router, from the Ethernet header on.
+    pub(crate) fn receive(&mut self, now: Nanos, shown: Option<Shown<'_>>, out: &mut Vec<Signal>) {
+        let parsed = shown.and_then(|shown| {
+            let payload = shown.view.payload();
+            let heard = match shown.view.proto() {
+                Proto::Ipv4 => igmp::parse(payload),
+                Proto::Ipv6 => mld::parse_from_afar(payload),
+                _ => return None,
+            };
+            Some((shown.key.sub_domain, shown.view.bfir_id()?, heard))
+        });
+        let (sub_domain, from, message) = match parsed {
+            Some((sub_domain, from, Ok(heard))) => (sub_domain, from, heard.message),
+            Some((_, _, Err(Refused::Unknown))) => return self.counters.unwanted += 1,
+            Some((_, _, Err(Refused::Malformed))) | None => return self.counters.malformed += 1,
+        };
+        match message {
+            Message::Query(_) => {
+                let Some((speaker, ..)) = self.speakers.get_mut(&sub_domain) else {
+                    return self.counters.unwanted += 1;
+                };
+                self.counters.queries += 1;
+                speaker.asked(now);
+            }
+            Message::Report(_, records) => {
+                let Some(learner) = self.learners.get_mut(&sub_domain) else {
+                    return self.counters.unwanted += 1;
+                };
+                self.counters.reports += 1;
+                let mut learnt = Vec::new();
+                let fits = records.iter().map(|record| learner.told(now, from, record, &mut learnt));
+                self.counters.refused += fits.filter(|fits| !fits).count() as u64;
+                out.extend(learnt.into_iter().map(signal));
+            }
+        }
+    }
+
+    /// Does what has become due.
+    pub fn poll(&mut self, now: Nanos, tables: &Tables, out: &mut Vec<Signal>) {
+        let mut learnt = Vec::new();
+        self.learners.values_mut().for_each(|learner| learner.poll(now, &mut learnt));
+        out.extend(learnt.into_iter().map(signal));
+        for (id, (speaker, bsl, to)) in &mut self.speakers {
+            if speaker.next_due() > now {
+                continue;
+            }
+            for packet in packets(&speaker.poll(now), tables) {
+                for (si, bits) in to.sets(*bsl) {
+                    let key = BiftKey { sub_domain: *id, si, bsl: *bsl };
+                    match tables.bier.as_deref().and_then(|bier| in_bier(bier, key, bits.words(), &packet)) {
+                        Some(frame) => {
+                            self.counters.sent += 1;
+                            out.push(Signal::Send(frame));
+                        }
+                        None => self.counters.unsent += 1,
+                    }
+                }
+            }
+        }
+    }
+
+    /// When [`Signals::poll`] has something to do next.
+    pub fn next_due(&self) -> Option<Nanos> {
+        let speakers = self.speakers.values().map(|(speaker, ..)| speaker.next_due());
+        speakers.chain(self.learners.values().filter_map(Learner::next_due)).min()
+    }
+
+    /// What happened so far.
+    pub fn counters(&self) -> SignalCounters {
+        self.counters
+    }
+}
+
+impl Signalling {
+    fn is_told(&self) -> bool {
+        self.report_to.iter().next().is_some()
+    }
+}
+
+fn signal(((source, group), receivers): Learnt) -> Signal {
+    Signal::Receivers(Flow { source: source.to_ip(), group: group.to_ip() }, receivers)
+}
+
+/// What carries the records: IPv4 and IPv6 packets with a report each.
+fn packets(records: &[Record], tables: &Tables) -> Vec<Vec<u8>> {
+    let (v4, v6): (Vec<_>, Vec<_>) = records.iter().cloned().partition(|record| record.group.is_v4());
+    let ours = || tables.interfaces.iter().map(|(_, interface)| interface);
+    let from_v4 = ours().find_map(|one| one.address_like(Addr::v4([0; 4])));
+    let from_v6 = ours().find_map(ours_v6);
+    // Hosts without an address say so, too (RFC 9776 section 4.2.13, RFC 9777 section 5.2.13).
+    let v4 = chunks(&v4).map(|records| igmp::report(from_v4.unwrap_or(Addr::v4([0; 4])), records));
+    let v6 = chunks(&v6).map(|records| mld::report(from_v6.unwrap_or_default(), records));
+    v4.chain(v6).collect()
+}
+
+/// As many records as a packet takes, one after the other.
+fn chunks(mut records: &[Record]) -> impl Iterator<Item = &[Record]> {
+    std::iter::from_fn(move || {
+        let mut left = RECORDS_BYTES_MAX;
+        let fit = records.iter().take_while(|record| match left.checked_sub(bytes(record)) {
+            Some(rest) => {
+                left = rest;
+                true
+            }
+            None => false,
+        });
+        let (chunk, rest) = records.split_at(fit.count());
+        records = rest;
+        (!chunk.is_empty()).then_some(chunk)
+    })
+}
+
+/// How long a record is, at most.
+fn bytes(record: &Record) -> usize {
+    RECORD_HEAD + ADDRESS * (1 + record.sources.len())
+}
+
+fn in_bier(bier: &Bier, key: BiftKey, words: &[u64], packet: &[u8]) -> Option<Vec<u8>> {
+    let ingress = bier.ingress(key.sub_domain)?;
+    let proto = if packet[0] >> 4 == 4 { Proto::Ipv4 } else { Proto::Ipv6 };
+    let bfir_id: Option<BfrId> = Some(ingress.bfir_id);
+    bier_origin::packet(bier, key, words, Origin { ttl: ingress.ttl, entropy: 0, proto, bfir_id }, packet)
+}
+
+const SECOND: u64 = 1_000_000_000;
+/// So many times nothing need be heard of a router for it to be forgotten, and ten seconds (RFC 9776 section 8.4).
+const HOLD_INTERVALS: u64 = 2;
+const HOLD_MORE: u64 = 10 * SECOND;
+const RECORD_HEAD: usize = 4;
+const ADDRESS: usize = 16;
+/// Bytes of records in a packet that is no longer than IPv6's smallest MTU, with the longest BIER header.
+const RECORDS_BYTES_MAX: usize = 1280 - millrace_bier::header::LEN_MAX - ipv6::HEADER - 8 - 8;
+const _: () = assert!(RECORD_HEAD + ADDRESS * (1 + SOURCES_PER_RECORD) <= RECORDS_BYTES_MAX);
