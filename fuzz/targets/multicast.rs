@@ -52,7 +52,7 @@ static WORLD: LazyLock<Mutex<(Bench, Arc<Bier>)>> = LazyLock::new(|| {
     bench.tables.neighbours.insert(LAN_IF, neighbour_of(0).0, WAN_MAC);
     bench.tables.neighbours.remove(LAN_IF, neighbour_of(13).0);
     let mut bier = (**bench.tables.bier.as_ref().expect("it was just given")).clone();
-    bier.resolve(&bench.tables.interfaces, &bench.tables.neighbours);
+    bier.resolve(&bench.tables);
     for ((source, group), sub_domain) in GROUPS.into_iter().zip([0, 1]) {
         let flow = Flow { source: source.parse().unwrap(), group: group.parse().unwrap() };
         let receivers = Receivers::new([1, 3, 4, OURS, 11, 26, 257, 258].into_iter().filter_map(BfrId::new));
