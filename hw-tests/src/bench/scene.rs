@@ -199,12 +199,13 @@ pub fn with_bier_backup(bsl: Bsl, port: PortId) -> Tables {
         addresses: Vec::new(),
     });
     tables.interfaces = Arc::new(Interfaces::new(interfaces.into(), []));
-    if let Some(bier) = &mut tables.bier {
-        let bier = Arc::make_mut(bier);
+    if let Some(mut shared) = tables.bier.take() {
+        let bier = Arc::make_mut(&mut shared);
         let (via, carriage) = (bier.links[0].to(), Carriage::NonMpls);
         bier.links[0] = Link::Beside { interface: InterfaceId(1), via, carriage };
         tables.neighbours.insert(InterfaceId(1), via, CLIENT_MAC);
         bier.resolve(&tables);
+        tables.bier = Some(shared);
     }
     tables
 }
