@@ -186,6 +186,19 @@ impl Bift {
         self.with(neighbours, self.out.clone(), self.tables.clone())
     }
 
+    /// The same, with a link to each of those neighbours behind tunnels whose BFR-prefix `link` knows one for: who builds
+    /// tunnels numbers them as links.
+    #[must_use]
+    pub fn with_tunnels(&self, link: impl Fn(IpAddr) -> Option<LinkId>) -> Self {
+        let neighbour = |one: &Neighbour| {
+            let tunnel = if one.reach == Reach::Tunnel { link(one.prefix) } else { None };
+            let reach = tunnel.map_or_else(|| one.reach.clone(), |link| Reach::Links([link].into()));
+            Neighbour { prefix: one.prefix, reach }
+        };
+        let neighbours: Arc<[_]> = self.neighbours.iter().map(neighbour).collect();
+        self.with(neighbours, self.out.clone(), self.tables.clone())
+    }
+
     /// A number by which the caller knows the table, to count its packets by for example. 0 at first.
     #[inline]
     #[must_use]

@@ -109,7 +109,9 @@ impl Computed {
         &self.sets
     }
 
-    pub(crate) fn neighbours(&self) -> &Arc<[Neighbour]> {
+    /// All that can be first hops, in the order of [`NeighbourIndex`].
+    #[must_use]
+    pub fn neighbours(&self) -> &Arc<[Neighbour]> {
         &self.neighbours
     }
 

@@ -165,6 +165,32 @@ fn what_has_to_be_ignored_is_ignored_and_passed_on() {
     }
 }
 
+/// What is ignored on reception behind a label isn't passed off as a code point, nor the other way round.
+#[test]
+fn dscp_and_tc_are_sent_as_zero_in_the_other_carriage() {
+    let mut mpls = MPLS_64;
+    (mpls[2], mpls[8], mpls[9]) = (mpls[2] | 0x0f, 0xff, mpls[9] | 0xc0);
+    let mut ethernet = ETHERNET_128;
+    (ethernet[2], ethernet[8], ethernet[9]) = (ethernet[2] | 0x0e, 0xff, ethernet[9] | 0xc0);
+    let cases = [
+        (&mpls[..], Carriage::Mpls, Carriage::NonMpls, Bsl::B64, 0, 0),
+        (&ethernet[..], Carriage::NonMpls, Carriage::Mpls, Bsl::B128, 5, 0x3f),
+    ];
+    for (packet, from, to, bsl, nibble, dscp) in cases {
+        let received = View::parse(packet, from, bsl).unwrap();
+        let template = Template::of(&received, from, 1);
+        assert_eq!(template.dscp(), dscp);
+        let mut sent = packet[..header::len(bsl)].to_vec();
+        template.emit(BiftId::new(7).unwrap(), to, &vec![1; bsl.words()], &mut sent);
+        let view = View::parse(&sent, to, bsl).unwrap();
+        assert_eq!((view.tc(), view.dscp(), view.oam(), sent[4] >> 4), (0, 0, 3, nibble));
+        assert_eq!((view.proto(), view.entropy()), (received.proto(), template.entropy()));
+        // In the same one they stay.
+        template.emit(BiftId::new(7).unwrap(), from, &vec![1; bsl.words()], &mut sent);
+        assert_eq!(sent[8..12], packet[8..12]);
+    }
+}
+
 #[test]
 fn protos_are_those_of_the_registry() {
     for code in 0..64 {

@@ -22,7 +22,7 @@ use millrace_bier::id::{BfrId, BiftKey, Bsl, SubDomain};
 use millrace_bier::topology::{BiftIdSpec, Contradiction, Domain, LinkSpec, RouterSpec};
 
 use crate::leaf::BiftIdList;
-use crate::model::{Bier, Config, Interface, Subdomain};
+use crate::model::{Bier, Config, Interface, Subdomain, TunnelKind};
 use crate::parse::{document, text_of};
 use crate::raw::domain as raw;
 use crate::read::At;
@@ -138,6 +138,48 @@ impl DomainFile {
             }
         }
         if wrong.is_empty() { Ok(links) } else { Err(self.report(wrong)) }
+    }
+
+    /// The address of the router with this BFR-prefix as the far end of a tunnel.
+    pub fn tunnel_address(&self, prefix: IpAddr) -> IpAddr {
+        let of = |raw: &raw::DomainRouter| raw.prefix.as_ref().is_some_and(|at| at.value.0 == prefix);
+        let router = self.routers.iter().find(|at| of(&at.value));
+        let given = router.and_then(|at| at.value.tunnel_address.as_ref());
+        given.map_or(prefix, |at| at.value.0)
+    }
+
+    /// That all routers can be the far ends of tunnels of this kind, if there are routers to be crossed by them.
+    ///
+    /// # Errors
+    /// Those that have no address for it.
+    pub fn takes_tunnels(&self, kind: TunnelKind) -> Result<(), Report> {
+        let speaks = |raw: &raw::DomainRouter| raw.bier.as_ref().is_some_and(|bier| bier.value);
+        let needed = self.routers.iter().any(|at| !speaks(&at.value));
+        if kind == TunnelKind::Udp || !needed {
+            return Ok(());
+        }
+        let without = |at: &&At<raw::DomainRouter>| {
+            let own = at.value.tunnel_address.as_ref().or(at.value.prefix.as_ref());
+            speaks(&at.value) && own.is_some_and(|own| own.value.0.is_ipv4())
+        };
+        let told = |at: &At<raw::DomainRouter>| {
+            let own =
+                if at.value.tunnel_address.is_some() { &at.value.tunnel_address } else { &at.value.prefix };
+            Diagnostic::new(Code::Conflict, span(own, at), "no tunnel over IPv6 can end here")
+                .label("its address is of IPv4")
+                .help("give it a `tunnel_address`, or the sub-domain `tunnel = \"udp\"`")
+        };
+        let wrong: Vec<_> = self.routers.iter().filter(without).map(told).collect();
+        if wrong.is_empty() { Ok(()) } else { Err(self.report(wrong)) }
+    }
+
+    /// All addresses that packets of the routers may come from, ours included.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        let routers = self.routers.iter().map(|at| &at.value);
+        let of_routers = routers.flat_map(|raw| [&raw.prefix, &raw.tunnel_address]);
+        let links = self.links.iter().map(|at| &at.value);
+        let all = of_routers.chain(links.flat_map(|raw| [&raw.a_address, &raw.b_address]));
+        all.filter_map(|at| Some(at.as_ref()?.value.0)).collect()
     }
 
     fn report(&self, diagnostics: Vec<Diagnostic>) -> Report {

@@ -81,3 +81,23 @@ fn a_file_of_something_else_is_told_so() {
     assert_eq!(code(b"router = ["), Code::Syntax);
     assert_eq!(code(b"[[link]]\na = \"a\"\nb = \"b\""), Code::MissingKey);
 }
+
+/// The far ends of tunnels, and of whom packets may come.
+#[test]
+fn tunnels_end_at_an_address_of_their_family() {
+    use millrace_config::model::TunnelKind;
+    let file = |text: &str| DomainFile::parse("domain.toml", text.as_bytes()).unwrap();
+    let with = DOMAIN.replacen("name = \"a\"", "name = \"a\", tunnel_address = \"2001:db8::a\"", 1);
+    let known = file(&with);
+    let ip = |text: &str| text.parse::<std::net::IpAddr>().unwrap();
+    let a = file(DOMAIN).addresses()[0];
+    assert_eq!((known.tunnel_address(a), file(DOMAIN).tunnel_address(a)), (ip("2001:db8::a"), a));
+    assert!(known.addresses().contains(&ip("2001:db8::a")) && known.addresses().contains(&ip("10.0.0.2")));
+    assert!(known.takes_tunnels(TunnelKind::Udp).is_ok());
+    let report = known.takes_tunnels(TunnelKind::Ipv6).unwrap_err();
+    let wrong = report.diagnostics().iter().map(|one| &with[one.span.clone()]).collect::<Vec<_>>();
+    assert!(!wrong.is_empty() && wrong.iter().all(|text| !text.contains(':')), "{wrong:?}");
+    // Where all speak BIER there are no tunnels.
+    let all = with.replace("bier = false", "prefix = \"10.255.0.77\"");
+    assert!(file(&all).takes_tunnels(TunnelKind::Ipv6).is_ok());
+}

@@ -36,6 +36,8 @@ pub enum Network {
     Mpls,
     /// BIER that begins here, made by the slowpath: its copies leave with the TTL that it has.
     BierOfOurs,
+    /// BIER inside an IP packet to us.
+    BierInIp,
 }
 
 /// Which part of a packet a frame carries.

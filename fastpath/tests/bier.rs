@@ -9,6 +9,8 @@ mod membership;
 mod oam;
 #[path = "bier/reroute.rs"]
 mod reroute;
+#[path = "bier/tunnel.rs"]
+mod tunnel;
 
 use std::sync::Arc;
 
@@ -23,6 +25,7 @@ use millrace_fastpath::node::NodeId;
 use millrace_fastpath::node::bier::Loss;
 use millrace_fastpath::tables::InterfaceId;
 use millrace_fastpath::tables::Interfaces;
+use millrace_fastpath::tables::Tables;
 use millrace_fastpath::tables::listeners::{Filter, Listener};
 use proptest::prelude::*;
 
@@ -326,8 +329,8 @@ fn copies_over_a_vlan_are_tagged() {
         let (via, mac) = neighbour_of(0);
         bench.tables.neighbours.insert(VLAN_IF, via, mac);
         let mut bier = (**bench.tables.bier.as_ref().unwrap()).clone();
-        bier.links[0].interface = VLAN_IF;
-        bier.resolve(&bench.tables.interfaces, &bench.tables.neighbours);
+        put_on(&mut bier.links[0], VLAN_IF);
+        bier.resolve(&bench.tables);
         bench.tables.bier = Some(Arc::new(bier));
         bench.publish();
         let vlan = bench.tables.interfaces.get(VLAN_IF).and_then(|interface| interface.vlan).unwrap();
@@ -357,10 +360,11 @@ fn what_stands_in_the_way_of_one_copy_doesnt_touch_the_others() {
     let mut unknown = bench(Bsl::B64, &rows);
     unknown.tables.neighbours.remove(LAN_IF, neighbour_of(1).0);
     let mut bier = (**unknown.tables.bier.as_ref().unwrap()).clone();
-    assert!(!bier.is_resolved(&unknown.tables.interfaces, &unknown.tables.neighbours));
-    bier.resolve(&unknown.tables.interfaces, &unknown.tables.neighbours);
-    assert!(bier.is_resolved(&unknown.tables.interfaces, &unknown.tables.neighbours));
-    assert!(!bier.is_resolved(&Interfaces::default(), &unknown.tables.neighbours));
+    assert!(!bier.is_resolved(&unknown.tables));
+    bier.resolve(&unknown.tables);
+    assert!(bier.is_resolved(&unknown.tables));
+    let bare = Tables { interfaces: Arc::new(Interfaces::default()), ..unknown.tables.clone() };
+    assert!(!bier.is_resolved(&bare));
     unknown.tables.bier = Some(Arc::new(bier));
     unknown.publish();
     unknown.deliver_and_run(WAN, &all);

@@ -1,6 +1,7 @@
 //! Any bytes behind the EtherType of BIER or an MPLS label, and any packet to a group, through a whole worker: nothing leaves
 //! unless a header is sound, by rules written down here once more; what leaves is a copy with its part of the bits, one hop
-//! less and nothing else changed, or the payload for listeners; every frame has one fate and every buffer comes back.
+//! less and nothing else changed, over a link or inside a tunnel, or the payload for listeners; every frame has one fate and
+//! every buffer comes back. The same comes in inside tunnels.
 //!
 //! The workers keep nothing of a packet, so all inputs go through one.
 
@@ -9,8 +10,8 @@
 use std::sync::{Arc, LazyLock, Mutex};
 
 use libfuzzer_sys::fuzz_target;
-use millrace_bier::bift::NeighbourIndex;
-use millrace_bier::bift_id::BiftIds;
+use millrace_bier::bift::{LinkId, NeighbourIndex};
+use millrace_bier::bift_id::{BiftId, BiftIds};
 use millrace_bier::compute::{Computed, Options};
 use millrace_bier::forward::Down;
 use millrace_bier::frr::{Protection, protect};
@@ -20,19 +21,30 @@ use millrace_bier::overlay::{Flow, Receivers};
 use millrace_bier::plane::AnyBift;
 use millrace_bier::te::{Adjacencies, Adjacency, TeBift};
 use millrace_bier::topology::{Domain, LinkSpec, RouterSpec};
-use millrace_fastpath::tables::bier::Bier;
+use millrace_fastpath::tables::bier::{Bier, Hop, Link, Tunnel, Tunnels};
 
 #[path = "../../fastpath/tests/common/mod.rs"]
 mod common;
 
 use common::bier::{INGRESS, LAN_IF, OURS, given, install, neighbour_of};
-use common::{Bench, CLIENT_MAC, LAN, LAN_MAC, WAN, WAN_MAC};
+use common::{Bench, CLIENT_MAC, HOST_MAC, LAN, LAN_MAC, WAN, WAN_MAC, addr};
 
 const L3: usize = 14;
 const GROUPS: [(&str, &str); 2] = [("192.0.2.100", "232.1.1.1"), ("2001:db8::100", "ff3e::1:2")];
 /// Hops that packets get that enter here.
 const INGRESS_TTL: u8 = 30;
 const LINKS: usize = 16;
+/// Behind the links: UDP over IPv4 and IPv6, and IPv6, to a host on the LAN.
+const TUNNELS: [(&str, Tunnel); 3] =
+    [("198.51.100.7", Tunnel::Udp), ("2001:db8:1::7", Tunnel::Udp), ("2001:db8:1::7", Tunnel::Ipv6)];
+const NEXT_HEADER: u8 = 253;
+/// The links that adjacencies of each length lead over.
+const HOPS: [u32; 6] = [0, 1, 2, 16, 17, 18];
+/// The bits that are adjacencies of ours, and the one that stays in its own copy, to neighbour 1.
+const ADJACENT: u8 = 0b11_1111;
+const KEPT: u8 = 0b10;
+/// As many as a frame of the LAN may have: 1500, an Ethernet header, and a tag.
+const FRAME_MAX: usize = 1518;
 
 /// Given rows in sub-domain 0, a computed ring with equal ways and rows for failures in 1, adjacencies in 2; every length.
 static WORLD: LazyLock<Mutex<(Bench, Arc<Bier>)>> = LazyLock::new(|| {
@@ -52,7 +64,14 @@ static WORLD: LazyLock<Mutex<(Bench, Arc<Bier>)>> = LazyLock::new(|| {
     bench.tables.neighbours.insert(LAN_IF, neighbour_of(0).0, WAN_MAC);
     bench.tables.neighbours.remove(LAN_IF, neighbour_of(13).0);
     let mut bier = (**bench.tables.bier.as_ref().expect("it was just given")).clone();
-    bier.resolve(&bench.tables.interfaces, &bench.tables.neighbours);
+    bier.links.extend(TUNNELS.map(|(to, tunnel)| Link::Tunnel { to: addr(to), tunnel }));
+    bier.tunnels = Tunnels { own: None, peers: Vec::new(), next_header: NEXT_HEADER };
+    bier.tunnels.peers = [TUNNELS[0].0, TUNNELS[1].0].map(addr).to_vec();
+    bier.tunnels.peers.sort_unstable();
+    // One row of sub-domain 0 goes through a tunnel, too.
+    bier.links[2] = bier.links[LINKS];
+    bier.hops = Bsl::ALL.into_iter().flat_map(hops).collect();
+    bier.resolve(&bench.tables);
     for ((source, group), sub_domain) in GROUPS.into_iter().zip([0, 1]) {
         let flow = Flow { source: source.parse().unwrap(), group: group.parse().unwrap() };
         let receivers = Receivers::new([1, 3, 4, OURS, 11, 26, 257, 258].into_iter().filter_map(BfrId::new));
@@ -81,22 +100,36 @@ fn ring(bsl: Bsl) -> Vec<AnyBift> {
     protect(&domain, &computed, Protection::Node, |link| link.0).into_iter().map(AnyBift::Bier).collect()
 }
 
+fn te_key(bsl: Bsl) -> BiftKey {
+    BiftKey { sub_domain: SubDomain(2), si: Si(0), bsl }
+}
+
+/// What the adjacencies of a length lead to.
+fn hops(bsl: Bsl) -> [Hop; HOPS.len()] {
+    let id = BiftId::static_form(te_key(bsl));
+    HOPS.map(|link| Hop { to: neighbour_of(link as u8).0, link: LinkId(link), id })
+}
+
 fn adjacencies(bsl: Bsl) -> AnyBift {
-    let key = BiftKey { sub_domain: SubDomain(2), si: Si(0), bsl };
+    let key = te_key(bsl);
+    let hop = |at: u32| (u32::from(bsl.code()) - 1) * HOPS.len() as u32 + at;
     let connected =
-        |neighbour, do_not_clear| Adjacency::ForwardConnected { interface: 1, neighbour, do_not_clear };
+        |at, do_not_clear| Adjacency::ForwardConnected { interface: 1, neighbour: hop(at), do_not_clear };
+    let routed = |at| Adjacency::ForwardRouted { vrf: None, neighbour: hop(at) };
     let items = [
         Adjacencies::All(vec![connected(0, false)]),
         Adjacencies::All(vec![connected(1, true)]),
         Adjacencies::All(vec![Adjacency::LocalDecap { vrf: None }]),
         Adjacencies::Ecmp { list: vec![connected(0, false), connected(2, false)], seed: 7 },
+        Adjacencies::All(vec![routed(3)]),
+        Adjacencies::All(vec![routed(4), routed(5)]),
     ];
     let bits = (1..).map(|number| BitPosition::new(number, bsl).unwrap());
     AnyBift::BierTe(Arc::new(TeBift::new(key, bits.zip(items).collect()).unwrap()))
 }
 
 // The first byte: bit 0 the carriage, 1 to 3 what is sent (see `kind`), 4 to 5 who is down, 6 a port that takes no more than
-// three. The second chooses a table where one is wanted.
+// three, 7 a tunnel that says its packet ends earlier. The second chooses a table where one is wanted, and a tunnel.
 fuzz_target!(|input: &[u8]| {
     let [choice, table, bytes @ ..] = input else { return };
     // As much as a link brings.
@@ -111,13 +144,15 @@ fuzz_target!(|input: &[u8]| {
     let carriage = if choice & 1 == 0 { Carriage::NonMpls } else { Carriage::Mpls };
     match choice >> 1 & 7 {
         // Any bytes.
-        0 | 1 => pass(bench, carriage, bytes, 1),
+        0 => pass(bench, carriage, bytes, 1),
+        // For one of our tables, inside a tunnel.
+        1 => come_in(bench, *table, choice & 0x80 != 0, &for_table(*table, Carriage::NonMpls, bytes)),
         // For one of our tables, the rest any.
         2 | 3 => pass(bench, carriage, &for_table(*table, carriage, bytes), 1),
         // The same, and what leaves comes in again, as the links brought it: in two segments where payloads are shared.
         4 | 5 => {
             let mut bytes = for_table(*table, carriage, bytes);
-            // Not for us: what is for listeners would come in again as well, and enter.
+            // Not for us: what is for listeners would come in again as well, and enter. (With adjacencies that is bit 3.)
             if let Some(last) = bytes.get_mut(11 + (4 << (1 + table % 7))) {
                 *last &= !0b1_0101;
             }
@@ -167,7 +202,46 @@ fn sound(carriage: Carriage, bytes: &[u8]) -> Option<usize> {
 /// A frame in, and all copies of it out, this many times over.
 fn pass(bench: &mut Bench, carriage: Carriage, bytes: &[u8], times: u8) {
     let frame = [&WAN_MAC[..], &CLIENT_MAC, &carriage.ethertype().to_be_bytes(), bytes].concat();
-    bench.deliver_and_run(WAN, &frame);
+    pass_frame(bench, carriage, &frame, bytes, times);
+}
+
+/// These bytes inside one of the tunnels, or from somebody whom none is with; perhaps the tunnel says that it ends earlier.
+fn come_in(bench: &mut Bench, table: u8, cut: bool, bytes: &[u8]) {
+    let kind = table / 21 % 4;
+    let is_v4 = kind == 0 || kind == 3;
+    let bytes = &bytes[..bytes.len().min(if is_v4 { 1472 } else { 1452 })];
+    let left = bytes.len().saturating_sub(if cut { usize::from(table) } else { 0 });
+    let inside = &bytes[..left];
+    let mut udp =
+        [[0xc1, 0, 0x1f, 0xca].to_vec(), ((8 + left) as u16).to_be_bytes().to_vec(), vec![0; 2]].concat();
+    if kind == 2 {
+        udp.clear();
+    }
+    let len = (udp.len() + left) as u16;
+    let octets = |text: &str| match text.parse().expect("it is an address") {
+        std::net::IpAddr::V4(ip) => ip.octets().to_vec(),
+        std::net::IpAddr::V6(ip) => ip.octets().to_vec(),
+    };
+    let (ether_type, ip) = if is_v4 {
+        let from = if kind == 3 { "198.51.100.8" } else { TUNNELS[0].0 };
+        let mut ip = [&[0x45, 0][..], &(20 + len).to_be_bytes(), &[0, 0, 0x40, 0, 64, 17, 0, 0]].concat();
+        ip.extend([octets(from), octets("192.0.2.1")].concat());
+        fill_checksum(&mut ip);
+        ([8, 0], ip)
+    } else {
+        let protocol = if kind == 2 { NEXT_HEADER } else { 17 };
+        let mut ip = [&[0x60, 0, 0, 0][..], &len.to_be_bytes(), &[protocol, 64]].concat();
+        ip.extend([octets(TUNNELS[1].0), octets("2001:db8::1")].concat());
+        ([0x86, 0xdd], ip)
+    };
+    let frame = [&WAN_MAC[..], &CLIENT_MAC, &ether_type, &ip, &udp, bytes].concat();
+    // Nobody listens to what a stranger says.
+    pass_frame(bench, Carriage::NonMpls, &frame, if kind == 3 { &[] } else { inside }, 1);
+}
+
+/// A frame in with these bytes from the BIER header on, and all copies of it out, this many times over.
+fn pass_frame(bench: &mut Bench, carriage: Carriage, frame: &[u8], bytes: &[u8], times: u8) {
+    bench.deliver_and_run(WAN, frame);
     for _ in 1..times {
         while bench.net.pass(LAN, WAN, 0) {}
         bench.run();
@@ -183,6 +257,7 @@ fn pass(bench: &mut Bench, carriage: Carriage, bytes: &[u8], times: u8) {
     // Where bits are adjacencies, all copies have those of others' (RFC 9262 section 4.4).
     let disjoint = bytes[0] & 15 != 0 || bytes[1] >> 4 != 2;
     for frame in &sent {
+        assert!(frame.len() <= FRAME_MAX, "no longer than the MTU");
         let Some(copy) = copy_of(frame) else {
             assert!(ttl > 0, "nothing is delivered with TTL 0");
             assert_delivered(frame, payload);
@@ -190,10 +265,20 @@ fn pass(bench: &mut Bench, carriage: Carriage, bytes: &[u8], times: u8) {
         };
         assert!(ttl > times, "{times} hops of {ttl}");
         let (theirs, fields) = (&copy[12..header], [3, 4, 5, 6, 7, 8, 9, 10, 11].map(|at| copy[at]));
-        assert!(sound(carriage_of(frame), copy) == Some(header), "{copy:02x?}");
+        // Where bits are adjacencies none may be left.
+        let mut with_a_bit = copy.to_vec();
+        with_a_bit[12] |= u8::from(!disjoint);
+        assert!(sound(carriage_of(frame), &with_a_bit) == Some(header), "{copy:02x?}");
+        let stays = if frame[..6] == neighbour_of(1).1 { KEPT } else { 0 };
+        assert!(disjoint || copy[header - 1] & ADJACENT & !stays == 0, "an adjacency's bit stays here");
         assert_eq!(copy[..2], bytes[..2], "length and sub-domain stay");
         let nibble = if carriage_of(frame) == carriage { bytes[4] } else { copy[4] & 0xf0 | bytes[4] & 0xf };
-        let passed_on = [bytes[5], bytes[6], bytes[7], bytes[8], bytes[9], bytes[10], bytes[11]];
+        // DSCP means nothing with MPLS, so nothing on its other side.
+        let mut passed_on = [bytes[5], bytes[6], bytes[7], bytes[8], bytes[9], bytes[10], bytes[11]];
+        let is_plain = fields[2..] == passed_on;
+        if carriage_of(frame) != carriage || times > 1 && !is_plain {
+            (passed_on[3], passed_on[4]) = (bytes[8] & 0xf0, bytes[9] & 0x3f);
+        }
         assert_eq!((fields[0], &fields[2..]), (ttl - times, &passed_on[..]));
         assert!(times > 1 || copy[4] == nibble);
         assert_eq!(&copy[header..], payload, "the payload isn't touched");
@@ -222,10 +307,7 @@ fn enter(bench: &mut Bench, v6: bool, bytes: &[u8]) {
     }
     packet[0] = if v6 { 0x60 | packet[0] & 15 } else { 0x45 };
     if !v6 {
-        packet[10..12].fill(0);
-        let sum: u32 = packet[..20].chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
-        let sum = (sum & 0xffff) + (sum >> 16);
-        packet[10..12].copy_from_slice(&(!((sum & 0xffff) + (sum >> 16)) as u16).to_be_bytes());
+        fill_checksum(&mut packet);
     }
     let head: [&[u8]; 2] = match v6 {
         false => [&[1, 0, 0x5e, 1, 1, 1], &[8, 0]],
@@ -247,16 +329,45 @@ fn enter(bench: &mut Bench, v6: bool, bytes: &[u8]) {
     }
 }
 
-fn carriage_of(frame: &[u8]) -> Carriage {
-    if frame[12..L3] == [0xab, 0x37] { Carriage::NonMpls } else { Carriage::Mpls }
+fn fill_checksum(ip: &mut [u8]) {
+    ip[10..12].fill(0);
+    let sum: u32 = ip[..20].chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
+    let sum = (sum & 0xffff) + (sum >> 16);
+    ip[10..12].copy_from_slice(&(!((sum & 0xffff) + (sum >> 16)) as u16).to_be_bytes());
 }
 
-/// What follows the Ethernet header, if it is BIER.
+fn carriage_of(frame: &[u8]) -> Carriage {
+    if frame[12..L3] == [0x88, 0x47] { Carriage::Mpls } else { Carriage::NonMpls }
+}
+
+/// What follows the Ethernet header, or those of a tunnel, if it is BIER.
 fn copy_of(frame: &[u8]) -> Option<&[u8]> {
     assert_eq!(frame[6..12], LAN_MAC);
     let is_bier = frame[12..L3] == [0xab, 0x37] || frame[12..L3] == [0x88, 0x47];
-    assert!(frame[0] & 1 == u8::from(!is_bier), "copies go to one neighbour, payloads to a group");
+    let is_tunnel = frame[..6] == HOST_MAC;
+    assert!(
+        frame[0] & 1 == u8::from(!is_bier && !is_tunnel),
+        "copies go to one neighbour, payloads to a group"
+    );
+    if is_tunnel {
+        return Some(inside(frame));
+    }
     is_bier.then_some(&frame[L3..])
+}
+
+/// What a tunnel carries, whose lengths and ports are right.
+fn inside(frame: &[u8]) -> &[u8] {
+    let word = |at: usize| usize::from(u16::from_be_bytes([frame[at], frame[at + 1]]));
+    let (v4, plain) = (frame[12..L3] == [8, 0], frame[20] == NEXT_HEADER);
+    let l4 = if v4 { L3 + 20 } else { L3 + 40 };
+    let said = if v4 { L3 + word(L3 + 2) } else { l4 + word(L3 + 4) };
+    assert_eq!((said, frame[if v4 { L3 + 8 } else { L3 + 7 }]), (frame.len(), 255));
+    if plain && !v4 {
+        return &frame[l4..];
+    }
+    assert_eq!((frame[if v4 { L3 + 9 } else { L3 + 6 }], word(l4 + 2)), (17, 8138));
+    assert_eq!(word(l4 + 4), frame.len() - l4);
+    &frame[l4 + 8..]
 }
 
 /// The payload for listeners, perhaps with a tag before it.

@@ -97,6 +97,10 @@ const TC_AND_S: u32 = 0xf00;
 const S: u32 = 0x100;
 /// The nibble in the eight bytes after the first four.
 const NIBBLE: u64 = 0xf << 60;
+/// Where DSCP is in them.
+const DSCP_AT: u32 = 22;
+/// DSCP in them.
+const DSCP: u64 = 0x3f << DSCP_AT;
 
 impl Template {
     /// That of a packet that was received in this carriage, for copies of this TTL.
@@ -110,8 +114,26 @@ impl Template {
         Self { first: first & TC_AND_S | u32::from(ttl), rest, carriage }
     }
 
+    /// The entropy, 20 bits.
+    #[inline]
+    #[must_use]
+    pub fn entropy(&self) -> u32 {
+        (self.rest >> 32) as u32 & 0xf_ffff
+    }
+
+    /// The DSCP that copies without MPLS carry; 0 for what came as MPLS, where the field means nothing.
+    #[inline]
+    #[must_use]
+    pub fn dscp(&self) -> u8 {
+        match self.carriage {
+            Carriage::Mpls => 0,
+            Carriage::NonMpls => ((self.rest & DSCP) >> DSCP_AT) as u8,
+        }
+    }
+
     /// Writes the header of one copy. Between carriages the fields that mean something in only one of them get what a sender
-    /// has to write there (RFC 8296 sections 2.1.1, 2.1.2, 2.2.1, 2.2.2); DSCP and TC aren't translated.
+    /// has to write there (RFC 8296 sections 2.1.1, 2.1.2, 2.2.1, 2.2.2): DSCP and TC aren't translated but sent as 0, for
+    /// what is ignored on reception on one side is nothing to go by on the other.
     ///
     /// # Panics
     /// If `out` isn't 12 bytes and as many as the words have.
@@ -122,7 +144,7 @@ impl Template {
         if carriage != self.carriage {
             let nibble = if carriage == Carriage::Mpls { NIBBLE_MPLS } else { 0 };
             first = first & !TC_AND_S | S;
-            rest = rest & !NIBBLE | u64::from(nibble) << 60;
+            rest = rest & !(NIBBLE | DSCP) | u64::from(nibble) << 60;
         }
         fixed[..4].copy_from_slice(&(bift_id.get() << 12 | first).to_be_bytes());
         fixed[4..].copy_from_slice(&rest.to_be_bytes());

@@ -13,11 +13,11 @@ use millrace_bier::te::TeBift;
 
 use super::network::own;
 use super::{Checker, all, items};
-use crate::leaf::BiftIdList;
+use crate::leaf::{BiftIdList, HostAddr};
 use crate::limits::MPLS_LABEL_MIN;
 use crate::model::{
-    self, AdjacencyTo, Bier, BierKind, BierLabel, BierNeighbour, Encapsulation, Interface, Learn, Listener,
-    Overlay, PortIndex, Querier, Subdomain, Topology,
+    self, AdjacencyTo, Bier, BierKind, BierLabel, BierNeighbour, BierPath, Encapsulation, Interface, Learn,
+    Listener, Overlay, PortIndex, Querier, Subdomain, Topology, TunnelKind,
 };
 use crate::raw;
 use crate::read::At;
@@ -46,9 +46,18 @@ impl Checker {
         let overlays = self.overlays(raw, subdomains.as_deref());
         let listeners = self.listeners(file, raw);
         let queriers = self.queriers(file, raw);
+        let accept_from = items(&raw.accept_from);
+        self.unique("the router", accept_from.iter().map(|at| (at.value.0, at.span.clone())));
+        let own = own(file);
+        let accept_from = all(accept_from.iter().map(|at| {
+            self.not_ours(at.value.0, &own, "the router", &at.span)?;
+            Some(at.value.0)
+        }));
         let bier = Bier {
             bfr_prefix: prefix?.value.0,
             count_receivers: raw.count_receivers.as_ref()?.value,
+            accept_from: accept_from?,
+            ipv6_next_header: raw.ipv6_next_header.as_ref()?.value.get() as u8,
             subdomains: subdomains?,
             overlays: overlays?,
             listeners: listeners?,
@@ -94,6 +103,7 @@ impl Checker {
             bfr_id: raw.bfr_id.as_ref().and_then(|id| BfrId::new(id.value.get() as u16)),
             ecmp_tables: raw.ecmp_tables.as_ref()?.value.get() as u8,
             encapsulation: encapsulation?,
+            tunnel: raw.tunnel.as_ref()?.value,
             bift_ids: raw.bift_id.as_ref()?.value.form(),
             ttl: raw.ttl.as_ref()?.value.get() as u8,
             mtu_bytes: raw.mtu_bytes.as_ref().map(|mtu| mtu.value.get() as u16),
@@ -210,11 +220,13 @@ impl Checker {
         let mut firsts: BTreeMap<&str, (&raw::BierRow, Option<&At<BiftIdList>>)> = BTreeMap::new();
         let mut order: Vec<&raw::BierRow> = Vec::new();
         let mut places: BTreeMap<&str, u16> = BTreeMap::new();
+        let mut over: BTreeMap<&str, &At<Encapsulation>> = BTreeMap::new();
         for row in table.iter().map(|row| &row.value) {
             let Some(name) = &row.neighbour else { continue };
             let Some((first, ids)) = firsts.get_mut(name.value.as_str()) else {
                 firsts.insert(name.value.as_str(), (row, row.bift_id.as_ref()));
                 places.insert(name.value.as_str(), order.len() as u16);
+                over.extend(row.encapsulation.as_ref().map(|said| (name.value.as_str(), said)));
                 order.push(row);
                 continue;
             };
@@ -237,16 +249,32 @@ impl Checker {
                 (None, Some(only)) => *ids = Some(only),
                 _ => {}
             }
+            if let Some(said) = &row.encapsulation {
+                match over.get(name.value.as_str()) {
+                    Some(first) => {
+                        let message = format!("what carries headers to `{}` is said twice", name.value);
+                        self.duplicate(message, said.span.clone(), first.span.clone());
+                    }
+                    None => _ = over.insert(name.value.as_str(), said),
+                }
+            }
         }
         let addresses = order.iter().filter_map(|row| row.address.as_ref());
         self.unique("the neighbour at", addresses.map(|at| (at.value.0, at.span.clone())));
         let neighbours = all(order.iter().map(|row| {
             let (name, address) = (row.neighbour.as_ref()?, row.address.as_ref()?);
             self.not_ours(address.value.0, &own, "the neighbour", &address.span)?;
-            let interface = self.on_link(address.value.0, &near, known, "the neighbour", &address.span)?;
+            let over = over.get(name.value.as_str()).copied().or(raw.encapsulation.as_ref())?;
+            let path = match over.value.tunnel() {
+                Some(kind) => self.tunnel(kind, address, &over.span)?,
+                None => {
+                    let found = self.on_link(address.value.0, &near, known, "the neighbour", &address.span);
+                    over.value.path(found?)
+                }
+            };
             let ids = firsts.get(name.value.as_str()).and_then(|(_, ids)| *ids).or(raw.bift_id.as_ref())?;
             let (name, bift_ids) = (name.value.clone(), ids.value.form());
-            Some(BierNeighbour { name, address: address.value.0, interface, bift_ids })
+            Some(BierNeighbour { name, address: address.value.0, path, bift_ids })
         }));
         let rows = all(table.iter().map(|row| {
             let backup = match &row.value.backup {
@@ -261,15 +289,35 @@ impl Checker {
         self.backups_are_elsewhere(table, &ways).then_some(ways)
     }
 
+    /// A tunnel to a router; `None` if it has no such address. `said` is what asks for that kind.
+    fn tunnel(&mut self, kind: TunnelKind, to: &At<HostAddr>, said: &Range<usize>) -> Option<BierPath> {
+        if kind == TunnelKind::Ipv6 && to.value.0.is_ipv4() {
+            let message = format!("{} isn't an IPv6 address", to.value.0);
+            self.note(
+                Diagnostic::new(Code::Conflict, to.span.clone(), message)
+                    .label("the far end of a tunnel")
+                    .related(said.clone(), "which is of IPv6")
+                    .help("give the router's IPv6 address, or write \"udp\""),
+            );
+            return None;
+        }
+        Some(BierPath::Tunnel(kind))
+    }
+
     /// That nobody stands in for a neighbour on the same port, which would go down with it.
     fn backups_are_elsewhere(&mut self, table: &[At<raw::BierRow>], ways: &Ways) -> bool {
         let mut sound = true;
         for (at, row) in table.iter().zip(&ways.rows) {
-            let port = |one: NeighbourIndex| ways.neighbours[usize::from(one.0)].interface.port;
+            let port = |one: NeighbourIndex| {
+                ways.neighbours[usize::from(one.0)].path.interface().map(|interface| interface.port)
+            };
             let (Some(backup), Some(place)) = (row.backup, &at.value.backup) else { continue };
             let address = |one: NeighbourIndex| ways.neighbours[usize::from(one.0)].address;
-            // Two of one address have been noted.
-            if port(backup) != port(row.neighbour) || address(backup) == address(row.neighbour) {
+            // Which port a tunnel leaves by is for the routes to say; two of one address have been noted.
+            if port(backup).is_none()
+                || port(backup) != port(row.neighbour)
+                || address(backup) == address(row.neighbour)
+            {
                 continue;
             }
             let message = format!("the backup `{}` is on the same port", place.value);

@@ -21,6 +21,10 @@ pub struct Bier {
     pub bfr_prefix: IpAddr,
     /// Packets are counted by receiver.
     pub count_receivers: bool,
+    /// Other routers than neighbours that may send to us inside UDP or IPv6.
+    pub accept_from: Vec<IpAddr>,
+    /// The IPv6 next header that stands for BIER.
+    pub ipv6_next_header: u8,
     /// In the order of the file, each number once. At least one.
     pub subdomains: Vec<Subdomain>,
     /// Flows that enter here, each once, through sub-domains in which we have a number.
@@ -46,6 +50,8 @@ pub struct Subdomain {
     pub ecmp_tables: u8,
     /// What headers are carried in.
     pub encapsulation: Encapsulation,
+    /// What carries them to routers that aren't beside us, where nothing else is said of those.
+    pub tunnel: TunnelKind,
     /// The BIFT-ids that packets to us carry; one for each table that there is.
     pub bift_ids: BiftIdForm,
     /// Time to live of packets that begin here.
@@ -120,8 +126,72 @@ choice! {
         "ethernet" => Ethernet,
         /// The same behind an MPLS label, which is the BIFT-id (RFC 8296 section 2.1).
         "mpls" => Mpls,
-        later "udp",
-        later "ipv6",
+        /// The first inside UDP, to wherever the router is (port 8138, draft-xu-bier-non-mpls-encap-over-udp).
+        "udp" => Udp,
+        /// The first inside IPv6, to wherever the router is (draft-ietf-bier-bierin6).
+        "ipv6" => Ipv6,
+    }
+}
+
+choice! {
+    /// What carries BIER to routers that aren't beside us.
+    pub enum TunnelKind {
+        /// UDP (port 8138, draft-xu-bier-non-mpls-encap-over-udp).
+        "udp" => Udp,
+        /// IPv6 (draft-ietf-bier-bierin6).
+        "ipv6" => Ipv6,
+    }
+}
+
+/// How copies get to a router.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BierPath {
+    /// Over a network of ours.
+    Ethernet(Interface),
+    /// The same, behind a label.
+    Mpls(Interface),
+    /// By the way of unicast, wherever the router is.
+    Tunnel(TunnelKind),
+}
+
+impl BierPath {
+    /// The network of ours that the router is on, if copies go over that.
+    pub fn interface(self) -> Option<Interface> {
+        match self {
+            Self::Ethernet(interface) | Self::Mpls(interface) => Some(interface),
+            Self::Tunnel(_) => None,
+        }
+    }
+
+    /// What headers are carried in.
+    pub fn encapsulation(self) -> Encapsulation {
+        match self {
+            Self::Ethernet(_) => Encapsulation::Ethernet,
+            Self::Mpls(_) => Encapsulation::Mpls,
+            Self::Tunnel(TunnelKind::Udp) => Encapsulation::Udp,
+            Self::Tunnel(TunnelKind::Ipv6) => Encapsulation::Ipv6,
+        }
+    }
+}
+
+impl Encapsulation {
+    /// The tunnel that it is, if it is one.
+    pub fn tunnel(self) -> Option<TunnelKind> {
+        match self {
+            Self::Ethernet | Self::Mpls => None,
+            Self::Udp => Some(TunnelKind::Udp),
+            Self::Ipv6 => Some(TunnelKind::Ipv6),
+        }
+    }
+
+    /// How copies get to a router beside us.
+    pub fn path(self, interface: Interface) -> BierPath {
+        match self {
+            Self::Ethernet => BierPath::Ethernet(interface),
+            Self::Mpls => BierPath::Mpls(interface),
+            Self::Udp => BierPath::Tunnel(TunnelKind::Udp),
+            Self::Ipv6 => BierPath::Tunnel(TunnelKind::Ipv6),
+        }
     }
 }
 
@@ -134,15 +204,15 @@ pub enum BiftIdForm {
     Map(Vec<(Si, BiftId)>),
 }
 
-/// A BIER router beside us.
+/// A BIER router that copies are sent to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BierNeighbour {
     /// What the operator calls it.
     pub name: Name,
-    /// Its address: on-link, and not ourselves.
+    /// Its address: not ourselves, and of IPv6 where the tunnel is.
     pub address: IpAddr,
-    /// Where it is.
-    pub interface: Interface,
+    /// How copies get there.
+    pub path: BierPath,
     /// What it calls its tables.
     pub bift_ids: BiftIdForm,
 }
@@ -278,7 +348,11 @@ impl Subdomain {
             neighbours: &neighbours,
             rows: &self.rows,
         };
-        let port = |one: NeighbourIndex| self.neighbours[usize::from(one.0)].interface.port.0 as u32;
+        // Which port a tunnel leaves by is for the routes to say.
+        let port = |one: NeighbourIndex| {
+            let interface = self.neighbours[usize::from(one.0)].path.interface();
+            interface.map_or(u32::MAX - u32::from(one.0), |interface| interface.port.0 as u32)
+        };
         given::build_on_ports(&given, port)
     }
 

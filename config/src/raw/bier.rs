@@ -3,7 +3,7 @@
 use crate::grammar::table;
 use crate::leaf::{BiftIdList, BitStringBits, FilePath, Group, HostAddr, Int, List};
 use crate::limits::*;
-use crate::model::{AdjacencyKind, BfrIds, BierKind, Encapsulation, Learn, Name, Protection};
+use crate::model::{AdjacencyKind, BfrIds, BierKind, Encapsulation, Learn, Name, Protection, TunnelKind};
 
 table! {
     /// Bit index explicit replication (RFC 8279).
@@ -14,6 +14,12 @@ table! {
         /// Count packets by receiver, too: bit by bit, which costs each packet something for each of its bits. Shown by
         /// `millrace show bier counters`.
         default count_receivers: bool = false,
+        /// Routers that may send to us inside UDP or IPv6 besides those that we send to in such a way: at the near ends of
+        /// one-way trees, for example. With a topology, all its routers may.
+        optional accept_from: List<HostAddr, 0, BIER_ROUTERS_MAX>,
+        /// The IPv6 next header that stands for BIER inside IPv6. None is assigned yet; 253 and 254 are set aside for trials
+        /// (RFC 3692).
+        default ipv6_next_header: Int<143, 254> = 253,
         /// The sub-domains that this router is in.
         required subdomains as "subdomain": List<Subdomain, 1, BIER_SUBDOMAINS_MAX>,
         /// Flows that enter the domain here: who gets them.
@@ -39,8 +45,12 @@ table! {
         /// Tables between which a packet's entropy chooses: as many as the least common multiple of the numbers of equal ways
         /// share everything out evenly.
         default ecmp_tables: Int<1, 16> = 1,
-        /// What BIER headers are carried in.
+        /// What BIER headers are carried in, unless a neighbour's row says otherwise. With "udp" and "ipv6" neighbours may be
+        /// anywhere.
         default encapsulation: Encapsulation = "ethernet",
+        /// What carries them to routers that aren't beside us: behind others without BIER in a topology, or at the far ends of
+        /// routed adjacencies.
+        default tunnel: TunnelKind = "udp",
         /// The BIFT-ids that packets to us carry: "static" (length, sub-domain and set in one number, as
         /// draft-ietf-bier-non-mpls-bift-encoding has it), or one for each set. With "mpls" they are labels.
         default bift_id: BiftIdList = "static",
@@ -102,6 +112,8 @@ table! {
         /// The bit's adjacencies, which must all say the same, are equal ways, of which a packet's entropy picks one; another
         /// seed picks otherwise (RFC 9262 section 4.2.3).
         optional ecmp_seed: Int<0, 4294967295>,
+        /// What headers are carried in to it. Without it: as in the sub-domain, or by its `tunnel` to one further away.
+        optional encapsulation: Encapsulation,
         /// What the router calls its tables. Without it: as we call ours.
         optional bift_id: BiftIdList,
     }
@@ -112,8 +124,11 @@ table! {
     struct BierRow {
         /// What you call the neighbour; it may have several rows.
         required neighbour: Name,
-        /// Its address, which must be on a network of one of the ports.
+        /// Its address. It must be on a network of one of the ports, unless it is reached inside UDP or IPv6: then routes lead
+        /// there.
         required address: HostAddr,
+        /// What headers are carried in to it, once for all its rows. Without it: as in the sub-domain.
+        optional encapsulation: Encapsulation,
         /// The numbers of the routers that it leads to, itself included.
         required bfr_ids: BfrIds,
         /// The neighbour that gets this row's packets while the port to this one is down. It is by another port.

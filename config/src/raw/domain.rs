@@ -26,6 +26,8 @@ table! {
         optional bfr_id: Int<1, 65535>,
         /// Whether it speaks BIER. One that doesn't is crossed by tunnels.
         default bier: bool = true,
+        /// Its address as the far end of tunnels. Without it: its BFR-prefix.
+        optional tunnel_address: HostAddr,
         /// The lengths of bit strings that it can forward, in bits.
         default bitstring_bits: List<BitStringBits, 1, 7> = [256],
         /// The BIFT-ids that packets to it carry: "static", or one for each set.

@@ -59,12 +59,9 @@ fn rows_become_neighbours_and_tables() {
     let config = Config::parse("b.toml", &bier("", "")).unwrap_or_else(|report| panic!("{report}"));
     let bier = config.bier.unwrap();
     let zero = &bier.subdomains[0];
-    let neighbours: Vec<_> = zero
-        .neighbours
-        .iter()
-        .map(|one| (one.name.as_str(), one.interface.port.0, one.interface.vlan))
-        .collect();
-    assert_eq!(neighbours, [("p2", 0, None), ("p3", 1, Some(VLAN_20))]);
+    let neighbours: Vec<_> = zero.neighbours.iter().map(|one| (one.name.as_str(), one.path)).collect();
+    let on = |port, vlan| BierPath::Ethernet(Interface { port: PortIndex(port), vlan });
+    assert_eq!(neighbours, [("p2", on(0, None)), ("p3", on(1, Some(VLAN_20)))]);
     // What a later row says of a neighbour holds for all its rows.
     let id = |si, id| (Si(si), BiftId::new(id).unwrap());
     assert_eq!(zero.neighbours[0].bift_ids, BiftIdForm::Map(vec![id(0, 7), id(1, 8)]));
@@ -90,14 +87,27 @@ fn adjacencies_become_tables_of_bits() {
     let bits: Vec<_> =
         bifts.iter().flat_map(|bift| bift.iter().map(|(bit, _)| (bift.key().si.0, bit.number()))).collect();
     assert_eq!(bits, [(0, 1), (0, 2), (0, 3), (0, 4), (1, 4)]);
-    let wan = Interface { port: PortIndex(0), vlan: None };
-    let lan = Interface { port: PortIndex(1), vlan: Some(VLAN_20) };
-    let links: Vec<_> = te.adjacencies.iter().map(|one| one.link().map(|(interface, _)| interface)).collect();
-    assert_eq!(links, [Some(wan), None, None, Some(wan), Some(lan), Some(lan)]);
+    let wan = BierPath::Ethernet(Interface { port: PortIndex(0), vlan: None });
+    let lan = BierPath::Ethernet(Interface { port: PortIndex(1), vlan: Some(VLAN_20) });
+    let far = BierPath::Tunnel(TunnelKind::Udp);
+    let links: Vec<_> = te.adjacencies.iter().map(|one| one.link().map(|(path, _)| path)).collect();
+    assert_eq!(links, [Some(wan), Some(far), None, Some(wan), Some(lan), Some(lan)]);
     let ids: Vec<_> = te.adjacencies.iter().map(|one| te.adjacency_id(one).map(BiftId::get)).collect();
     // The static form of sub-domain 10 and 128 bits.
     let id = Some(2 << 16 | 10 << 8);
     assert_eq!(ids, [id, id, None, id, id, Some(77)]);
+}
+
+/// Neighbours inside UDP or IPv6 may be anywhere, and on networks of ours as well.
+#[test]
+fn neighbours_elsewhere_are_reached_through_tunnels() {
+    let text = bier("\"1,2,300\" },", "\"1,2,300\" },\n{ neighbour = \"far\", address = \"203.0.113.9\", bfr_ids = \"9\", encapsulation = \"udp\" },\n{ neighbour = \"p6\", address = \"2001:db8:9::6\", bfr_ids = \"6\", encapsulation = \"ipv6\", backup = \"far\" },")
+        .replacen("\"10.20.0.3\", bfr_ids", "\"10.20.0.3\", encapsulation = \"udp\", bfr_ids", 1);
+    let config = Config::parse("b.toml", &text).unwrap_or_else(|report| panic!("{report}"));
+    let paths: Vec<_> = config.bier.unwrap().subdomains[0].neighbours.iter().map(|one| one.path).collect();
+    let [udp, ipv6] = [TunnelKind::Udp, TunnelKind::Ipv6].map(BierPath::Tunnel);
+    let near = BierPath::Ethernet(Interface { port: PortIndex(0), vlan: None });
+    assert_eq!(paths, [near, udp, ipv6, udp]);
 }
 
 /// All faults of one file in one report.
@@ -176,8 +186,26 @@ fn one_mistake_is_one_error() {
         ("id = 9", "id = 9\ntopology = \"d.toml\"", MissingKey, "\"d.toml\""),
         ("id = 9", "id = 9\nrouter = \"edge\"", Conflict, "\"edge\""),
         ("ecmp_tables = 2", "ecmp_tables = 2\ntopology = \"d.toml\"\nrouter = \"e\"", Conflict, "\"d.toml\""),
-        ("\"mpls\"", "\"udp\"", NotBuilt, "\"udp\""),
-        ("\"mpls\"", "\"ipv6\"", NotBuilt, "\"ipv6\""),
+        ("\"mpls\"", "\"ip\"", BadValue, "\"ip\""),
+        ("id = 9", "id = 9\ntunnel = \"mpls\"", BadValue, "\"mpls\""),
+        ("id = 10", "id = 10\ntunnel = \"ipv6\"", Conflict, "\"203.0.113.99\""),
+        ("\"3,66-70\"", "\"3,66-70\", encapsulation = \"ipv6\"", Conflict, "\"10.20.0.3\""),
+        (
+            "bfr_ids = \"66\"",
+            "bfr_ids = \"66\", encapsulation = \"udp\" },\n{ neighbour = \"p2\", address = \"192.0.2.2\", bfr_ids = \"67\", encapsulation = \"mpls\"",
+            Duplicate,
+            "\"mpls\"",
+        ),
+        (
+            "address = \"203.0.113.99\"",
+            "address = \"203.0.113.99\", encapsulation = \"ethernet\"",
+            NotOnLink,
+            "\"203.0.113.99\"",
+        ),
+        ("kind = \"decap\"", "kind = \"decap\", encapsulation = \"udp\"", Conflict, "\"udp\""),
+        ("bfr_prefix", "accept_from = [\"192.0.2.1\"]\nbfr_prefix", Conflict, "\"192.0.2.1\""),
+        ("bfr_prefix", "accept_from = [\"10.1.1.1\", \"10.1.1.1\"]\nbfr_prefix", Duplicate, "\"10.1.1.1\""),
+        ("bfr_prefix", "ipv6_next_header = 59\nbfr_prefix", OutOfRange, "59"),
         ("bitstring_bits = 64", "bitstring_bits = 65", BadValue, "65"),
         ("bitstring_bits = 64", "bitstring_bits = 8192", OutOfRange, "8192"),
         ("bfr_id = 65", "bfr_id = 16385", OutOfRange, "16385"),

@@ -5,6 +5,8 @@
 //!   frame ─┤                            ├─► payload to listeners behind us
 //!            payload, never written     └─► bits without a way: counted
 //!
+//!   the same inside UDP or IPv6 to us, from a neighbour ──► taken out of it, and then as above
+//!
 //!   multicast packet of a flow that enters here ──► a header for each set, and the same
 //! ```
 //!
@@ -17,6 +19,7 @@ mod deliver;
 mod impose;
 mod punt;
 mod te;
+mod tunnelled;
 
 use millrace_bier::bift::{Bift, LinkId, NeighbourIndex};
 use millrace_bier::bift_id::BiftId;
@@ -55,6 +58,10 @@ drops! {
         IllegalBsl => "illegal-bsl",
         /// Its BSL field is another length than its table's.
         OtherBsl => "other-bsl",
+        /// It came through a tunnel from somebody who isn't a neighbour of ours.
+        NotNeighbour => "not-a-neighbour",
+        /// It came through a tunnel with a wrong UDP checksum, or one over more segments than can be looked at.
+        Checksum => "checksum",
         /// No bit is set.
         Empty => "empty",
         /// Its time to live is used up.
@@ -114,7 +121,7 @@ pub enum Loss {
     Expired,
     /// The neighbour is reached in no way that we have.
     NoWay,
-    /// The router is further away, and no tunnel leads to it.
+    /// The router is further away, and no tunnel leads to it: there is no route, or no address of ours to send from.
     NoTunnel,
     /// The port that it would have left by is down, and nobody stands in.
     LinkDown,
@@ -148,6 +155,7 @@ pub enum Loss {
 impl From<&tables::NoWay> for Loss {
     fn from(why: &tables::NoWay) -> Self {
         match why {
+            tables::NoWay::Route | tables::NoWay::Source => Loss::NoTunnel,
             tables::NoWay::Interface => Loss::NoInterface,
             tables::NoWay::Neighbour => Loss::NeighbourUnknown,
         }
@@ -199,6 +207,10 @@ pub fn process<D: Driver>(
             (Some(bier), Network::Bier | Network::BierOfOurs) => {
                 pass_on(bier, Carriage::NonMpls, &mut packet, &mut copies, cx)
             }
+            (Some(bier), Network::BierInIp) => match tunnelled::unwrap(bier, &mut packet) {
+                Ok(()) => pass_on(bier, Carriage::NonMpls, &mut packet, &mut copies, cx),
+                Err(reason) => Err(reason),
+            },
             (Some(bier), _) => impose::impose(bier, &mut packet, &mut copies, cx),
         };
         let served = match replicated {

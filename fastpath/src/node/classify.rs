@@ -7,7 +7,7 @@
 //!   to a translated port    ─► service        everything else             ─► transit
 //!   everything else         ─► host
 //!
-//!   BIER behind an Ethernet or MPLS header, and multicast of a flow that enters BIER here ─► bier
+//!   BIER behind an Ethernet or MPLS header or inside IP to us, and multicast of a flow that enters BIER here ─► bier
 //! ```
 //!
 //! A packet to an address with the trigger `flow` is looked at by [`triple`] first, whatever becomes of it.
@@ -27,6 +27,7 @@ use crate::driver::Frame;
 use crate::flow::FlowTable;
 use crate::flow::key::owner;
 use crate::packet::{Fragment, Kind, Malformed, Meta, NOT_TRACED, Network, Origin, Packet, untag};
+use crate::tables::bier::UDP_PORT;
 use crate::tables::interfaces::Local;
 use crate::tables::services::{Endpoint, ServiceId};
 use crate::tables::{Bier, Tables};
@@ -253,7 +254,7 @@ fn classify<F: Frame>(
         Network::V4 | Network::V6 => {}
         Network::Arp => return Ok(Next::Host),
         // Nothing that arrives is read as that.
-        Network::BierOfOurs => return Err(Drop::UnknownEthertype),
+        Network::BierOfOurs | Network::BierInIp => return Err(Drop::UnknownEthertype),
         Network::Bier | Network::Mpls if tables.bier.is_none() => return Err(Drop::UnknownEthertype),
         // It is sent to one neighbour at a time (RFC 8296 §3).
         Network::Bier | Network::Mpls if group => return Err(Drop::Multicast),
@@ -326,9 +327,24 @@ fn without_ports(
         (None, _) => Ok(Next::Transit),
         (Some(_), Network::V6) if meta.protocol == ipv6::ROUTING => Err(Drop::SourceRoute),
         (Some(_), Network::V6) if ipv6::is_extension(meta.protocol) => Err(Drop::ExtensionLimit),
+        (Some(local), Network::V6) if local.host && is_bier(meta.protocol, cx.tables) => {
+            meta.network = Network::BierInIp;
+            Ok(Next::Bier)
+        }
         (Some(_), Network::V6) if meta.protocol != ICMPV6 => Err(Drop::UnknownNextHeader),
         (Some(_), _) => Ok(Next::Host),
     }
+}
+
+/// Whether there is anybody whom BIER is taken from inside IP.
+#[cold]
+fn has_tunnels(tables: &Tables) -> bool {
+    tables.bier.as_ref().is_some_and(|bier| !bier.tunnels.peers.is_empty())
+}
+
+/// Whether an IPv6 next header stands for BIER.
+fn is_bier(next_header: u8, tables: &Tables) -> bool {
+    has_tunnels(tables) && tables.bier.as_ref().is_some_and(|bier| bier.tunnels.next_header == next_header)
 }
 
 /// Whether the addresses are ones that a packet may have.
@@ -380,6 +396,10 @@ pub(super) fn to_us_by_port(meta: &mut Meta, local: Local, cx: &Context<'_>) -> 
         meta.flow_hash = cx.hasher.hash(meta.destination, meta.destination_port, meta.protocol);
         meta.owner = cx.tables.policy.nat_ports.owner(meta.destination_port, cx.workers) as u16;
         return Ok(Next::Service);
+    }
+    if meta.protocol == UDP && meta.destination_port == UDP_PORT && local.host && has_tunnels(cx.tables) {
+        meta.network = Network::BierInIp;
+        return Ok(Next::Bier);
     }
     // The appliance itself listens at no other UDP port: what it answers over UDP was found above.
     let echo = local.host && meta.destination_port == oam::UDP_PORT && cx.tables.bier.is_some();

@@ -150,8 +150,8 @@ pub(super) fn gather(meta: &mut Meta, bytes: &[u8], cx: &mut Context<'_>) -> Res
                     }
                     Ok(Next::Service)
                 }
-                // Nobody puts queries together; those of others aren't ours to refuse.
-                Next::Dns(Role::Authoritative) => Err(Drop::Fragment),
+                // Nobody puts queries together, nor what tunnels bring; those of others aren't ours to refuse.
+                Next::Dns(Role::Authoritative) | Next::Bier => Err(Drop::Fragment),
                 Next::Dns(Role::Intercept) => Ok(Next::Transit),
                 next => Ok(next),
             }

@@ -1,5 +1,7 @@
 //! BIER as workers see it: tables by BIFT-id, the way over each link, and who listens here.
 
+mod tunnel;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -12,12 +14,14 @@ use millrace_bier::id::{BfrId, SubDomain};
 use millrace_bier::overlay::Overlay;
 use millrace_bier::plane::{AnyBift, Plane};
 
+use super::Tables;
 use super::interfaces::{InterfaceId, Interfaces, Mac};
 use super::listeners::Listeners;
-use super::neighbours::Neighbours;
+use super::routes::Routes;
 use crate::addr::Addr;
 use crate::driver::{PortId, PortsDown};
 use crate::wire::ethernet;
+pub use tunnel::{Inner, Outer, Tunnel, Tunnels, UDP_PORT};
 
 /// Links that are counted apart.
 pub const LINKS_MAX: usize = 1024;
@@ -29,20 +33,34 @@ pub const RECEIVERS_MAX: usize = 1 << 16;
 
 /// A link to a BIER neighbour, by its [`LinkId`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Link {
-    /// Where copies leave.
-    pub interface: InterfaceId,
-    /// The neighbour's address on it; frames go to its link-layer address (RFC 8296 §3).
-    pub via: Addr,
-    /// What the header is carried in there.
-    pub carriage: Carriage,
+pub enum Link {
+    /// The neighbour is on a network of ours.
+    Beside {
+        /// Where copies leave.
+        interface: InterfaceId,
+        /// The neighbour's address on it; frames go to its link-layer address (RFC 8296 §3).
+        via: Addr,
+        /// What the header is carried in there.
+        carriage: Carriage,
+    },
+    /// Wherever the neighbour is, by the way of unicast to it.
+    Tunnel {
+        /// The neighbour's address.
+        to: Addr,
+        /// What carries packets there.
+        tunnel: Tunnel,
+    },
 }
 
 /// All that copies over a link need, so that none of them looks anything up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Way {
-    /// What stands in front of the BIER header: an Ethernet header with the interface's tags.
+    /// An Ethernet header with the interface's tags.
     pub head: ArrayVec<u8, HEAD_MAX>,
+    /// What follows it where the link is a tunnel.
+    pub outer: Option<Box<Outer>>,
+    /// Bytes of all that stands in front of the BIER header.
+    pub front_len: u8,
     /// The link's number, by which copies are counted; below [`LINKS_MAX`].
     pub link: u16,
     /// Where copies leave.
@@ -59,36 +77,82 @@ pub const HEAD_MAX: usize = ethernet::HEADER + 2 * ethernet::TAG;
 /// Why a link has no way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoWay {
+    /// No route leads to the far end of the tunnel.
+    Route,
+    /// We have no address that packets to the far end could come from.
+    Source,
     /// The interface is gone.
     Interface,
-    /// The neighbour's link-layer address isn't known.
+    /// The neighbour's link-layer address isn't known, or that of the router on the way to it.
     Neighbour,
 }
 
 impl Link {
+    /// The neighbour's address.
+    pub fn to(&self) -> Addr {
+        match self {
+            Self::Beside { via, .. } => *via,
+            Self::Tunnel { to, .. } => *to,
+        }
+    }
+
+    /// Where copies leave, and to whose link-layer address there; `None` if no route leads to the far end of the tunnel.
+    pub fn next(&self, routes: &Routes) -> Option<(InterfaceId, Addr)> {
+        match self {
+            Self::Beside { interface, via, .. } => Some((*interface, *via)),
+            Self::Tunnel { to, .. } => routes.lookup(*to).map(|hop| (hop.interface, hop.via.unwrap_or(*to))),
+        }
+    }
+
+    /// Bytes that stand in front of a BIER header in addition to those of an Ethernet frame: so much shorter than the MTU are
+    /// the longest packets.
+    pub fn overhead(&self) -> usize {
+        match self {
+            Self::Beside { .. } => 0,
+            Self::Tunnel { to, tunnel } => tunnel::overhead(*tunnel, to.is_v4()),
+        }
+    }
+
     /// How copies go over it as things are.
-    fn way(&self, link: u16, interfaces: &Interfaces, neighbours: &Neighbours) -> Result<Way, NoWay> {
-        let interface = interfaces.get(self.interface).ok_or(NoWay::Interface)?;
-        let mac = neighbours.get(self.interface, self.via).ok_or(NoWay::Neighbour)?;
+    fn way(&self, link: u16, tunnels: &Tunnels, around: &Tables) -> Result<Way, NoWay> {
+        let interfaces = &around.interfaces;
+        let (id, next) = self.next(&around.routes).ok_or(NoWay::Route)?;
+        let interface = interfaces.get(id).ok_or(NoWay::Interface)?;
+        let (carriage, outer) = match *self {
+            Self::Beside { carriage, .. } => (carriage, None),
+            Self::Tunnel { to, tunnel } => {
+                let is_ours = |own: &Addr| {
+                    own.is_v4() == to.is_v4() && interfaces.local(*own).is_some_and(|local| local.host)
+                };
+                let source = tunnels.own.filter(is_ours).or_else(|| interface.address_like(to));
+                let source = source.ok_or(NoWay::Source)?;
+                let outer = Outer::new(tunnel, source, to, tunnels.next_header);
+                (Carriage::NonMpls, Some(Box::new(outer)))
+            }
+        };
+        let mac = around.neighbours.get(id, next).ok_or(NoWay::Neighbour)?;
         let tags = interface.tags();
         let mut bytes = [0; HEAD_MAX];
         let (head, _) = bytes.split_at_mut(ethernet::HEADER + tags.wire_len());
         ethernet::set_addresses(head, mac, interface.mac);
         let (in_front, ethertype) = head.split_at_mut(head.len() - size_of::<u16>());
         tags.write(&mut in_front[size_of::<[Mac; 2]>()..]);
-        ethertype.copy_from_slice(&self.carriage.ethertype().to_be_bytes());
-        let head = head.iter().copied().collect();
-        Ok(Way { head, link, port: interface.port, mtu: interface.mtu, carriage: self.carriage })
+        let inside = outer.as_ref().map_or(carriage.ethertype(), |outer| outer.ethertype());
+        ethertype.copy_from_slice(&inside.to_be_bytes());
+        let head: ArrayVec<u8, HEAD_MAX> = head.iter().copied().collect();
+        let front_len = (head.len() + self.overhead()) as u8;
+        let mtu = interface.mtu.saturating_sub(self.overhead() as u16);
+        Ok(Way { head, outer, front_len, link, port: interface.port, mtu, carriage })
     }
 }
 
 /// A router that a BIER-TE adjacency leads to, in one table; adjacencies name it by its place (RFC 9262 section 4.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hop {
-    /// Its address: where a tunnel to it would end.
+    /// Its address.
     pub to: Addr,
-    /// The link to it; `None` for one further away.
-    pub link: Option<LinkId>,
+    /// The link to it; a tunnel to one further away.
+    pub link: LinkId,
     /// What it calls the table.
     pub id: BiftId,
 }
@@ -121,6 +185,8 @@ pub struct Bier {
     pub plane: Plane,
     /// The links, by [`LinkId`].
     pub links: Vec<Link>,
+    /// What those of them have in common that are tunnels.
+    pub tunnels: Tunnels,
     /// How copies go over them as things are: see [`Bier::resolve`].
     pub ways: Vec<Result<Way, NoWay>>,
     /// Where adjacencies lead.
@@ -164,23 +230,19 @@ impl Bier {
         self.ways.get(id.0 as usize)
     }
 
-    /// Whether the ways are those that there are with these interfaces and neighbours.
-    pub fn is_resolved(&self, interfaces: &Interfaces, neighbours: &Neighbours) -> bool {
-        self.resolved(interfaces, neighbours).eq(self.ways.iter().cloned())
+    /// Whether the ways are those that there are with the interfaces, neighbours and routes of these tables.
+    pub fn is_resolved(&self, around: &Tables) -> bool {
+        self.resolved(around).eq(self.ways.iter().cloned())
     }
 
-    /// Works out the ways. To be called whenever interfaces, their neighbours or the links change.
-    pub fn resolve(&mut self, interfaces: &Interfaces, neighbours: &Neighbours) {
-        self.ways = self.resolved(interfaces, neighbours).collect();
+    /// Works out the ways. To be called whenever interfaces, their neighbours, routes or the links change.
+    pub fn resolve(&mut self, around: &Tables) {
+        self.ways = self.resolved(around).collect();
     }
 
-    fn resolved(
-        &self,
-        interfaces: &Interfaces,
-        neighbours: &Neighbours,
-    ) -> impl Iterator<Item = Result<Way, NoWay>> {
+    fn resolved(&self, around: &Tables) -> impl Iterator<Item = Result<Way, NoWay>> {
         let numbered = (0..LINKS_MAX as u16).zip(&self.links);
-        numbered.map(|(number, link)| link.way(number, interfaces, neighbours))
+        numbered.map(|(number, link)| link.way(number, &self.tunnels, around))
     }
 
     /// Where the counters of this table's receivers begin, if they are counted.
@@ -204,8 +266,15 @@ impl Bier {
     /// Whether a link's port is up.
     #[inline]
     pub fn is_up(&self, id: LinkId, interfaces: &Interfaces, ports_down: PortsDown) -> bool {
-        let interface = || interfaces.get(self.link(id)?.interface);
-        ports_down.is_empty() || interface().is_none_or(|one| !ports_down.has(one.port))
+        ports_down.is_empty() || self.port(id, interfaces).is_none_or(|port| !ports_down.has(port))
+    }
+
+    /// The port that copies over a link leave by, if it is known.
+    fn port(&self, id: LinkId, interfaces: &Interfaces) -> Option<PortId> {
+        match self.link(id)? {
+            Link::Beside { interface, .. } => Some(interfaces.get(*interface)?.port),
+            Link::Tunnel { .. } => Some(self.way(id)?.as_ref().ok()?.port),
+        }
     }
 
     /// Raises the flags of neighbours to whom all links are down, and takes those of all others down. Workers see it with

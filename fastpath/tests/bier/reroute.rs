@@ -14,9 +14,9 @@ fn move_to_wan(bench: &mut Bench, numbers: &[u8]) {
     for number in numbers {
         let (via, mac) = neighbour_of(*number);
         bench.tables.neighbours.insert(WAN_IF, via, mac);
-        bier.links[usize::from(*number)].interface = WAN_IF;
+        put_on(&mut bier.links[usize::from(*number)], WAN_IF);
     }
-    bier.resolve(&bench.tables.interfaces, &bench.tables.neighbours);
+    bier.resolve(&bench.tables);
     bench.tables.bier = Some(Arc::new(bier));
     bench.publish();
 }

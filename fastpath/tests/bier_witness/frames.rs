@@ -247,6 +247,7 @@ pub(crate) fn copied(random: &mut Random) -> Vec<(Vec<u8>, Said)> {
                         ether_type: if mpls { 0x8847 } else { 0xab37 },
                         bift_id: wanted(bsl, 0),
                         tc: if same { said.tc } else { 0 },
+                        dscp: if same { said.dscp } else { 0 },
                         ttl: ttl - 1,
                         nibble: if mpls { 5 } else { 0 },
                         bits: bits.to_vec(),

@@ -12,7 +12,7 @@ use millrace_bier::overlay::Overlay;
 use millrace_bier::plane::{AnyBift, Plane};
 use millrace_fastpath::addr::Addr;
 use millrace_fastpath::tables::InterfaceId;
-use millrace_fastpath::tables::bier::{Bier, Ingress, Link};
+use millrace_fastpath::tables::bier::{Bier, Ingress, Link, Tunnels};
 use millrace_fastpath::tables::listeners::{Listener, Listeners};
 
 use super::{Bench, addr};
@@ -60,7 +60,7 @@ pub fn install(bench: &mut Bench, ours: BiftIds, tables: Vec<AnyBift>, carriages
         let (via, mac) = neighbour_of(number);
         bench.tables.neighbours.insert(LAN_IF, via, mac);
     }
-    let links = numbers.zip(carriages).map(|(number, carriage)| Link {
+    let links = numbers.zip(carriages).map(|(number, carriage)| Link::Beside {
         interface: LAN_IF,
         via: neighbour_of(number).0,
         carriage: *carriage,
@@ -71,6 +71,7 @@ pub fn install(bench: &mut Bench, ours: BiftIds, tables: Vec<AnyBift>, carriages
     let mut bier = Bier {
         plane: Plane::new(ours, tables).unwrap(),
         links: links.collect(),
+        tunnels: Tunnels::default(),
         ways: Vec::new(),
         hops: Vec::new(),
         receivers_from: Vec::new(),
@@ -84,7 +85,14 @@ pub fn install(bench: &mut Bench, ours: BiftIds, tables: Vec<AnyBift>, carriages
     };
     bier.listeners.set(addr("232.1.1.1"), [LAN_IF, VLAN_IF].map(Listener::any));
     bier.listeners.set(addr("ff3e::1:2"), [Listener::any(LAN_IF)]);
-    bier.resolve(&bench.tables.interfaces, &bench.tables.neighbours);
+    bier.resolve(&bench.tables);
     bench.tables.bier = Some(Arc::new(bier));
     bench.publish();
+}
+
+/// Moves the neighbour of a link to another interface.
+pub fn put_on(link: &mut Link, to: InterfaceId) {
+    if let Link::Beside { interface, .. } = link {
+        *interface = to;
+    }
 }

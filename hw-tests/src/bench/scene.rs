@@ -14,7 +14,7 @@ use millrace_bier::overlay::Overlay;
 use millrace_bier::plane::{AnyBift, Plane};
 use millrace_fastpath::addr::Addr;
 use millrace_fastpath::driver::PortId;
-use millrace_fastpath::tables::bier::{Bier, Link};
+use millrace_fastpath::tables::bier::{Bier, Link, Tunnels};
 use millrace_fastpath::tables::interfaces::{Interface, Interfaces, Local, Mac};
 use millrace_fastpath::tables::listeners::Listeners;
 use millrace_fastpath::tables::names::{HashKey, Names, NamesError, Record, RecordData, Soa, WireName, Zone};
@@ -199,11 +199,13 @@ pub fn with_bier_backup(bsl: Bsl, port: PortId) -> Tables {
         addresses: Vec::new(),
     });
     tables.interfaces = Arc::new(Interfaces::new(interfaces.into(), []));
-    if let Some(bier) = &mut tables.bier {
-        let bier = Arc::make_mut(bier);
-        bier.links[0].interface = InterfaceId(1);
-        tables.neighbours.insert(InterfaceId(1), bier.links[0].via, CLIENT_MAC);
-        bier.resolve(&tables.interfaces, &tables.neighbours);
+    if let Some(mut shared) = tables.bier.take() {
+        let bier = Arc::make_mut(&mut shared);
+        let (via, carriage) = (bier.links[0].to(), Carriage::NonMpls);
+        bier.links[0] = Link::Beside { interface: InterfaceId(1), via, carriage };
+        tables.neighbours.insert(InterfaceId(1), via, CLIENT_MAC);
+        bier.resolve(&tables);
+        tables.bier = Some(shared);
     }
     tables
 }
@@ -229,12 +231,14 @@ fn with_bier_rows(bsl: Bsl, neighbours: u16, ids: u16, backup: Option<NeighbourI
     let given = Given { sub_domain, bsl, own: None, tables: 1, seed: 0, neighbours: &list, rows: &rows };
     let bifts = build(&given).expect("the rows of the scene are well formed");
     let bifts = bifts.into_iter().map(|bift| AnyBift::Bier(Arc::new(bift))).collect();
-    let link = |number| Link { interface: INTERFACE, via: address(number), carriage: Carriage::NonMpls };
+    let link =
+        |number| Link::Beside { interface: INTERFACE, via: address(number), carriage: Carriage::NonMpls };
     (0..neighbours).for_each(|number| tables.neighbours.insert(INTERFACE, address(number), CLIENT_MAC));
     let mut bier = Bier {
         receivers_from: Vec::new(),
         plane: Plane::new(BiftIds::Static, bifts).expect("the tables of the scene stand together"),
         links: (0..neighbours).map(link).collect(),
+        tunnels: Tunnels::default(),
         ways: Vec::new(),
         hops: Vec::new(),
         down: vec![(sub_domain, Arc::new(Down::new(list.len())))],
@@ -245,7 +249,7 @@ fn with_bier_rows(bsl: Bsl, neighbours: u16, ids: u16, backup: Option<NeighbourI
         signalled: false,
         queried: Vec::new(),
     };
-    bier.resolve(&tables.interfaces, &tables.neighbours);
+    bier.resolve(&tables);
     tables.bier = Some(Arc::new(bier));
     tables
 }

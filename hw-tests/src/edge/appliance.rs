@@ -119,7 +119,7 @@ impl Appliance {
     ///
     /// # Errors
     /// [`LabError::Start`] where it cannot be started.
-    pub(crate) fn launch(
+    pub fn launch(
         host: &Host,
         binary: &Path,
         configuration: &Path,
@@ -146,7 +146,7 @@ impl Appliance {
     ///
     /// # Errors
     /// [`LabError`] with the appliance's last words.
-    pub(crate) fn wait_until_up(&self) -> Result<(), LabError> {
+    pub fn wait_until_up(&self) -> Result<(), LabError> {
         self.process.wait_until("the appliance to answer", START_MAX, || self.show("ports")).map(drop)
     }
 

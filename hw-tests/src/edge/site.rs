@@ -22,7 +22,9 @@ pub enum Driver {
 }
 
 impl Driver {
-    pub(crate) fn device(self, index: usize, interface: &str, queues: u16) -> String {
+    /// The device of a port: its place among all ports, its interface, and its receive queues.
+    #[must_use]
+    pub fn device(self, index: usize, interface: &str, queues: u16) -> String {
         match self {
             // One queue, whatever is asked: DPDK takes a veth for a device that has no more.
             Driver::AfXdp => format!("net_af_xdp{index},iface={interface}"),

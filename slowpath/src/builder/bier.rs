@@ -18,15 +18,16 @@ use millrace_bier::id::{BfrId, BiftKey, Bsl, SubDomain};
 use millrace_bier::overlay::{Flow, Overlay, Receivers};
 use millrace_bier::plane::{AnyBift, Plane};
 use millrace_bier::te::TeBift;
-use millrace_bier::topology::{Domain, RouterIndex};
+use millrace_bier::topology::Domain;
 use millrace_config::domainfile::DomainFile;
-use millrace_config::model::{self, Adjacency, BierKind, Config, Encapsulation, Protection};
+use millrace_config::model::{self, Adjacency, BierKind, BierPath, Config, Protection, TunnelKind};
 use millrace_fastpath::addr::Addr;
 use millrace_fastpath::tables::Bier;
-use millrace_fastpath::tables::bier::{BIFTS_MAX, Behind, Hop, Ingress, LINKS_MAX, Link, RECEIVERS_MAX};
+use millrace_fastpath::tables::bier::{
+    BIFTS_MAX, Behind, Hop, Ingress, LINKS_MAX, Link, RECEIVERS_MAX, Tunnel, Tunnels,
+};
 use millrace_fastpath::tables::interfaces::InterfaceId;
 use millrace_fastpath::tables::listeners::{Filter, Listener, Listeners};
-use tracing::warn;
 
 use super::{BuildError, Domains, TableBuilder};
 use crate::membership::{Signalling, Timers};
@@ -116,7 +117,7 @@ impl BierNames {
         let mut prefixes = HashMap::new();
         for (subdomain, ways) in wanted.subdomains.iter().zip(ways) {
             prefixes.extend(subdomain.bfr_id.map(|id| ((subdomain.id, id), wanted.bfr_prefix)));
-            let routers = ways.computed.iter().flat_map(|(domain, ..)| domain.routers());
+            let routers = ways.computed.iter().flat_map(|one| one.domain.routers());
             let known = routers.filter_map(|one| Some(((subdomain.id, one.bfr_id()?), one.bier()?)));
             prefixes.extend(known);
         }
@@ -127,10 +128,20 @@ impl BierNames {
 /// What a sub-domain's tables are made of, and the links that they lead to.
 struct Ways {
     links: Vec<Link>,
-    /// Where they are computed: of which domain, as which router, and what the domain calls those links.
-    computed: Option<(Domain, RouterIndex, Vec<LinkId>)>,
-    /// The port of each link.
-    ports: Vec<usize>,
+    /// Where they are computed: from what.
+    computed: Option<Topology>,
+    /// Who may send to us through tunnels.
+    peers: Vec<IpAddr>,
+}
+
+/// A domain, and our place in it.
+struct Topology {
+    domain: Domain,
+    computed: Computed,
+    /// What the domain calls our links, which are the first of all, and the port of each.
+    own: Vec<(LinkId, usize)>,
+    /// The BFR-prefixes of those at the far ends of the tunnels, which are the others.
+    tunnels: Vec<IpAddr>,
 }
 
 /// The tables of `config`, and what they share with those of `before`. `interface` knows the ids of interfaces.
@@ -198,6 +209,7 @@ pub(super) fn draft(
     let bier = Bier {
         plane,
         links: links.0.clone(),
+        tunnels: tunnels(wanted, &ways),
         ways: Vec::new(),
         hops,
         down,
@@ -252,24 +264,47 @@ fn ways(
     file: Option<&Arc<DomainFile>>,
     interface: impl Fn(model::Interface) -> InterfaceId,
 ) -> Result<Ways, BuildError> {
-    let carriage = carriage(subdomain.encapsulation);
-    let link = |on, via| Link { interface: interface(on), via: Addr::from(via), carriage };
-    let Some(topology) = &subdomain.topology else {
-        let neighbours = subdomain.neighbours.iter().map(|one| (one.interface, one.address));
-        let ends = neighbours.chain(subdomain.adjacencies.iter().filter_map(Adjacency::link));
-        let links = ends.map(|(on, via)| link(on, via)).collect();
-        return Ok(Ways { links, computed: None, ports: Vec::new() });
+    let link = |path: BierPath, to: IpAddr| {
+        let to = Addr::from(to);
+        match path {
+            BierPath::Ethernet(on) => {
+                Link::Beside { interface: interface(on), via: to, carriage: Carriage::NonMpls }
+            }
+            BierPath::Mpls(on) => {
+                Link::Beside { interface: interface(on), via: to, carriage: Carriage::Mpls }
+            }
+            BierPath::Tunnel(kind) => Link::Tunnel { to, tunnel: tunnel(kind) },
+        }
+    };
+    let Some(place) = &subdomain.topology else {
+        let neighbours = subdomain.neighbours.iter().map(|one| (one.path, one.address));
+        let ends: Vec<_> =
+            neighbours.chain(subdomain.adjacencies.iter().filter_map(Adjacency::link)).collect();
+        let peers = ends.iter().filter(|(path, _)| path.interface().is_none()).map(|(_, to)| *to).collect();
+        let links = ends.into_iter().map(|(path, to)| link(path, to)).collect();
+        return Ok(Ways { links, computed: None, peers });
     };
     // The file was checked when it was read.
     let wrong = || BuildError::BierTables { sub_domain: subdomain.id.0 };
     let file = file.ok_or_else(wrong)?;
-    let router = topology.router.as_str();
+    let router = place.router.as_str();
     let domain = file.domain(subdomain.id, subdomain.bsl).map_err(|_| wrong())?;
     let own = file.own_links(config, wanted, subdomain, router).map_err(|_| wrong())?;
     let root = domain.router(router).ok_or_else(wrong)?;
-    let links = own.iter().map(|one| link(one.interface, one.address)).collect();
-    let ports = own.iter().map(|one| one.interface.port.0).collect();
-    Ok(Ways { links, computed: Some((domain, root, own.iter().map(|one| one.link).collect())), ports })
+    let options = Options { tables: subdomain.ecmp_tables.into(), seed: wanted.seed() };
+    let computed = Computed::new(&domain, root, options);
+    let far = computed.neighbours().iter().filter(|one| one.reach == Reach::Tunnel);
+    let tunnels: Vec<_> = far.map(|one| one.prefix).collect();
+    let kind = subdomain.encapsulation.tunnel().unwrap_or(subdomain.tunnel);
+    let by_tunnel = |prefix: &IpAddr| link(BierPath::Tunnel(kind), file.tunnel_address(*prefix));
+    let by_link = own.iter().map(|one| link(subdomain.encapsulation.path(one.interface), one.address));
+    let links = by_link.chain(tunnels.iter().map(by_tunnel)).collect();
+    // Others may need tunnels to us where we need none to them.
+    let are_there = subdomain.encapsulation.tunnel().is_some()
+        || domain.routers().iter().any(|router| router.bier().is_none());
+    let peers = if are_there { file.addresses() } else { Vec::new() };
+    let own = own.iter().map(|one| (one.link, one.interface.port.0)).collect();
+    Ok(Ways { links, computed: Some(Topology { domain, computed, own, tunnels }), peers })
 }
 
 /// A sub-domain's tables, whose links have these numbers.
@@ -279,34 +314,27 @@ fn bifts(
     ways: &Ways,
     numbers: &[LinkId],
 ) -> Result<Vec<Bift>, BuildError> {
-    let Some((domain, root, own)) = &ways.computed else {
+    let Some(Topology { domain, computed, own, tunnels }) = &ways.computed else {
         let wrong = |_| BuildError::BierTables { sub_domain: subdomain.id.0 };
         return subdomain.bifts(wanted.seed(), numbers).map_err(wrong);
     };
-    let options = Options { tables: subdomain.ecmp_tables.into(), seed: wanted.seed() };
-    let computed = Computed::new(domain, *root, options);
-    let place = |link| own.iter().position(|one| *one == link);
+    let place = |link| own.iter().position(|(one, _)| *one == link);
     // All links of ours are there, save those to routers without BIER, which no table leads to.
     let number = |link| place(link).map_or(link, |at| numbers[at]);
     // What isn't ours is on no port.
-    let port = |link: LinkId| place(link).map_or(u32::MAX, |at| ways.ports[at] as u32);
+    let port = |link: LinkId| place(link).map_or(u32::MAX, |at| own[at].1 as u32);
+    let tunnel = |prefix| {
+        let at = tunnels.iter().position(|one| *one == prefix)?;
+        numbers.get(own.len() + at).copied()
+    };
     let protection = match subdomain.protection {
         Protection::None => None,
         Protection::Link => Some(frr::Protection::Link),
         Protection::Node => Some(frr::Protection::Node),
     };
-    let protected = protection.map(|protection| frr::protect(domain, &computed, protection, port));
+    let protected = protection.map(|protection| frr::protect(domain, computed, protection, port));
     let bifts = protected.as_deref().unwrap_or(computed.bifts());
-    let bifts: Vec<Bift> = bifts.iter().map(|bift| bift.with_links(number)).collect();
-    let tunnels = bifts.first().into_iter().flat_map(|bift| bift.neighbours());
-    for one in tunnels.filter(|one| one.reach == Reach::Tunnel) {
-        warn!(
-            subdomain = subdomain.id.0,
-            neighbour = %one.prefix,
-            "a BIER router can only be reached through others without BIER: its copies are lost"
-        );
-    }
-    Ok(bifts)
+    Ok(bifts.iter().map(|bift| bift.with_links(number).with_tunnels(tunnel)).collect())
 }
 
 /// A sub-domain's tables of adjacencies, whose links have these numbers. The routers that they lead to come behind `hops`.
@@ -319,18 +347,28 @@ fn te_bifts(
     let mut places = Vec::new();
     for one in &subdomain.adjacencies {
         places.push(hops.len() as u32);
-        let link = one.link().and_then(|_| numbers.next()).copied();
-        let (to, id) = (one.address().map(Addr::from), subdomain.adjacency_id(one));
-        hops.extend(to.zip(id).map(|(to, id)| Hop { to, link, id }));
+        let Some((_, to)) = one.link() else { continue };
+        let (link, id) = (numbers.next(), subdomain.adjacency_id(one));
+        hops.extend(link.zip(id).map(|(link, id)| Hop { to: Addr::from(to), link: *link, id }));
     }
     let wrong = |_| BuildError::BierTables { sub_domain: subdomain.id.0 };
     subdomain.te_bifts(|at| places[at]).map_err(wrong)
 }
 
-fn carriage(encapsulation: Encapsulation) -> Carriage {
-    match encapsulation {
-        Encapsulation::Ethernet => Carriage::NonMpls,
-        Encapsulation::Mpls => Carriage::Mpls,
+fn tunnel(kind: TunnelKind) -> Tunnel {
+    match kind {
+        TunnelKind::Udp => Tunnel::Udp,
+        TunnelKind::Ipv6 => Tunnel::Ipv6,
+    }
+}
+
+fn tunnels(wanted: &model::Bier, ways: &[Ways]) -> Tunnels {
+    let peers = ways.iter().flat_map(|ways| &ways.peers).chain(&wanted.accept_from);
+    let peers: BTreeSet<_> = peers.map(|peer| Addr::from(*peer)).collect();
+    Tunnels {
+        own: Some(Addr::from(wanted.bfr_prefix)),
+        peers: peers.into_iter().collect(),
+        next_header: wanted.ipv6_next_header,
     }
 }
 
@@ -419,6 +457,7 @@ fn is_same(known: &Bier, next: &Bier) -> bool {
     let Bier {
         plane,
         links,
+        tunnels,
         ways: _,
         hops,
         down,
@@ -435,6 +474,7 @@ fn is_same(known: &Bier, next: &Bier) -> bool {
     plane.ours() == next.plane.ours()
         && plane.iter().eq(next.plane.iter())
         && *links == next.links
+        && *tunnels == next.tunnels
         && *hops == next.hops
         && down.len() == next.down.len()
         && same_flags()
@@ -537,17 +577,17 @@ impl TableBuilder {
         &self.bier_queriers
     }
 
-    /// Works out the ways of copies anew where interfaces, neighbours or the links have changed.
+    /// Works out the ways of copies anew where interfaces, neighbours, routes or the links have changed.
     pub(super) fn resolve_bier(&mut self) {
-        let (interfaces, neighbours) = (&self.tables.interfaces, &self.tables.neighbours);
-        if let Some(bier) = self.tables.bier.as_mut().filter(|bier| !bier.is_resolved(interfaces, neighbours))
-        {
-            Arc::make_mut(bier).resolve(interfaces, neighbours);
+        let Some(mut bier) = self.tables.bier.clone() else { return };
+        if !bier.is_resolved(&self.tables) {
+            Arc::make_mut(&mut bier).resolve(&self.tables);
+            self.tables.bier = Some(bier);
         }
     }
 
-    /// Where copies and payloads are sent to: interface and address of each neighbour, each once. Workers need their link-layer
-    /// addresses and don't ask for them.
+    /// Where copies and payloads are sent to: interface and address of each neighbour, or of the router on the way to it, each
+    /// once. Workers need their link-layer addresses and don't ask for them.
     pub fn bier_hops(&self) -> Vec<(InterfaceId, Addr)> {
         let Some(bier) = &self.tables.bier else { return Vec::new() };
         let links = |bift: &Arc<Bift>| {
@@ -558,9 +598,8 @@ impl TableBuilder {
             };
             neighbours.flat_map(|neighbour| of(&neighbour.reach)).collect::<Vec<_>>()
         };
-        let links =
-            known_bifts(Some(bier)).flat_map(links).chain(bier.hops.iter().filter_map(|hop| hop.link));
-        let hops = links.filter_map(|link| bier.link(link)).map(|link| (link.interface, link.via));
+        let links = known_bifts(Some(bier)).flat_map(links).chain(bier.hops.iter().map(|hop| hop.link));
+        let hops = links.filter_map(|link| bier.link(link)?.next(&self.tables.routes));
         let fixed = self.bier_listeners.fixed.iter();
         let listeners = fixed.filter_map(|(_, interface, hop)| Some((*interface, (*hop)?)));
         let mut hops: Vec<_> = hops.chain(listeners).collect();

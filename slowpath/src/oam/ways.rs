@@ -49,11 +49,13 @@ impl Ways {
             Part::Copy { neighbour, bits } => {
                 let neighbour = bift.neighbour(neighbour);
                 let link = neighbour.link(entropy, bift.seed(), |_| true).and_then(|link| bier.link(link));
-                let interface = link.and_then(|link| tables.interfaces.get(link.interface));
+                let id = link.and_then(|link| link.next(&tables.routes)).map(|(id, _)| id);
+                let interface = id.and_then(|id| tables.interfaces.get(id));
+                let overhead = link.map_or(0, |link| link.overhead() as u16);
                 found.ways.push(Way {
                     prefix: neighbour.prefix,
-                    link: link.map(|link| (link.via.to_ip(), u32::from(link.interface.0))),
-                    mtu: interface.map_or(0, |interface| interface.mtu),
+                    link: link.zip(id).map(|(link, id)| (link.to().to_ip(), u32::from(id.0))),
+                    mtu: interface.map_or(0, |interface| interface.mtu.saturating_sub(overhead)),
                     set: SetBits::new(key, BitString::from_words(bits)),
                 });
             }

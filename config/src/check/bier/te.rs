@@ -91,6 +91,9 @@ impl Checker {
             if let Some(ids) = &raw.bift_id {
                 refuse(self, ids.span.clone(), "bift_id", "\"decap\" sends to nobody");
             }
+            if let Some(over) = &raw.encapsulation {
+                refuse(self, over.span.clone(), "encapsulation", "\"decap\" sends to nobody");
+            }
         } else if raw.address.is_none() && at.sound {
             self.note(
                 Diagnostic::new(Code::MissingKey, at.span.clone(), "`address` is missing")
@@ -106,20 +109,36 @@ impl Checker {
                 self.not_ours(address.value.0, &own, "the router", &address.span)?;
                 let near: Vec<_> = own.iter().collect();
                 let is_near = own.iter().any(|own| own.address.network().contains(address.value.0));
-                let interface = match is_near || kind.value == AdjacencyKind::Connected {
+                let is_connected = kind.value == AdjacencyKind::Connected;
+                let interface = match is_near || is_connected {
                     true => {
                         let known = self.addresses_known(file);
                         Some(self.on_link(address.value.0, &near, known, "the router", &address.span)?)
                     }
                     false => None,
                 };
-                let (address, bift_ids) = (address.value.0, bift_ids?);
-                match (kind.value, interface) {
-                    (AdjacencyKind::Connected, Some(interface)) => {
-                        let do_not_clear = raw.do_not_clear.as_ref().is_some_and(|at| at.value);
-                        AdjacencyTo::Connected { address, interface, bift_ids, do_not_clear }
+                let said = raw.encapsulation.as_ref();
+                let over = said.or(subdomain.encapsulation.as_ref())?;
+                let path = match (over.value.tunnel(), interface) {
+                    (Some(kind), _) => self.tunnel(kind, address, &over.span)?,
+                    (None, Some(interface)) => over.value.path(interface),
+                    (None, None) if said.is_none() => {
+                        let tunnel = subdomain.tunnel.as_ref()?;
+                        self.tunnel(tunnel.value, address, &tunnel.span)?
                     }
-                    _ => AdjacencyTo::Routed { address, interface, bift_ids },
+                    (None, None) => {
+                        let known = self.addresses_known(file);
+                        self.on_link(address.value.0, &near, known, "the router", &address.span)?;
+                        return None;
+                    }
+                };
+                let (address, bift_ids) = (address.value.0, bift_ids?);
+                match interface.filter(|_| is_connected) {
+                    Some(interface) => {
+                        let do_not_clear = raw.do_not_clear.as_ref().is_some_and(|at| at.value);
+                        AdjacencyTo::Connected { address, interface, path, bift_ids, do_not_clear }
+                    }
+                    None => AdjacencyTo::Routed { address, path, bift_ids },
                 }
             }
         };

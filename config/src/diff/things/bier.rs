@@ -7,11 +7,25 @@ use crate::diff::What;
 use crate::model::*;
 
 pub(super) fn bier_of(config: &Config, bier: &Bier, each: &mut dyn FnMut(What, String, Thing)) {
-    let Bier { bfr_prefix, count_receivers, subdomains, overlays, listeners, queriers } = bier;
+    let Bier {
+        bfr_prefix,
+        count_receivers,
+        accept_from,
+        ipv6_next_header,
+        subdomains,
+        overlays,
+        listeners,
+        queriers,
+    } = bier;
     each(
         What::Bier,
         String::new(),
-        live([("bfr_prefix", text(bfr_prefix)), ("count_receivers", text(count_receivers))]),
+        live([
+            ("bfr_prefix", text(bfr_prefix)),
+            ("count_receivers", text(count_receivers)),
+            ("accept_from", list(accept_from)),
+            ("ipv6_next_header", text(ipv6_next_header)),
+        ]),
     );
     subdomains.iter().for_each(|subdomain| subdomain_of(config, subdomain, each));
     for Overlay { source, group, subdomain, receivers } in overlays {
@@ -54,6 +68,7 @@ fn subdomain_of(config: &Config, subdomain: &Subdomain, each: &mut dyn FnMut(Wha
         bfr_id,
         ecmp_tables,
         encapsulation,
+        tunnel,
         bift_ids,
         ttl,
         mtu_bytes,
@@ -72,6 +87,7 @@ fn subdomain_of(config: &Config, subdomain: &Subdomain, each: &mut dyn FnMut(Wha
         ("bitstring_bits", text(bsl)),
         ("ecmp_tables", text(ecmp_tables)),
         ("encapsulation", text(encapsulation)),
+        ("tunnel", text(tunnel)),
         ("bift_id", form(bift_ids)),
         ("ttl", text(ttl)),
         ("report_interval_seconds", text(report_interval_seconds)),
@@ -102,7 +118,7 @@ fn subdomain_of(config: &Config, subdomain: &Subdomain, each: &mut dyn FnMut(Wha
     }
     each(What::Subdomain, text(id.0), thing);
     adjacencies_of(config, id.0, adjacencies, each);
-    for (at, BierNeighbour { name, address, interface, bift_ids }) in neighbours.iter().enumerate() {
+    for (at, BierNeighbour { name, address, path, bift_ids }) in neighbours.iter().enumerate() {
         let own = rows.iter().filter(|row| usize::from(row.neighbour.0) == at);
         let row = |row: &millrace_bier::bift::given::Row| {
             let ids = BfrIds::from_iter(row.bfr_ids.iter().copied());
@@ -111,13 +127,16 @@ fn subdomain_of(config: &Config, subdomain: &Subdomain, each: &mut dyn FnMut(Wha
                 None => text(ids),
             }
         };
-        let facts = [
-            ("address", text(address)),
-            ("port", interface_of(config, *interface)),
+        let mut thing = live([("address", text(address))]);
+        if let Some(interface) = path.interface() {
+            thing = thing.and([("port", interface_of(config, interface))]);
+        }
+        let thing = thing.and([
+            ("encapsulation", text(path.encapsulation())),
             ("bift_id", form(bift_ids)),
             ("bfr_ids", list(&own.map(row).collect::<Vec<_>>())),
-        ];
-        each(What::BierNeighbour, format!("{} {name}", id.0), live(facts));
+        ]);
+        each(What::BierNeighbour, format!("{} {name}", id.0), thing);
     }
 }
 
@@ -134,16 +153,17 @@ fn adjacencies_of(
     }
     for ((si, bit), list) in bits {
         let to = |one: &&Adjacency| match &one.to {
-            AdjacencyTo::Connected { address, interface, bift_ids, do_not_clear } => {
+            AdjacencyTo::Connected { address, interface, path, bift_ids, do_not_clear } => {
                 let keep = if *do_not_clear { " do_not_clear" } else { "" };
                 format!(
-                    "connected {address} {}{keep} bift_id {}",
+                    "connected {address} {} {}{keep} bift_id {}",
                     interface_of(config, *interface),
+                    path.encapsulation(),
                     form(bift_ids)
                 )
             }
-            AdjacencyTo::Routed { address, interface: _, bift_ids } => {
-                format!("routed {address} bift_id {}", form(bift_ids))
+            AdjacencyTo::Routed { address, path, bift_ids } => {
+                format!("routed {address} {} bift_id {}", path.encapsulation(), form(bift_ids))
             }
             AdjacencyTo::Decap => "decap".to_owned(),
         };

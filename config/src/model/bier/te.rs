@@ -7,7 +7,7 @@ use millrace_bier::bift_id::BiftId;
 use millrace_bier::id::{BitPosition, Si};
 use millrace_bier::te::{self, Adjacencies, TeBift, TeError};
 
-use super::{BiftIdForm, Interface, Subdomain};
+use super::{BierPath, BiftIdForm, Interface, Subdomain};
 use crate::grammar::choice;
 
 choice! {
@@ -42,8 +42,10 @@ pub enum AdjacencyTo {
     Connected {
         /// Its address.
         address: IpAddr,
-        /// Where it is.
+        /// The network of ours that it is on.
         interface: Interface,
+        /// How copies get there.
+        path: BierPath,
         /// What it calls its tables.
         bift_ids: BiftIdForm,
         /// Whether the bit stays.
@@ -53,8 +55,8 @@ pub enum AdjacencyTo {
     Routed {
         /// Its address.
         address: IpAddr,
-        /// Where it is, if it is beside us.
-        interface: Option<Interface>,
+        /// How copies get there.
+        path: BierPath,
         /// What it calls its tables.
         bift_ids: BiftIdForm,
     },
@@ -63,21 +65,19 @@ pub enum AdjacencyTo {
 }
 
 impl Adjacency {
-    /// Where a link leads that the adjacency needs.
-    pub fn link(&self) -> Option<(Interface, IpAddr)> {
+    /// The router that it leads to, and how copies get there.
+    pub fn link(&self) -> Option<(BierPath, IpAddr)> {
         match &self.to {
-            AdjacencyTo::Connected { address, interface, .. } => Some((*interface, *address)),
-            AdjacencyTo::Routed { address, interface, .. } => Some(((*interface)?, *address)),
+            AdjacencyTo::Connected { address, path, .. } | AdjacencyTo::Routed { address, path, .. } => {
+                Some((*path, *address))
+            }
             AdjacencyTo::Decap => None,
         }
     }
 
     /// The router that it leads to.
     pub fn address(&self) -> Option<IpAddr> {
-        match &self.to {
-            AdjacencyTo::Connected { address, .. } | AdjacencyTo::Routed { address, .. } => Some(*address),
-            AdjacencyTo::Decap => None,
-        }
+        self.link().map(|(_, address)| address)
     }
 
     fn bift_ids(&self) -> Option<&BiftIdForm> {

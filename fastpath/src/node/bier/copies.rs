@@ -13,8 +13,9 @@ use crate::driver::{BURST_MAX, Burst, Driver, Frame, PortId};
 use crate::node::Context;
 use crate::node::output::{self, Outbox};
 use crate::packet::{L3, Packet};
-use crate::tables::bier::{LINKS_MAX, Way};
+use crate::tables::bier::{Inner, LINKS_MAX, Way};
 use crate::tables::interfaces::InterfaceId;
+use crate::wire::checksum;
 
 /// Payloads up to this many bytes are copied: cheaper than a second buffer for each copy. Measured with the benchmark
 /// `node.bier.copy`.
@@ -166,6 +167,8 @@ impl<'a, 't, D: Driver> Copies<'a, 't, D> {
         }
         let payload = if copied { &frame.bytes()[self.payload_at..] } else { &[] };
         let words = self.bsl.words();
+        let (of, len_of) = (&frame.bytes()[self.payload_at..], frame.total_len() - self.payload_at);
+        let mut behind_it = Payload { first: of, len: len_of, sum: None };
         let mut fresh = Burst::<D::Frame>::new();
         let mut ways = ArrayVec::<&Way, BURST_MAX>::new();
         let mut done = 0;
@@ -175,11 +178,11 @@ impl<'a, 't, D: Driver> Copies<'a, 't, D> {
             (got..run.len()).for_each(|_| lose(Loss::NoBuffer, cx));
             let bits = self.bits[done * words..].chunks_exact(words);
             for ((copy, bits), one) in run.iter().zip(bits).zip(&mut fresh[before..]) {
-                let head = copy.way.head.len() + len(self.bsl);
+                let head = usize::from(copy.way.front_len) + len(self.bsl);
                 // One without the room stays empty.
                 if one.extend(head + payload.len()) {
                     let (front, behind) = one.bytes_mut().split_at_mut(head);
-                    write(front, copy, &self.template, bits);
+                    write(front, copy, &self.template, bits, &mut behind_it);
                     if copied {
                         behind.copy_from_slice(payload);
                     }
@@ -204,13 +207,15 @@ impl<'a, 't, D: Driver> Copies<'a, 't, D> {
     /// Turns the frame itself into the only copy that is left; false if it hasn't got the room.
     #[inline]
     fn rewrite(&self, frame: &mut D::Frame, copy: &Copy<'_>) -> bool {
-        let head = copy.way.head.len() + len(self.bsl);
+        let head = usize::from(copy.way.front_len) + len(self.bsl);
         let fits = match head.checked_sub(self.payload_at) {
             Some(more) => frame.prepend(more),
             None => frame.trim_front(self.payload_at - head),
         };
         if fits {
-            write(&mut frame.bytes_mut()[..head], copy, &self.template, &self.bits);
+            let len = frame.total_len() - head;
+            let (front, first) = frame.bytes_mut().split_at_mut(head);
+            write(front, copy, &self.template, &self.bits, &mut Payload { first, len, sum: None });
         }
         fits
     }
@@ -251,15 +256,45 @@ impl<'a, 't, D: Driver> Copies<'a, 't, D> {
     }
 }
 
+/// What stands behind the headers.
+struct Payload<'f> {
+    /// What of it is in the first segment.
+    first: &'f [u8],
+    /// Bytes of all of it.
+    len: usize,
+    /// The sum of its bytes, once it was needed.
+    sum: Option<u64>,
+}
+
+impl Payload<'_> {
+    /// The sum of its bytes; `None` if they aren't in one piece.
+    fn sum(&mut self) -> Option<u64> {
+        (self.first.len() == self.len).then(|| *self.sum.get_or_insert_with(|| checksum::sum(self.first)))
+    }
+}
+
 /// Writes all that stands in front of the payload.
 #[inline]
-fn write(front: &mut [u8], copy: &Copy<'_>, template: &Template, bits: &[u64]) {
+fn write(front: &mut [u8], copy: &Copy<'_>, template: &Template, bits: &[u64], payload: &mut Payload<'_>) {
     let way = copy.way;
-    let (head, header) = front.split_at_mut(way.head.len());
-    match (head.first_chunk_mut::<L3>(), way.head.first_chunk()) {
-        // Of known length: most links have no tags.
-        (Some(untagged), Some(ours)) if way.head.len() == L3 => *untagged = *ours,
-        _ => head.copy_from_slice(&way.head),
-    }
+    let front_len = usize::from(way.front_len);
+    let (head, header) = front.split_at_mut(front_len);
     template.emit(copy.id, way.carriage, bits, header);
+    match (head.first_chunk_mut::<L3>(), way.head.first_chunk()) {
+        // Of known length: most links have no tags and are no tunnels.
+        (Some(plain), Some(ours)) if front_len == L3 => *plain = *ours,
+        _ if front_len == way.head.len() => head.copy_from_slice(&way.head),
+        _ => write_tunnel(head, way, template, header, payload),
+    }
+}
+
+/// The same in front of the BIER header, for a tunnel.
+#[inline(never)] // what goes over a link doesn't carry this along
+fn write_tunnel(head: &mut [u8], way: &Way, template: &Template, header: &[u8], payload: &mut Payload<'_>) {
+    let (ethernet, ip) = head.split_at_mut(way.head.len());
+    ethernet.copy_from_slice(&way.head);
+    let Some(outer) = &way.outer else { return };
+    let inner = Inner { entropy: template.entropy(), dscp: template.dscp(), len: header.len() + payload.len };
+    // A header has an even number of bytes.
+    outer.write(ip, inner, || Some(checksum::sum(header) + payload.sum()?));
 }

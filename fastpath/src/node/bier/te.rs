@@ -36,10 +36,9 @@ pub(super) fn copy<'t, const W: usize, D: Driver>(
     Found { local, others, outcome }
 }
 
-/// How a copy gets to the router at a place. One that is further away would be reached through a tunnel by the way of unicast.
+/// How a copy gets to the router at a place.
 #[inline]
 fn way<'t>(bier: &'t Bier, hop: u32, len: usize, cx: &Context<'t>) -> Result<Copy<'t>, Loss> {
     let hop = bier.hops.get(hop as usize).ok_or(Loss::NoWay)?;
-    let link = hop.link.ok_or(Loss::NoTunnel)?;
-    over(bier, link, hop.id, len, cx)
+    over(bier, hop.link, hop.id, len, cx)
 }

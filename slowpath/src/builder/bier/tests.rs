@@ -3,6 +3,7 @@ use std::net::IpAddr;
 use millrace_bier::bift::NeighbourIndex;
 use millrace_bier::bift_id::BiftId;
 use millrace_bier::id::{Bsl, Si};
+use millrace_fastpath::tables::bier::NoWay;
 use millrace_fastpath::tables::names::HashKey;
 
 use super::*;
@@ -64,7 +65,7 @@ fn known_bifts_of(bier: &Bier) -> impl Iterator<Item = &Arc<Bift>> {
 fn the_configuration_becomes_tables_links_listeners_and_flows() {
     let builder = builder();
     let bier = bier(&builder);
-    let link = |interface, via: &str, carriage| Link { interface, via: addr(via), carriage };
+    let link = |interface, via: &str, carriage| Link::Beside { interface, via: addr(via), carriage };
     assert_eq!(
         bier.links,
         [
@@ -189,7 +190,7 @@ fn flags_are_the_same_as_long_as_they_stand_for_the_same_neighbours() {
 
 #[test]
 fn more_links_than_are_counted_are_refused_and_numbers_of_old_ones_given_out_again() {
-    let link = |at: usize| Link {
+    let link = |at: usize| Link::Beside {
         interface: WAN,
         via: Addr::v4((at as u32).to_be_bytes()),
         carriage: Carriage::NonMpls,
@@ -244,8 +245,9 @@ fn a_topology_becomes_tables_whose_links_are_ours() {
     let files = files(DOMAIN).unwrap();
     let builder = TableBuilder::new(&parse(BY_TOPOLOGY), &ports(), files, HashKey(1, 2)).unwrap();
     let bier = bier(&builder);
-    let link = |interface, via: &str| Link { interface, via: addr(via), carriage: Carriage::NonMpls };
-    let links = [link(WAN, "192.0.2.2"), link(LAN, "198.51.100.3"), link(LAN_20, "10.20.0.3")];
+    let link = |interface, via: &str| Link::Beside { interface, via: addr(via), carriage: Carriage::NonMpls };
+    let tunnel = Link::Tunnel { to: addr("10.255.0.4"), tunnel: Tunnel::Udp };
+    let links = [link(WAN, "192.0.2.2"), link(LAN, "198.51.100.3"), link(LAN_20, "10.20.0.3"), tunnel];
     assert_eq!(bier.links, links);
     let tables: Vec<_> = known_bifts_of(bier).collect();
     let ids = |bift: &Bift, bit| {
@@ -262,7 +264,80 @@ fn a_topology_becomes_tables_whose_links_are_ours() {
     };
     assert_eq!(reach("10.255.0.2"), Reach::Links([LinkId(0)].into()));
     assert_eq!(reach("10.255.0.3"), Reach::Links([LinkId(1), LinkId(2)].into()), "parallel links");
-    assert_eq!(reach("10.255.0.4"), Reach::Tunnel);
+    assert_eq!(reach("10.255.0.4"), Reach::Links([LinkId(3)].into()), "a tunnel");
+    // Whoever reaches us by one may send so.
+    for known in ["10.255.0.2", "10.255.0.4", "192.0.2.2", "10.20.0.3"] {
+        assert!(bier.tunnels.has_peer(addr(known)), "{known}");
+    }
+    assert!(!bier.tunnels.has_peer(addr("10.255.0.5")));
+    assert_eq!(bier.tunnels.own, Some(addr("192.0.2.1")));
+    // Where all speak BIER, nobody needs one.
+    let all = self::files(&DOMAIN.replace(", bier = false", ", prefix = \"10.255.0.9\"").replace(
+        "{ a = \"edge\", b = \"old\", cost = 1 }",
+        "{ a = \"edge\", b = \"old\", b_address = \"192.0.2.9\" }",
+    ));
+    let builder = TableBuilder::new(&parse(BY_TOPOLOGY), &ports(), all.unwrap(), HashKey(1, 2)).unwrap();
+    assert!(builder.tables().bier.as_ref().unwrap().tunnels.peers.is_empty());
+}
+
+const FAR: &str = r#"
+[bier]
+bfr_prefix = "198.51.100.1"
+accept_from = ["203.0.113.9"]
+ipv6_next_header = 254
+[[bier.subdomain]]
+id = 0
+table = [
+  { neighbour = "p2", address = "203.0.113.2", bfr_ids = "1,2", encapsulation = "udp" },
+  { neighbour = "p3", address = "198.51.100.3", bfr_ids = "3", backup = "p2" },
+  { neighbour = "p4", address = "2001:db8:9::4", bfr_ids = "4", encapsulation = "ipv6" },
+]
+[[bier.subdomain]]
+id = 1
+kind = "bier-te"
+adjacencies = [
+  { bit = 1, kind = "routed", address = "203.0.113.5" },
+  { bit = 2, kind = "connected", address = "198.51.100.3", encapsulation = "udp" },
+  { bit = 3, kind = "connected", address = "198.51.100.3" },
+  { bit = 4, kind = "decap" },
+]
+"#;
+
+/// Neighbours that are elsewhere are reached by the routes, whose next hops are looked for.
+#[test]
+fn neighbours_that_are_elsewhere_are_reached_through_tunnels() {
+    let mut builder = builder();
+    reload(&mut builder, FAR);
+    let known = bier(&builder).clone();
+    let tunnel = |to: &str, tunnel| Link::Tunnel { to: addr(to), tunnel };
+    let near = Link::Beside { interface: LAN, via: addr("198.51.100.3"), carriage: Carriage::NonMpls };
+    let wanted = [
+        tunnel("203.0.113.2", Tunnel::Udp),
+        near,
+        tunnel("2001:db8:9::4", Tunnel::Ipv6),
+        tunnel("203.0.113.5", Tunnel::Udp),
+        tunnel("198.51.100.3", Tunnel::Udp),
+        near,
+    ];
+    let links: Vec<_> = bift(&known, 0).neighbours().iter().map(|one| one.link(0, 0, |_| true)).collect();
+    let links = links.into_iter().flatten().chain(known.hops.iter().map(|hop| hop.link));
+    assert_eq!(links.map(|link| *known.link(link).unwrap()).collect::<Vec<_>>(), wanted);
+    let peers = ["198.51.100.3", "203.0.113.2", "203.0.113.5", "203.0.113.9", "2001:db8:9::4"];
+    assert!(peers.map(addr).iter().all(|peer| known.tunnels.has_peer(*peer)));
+    assert_eq!((known.tunnels.peers.len(), known.tunnels.next_header), (5, 254));
+    // The gateway of the default route, and the one neighbour that is near.
+    let hops = builder.bier_hops();
+    let gateway = builder.tables().routes.lookup(addr("203.0.113.2")).unwrap().via.unwrap();
+    assert!(hops.contains(&(WAN, gateway)) && hops.contains(&(LAN, addr("198.51.100.3"))), "{hops:?}");
+    let way = |builder: &TableBuilder| {
+        let bier = bier(builder);
+        let at = bier.links.iter().position(|link| link.to() == addr("203.0.113.2")).unwrap();
+        bier.ways[at].clone()
+    };
+    assert_eq!(way(&builder), Err(NoWay::Neighbour));
+    builder.set_neighbour(WAN, gateway, [2; 6]);
+    let found = way(&builder).unwrap();
+    assert_eq!((&found.head[..6], found.mtu, found.front_len), (&[2; 6][..], 1500 - 28, 14 + 28));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use millrace_fastpath::clock::Nanos;
 use millrace_fastpath::node::bier::Loss;
 use millrace_fastpath::node::{NodeId, drop_names};
 use millrace_fastpath::shared::WorkerShared;
-use millrace_fastpath::tables::bier::Link;
+use millrace_fastpath::tables::bier::{Link, Tunnel};
 use millrace_fastpath::tables::interfaces::InterfaceId;
 use millrace_fastpath::tables::{Bier, Tables};
 
@@ -128,13 +128,14 @@ impl Sources {
     fn bier_counters(&self, tables: &Tables, bier: Option<&Arc<Bier>>) -> BierCountersReport {
         let workers = || self.shared.workers.iter().map(|worker| &worker.counters.bier);
         let links = bier.map_or(&[][..], |bier| &bier.links);
-        let in_use = |link: &Link| tables.interfaces.get(link.interface).is_some();
+        let leaves = |link: &Link| link.next(&tables.routes).map(|(id, _)| id);
+        let in_use = |link: &Link| leaves(link).is_some_and(|id| tables.interfaces.get(id).is_some());
         let copies = links.iter().enumerate().map(|(at, link)| {
             let copies = self.copies_over(at);
             let row = LinkCopiesRow {
-                interface: interface(tables, link.interface),
-                address: link.via.to_string(),
-                encapsulation: encapsulation(link.carriage).to_owned(),
+                interface: leaves(link).map(|id| interface(tables, id)).unwrap_or_default(),
+                address: link.to().to_string(),
+                encapsulation: encapsulation(link).to_owned(),
                 copies,
             };
             (in_use(link) || copies > 0).then_some(row)
@@ -243,6 +244,9 @@ impl Sources {
         };
         let row = |(at, neighbour): (usize, &millrace_bier::bift::Neighbour)| {
             let (reach, links) = match &neighbour.reach {
+                Reach::Links(links) if links.iter().all(|id| is_tunnel(bier, *id)) && !links.is_empty() => {
+                    ("tunnel", &links[..])
+                }
                 Reach::Links(links) => ("link", &links[..]),
                 Reach::Tunnel => ("tunnel", &[][..]),
             };
@@ -281,7 +285,7 @@ fn adjacencies(tables: &Tables, bier: &Bier, bift: &TeBift) -> Vec<AdjacencyRow>
             do_not_clear,
             ecmp_seed,
             address: hop.map(|hop| hop.to.to_string()),
-            link: hop.and_then(|hop| link(tables, bier, hop.link?)),
+            link: hop.and_then(|hop| link(tables, bier, hop.link)),
             out: hop.map(|hop| hop.id.get()),
         }
     };
@@ -297,12 +301,17 @@ fn adjacencies(tables: &Tables, bier: &Bier, bift: &TeBift) -> Vec<AdjacencyRow>
 
 fn link(tables: &Tables, bier: &Bier, id: LinkId) -> Option<BierLinkRow> {
     let link = bier.link(id)?;
+    let next = link.next(&tables.routes);
     Some(BierLinkRow {
-        interface: interface(tables, link.interface),
-        address: link.via.to_string(),
-        encapsulation: encapsulation(link.carriage).to_owned(),
-        mac: tables.neighbours.get(link.interface, link.via).map(mac_text),
+        interface: next.map(|(id, _)| interface(tables, id)).unwrap_or_default(),
+        address: link.to().to_string(),
+        encapsulation: encapsulation(link).to_owned(),
+        mac: next.and_then(|(id, next)| tables.neighbours.get(id, next)).map(mac_text),
     })
+}
+
+fn is_tunnel(bier: &Bier, id: LinkId) -> bool {
+    matches!(bier.link(id), Some(Link::Tunnel { .. }))
 }
 
 fn ids(key: BiftKey, words: &[u64]) -> impl Iterator<Item = BfrId> {
@@ -323,9 +332,11 @@ fn version(version: Version, v4: bool) -> &'static str {
     }
 }
 
-fn encapsulation(carriage: Carriage) -> &'static str {
-    match carriage {
-        Carriage::NonMpls => "ethernet",
-        Carriage::Mpls => "mpls",
+fn encapsulation(link: &Link) -> &'static str {
+    match link {
+        Link::Beside { carriage: Carriage::NonMpls, .. } => "ethernet",
+        Link::Beside { carriage: Carriage::Mpls, .. } => "mpls",
+        Link::Tunnel { tunnel: Tunnel::Udp, .. } => "udp",
+        Link::Tunnel { tunnel: Tunnel::Ipv6, .. } => "ipv6",
     }
 }

@@ -104,16 +104,17 @@ pub struct BfrNeighbourRow {
     pub links: Vec<BierLinkRow>,
 }
 
-/// A link to a neighbour.
+/// A link to a neighbour, or a tunnel.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct BierLinkRow {
-    /// The interface.
+    /// The interface that copies leave by; empty while no route leads to the far end of the tunnel.
     pub interface: String,
-    /// The neighbour's address on it.
+    /// The neighbour's address.
     pub address: String,
-    /// `ethernet` or `mpls`.
+    /// `ethernet`, `mpls`, or of tunnels `udp` or `ipv6`.
     pub encapsulation: String,
-    /// The neighbour's link-layer address; `null` while it isn't known, and then copies are lost.
+    /// The link-layer address that copies are sent to: the neighbour's, or that of the router on the way to it; `null` while it
+    /// isn't known, and then copies are lost.
     pub mac: Option<String>,
 }
 
