@@ -106,6 +106,13 @@ fn time_text(time: Duration) -> String {
     }
 }
 
+/// How far something is, `rate` bytes a second, with so much time to go.
+fn progress_text(name: &str, part: u64, whole: u64, rate: Option<f64>, left: Option<Duration>) -> String {
+    let rate = rate.map(|rate| format!("  {}", rate_text(rate))).unwrap_or_default();
+    let left = left.map(|left| format!("  {} left", time_text(left))).unwrap_or_default();
+    format!("{name}  {:.1} %{rate}{left}", percent(part, whole))
+}
+
 /// How much of it is there, in percent; all of nothing.
 fn percent(part: u64, whole: u64) -> f64 {
     if whole == 0 { 100.0 } else { part as f64 * 100.0 / whole as f64 }

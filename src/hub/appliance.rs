@@ -61,6 +61,11 @@ impl Hub {
                 Some(listener)
             }
         };
+        if !config.accept.is_empty() || !config.sites.is_empty() {
+            warn!(
+                "`hub.accept` and `[[hub.site]]` have no effect yet: nothing is taken in from networks or sent to nodes"
+            );
+        }
         let (stop, mut stopped) = oneshot::channel();
         let served = Arc::clone(&store);
         let body = move || {

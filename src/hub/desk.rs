@@ -11,7 +11,7 @@ use millrace_hub_store::{Limits, Millis, SigningKey, Store};
 use millrace_slowpath::telemetry::{self, ClientError, Request, Value, render_hub};
 use serde_json::from_value;
 
-use super::{LiveLine, percent, rate_text, time_text};
+use super::{LiveLine, progress_text};
 use crate::check::say;
 use crate::serve::{fail, log_to_stderr};
 
@@ -78,7 +78,8 @@ pub(super) struct PutArgs {
 
 `HERE %` is how much of it has arrived, `STAYS` whether nodes are owed it or late ones may come: it isn't removed to make room.
 
-With --json, a list of objects with `name`, `group`, `version`, `root`, `size`, `held`, `complete`, `pinned`, `signed_by`.
+With --json, a list of objects with `name`, `group`, `version`, `root`, `size`, `held`, `complete`, `removed`,
+`pinned`, `signed_by`.
 
 Exit codes: 0 listed, 1 the appliance can't say, 2 the call is wrong, 3 no appliance answers, or the store can't be opened.")]
 pub(super) struct ListArgs {
@@ -93,7 +94,7 @@ pub(super) struct ListArgs {
   millrace hub status --watch                           every second, until every node has everything or is given up
   millrace hub status --json | jq '.contents[].nodes[] | select(.state == \"failed\")'
 
-With --json, an object with `budget_bytes`, `used_bytes`, `behind`, `contents` (as in `list`, with `nodes`: `node`, `state`, `lacks`, and
+With --json, an object with `budget_bytes`, `used_bytes`, `behind`, `sends`, `contents` (as in `list`, with `nodes`: `node`, `state`, `lacks`, and
 while there is a session `site`, `sent_bytes`, `repair_bytes`, `owed_bytes`, `apart`) and `counters`; with --watch one a line.
 
 Exit codes: 0 shown, 1 the appliance can't say, 2 the call is wrong, 3 no appliance answers, or the store can't be opened.")]
@@ -111,7 +112,7 @@ pub(super) struct StatusArgs {
   millrace hub verify
   millrace hub verify image.bin --json | jq '.[].damaged'
 
-All bytes are read. What is damaged is missing from then on: it isn't given out, and is fetched again where that is possible.
+All bytes are read. What is damaged is missing from then on: it isn't given out.
 
 With --json, a list of objects with `root`, `names`, `size` and `damaged`, ranges of bytes.
 
@@ -175,6 +176,9 @@ fn watch(at: &At) -> ExitCode {
             Ok(answer) => answer,
             Err(unanswered) => return unanswered.end(),
         };
+        if !status.sends {
+            return fail("this hub sends nothing to nodes, so there is nothing to watch", 1);
+        }
         let way = Way::of(&status);
         meter.note(begun.elapsed(), way.done);
         if at.json {
@@ -183,7 +187,10 @@ fn watch(at: &At) -> ExitCode {
             say(&line.passing(&way.text(&meter)));
         }
         if way.waiting == 0 {
-            let Ok(text) = render_hub(&Ask::Status, value) else { return ExitCode::from(1) };
+            let text = match render_hub(&Ask::Status, value) {
+                Ok(text) => text,
+                Err(error) => return unreadable(error).end(),
+            };
             if !at.json {
                 say(&line.lasting(text.trim_end()));
             }
@@ -208,7 +215,7 @@ impl Way {
         let mut way = Self { done: 0, whole: 0, waiting: 0 };
         for content in &status.contents {
             let size = content.content.size;
-            if !content.content.complete {
+            if !content.content.complete && !content.content.removed {
                 way.whole += size;
                 way.done += content.content.held;
                 way.waiting += 1;
@@ -229,10 +236,8 @@ impl Way {
     }
 
     fn text(&self, meter: &Meter) -> String {
-        let rate = meter.per_second().map(|rate| format!("  {}", rate_text(rate))).unwrap_or_default();
-        let left =
-            meter.left(self.whole).map(|left| format!("  {} left", time_text(left))).unwrap_or_default();
-        format!("{:.1} %  {} wait{rate}{left}", percent(self.done, self.whole), self.waiting)
+        let waiting = format!("{} wait", self.waiting);
+        progress_text(&waiting, self.done, self.whole, meter.per_second(), meter.left(self.whole))
     }
 }
 
@@ -274,7 +279,7 @@ impl At {
         };
         let key = key.map(SigningKey::load).transpose().map_err(|error| Unanswered(error.to_string(), 2))?;
         // It would be made otherwise.
-        if !folder.is_dir() && !matches!(ask, Ask::Put(_)) {
+        if !Store::is_in(folder) && !matches!(ask, Ask::Put(_)) {
             return Err(Unanswered(format!("there is no store in {}", folder.display()), 3));
         }
         let store = Store::open(folder, NO_LIMITS, Millis::now());

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use millrace_hub_node::{OneWay, OneWayNews, OneWaySummary, Stop, receive_one_way};
 use serde_json::{Value, json};
 
-use super::{LiveLine, exit_code, percent, rate_text, time_text};
+use super::{LiveLine, exit_code, progress_text};
 use crate::check::say;
 use crate::serve::fail;
 
@@ -58,9 +58,7 @@ fn news_text(news: &OneWayNews, line: &mut LiveLine) -> String {
         OneWayNews::Begun { object, size } => line.lasting(&format!("file {object} begins: {size} bytes")),
         OneWayNews::Progress { object, name, held, size, per_second, left } => {
             let name = name.clone().unwrap_or_else(|| format!("file {object}"));
-            let rate = per_second.map(|rate| format!("  {}", rate_text(rate))).unwrap_or_default();
-            let left = left.map(|left| format!("  {} left", time_text(left))).unwrap_or_default();
-            line.passing(&format!("{name}  {:.1} %{rate}{left}", percent(*held, *size)))
+            line.passing(&progress_text(&name, *held, *size, *per_second, *left))
         }
         OneWayNews::Received { path, size, verified, .. } => {
             let verified = if *verified { "verified" } else { "without a hash" };

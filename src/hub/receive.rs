@@ -9,7 +9,7 @@ use millrace_hub_node::{Interface, News, OneWay, Settings, Summary, receive};
 use millrace_hub_store::{Keys, Trust};
 use serde_json::{Value, json};
 
-use super::{LiveLine, exit_code, oneway, percent, rate_text, stop_at_signals, time_text};
+use super::{LiveLine, exit_code, oneway, progress_text, stop_at_signals};
 use crate::check::say;
 use crate::serve::{fail, log_to_stderr};
 
@@ -152,9 +152,7 @@ fn news_text(news: &News, line: &mut LiveLine) -> String {
         News::Begun { object, size } => line.lasting(&format!("content {} begins: {size} bytes", object.0)),
         News::Progress { object, name, held, size, per_second, left } => {
             let name = name.clone().unwrap_or_else(|| format!("content {}", object.0));
-            let rate = per_second.map(|rate| format!("  {}", rate_text(rate))).unwrap_or_default();
-            let left = left.map(|left| format!("  {} left", time_text(left))).unwrap_or_default();
-            line.passing(&format!("{name}  {:.1} %{rate}{left}", percent(*held, *size)))
+            line.passing(&progress_text(&name, *held, *size, *per_second, *left))
         }
         News::Received(what) => {
             let verified = if what.verified { "verified" } else { "without a manifest" };

@@ -115,6 +115,9 @@ pub enum OneWayRefusal {
     /// Its MD5 isn't the one that the sender named.
     #[error("what arrived isn't what the sender named")]
     Wrong,
+    /// Others came instead: so many at once are received, and of this one nothing came for longest.
+    #[error("too many files came at once, and nothing came of this one for longest")]
+    Crowded,
     /// There is no room for it, or the disk fails.
     #[error("the disk: {0}")]
     Disk(#[from] io::Error),
@@ -232,6 +235,12 @@ impl<F: FnMut(OneWayNews)> Node<F> {
                     if let Some(arriving) = self.arriving.get_mut(&toi) {
                         arriving.complete = true;
                     }
+                }
+                Report::GivenUp(toi) => {
+                    self.arriving.remove(&toi);
+                    self.parts.discard(toi);
+                    self.summary.refused += 1;
+                    (self.news)(OneWayNews::Refused { object: toi, why: OneWayRefusal::Crowded });
                 }
                 // It is kept: the sender may send it once more.
                 Report::Closed(_) => {}
@@ -410,6 +419,9 @@ impl Parts {
                     return;
                 }
                 open.left = None;
+                if let Err(error) = open.part.set_len(0) {
+                    self.failed.get_or_insert(error);
+                }
             }
             Ok(_) => return,
             Err(error) => {
@@ -457,6 +469,8 @@ impl Parts {
             return Err(OneWayRefusal::Size { sent: size, described });
         }
         let open = self.open(toi)?;
+        // Of another file that had its number there may be more.
+        open.part.set_len(size)?;
         if let Some(md5) = &file.md5 {
             let mut hasher = Md5::new();
             let mut bytes = vec![0; PIECE as usize];

@@ -48,6 +48,8 @@ pub enum Report {
     Complete(u64),
     /// The sender says that nothing more of an object comes, and it isn't complete. It is kept: somebody else may have the rest.
     Closed(u64),
+    /// An object is given up to make room for another: what comes of it from now on begins it anew.
+    GivenUp(u64),
     /// The sender ends the session.
     Ended,
 }
@@ -106,12 +108,14 @@ struct Object {
     whole: Vec<u64>,
     left: u32,
     closed: bool,
+    /// When the last of its symbols came: the number of that packet.
+    fed: u64,
 }
 
 impl Object {
     fn new(oti: Oti) -> Self {
         let whole = vec![0; (oti.blocks() as usize).div_ceil(64)];
-        Self { oti, open: BTreeMap::new(), whole, left: oti.blocks(), closed: false }
+        Self { oti, open: BTreeMap::new(), whole, left: oti.blocks(), closed: false, fed: 0 }
     }
 
     fn is_block_whole(&self, block: u32) -> bool {
@@ -188,6 +192,8 @@ pub struct Receiver {
     /// The table that was reported last: it comes again and again.
     table: Option<u32>,
     repair_bytes: usize,
+    /// Packets so far.
+    packets: u64,
     ended: bool,
     reports: VecDeque<Report>,
     counters: Counters,
@@ -205,6 +211,7 @@ impl Receiver {
             tables: BTreeMap::new(),
             table: None,
             repair_bytes: 0,
+            packets: 0,
             ended: false,
             reports: VecDeque::new(),
             counters: Counters::default(),
@@ -236,11 +243,11 @@ impl Receiver {
     pub fn missing(&self, toi: u64) -> Option<Missing> {
         let object = self.objects.get(&toi)?;
         let blocks = (0..object.oti.blocks()).filter(|block| !object.is_block_whole(*block)).map(|at| {
-            let block = object.open.get(&at);
+            let Some(block) = object.open.get(&at) else {
+                return (at, vec![(0, object.oti.block_len(at) - 1)]);
+            };
             let mut stretches: Vec<(u32, u32)> = Vec::new();
-            for symbol in
-                (0..object.oti.block_len(at)).filter(|symbol| !block.is_some_and(|b| b.contains(*symbol)))
-            {
+            for symbol in (0..object.oti.block_len(at)).filter(|symbol| !block.contains(*symbol)) {
                 match stretches.last_mut() {
                     Some((_, last)) if *last + 1 == symbol => *last = symbol,
                     _ => stretches.push((symbol, symbol)),
@@ -274,6 +281,7 @@ impl Receiver {
     }
 
     fn packet(&mut self, packet: Packet<'_>, storage: &mut impl Storage<u64>) {
+        self.packets += 1;
         let toi = packet.header.toi;
         if let Some(id) = packet.id {
             match packet.fdt {
@@ -303,6 +311,7 @@ impl Receiver {
             return;
         }
         let object = self.objects.get_mut(&toi).expect("begun");
+        object.fed = self.packets;
         let (oti, content) = (object.oti, packet.content);
         let other = packet.oti.is_some_and(|other| other != oti);
         let range = oti.range(id);
@@ -357,14 +366,25 @@ impl Receiver {
         };
         let block = u64::from(oti.block_len(0)) * oti.symbol_len() as u64;
         let coded = oti.codepoint() == super::RAPTORQ;
-        let room = self.objects.len() < self.limits.objects_max;
-        if oti.size() > self.limits.size_max || (coded && block > self.limits.block_max) || !room {
+        if oti.size() > self.limits.size_max || (coded && block > self.limits.block_max) {
             self.counters.unstored += 1;
             return false;
         }
+        self.make_room();
         self.objects.insert(toi, Object::new(oti));
         self.reports.push_back(Report::Begun { toi, oti });
         true
+    }
+
+    /// Gives up what the sender has ended, or else what nothing came of for longest: what lacks a symbol that isn't sent again
+    /// would keep its place for ever.
+    fn make_room(&mut self) {
+        while self.objects.len() >= self.limits.objects_max.max(1) {
+            let waiting = |(toi, object): (&u64, &Object)| (!object.closed, object.fed, *toi);
+            let Some((_, _, oldest)) = self.objects.iter().map(waiting).min() else { return };
+            self.forget(oldest);
+            self.reports.push_back(Report::GivenUp(oldest));
+        }
     }
 
     fn complete(&mut self, toi: u64) {

@@ -206,3 +206,20 @@ fn what_others_write_into_tables_is_read_over() {
         assert!(Table::from_xml(wrong).is_err(), "{wrong}");
     }
 }
+
+#[test]
+fn what_is_never_whole_makes_room_for_what_comes_later() {
+    let limits = Limits { objects_max: 2, ..Limits::default() };
+    let (mut receiver, mut memory) = (Receiver::new(7, limits), Memory(vec![0; 8]));
+    let oti = Oti::no_code(8, 4, 2).unwrap();
+    let mut first_half = |toi| {
+        receiver.handle(&packet(7, toi, &oti, SymbolId { block: 0, symbol: 0 }, b"abcd", false), &mut memory);
+        let reports = std::iter::from_fn(|| receiver.poll_event());
+        reports.filter(|report| !matches!(report, Report::Begun { .. })).collect::<Vec<_>>()
+    };
+    assert!(first_half(1).is_empty() && first_half(2).is_empty());
+    // Nothing new, but somebody still sends it.
+    assert!(first_half(1).is_empty());
+    assert_eq!(first_half(3), [Report::GivenUp(2)]);
+    assert_eq!(first_half(2), [Report::GivenUp(1)]);
+}

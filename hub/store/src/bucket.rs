@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use object_store::aws::AmazonS3Builder;
 use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::{ClientOptions, ObjectMeta, ObjectStore, ObjectStoreExt};
 use tokio_stream::StreamExt;
 
 use crate::blocking::blocking;
+use crate::download::{CONNECT_MAX, SILENCE_MAX};
 use crate::error::Error;
 use crate::folder::{TakeError, TakenIn};
 use crate::incoming::Named;
@@ -50,7 +51,12 @@ impl Bucket {
     /// The options contradict each other.
     pub fn new(options: BucketOptions) -> Result<Self, object_store::Error> {
         install_provider();
+        let client = ClientOptions::new()
+            .with_timeout_disabled()
+            .with_connect_timeout(CONNECT_MAX)
+            .with_read_timeout(SILENCE_MAX);
         let builder = AmazonS3Builder::new()
+            .with_client_options(client)
             .with_allow_http(options.endpoint.starts_with("http://"))
             .with_region(&options.region)
             .with_bucket_name(&options.bucket)
@@ -78,7 +84,8 @@ impl Bucket {
         while let Some(object) = list.next().await.transpose()? {
             let place = format!("{}/{}", self.url, object.location);
             let mark = mark(&object);
-            if store.seen(&place).is_some_and(|seen| seen.mark == mark) {
+            let is_here = |root| store.progress(root, Millis::now()).is_some();
+            if store.seen(&place).is_some_and(|seen| seen.mark == mark && is_here(seen.root)) {
                 continue;
             }
             let result = self.take(store, &object, key).await;

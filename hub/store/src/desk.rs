@@ -129,6 +129,8 @@ pub struct ContentRow {
     pub held: u64,
     /// Whether all are here, and verified.
     pub complete: bool,
+    /// Whether it was removed to make room: only its name is known.
+    pub removed: bool,
     /// Whether it stays, because nodes are owed it, or late ones may come.
     pub pinned: bool,
     /// The key that signed it, in hexadecimal digits.
@@ -144,6 +146,8 @@ pub struct Status {
     pub used_bytes: u64,
     /// Whether the ledger couldn't be written lately: a crash would cost what came since.
     pub behind: bool,
+    /// Whether contents are sent to nodes.
+    pub sends: bool,
     /// The contents, and how far each is at the nodes.
     pub contents: Vec<ContentStatus>,
     /// What was counted since the store was opened.
@@ -371,6 +375,7 @@ impl Desk {
             size: what.size,
             held: progress.map_or(0, |progress| progress.held),
             complete: progress.is_some_and(|progress| progress.complete),
+            removed: progress.is_none(),
             pinned: progress.is_some_and(|progress| progress.pinned),
             signed_by: manifest.signed_by().map(|key| key.0.iter().map(digits).collect()),
         }
@@ -390,6 +395,7 @@ impl Desk {
             budget_bytes,
             used_bytes,
             behind: self.store.is_behind(),
+            sends: self.sessions.is_some(),
             contents: contents.collect(),
             counters,
         }
@@ -424,6 +430,8 @@ impl Desk {
         if let (true, Some(name)) = (roots.is_empty(), name) {
             return Err(Refusal::Unknown(name.to_owned()));
         }
+        // What was removed to make room has nothing to verify.
+        roots.retain(|root, _| self.store.progress(*root, Millis::now()).is_some());
         let verified = roots.into_iter().map(|(root, names)| {
             let size = self.read_all(root)?;
             let damaged = match self.store.missing(root) {
@@ -440,7 +448,7 @@ impl Desk {
     fn read_all(&self, root: Root) -> Result<u64, Error> {
         let mut reader = match self.store.reader(root, Millis::now()) {
             Ok(reader) => reader,
-            // What is still arriving is verified when it is complete, and what was removed has nothing to verify.
+            // What is still arriving is verified when it is complete; what lacks is told.
             Err(Error::Incomplete(_) | Error::Unknown(_)) => {
                 return Ok(self.store.progress(root, Millis::now()).map_or(0, |progress| progress.size));
             }

@@ -1,6 +1,7 @@
 //! A content from a server over HTTP.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::blocking::blocking;
 use crate::bucket::install_provider;
@@ -23,7 +24,8 @@ pub async fn take_url(
     key: Option<Arc<SigningKey>>,
 ) -> Result<Manifest, TakeError> {
     install_provider();
-    let mut answer = reqwest::get(url).await?.error_for_status()?;
+    let client = reqwest::Client::builder().connect_timeout(CONNECT_MAX).read_timeout(SILENCE_MAX).build()?;
+    let mut answer = client.get(url).send().await?.error_for_status()?;
     let announced = answer.content_length();
     let here = Arc::clone(store);
     let mut incoming = blocking(move |now| here.put(announced, now)).await?;
@@ -37,3 +39,8 @@ pub async fn take_url(
     }
     Ok(blocking(move |now| incoming.finish(named, key.as_deref(), now)).await?)
 }
+
+/// A server that can't be reached is given up after this,
+pub(crate) const CONNECT_MAX: Duration = Duration::from_secs(10);
+/// and one that says nothing any more after this. How long all takes isn't bounded.
+pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(60);

@@ -8,6 +8,9 @@ use crate::root::Root;
 /// Errors of the store. None of them leaves it in a state that it can't go on from.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The folder has something else in it.
+    #[error("{} has files in it and is no store", .0.display())]
+    NotAStore(std::path::PathBuf),
     /// No such content.
     #[error("{0} isn't here")]
     Unknown(Root),

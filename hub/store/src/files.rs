@@ -21,11 +21,28 @@ use crate::root::Root;
 pub(crate) struct Files(PathBuf);
 
 impl Files {
+    /// Whether a folder has the files of a store, whole or not.
+    pub(crate) fn are_here(folder: &Path) -> bool {
+        let files = Self(folder.to_owned());
+        files.blobs().is_dir() || files.ledger().exists()
+    }
+
+    /// Whether there are files in a folder, and those of no store: what is found in `incoming` would be removed.
+    pub(crate) fn are_others(folder: &Path) -> io::Result<bool> {
+        match fs::read_dir(folder) {
+            // A disk of its own has that.
+            Ok(mut entries) => Ok(!Self::are_here(folder)
+                && entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() != "lost+found"))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Makes the folders that are missing.
     pub(crate) fn create(folder: &Path) -> io::Result<Self> {
         let files = Self(folder.to_owned());
-        fs::create_dir_all(files.incoming_folder())?;
         fs::create_dir_all(files.blobs())?;
+        fs::create_dir_all(files.incoming_folder())?;
         Ok(files)
     }
 

@@ -194,6 +194,9 @@ fn take(
     let open = OpenOptions::new().read(true).custom_flags(nofollow).open(path);
     let mut file = open.map_err(TakeError::Read)?;
     let about = file.metadata().map_err(TakeError::Read)?;
+    if !about.is_file() {
+        return Err(TakeError::Read(io::Error::new(io::ErrorKind::InvalidInput, "it isn't a file")));
+    }
     let mut incoming = store.put(Some(about.len()), now)?;
     let mut bytes = vec![0; GROUP as usize];
     loop {

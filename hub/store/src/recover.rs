@@ -35,10 +35,17 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Another process has it open, the ledger was written by another version, or the disk fails. A damaged ledger is no
+    /// Another process has it open, the ledger was written by another version, the folder has something else in it, or the disk
+    /// fails. A damaged ledger is no
     /// error: it is put aside, counted, and what the files themselves prove is kept.
     pub fn open(folder: &Path, limits: Limits, now: Millis) -> Result<Arc<Self>, Error> {
         Self::open_on(Arc::new(Real), folder, limits, now)
+    }
+
+    /// Whether there is a store in a folder: nothing is made or opened.
+    #[must_use]
+    pub fn is_in(folder: &Path) -> bool {
+        Files::are_here(folder)
     }
 
     /// Opens a store on a disk of the caller's.
@@ -52,6 +59,9 @@ impl Store {
         limits: Limits,
         now: Millis,
     ) -> Result<Arc<Self>, Error> {
+        if Files::are_others(folder).map_err(Error::Disk)? {
+            return Err(Error::NotAStore(folder.to_owned()));
+        }
         let files = Files::create(folder).map_err(Error::Disk)?;
         let lock = fs::File::create(files.lock()).map_err(Error::Disk)?;
         match lock.try_lock() {

@@ -44,7 +44,9 @@ pub fn ask(socket: &Path, request: &Request) -> Result<Value, ClientError> {
     line.push('\n');
     stream.write_all(line.as_bytes()).map_err(ClientError::Broken)?;
     let mut answer = String::new();
-    BufReader::new(stream).read_line(&mut answer).map_err(ClientError::Broken)?;
+    if BufReader::new(stream).read_line(&mut answer).map_err(ClientError::Broken)? == 0 {
+        return Err(ClientError::Broken(io::ErrorKind::UnexpectedEof.into()));
+    }
     match serde_json::from_str(&answer).map_err(ClientError::Unreadable)? {
         Response::Ok(value) => Ok(value),
         Response::Error(reason) => Err(ClientError::Refused(reason)),

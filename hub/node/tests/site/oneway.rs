@@ -146,16 +146,27 @@ fn a_receiver_that_was_away_needs_what_it_lacks_alone() {
 
 #[test]
 fn what_was_kept_of_another_file_is_not_taken_for_this_one() {
+    another_file_follows(140_000);
+}
+
+#[test]
+fn what_was_kept_of_a_longer_file_does_not_stand_behind_this_one() {
+    another_file_follows(70_000);
+}
+
+/// A part of a file is kept from an earlier run, and its number is another file's now, of so many bytes.
+fn another_file_follows(len: usize) {
     let lan = Lan::new(1);
-    let (old, new) = (content(4, 140_000), content(5, 140_000));
+    let (old, new) = (content(4, 140_000), content(5, len));
     let oti = Oti::no_code(140_000, 1400, 64).unwrap();
     let first = Listening::start(&lan, None);
     send(&lan, &[&described("image.bin", &old, &old), &symbols(&oti, &old, 0)[..60]].concat());
     first.wait(|news| matches!(news, OneWayNews::Progress { held, .. } if *held == 60 * 1400));
     first.stop();
     let second = Listening::start(&lan, Some(1));
+    let oti = Oti::no_code(len as u64, 1400, 64).unwrap();
     send(&lan, &[described("image.bin", &new, &new), symbols(&oti, &new, 0)].concat());
-    assert_eq!(second.thread.join().unwrap().counters.source, 100);
+    assert_eq!(second.thread.join().unwrap().counters.source, len as u64 / 1400);
     assert_same(&lan.at(2, "image.bin"), &new);
 }
 

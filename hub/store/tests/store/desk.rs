@@ -165,3 +165,28 @@ fn status_tells_of_nodes_what_the_ledger_and_the_sessions_know() {
     );
     assert_eq!((nodes[2].lacks.clone(), status.contents[0].content.pinned), (lacks, true));
 }
+
+#[test]
+fn what_is_no_file_is_not_put() {
+    let folder = tempfile::tempdir().unwrap();
+    let desk = Desk::new(open(folder.path()), None);
+    let put = put_place(&desk, Place::File("/dev/zero".into())).unwrap();
+    assert!(put[0].taken.is_none() && put[0].refused.as_ref().unwrap().contains("isn't a file"), "{put:?}");
+}
+
+#[test]
+fn what_was_removed_to_make_room_is_told_so_and_is_not_damaged() {
+    let (files, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store = Store::open(folder.path(), limits(2 * GROUP + 64), NOW).unwrap();
+    let desk = Desk::new(store, None);
+    for name in ["first", "second"] {
+        std::fs::write(files.path().join(name), content(name.len() as u64, 2 * G)).unwrap();
+        put_place(&desk, Place::File(files.path().join(name))).unwrap();
+    }
+    let list: Vec<ContentRow> = ask(&desk, serde_json::json!("list")).unwrap();
+    let mut rows: Vec<_> = list.iter().map(|row| (&row.name[..], row.complete, row.removed)).collect();
+    rows.sort_unstable();
+    assert_eq!(rows, [("first", false, true), ("second", true, false)]);
+    let verified: Vec<Verified> = ask(&desk, serde_json::json!({ "verify": {} })).unwrap();
+    assert!(verified.len() == 1 && verified[0].damaged.is_empty(), "{verified:?}");
+}

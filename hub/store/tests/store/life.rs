@@ -194,3 +194,15 @@ fn one_process_has_the_store_open() {
     drop(store);
     open(folder.path());
 }
+
+#[test]
+fn a_folder_of_something_else_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("incoming/report.pdf");
+    std::fs::create_dir(folder.path().join("incoming")).unwrap();
+    std::fs::write(&file, "x").unwrap();
+    assert!(!Store::is_in(folder.path()));
+    let opened = Store::open(folder.path(), limits(1 << 30), NOW);
+    assert!(matches!(opened, Err(Error::NotAStore(_))), "{opened:?}");
+    assert!(file.exists() && !folder.path().join("blobs").exists());
+}

@@ -148,6 +148,7 @@ mod tests {
             size: 200,
             held: 50,
             complete: false,
+            removed: false,
             pinned: true,
             signed_by: None,
         }
@@ -173,6 +174,7 @@ mod tests {
             budget_bytes: 1000,
             used_bytes: 232,
             behind: false,
+            sends: true,
             contents: vec![ContentStatus { content: row(), nodes }],
             counters: BTreeMap::from([("disk_full".into(), 2), ("read_errors".into(), 0)]),
         };
