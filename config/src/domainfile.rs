@@ -22,7 +22,7 @@ use millrace_bier::id::{BfrId, BiftKey, Bsl, SubDomain};
 use millrace_bier::topology::{BiftIdSpec, Contradiction, Domain, LinkSpec, RouterSpec};
 
 use crate::leaf::BiftIdList;
-use crate::model::{Bier, Config, Interface, Subdomain, TunnelKind};
+use crate::model::{Bier, Config, Encapsulation, Interface, Subdomain, TunnelKind};
 use crate::parse::{document, text_of};
 use crate::raw::domain as raw;
 use crate::read::At;
@@ -125,6 +125,18 @@ impl DomainFile {
                 );
                 continue;
             };
+            if subdomain.encapsulation == Encapsulation::Ipv6 && address.value.0.is_ipv4() {
+                wrong.push(
+                    Diagnostic::new(
+                        Code::Conflict,
+                        address.span.clone(),
+                        "nothing is sent to it inside IPv6",
+                    )
+                    .label("an address of IPv4")
+                    .help("give its IPv6 address, or the sub-domain another `encapsulation`"),
+                );
+                continue;
+            }
             match config.on_link(address.value.0) {
                 Some(interface) => {
                     links.push(OwnLink { link: LinkId(number), address: address.value.0, interface });

@@ -15,7 +15,7 @@ table! {
         /// `millrace show bier counters`.
         default count_receivers: bool = false,
         /// Routers that may send to us inside UDP or IPv6 besides those that we send to in such a way: at the near ends of
-        /// one-way trees, for example. With a topology, all its routers may.
+        /// one-way trees, for example. With a topology that needs some, all its routers may.
         optional accept_from: List<HostAddr, 0, BIER_ROUTERS_MAX>,
         /// The IPv6 next header that stands for BIER inside IPv6. None is assigned yet; 253 and 254 are set aside for trials
         /// (RFC 3692).

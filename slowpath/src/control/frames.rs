@@ -46,7 +46,7 @@ impl<L: Link> Control<L> {
             }
             Punt::BierMembership => {
                 let shown = Shown::read(interface, frame, self.builder.tables());
-                self.signals.receive(now, shown, &mut self.signal_outputs);
+                self.signals.receive(now, shown, self.builder.tables(), &mut self.signal_outputs);
                 return self.parcels.give_back(kept);
             }
             Punt::BierExpired => {

@@ -17,6 +17,9 @@ use super::message::Record;
 /// Groups of routers that are known in one sub-domain: a thousand routers that listen to 64 flows each.
 pub const LEARNT_MAX: usize = 1 << 16;
 
+/// The lowest number of a router.
+const FIRST: BfrId = BfrId::new(1).expect("0 alone is none");
+
 /// A flow, and who gets it from now on.
 pub(super) type Learnt = ((Addr, Addr), Receivers);
 
@@ -33,25 +36,21 @@ pub(super) struct Learner {
     groups: BTreeMap<Key, (Group, Option<Nanos>)>,
     /// Groups by when something of theirs is over.
     schedule: BTreeSet<(Nanos, Key)>,
+    /// Flows whose receivers aren't what was told last, by source and group.
+    changed: BTreeSet<(Addr, Addr)>,
 }
 
 impl Learner {
     /// These flows, by source and group, enter from now on, and what is said counts for `hold` nanoseconds. What is known of
     /// their groups stays.
-    pub(super) fn reload(
-        &mut self,
-        hold: u64,
-        flows: impl IntoIterator<Item = (Addr, Addr)>,
-        out: &mut Vec<Learnt>,
-    ) {
+    pub(super) fn reload(&mut self, hold: u64, flows: impl IntoIterator<Item = (Addr, Addr)>) {
         self.hold = hold;
         let before = std::mem::take(&mut self.flows);
         for (source, group) in flows {
             let known = before.get(&group).and_then(|sources| sources.get(&source)).cloned();
             let receivers = known.unwrap_or_else(|| {
-                let receivers = self.listening(source, group);
-                out.push(((source, group), receivers.clone()));
-                receivers
+                self.changed.insert((source, group));
+                self.listening(source, group)
             });
             self.flows.entry(group).or_default().insert(source, receivers);
         }
@@ -65,7 +64,7 @@ impl Learner {
     }
 
     /// Takes in what a router says. False if there is no room for it.
-    pub(super) fn told(&mut self, now: Nanos, from: BfrId, record: &Record, out: &mut Vec<Learnt>) -> bool {
+    pub(super) fn told(&mut self, now: Nanos, from: BfrId, record: &Record) -> bool {
         let key = (record.group, from);
         if !self.flows.contains_key(&record.group) {
             return true;
@@ -78,17 +77,26 @@ impl Learner {
         let (mut doubts, refused) = state.apply(record.kind, &record.sources, now.plus(self.hold));
         state.lower(&mut doubts, now);
         state.expire(now);
-        self.settle(key, out);
+        self.settle(key);
         refused == 0
     }
 
+    /// The flows whose receivers have changed since the last call. Each once: a message may change its mind in every record.
+    pub(super) fn changes(&mut self) -> impl Iterator<Item = Learnt> + '_ {
+        let flows = &self.flows;
+        std::mem::take(&mut self.changed).into_iter().filter_map(|(source, group)| {
+            let receivers = flows.get(&group)?.get(&source)?;
+            Some(((source, group), receivers.clone()))
+        })
+    }
+
     /// Ends what is over.
-    pub(super) fn poll(&mut self, now: Nanos, out: &mut Vec<Learnt>) {
+    pub(super) fn poll(&mut self, now: Nanos) {
         while let Some((_, key)) = self.schedule.first().copied().filter(|(at, _)| *at <= now) {
             if let Some((state, _)) = self.groups.get_mut(&key) {
                 state.expire(now);
             }
-            self.settle(key, out);
+            self.settle(key);
         }
     }
 
@@ -99,12 +107,12 @@ impl Learner {
 
     /// The routers that listen to a source.
     fn listening(&self, source: Addr, group: Addr) -> Receivers {
-        let of_group = self.groups.iter().filter(|((of, _), _)| *of == group);
+        let of_group = self.groups.range((group, FIRST)..).take_while(|((of, _), _)| *of == group);
         let listening = of_group.filter(|(_, (state, _))| state.filter().passes(source));
         Receivers::new(listening.map(|((_, id), _)| *id))
     }
 
-    fn settle(&mut self, key: Key, out: &mut Vec<Learnt>) {
+    fn settle(&mut self, key: Key) {
         let Some((state, scheduled)) = self.groups.get_mut(&key) else { return };
         if let Some(at) = scheduled.take() {
             self.schedule.remove(&(at, key));
@@ -117,7 +125,7 @@ impl Learner {
                 false => receivers.leave(id),
             };
             if changed {
-                out.push(((*source, group), receivers.clone()));
+                self.changed.insert((*source, group));
             }
         }
         if state.is_empty() {
@@ -148,8 +156,13 @@ mod tests {
 
     fn learner() -> Learner {
         let mut learner = Learner::default();
-        learner.reload(HOLD, [1, 2].map(|number| (source(number), GROUP)), &mut Vec::new());
+        learner.reload(HOLD, [1, 2].map(|number| (source(number), GROUP)));
+        assert_eq!(changes(&mut learner), [(source(1), ids(&[])), (source(2), ids(&[]))]);
         learner
+    }
+
+    fn changes(learner: &mut Learner) -> Vec<(Addr, Receivers)> {
+        learner.changes().map(|((source, _), receivers)| (source, receivers)).collect()
     }
 
     fn told(
@@ -160,10 +173,20 @@ mod tests {
         sources: &[u8],
     ) -> Vec<(Addr, Receivers)> {
         let sources = sources.iter().map(|number| source(*number)).collect();
-        let mut out = Vec::new();
         let record = Record { kind, group: GROUP, sources };
-        assert!(learner.told(Nanos(now), BfrId::new(from).unwrap(), &record, &mut out));
-        out.into_iter().map(|((source, _), receivers)| (source, receivers)).collect()
+        assert!(learner.told(Nanos(now), BfrId::new(from).unwrap(), &record));
+        changes(learner)
+    }
+
+    #[test]
+    fn however_often_a_message_changes_its_mind_a_flow_changes_once() {
+        let mut learner = learner();
+        let id = BfrId::new(7).unwrap();
+        for kind in [ToExclude, ToInclude].into_iter().cycle().take(179) {
+            assert!(learner.told(Nanos(0), id, &Record { kind, group: GROUP, sources: vec![] }));
+        }
+        assert_eq!(changes(&mut learner), [(source(1), ids(&[7])), (source(2), ids(&[7]))]);
+        assert_eq!(changes(&mut learner), []);
     }
 
     #[test]
@@ -191,23 +214,21 @@ mod tests {
         told(&mut learner, 0, 7, ToInclude, &[1]);
         told(&mut learner, 10, 8, ToExclude, &[]);
         told(&mut learner, 50, 7, IsInclude, &[1]);
-        let mut out = Vec::new();
-        learner.poll(Nanos(109), &mut out);
-        assert_eq!((out.len(), learner.next_due()), (0, Some(Nanos(110))));
-        learner.poll(Nanos(110), &mut out);
-        assert_eq!(out, [((source(1), GROUP), ids(&[7])), ((source(2), GROUP), ids(&[]))]);
-        learner.poll(Nanos(150), &mut out);
-        assert_eq!((out.last().unwrap(), learner.next_due()), (&((source(1), GROUP), ids(&[])), None));
+        learner.poll(Nanos(109));
+        assert_eq!((changes(&mut learner).len(), learner.next_due()), (0, Some(Nanos(110))));
+        learner.poll(Nanos(110));
+        assert_eq!(changes(&mut learner), [(source(1), ids(&[7])), (source(2), ids(&[]))]);
+        learner.poll(Nanos(150));
+        assert_eq!((changes(&mut learner), learner.next_due()), (vec![(source(1), ids(&[]))], None));
     }
 
     #[test]
     fn flows_come_and_go_with_what_is_known() {
         let mut learner = learner();
         told(&mut learner, 0, 7, ToExclude, &[3]);
-        let mut out = Vec::new();
-        learner.reload(HOLD, [2, 3, 4].map(|number| (source(number), GROUP)), &mut out);
-        assert_eq!(out, [((source(3), GROUP), ids(&[])), ((source(4), GROUP), ids(&[7]))]);
-        learner.reload(HOLD, [], &mut out);
+        learner.reload(HOLD, [2, 3, 4].map(|number| (source(number), GROUP)));
+        assert_eq!(changes(&mut learner), [(source(3), ids(&[])), (source(4), ids(&[7]))]);
+        learner.reload(HOLD, []);
         assert!(learner.groups.is_empty() && learner.schedule.is_empty());
         assert_eq!(told(&mut learner, 1, 7, ToExclude, &[]), []);
         assert!(learner.groups.is_empty(), "nothing of groups that don't enter here");
@@ -222,11 +243,10 @@ mod tests {
             sources: vec![],
         };
         let flows = (0..3).map(|at| (source(1), Addr(GROUP.0 + at)));
-        learner.reload(HOLD, flows, &mut Vec::new());
+        learner.reload(HOLD, flows);
         let tell = |learner: &mut Learner, at: usize| {
             let id = BfrId::new((at & 0x7fff) as u16 + 1).unwrap();
-            let mut out = Vec::new();
-            learner.told(Nanos(0), id, &record(at), &mut out)
+            learner.told(Nanos(0), id, &record(at))
         };
         for at in 0..LEARNT_MAX {
             let (state, group) =

@@ -63,7 +63,7 @@ pub struct SignalCounters {
     pub unsent: u64,
     /// Messages that weren't well-formed, or say nobody as their sender.
     pub malformed: u64,
-    /// Messages of other types, or in a sub-domain whose routers tell nothing.
+    /// Messages of other types, of routers that there is no way to, or in a sub-domain whose routers tell nothing.
     pub unwanted: u64,
     /// Groups and sources that there was no room for.
     pub refused: u64,
@@ -99,18 +99,17 @@ impl Signals {
             }
             if !one.flows.is_empty() {
                 let flows = one.flows.iter().map(|flow| (Addr::from(flow.source), Addr::from(flow.group)));
-                let mut learnt = Vec::new();
                 let hold = HOLD_INTERVALS * interval + HOLD_MORE;
-                self.learners.entry(one.sub_domain).or_default().reload(hold, flows, &mut learnt);
-                out.extend(learnt.into_iter().map(signal));
+                let learner = self.learners.entry(one.sub_domain).or_default();
+                learner.reload(hold, flows);
+                out.extend(learner.changes().map(signal));
             }
         }
-        let listeners = tables.bier.as_ref().map(|bier| &bier.listeners);
+        let Some(listeners) = tables.bier.as_ref().map(|bier| &bier.listeners) else { return };
         for (speaker, ..) in self.speakers.values_mut() {
-            let now: Vec<_> = listeners.into_iter().flat_map(|all| all.iter()).collect();
-            let gone = speaker.groups().into_iter().filter(|group| now.iter().all(|(one, _)| one != group));
+            let gone = speaker.groups().into_iter().filter(|group| listeners.get(*group).is_empty());
             gone.collect::<Vec<_>>().into_iter().for_each(|group| speaker.set(group, &[]));
-            now.into_iter().for_each(|(group, listeners)| speaker.set(group, listeners));
+            listeners.iter().for_each(|(group, listeners)| speaker.set(group, listeners));
         }
     }
 
@@ -120,7 +119,13 @@ impl Signals {
     }
 
     /// Takes a BIER packet with a message of another router, from the Ethernet header on.
-    pub(crate) fn receive(&mut self, now: Nanos, shown: Option<Shown<'_>>, out: &mut Vec<Signal>) {
+    pub(crate) fn receive(
+        &mut self,
+        now: Nanos,
+        shown: Option<Shown<'_>>,
+        tables: &Tables,
+        out: &mut Vec<Signal>,
+    ) {
         let parsed = shown.and_then(|shown| {
             let payload = shown.view.payload();
             let heard = match shown.view.proto() {
@@ -128,39 +133,43 @@ impl Signals {
                 Proto::Ipv6 => mld::parse_from_afar(payload),
                 _ => return None,
             };
-            Some((shown.key.sub_domain, shown.view.bfir_id()?, heard))
+            Some((shown.key, shown.view.bfir_id()?, heard))
         });
-        let (sub_domain, from, message) = match parsed {
-            Some((sub_domain, from, Ok(heard))) => (sub_domain, from, heard.message),
+        let (key, from, message) = match parsed {
+            Some((key, from, Ok(heard))) => (key, from, heard.message),
             Some((_, _, Err(Refused::Unknown))) => return self.counters.unwanted += 1,
             Some((_, _, Err(Refused::Malformed))) | None => return self.counters.malformed += 1,
         };
+        // Whoever no table leads to can't be sent a flow either.
+        if !tables.bier.as_ref().is_some_and(|bier| is_known(bier, key, from)) {
+            return self.counters.unwanted += 1;
+        }
         match message {
             Message::Query(_) => {
-                let Some((speaker, ..)) = self.speakers.get_mut(&sub_domain) else {
+                let Some((speaker, ..)) = self.speakers.get_mut(&key.sub_domain) else {
                     return self.counters.unwanted += 1;
                 };
                 self.counters.queries += 1;
                 speaker.asked(now);
             }
             Message::Report(_, records) => {
-                let Some(learner) = self.learners.get_mut(&sub_domain) else {
+                let Some(learner) = self.learners.get_mut(&key.sub_domain) else {
                     return self.counters.unwanted += 1;
                 };
                 self.counters.reports += 1;
-                let mut learnt = Vec::new();
-                let fits = records.iter().map(|record| learner.told(now, from, record, &mut learnt));
+                let fits = records.iter().map(|record| learner.told(now, from, record));
                 self.counters.refused += fits.filter(|fits| !fits).count() as u64;
-                out.extend(learnt.into_iter().map(signal));
+                out.extend(learner.changes().map(signal));
             }
         }
     }
 
     /// Does what has become due.
     pub fn poll(&mut self, now: Nanos, tables: &Tables, out: &mut Vec<Signal>) {
-        let mut learnt = Vec::new();
-        self.learners.values_mut().for_each(|learner| learner.poll(now, &mut learnt));
-        out.extend(learnt.into_iter().map(signal));
+        for learner in self.learners.values_mut() {
+            learner.poll(now);
+            out.extend(learner.changes().map(signal));
+        }
         for (id, (speaker, bsl, to)) in &mut self.speakers {
             if speaker.next_due() > now {
                 continue;
@@ -196,6 +205,13 @@ impl Signalling {
     fn is_told(&self) -> bool {
         self.report_to.iter().next().is_some()
     }
+}
+
+/// Whether a router is one of the sub-domain's: we are, or there is a way to it.
+fn is_known(bier: &Bier, key: BiftKey, id: BfrId) -> bool {
+    let Some((si, bit)) = id.position(key.bsl) else { return false };
+    let bift = bier.plane.get(BiftKey { si, ..key }).and_then(|bift| bift.of_routers());
+    bift.is_some_and(|bift| bift.local() == Some(bit) || bift.table(0).rows().neighbour_of(bit).is_some())
 }
 
 fn signal(((source, group), receivers): Learnt) -> Signal {

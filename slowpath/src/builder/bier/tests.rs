@@ -235,9 +235,13 @@ router = "edge"
 
 /// The files of a folder that has this topology.
 fn files(domain: &str) -> Result<TableFiles, crate::builder::FileError> {
+    files_of(BY_TOPOLOGY, domain)
+}
+
+fn files_of(bier: &str, domain: &str) -> Result<TableFiles, crate::builder::FileError> {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("domain.toml"), domain).unwrap();
-    TableFiles::read(&parse(BY_TOPOLOGY), folder.path())
+    TableFiles::read(&parse(bier), folder.path())
 }
 
 #[test]
@@ -359,4 +363,7 @@ fn a_topology_that_does_not_fit_is_told_with_its_line() {
         let text = told(from, to);
         assert!(text.contains(says) && text.contains("domain.toml:"), "{text}");
     }
+    let inside_ipv6 = BY_TOPOLOGY.replacen("id = 0\n", "id = 0\nencapsulation = \"ipv6\"\n", 1);
+    let text = files_of(&inside_ipv6, DOMAIN).unwrap_err().to_string();
+    assert!(text.contains("nothing is sent to it inside IPv6") && text.contains("192.0.2.2"), "{text}");
 }

@@ -215,3 +215,16 @@ fn a_router_where_flows_enter_and_leave_tells_itself() {
     assert_eq!(delivered, 1);
     router.check_laws();
 }
+
+#[test]
+fn a_router_that_no_table_leads_to_is_not_believed() {
+    let mut leaf = Router::new(LEAF);
+    let mut root = Router::new(&ROOT.replace("bfr_ids = \"5\"", "bfr_ids = \"6\""));
+    leaf.hear(0, &report(GROUPS[0], TO_EXCLUDE));
+    leaf.turn();
+    carry(leaf.turn(), &mut root);
+    let counters = root.plant.control.signals.counters();
+    assert_eq!((counters.reports, counters.unwanted), (0, 1));
+    assert_eq!(root.enter(&stream(GROUPS[0])), Vec::<Vec<u8>>::new());
+    root.check_laws();
+}
