@@ -172,21 +172,7 @@ fn one_mistake_is_one_error() {
         ("bfr_id = 300", "bfr_id = 300, mac = \"02:00:00:00:00:12\"", Conflict, "\"02:00:00:00:00:12\""),
         ("\"v2\"", "\"camera\"", Duplicate, "\"camera\""),
     ];
-    let mut wrong = Vec::new();
-    for (from, to, code, underlined) in rows {
-        let text = hub(from, to);
-        match Config::parse("h.toml", &text) {
-            Ok(_) => wrong.push(format!("{from} -> {to}: accepted")),
-            Err(report) => {
-                let found: Vec<_> =
-                    report.diagnostics().iter().map(|d| (d.code, text[d.span.clone()].to_owned())).collect();
-                if found != [(*code, (*underlined).to_owned())] {
-                    wrong.push(format!("{from} -> {to}: {found:?}"));
-                }
-            }
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    each_is_one_error(hub, rows);
 }
 
 /// What can't be read in BIER isn't told again of the hub.

@@ -88,6 +88,23 @@ fn told(text: &str) -> Vec<(Code, String)> {
     refused(text).diagnostics().iter().map(|d| (d.code, text[d.span.clone()].to_owned())).collect()
 }
 
+/// What is written in the file, what instead, what that is told, and what is underlined.
+type Mistake = (&'static str, &'static str, Code, &'static str);
+
+/// Each mistake in the file is told, and nothing else.
+fn each_is_one_error(file: impl Fn(&str, &str) -> String, mistakes: &[Mistake]) {
+    let wrong = mistakes.iter().filter_map(|(from, to, code, underlined)| {
+        let text = file(from, to);
+        let found = match Config::parse("file.toml", &text) {
+            Ok(_) => return Some(format!("{from} -> {to}: accepted")),
+            Err(_) => told(&text),
+        };
+        (found != [(*code, (*underlined).to_owned())]).then(|| format!("{from} -> {to}: {found:?}"))
+    });
+    let wrong: Vec<_> = wrong.collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 /// Changes the full file in one place, which must be there.
 fn with(from: &str, to: &str) -> String {
     assert!(FULL.contains(from), "`{from}` isn't in the file");

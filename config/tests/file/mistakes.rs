@@ -287,14 +287,7 @@ fn one_mistake_is_one_error() {
             "\"credential:b\"",
         ),
     ];
-    let mut wrong = String::new();
-    for (from, to, code, underlined) in rows {
-        let text = with(from, to);
-        if told(&text) != [(*code, underlined.to_string())] {
-            wrong += &format!("{from} -> {to}: expected {code} at `{underlined}`\n{}\n", refused(&text));
-        }
-    }
-    assert!(wrong.is_empty(), "{wrong}");
+    each_is_one_error(with, rows);
 }
 
 #[test]
