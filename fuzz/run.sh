@@ -49,7 +49,7 @@ fi
 runs=${1:-200000}
 [ $# -eq 0 ] || shift
 # Those that take longest begin first.
-targets=${*:-"worker config host message operator neighbour membership manifest zone machine multicast segment norm flute dns bier quic health frame"}
+targets=${*:-"host machine worker membership config norm neighbour message operator zone manifest multicast segment flute dns bier quic health frame"}
 # With a target triple given, build scripts and macros are built apart.
 export RUSTC_WRAPPER="$PWD/cover.sh"
 unset CARGO_ENCODED_RUSTFLAGS CARGO_TARGET_DIR RUSTFLAGS
