@@ -15,6 +15,7 @@
 mod copies;
 mod deliver;
 mod impose;
+mod intake;
 mod punt;
 mod te;
 
@@ -23,16 +24,17 @@ use millrace_bier::bift_id::BiftId;
 use millrace_bier::bits;
 use millrace_bier::forward::{Down, Outcome, Packet as Decision, Part, Procedure};
 use millrace_bier::header::{Carriage, FIXED_LEN, Malformed, Proto, Template, View, peek};
-use millrace_bier::id::Bsl;
+use millrace_bier::id::{BfrId, Bsl};
 use millrace_bier::plane::AnyBift;
 
 use super::output::Outbox;
-use super::{Context, Lanes, NodeId, drops, host};
+use super::{Context, Lanes, NodeId, drops, host, hub};
 use crate::driver::{Driver, Frame};
-use crate::packet::{L3, Network, Packet};
+use crate::packet::{L3, Network, Origin, Packet};
 use crate::tables::bier::{self as tables, Bier};
 use copies::{Copies, Copy};
 pub(super) use impose::flow_of;
+use intake::Whence;
 pub use punt::PuntLimit;
 
 drops! {
@@ -76,6 +78,8 @@ drops! {
         OamLimited => "oam-limited",
         /// An echo message that was for us, or ended here, and didn't reach the slowpath: it is behind, or the message too long.
         OamUnseen => "oam-unseen",
+        /// Content for our hub that it didn't get: its thread is behind, or it isn't a whole datagram.
+        HubUnseen => "hub-unseen",
     }
 }
 
@@ -127,6 +131,8 @@ pub enum Loss {
     OamLimited,
     /// It was an echo message for us too, and didn't reach the slowpath: it is behind, or the message too long.
     OamUnseen,
+    /// It was content for our hub too, which didn't get it: its thread is behind, or it isn't a whole datagram.
+    HubUnseen,
 }
 
 impl From<&tables::NoWay> for Loss {
@@ -139,7 +145,7 @@ impl From<&tables::NoWay> for Loss {
 }
 
 /// How many reasons there are.
-pub const LOSSES: usize = Loss::OamUnseen as usize + 1;
+pub const LOSSES: usize = Loss::HubUnseen as usize + 1;
 
 impl Loss {
     /// The names that operators see, in the order of the counters.
@@ -158,6 +164,7 @@ impl Loss {
         "unknown-proto",
         "oam-limited",
         "oam-unseen",
+        "hub-unseen",
     ];
 }
 
@@ -193,7 +200,12 @@ pub fn process<D: Driver>(
             host::finish(packet, NodeId::Bier, "punted", cx, lanes);
             continue;
         }
+        if served == Served::TakenIn && !copies.any() {
+            hub::finish(packet, NodeId::Bier, cx, lanes);
+            continue;
+        }
         cx.trace(NodeId::Bier, "replicated", &packet);
+        let arrived = packet.meta.origin == Origin::Arrival;
         match copies.last(packet, cx) {
             Some(rest) if copies.made() == 0 => {
                 cx.drop(NodeId::Bier, Drop::Lost as usize, Drop::Lost.name(), rest, lanes);
@@ -202,7 +214,8 @@ pub fn process<D: Driver>(
             Some(rest) => cx.free(rest, lanes),
             None => {}
         }
-        (replicated_now, made) = (replicated_now + 1, made + copies.made());
+        // What began here is counted by its copies alone.
+        (replicated_now, made) = (replicated_now + u64::from(arrived), made + copies.made());
     }
     cx.counters.fates.replicated.add(replicated_now);
     cx.counters.fates.copies.add(made);
@@ -215,6 +228,8 @@ enum Served {
     Copied,
     /// The slowpath has seen it; there may be copies as well.
     Shown,
+    /// Our hub has it; there may be copies as well.
+    TakenIn,
 }
 
 /// A packet that came as BIER: decides on its copies, and leaves the last ones to be made.
@@ -234,7 +249,8 @@ fn pass_on<'t, D: Driver>(
         Network::BierOfOurs => (view.ttl().saturating_add(1), view.ttl()),
         _ => (view.ttl(), view.ttl().saturating_sub(1)),
     };
-    let header = Received { bits: BitString::InFrame, ttl, entropy: view.entropy(), proto: view.proto() };
+    let (proto, bfir) = (view.proto(), view.bfir_id());
+    let header = Received { bits: BitString::InFrame, ttl, entropy: view.entropy(), proto, bfir };
     copies.begin(Template::of(&view, carriage, copies_ttl), any.key().bsl);
     replicate(bier, any, header, packet, copies, cx)
 }
@@ -246,6 +262,7 @@ struct Received<'a> {
     ttl: u8,
     entropy: u32,
     proto: Proto,
+    bfir: Option<BfrId>,
 }
 
 /// Where a packet's bit string is, of the length of its table.
@@ -305,7 +322,13 @@ fn replicate_sized<'t, const W: usize, D: Driver>(
         AnyBift::Bier(bift) => copy::<W, D>(bier, bift, decision, frame, copies, cx),
         AnyBift::BierTe(bift) => te::copy::<W, D>(bier, bift, decision, frame, copies, cx),
     };
-    finish::<D>(bier, found, shown, header.proto, packet, copies, cx)
+    let from = Whence {
+        sub_domain: any.key().sub_domain,
+        bfir: header.bfir,
+        proto: header.proto,
+        interface: packet.meta.interface,
+    };
+    finish::<D>(bier, found, shown, from, packet, copies, cx)
 }
 
 /// Makes the copies for the neighbours that lead to some of a packet's bits.
@@ -355,27 +378,35 @@ fn finish<'t, D: Driver>(
     bier: &'t Bier,
     Found { local, others, outcome }: Found,
     shown: Option<Result<(), (Drop, Loss)>>,
-    proto: Proto,
+    from: Whence,
     packet: &mut Packet<D::Frame>,
     copies: &mut Copies<'_, 't, D>,
     cx: &mut Context<'t>,
 ) -> Result<Served, Drop> {
-    let delivered = match shown {
+    let ours = local && shown.is_none();
+    let taken = if ours { intake::payload(from, &packet.frame, copies, cx) } else { None };
+    let listened = match shown {
         Some(shown) => shown,
-        None if local => deliver::payload(bier, &packet.frame, proto, copies, cx),
+        None if local => deliver::payload(bier, &packet.frame, from.proto, copies, cx),
         None => Ok(()),
     };
+    // What the hub takes in needs nobody else who listens.
+    let delivered = taken.unwrap_or(listened);
     if outcome.expired() && shown.is_none() {
         lose(Loss::Expired, cx);
         punt::expired(packet, cx);
     }
-    let served = if shown == Some(Ok(())) { Served::Shown } else { Served::Copied };
+    let served = match (shown, taken) {
+        (Some(Ok(())), _) => Served::Shown,
+        (_, Some(Ok(()))) => Served::TakenIn,
+        _ => Served::Copied,
+    };
     if let Err((_, loss)) = delivered
         && (copies.any() || others)
     {
         lose(loss, cx);
     }
-    if copies.any() || served == Served::Shown {
+    if copies.any() || served != Served::Copied {
         return Ok(served);
     }
     Err(match delivered {

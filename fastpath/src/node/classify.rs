@@ -8,6 +8,7 @@
 //!   everything else         ─► host
 //!
 //!   BIER behind an Ethernet or MPLS header, and multicast of a flow that enters BIER here ─► bier
+//!   content that the hub accepts by plain multicast, and what nodes say to it ─► hub
 //! ```
 //!
 //! A packet to an address with the trigger `flow` is looked at by [`triple`] first, whatever becomes of it.
@@ -21,7 +22,7 @@ use millrace_bier::oam;
 
 use super::bier::flow_of;
 use super::icmp::Error;
-use super::{Context, Lanes, NodeId, drops, fragment, quote, triple};
+use super::{Context, Lanes, NodeId, drops, fragment, hub, quote, triple};
 use crate::dns::Role;
 use crate::driver::Frame;
 use crate::flow::FlowTable;
@@ -46,6 +47,8 @@ pub enum Next {
     Aside,
     /// To replication.
     Bier,
+    /// To the hub's thread.
+    Hub,
     /// To the slowpath.
     Host,
     /// To plain forwarding.
@@ -205,6 +208,10 @@ fn send<F: Frame>(next: Next, mut packet: Packet<F>, cx: &mut Context<'_>, lanes
             cx.trace(NodeId::Classify, "to bier", &packet);
             lanes.bier.push(packet);
         }
+        Next::Hub => {
+            cx.trace(NodeId::Classify, "to hub", &packet);
+            lanes.hub.push(packet);
+        }
         Next::Host => {
             cx.trace(NodeId::Classify, "to host", &packet);
             lanes.host.push(packet);
@@ -268,8 +275,13 @@ fn classify<F: Frame>(
         };
         let enters = |bier: &Arc<Bier>| bier.overlay.get(flow_of(meta)).is_some();
         return match next {
-            Next::Bier if !tables.bier.as_ref().is_some_and(enters) => Err(Drop::Multicast),
-            Next::Bier => check_source(meta, tables).map(|()| next),
+            Next::Bier if tables.bier.as_ref().is_some_and(enters) => {
+                check_source(meta, tables).map(|()| next)
+            }
+            Next::Bier if hub::inlet_of(meta, tables).is_some() => {
+                check_source(meta, tables).map(|()| Next::Hub)
+            }
+            Next::Bier => Err(Drop::Multicast),
             next => Ok(next),
         };
     }
@@ -380,6 +392,9 @@ pub(super) fn to_us_by_port(meta: &mut Meta, local: Local, cx: &Context<'_>) -> 
         meta.flow_hash = cx.hasher.hash(meta.destination, meta.destination_port, meta.protocol);
         meta.owner = cx.tables.policy.nat_ports.owner(meta.destination_port, cx.workers) as u16;
         return Ok(Next::Service);
+    }
+    if local.host && hub::inlet_of(meta, cx.tables).is_some() {
+        return Ok(Next::Hub);
     }
     // The appliance itself listens at no other UDP port: what it answers over UDP was found above.
     let echo = local.host && meta.destination_port == oam::UDP_PORT && cx.tables.bier.is_some();
