@@ -216,8 +216,8 @@ fn run_filtered(with_a_system_call: bool) {
     set_names(&mut tables);
     let mut services = Services::new();
     let endpoint = Endpoint { addr: addr("203.0.113.10"), port: 80, protocol: 6 };
-    services.insert(ServiceId(0), std::sync::Arc::new(cold_service()), &[endpoint]);
-    tables.services = std::sync::Arc::new(services);
+    services.insert(ServiceId(0), Arc::new(cold_service()), &[endpoint]);
+    tables.services = Arc::new(services);
     let (lane, hub) = hub();
     tables.hub = Some(hub);
     put_segments(&lane);
