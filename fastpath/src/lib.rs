@@ -20,6 +20,7 @@
 //! | what happens to a packet | [`node`], one file a node |
 //! | how a cold function is woken | [`slots`], then [`wake`], [`triples`] and [`hold`] |
 //! | how names are answered | [`dns`] |
+//! | what the content hub sends and is handed | [`hub`] |
 //! | what must always add up | [`fates`] |
 //!
 //! A worker on the heap driver, driven by hand:
@@ -61,6 +62,7 @@ pub mod fates;
 pub mod flow;
 pub mod heap;
 pub mod hold;
+pub mod hub;
 pub mod node;
 pub mod packet;
 pub mod queue;

@@ -5,18 +5,20 @@
 //!        ├─ each port:  receive ─► round
 //!        ├─ each ring:  frames handed over by other workers ─► round
 //!        ├─ injected frames ─► round
+//!        ├─ segments of the hub's that are due ─► round
 //!        ├─ holds: release what can go, expire what must ─► round
 //!        ├─ splices: SYNs that are due, what a connection was waited with ─► round
 //!        ├─ commands of the slowpath
 //!        └─ a few flows of the sweep
 //!
-//!  round: classify ─► dns ─► service ─► aside ─► bier ─► host ─► transit ─► icmp ─► output ─► transmit ─► free
+//!  round: classify ─► dns ─► service ─► aside ─► bier ─► hub ─► host ─► transit ─► icmp ─► output ─► transmit ─► free
 //! ```
 //!
 //! The loop allocates nothing, frees nothing, takes no lock and makes no system call outside the driver. It reads the
 //! clock once a round.
 
 mod end;
+mod hub;
 mod release;
 mod splices;
 
@@ -38,7 +40,9 @@ use crate::node::fragment::FragmentTable;
 use crate::node::icmp::{self, ERRORS_BURST, ERRORS_PER_SECOND};
 use crate::node::output::{self, Outbox};
 use crate::node::service::ServiceNode;
-use crate::node::{Context, Lanes, Leaving, NodeId, Outgoing, aside, bier, classify, dns, host, transit};
+use crate::node::{
+    self, Context, Lanes, Leaving, NodeId, Outgoing, aside, bier, classify, dns, host, transit,
+};
 use crate::packet::{Kind, Meta, Metas, NOT_TRACED, Network, Packet};
 use crate::queue::{Command, Injected, Reply};
 use crate::shared::{Shared, WorkerShared};
@@ -188,6 +192,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         }
         moved += self.poll_rings();
         moved += self.poll_injects();
+        moved += self.poll_hub();
         moved += self.poll_holds();
         moved += self.poll_splices();
         self.poll_commands();
@@ -290,7 +295,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         let mut injected = [(InterfaceId::default(), Injected::Frame); BURST_MAX];
         while !frames.is_full() {
             let Some(parcel) = queues.injects.pop() else { break };
-            let port = crate::node::port_of(&self.tables, parcel.interface).unwrap_or_default();
+            let port = node::port_of(&self.tables, parcel.interface).unwrap_or_default();
             // Without a buffer the frame is lost before it was injected; who sent it repeats it, as on a wire.
             let frame = self.driver.allocate(port).and_then(|mut frame| {
                 if copy_into(&mut frame, parcel.bytes()) {
@@ -456,6 +461,11 @@ impl<D: Driver, C: Clock> Worker<D, C> {
             // For what comes behind it boxes are empty.
             output::transmit_all(driver, outboxes, cx);
             meter.charge(NodeId::Bier, frames, cx);
+        }
+        let frames = lanes.hub.len();
+        if frames > 0 {
+            node::hub::process(scratch, cx, lanes);
+            meter.charge(NodeId::Hub, frames, cx);
         }
         let frames = lanes.host.len();
         if frames > 0 {

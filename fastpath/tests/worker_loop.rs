@@ -4,6 +4,7 @@ mod common;
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -13,11 +14,12 @@ use millrace_fastpath::clock::{Clock, Nanos};
 use millrace_fastpath::dns::{CookieKeys, RateLimit};
 use millrace_fastpath::driver::PortId;
 use millrace_fastpath::heap::{HeapNet, HeapPlan};
+use millrace_fastpath::hub::{Lane, Way};
 use millrace_fastpath::shared::{Publisher, Shared};
 use millrace_fastpath::slots::Phase;
 use millrace_fastpath::tables::names::{HashKey, NameBinding, Record, RecordData, Soa, WireName, Zone};
 use millrace_fastpath::tables::services::*;
-use millrace_fastpath::tables::{Names, Tables};
+use millrace_fastpath::tables::{Hub, InterfaceId, Names, Tables};
 use millrace_fastpath::worker::{Rings, Worker, WorkerLimits};
 use proptest::prelude::*;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
@@ -60,6 +62,8 @@ fn mixture() -> Vec<Vec<u8>> {
         ),
     ]);
     frames.extend(fragments(&segment(("10.9.9.9", 1002), vip, &[0; 200]), 1, &[64, 128]));
+    frames.push(udp((CLIENT_MAC, [1, 0, 0x5e, 7, 7, 7]), ("10.9.9.9", 1), ("232.7.7.7", 9), b"content"));
+    frames.push(client_udp(("10.9.9.9", 1), ("192.0.2.1", 6003), b"what a node missed"));
     let mut arp = vec![0xff; 6];
     arp.extend_from_slice(&CLIENT_MAC);
     arp.extend_from_slice(&[0x08, 0x06]);
@@ -116,8 +120,10 @@ fn the_loop_allocates_and_frees_nothing() {
     bench.set_service(0, Service { source: SourceAddress::Appliance, ..fixed_service() });
     // By any packet to the addresses that both share here.
     bench.set_service(1, Service { trigger_flow: true, ..cold_service() });
+    let (lane, hub) = hub();
+    bench.tables.hub = Some(Arc::clone(&hub));
     let frames = mixture();
-    let mut polls = 0;
+    let (mut polls, mut taken_in) = (0, 0);
     for round in 0..50 {
         // Holding, expiring and, in the second half, releasing; a new snapshot now and then.
         if round == 25 {
@@ -128,6 +134,7 @@ fn the_loop_allocates_and_frees_nothing() {
             let port = if n == 4 { LAN } else { WAN };
             bench.net.deliver(port, (n % 2) as u16, frame);
         }
+        put_segments(&lane);
         let workers = &mut bench.workers;
         let measured = allocation_counter::measure(|| {
             for _ in 0..8 {
@@ -142,6 +149,10 @@ fn the_loop_allocates_and_frees_nothing() {
             while bench.net.take(port).is_some() {}
         }
         bench.events();
+        while let Some(datagram) = hub.inbox.take() {
+            taken_in += datagram.bytes().len();
+            hub.inbox.give_back(datagram);
+        }
         for worker in &bench.shared.workers {
             while let Some(parcel) = worker.queues.punts.pop() {
                 worker.queues.punts_empty.push(parcel).unwrap();
@@ -156,7 +167,27 @@ fn the_loop_allocates_and_frees_nothing() {
         bench.shared.workers.iter().map(|worker| worker.counters.fates.responses_slipped.get()).sum();
     assert!(fates.answered > 100 && slipped > 0, "{} answered, {slipped} slipped", fates.answered);
     assert!(polls == 800 && fates.held > 0 && fates.released > 0 && fates.punted > 0 && fates.handed_in > 0);
+    assert!(taken_in > 100 && lane.sent.get() > 50, "{taken_in} bytes, {} segments", lane.sent.get());
     bench.check_laws();
+}
+
+/// A hub with a lane to the first worker, that takes in what a client sends to a group, and hears nodes.
+fn hub() -> (Arc<Lane>, Arc<Hub>) {
+    let lane = Arc::new(Lane::new(0, 1_000_000_000));
+    let mut hub = Hub { lanes: vec![Arc::clone(&lane)], ..Hub::default() };
+    hub.accepted.insert((addr("10.9.9.9"), addr("232.7.7.7")), 0);
+    hub.feedback.insert((addr("192.0.2.1"), 6003), 0);
+    (lane, Arc::new(hub))
+}
+
+/// As many segments as the lane takes: to a port, and into a BIER that isn't there.
+fn put_segments(lane: &Lane) {
+    for way in [Way::Interface(InterfaceId(0)), Way::Interface(InterfaceId(2)), Way::Bier].into_iter().cycle()
+    {
+        let Some(mut segment) = lane.take_empty() else { break };
+        assert!(segment.fill(way, &[&[2; 1442]]));
+        lane.send(segment);
+    }
 }
 
 struct MonotonicClock(Instant);
@@ -185,8 +216,11 @@ fn run_filtered(with_a_system_call: bool) {
     set_names(&mut tables);
     let mut services = Services::new();
     let endpoint = Endpoint { addr: addr("203.0.113.10"), port: 80, protocol: 6 };
-    services.insert(ServiceId(0), std::sync::Arc::new(cold_service()), &[endpoint]);
-    tables.services = std::sync::Arc::new(services);
+    services.insert(ServiceId(0), Arc::new(cold_service()), &[endpoint]);
+    tables.services = Arc::new(services);
+    let (lane, hub) = hub();
+    tables.hub = Some(hub);
+    put_segments(&lane);
     publisher.publish(tables);
     let limits = WorkerLimits { flows: 1024, holds: 64, ..WorkerLimits::default() };
     let clock = MonotonicClock(Instant::now());
@@ -216,6 +250,7 @@ fn run_filtered(with_a_system_call: bool) {
     }
     let fates = millrace_fastpath::fates::Fates::read(&shared.workers[0].counters.fates);
     assert_eq!(fates.received, 1500);
+    assert!(lane.sent.get() > 0);
     fates.check().unwrap();
     std::process::exit(0);
 }

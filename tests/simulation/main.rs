@@ -55,7 +55,7 @@ use checks::Counts;
 use world::World;
 
 /// Seeds of `make test`, in four parts that can run beside each other.
-const SEEDS: u64 = 3000;
+const SEEDS: u64 = 6000;
 const PARTS: u64 = 4;
 
 /// Says which seed it was, should it fail.

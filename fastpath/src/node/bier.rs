@@ -17,6 +17,7 @@
 mod copies;
 mod deliver;
 mod impose;
+mod intake;
 mod punt;
 mod te;
 mod tunnelled;
@@ -31,9 +32,9 @@ use millrace_bier::plane::AnyBift;
 
 use super::icmp::Error;
 use super::output::Outbox;
-use super::{Context, Lanes, NodeId, drops, host};
+use super::{Context, Lanes, NodeId, drops, host, hub};
 use crate::driver::{Driver, Frame};
-use crate::packet::{L3, Network, Packet};
+use crate::packet::{L3, Network, Origin, Packet};
 use crate::tables::bier::{self as tables, Bier};
 use copies::{Copies, Copy};
 pub(super) use impose::flow_of;
@@ -92,6 +93,8 @@ drops! {
         MembershipLimited => "membership-limited",
         /// A router said what is listened to behind it, and that didn't reach the slowpath: it is behind, or the message too long.
         MembershipUnseen => "membership-unseen",
+        /// Content for our hub that it didn't get: its thread is behind, or it isn't a whole datagram.
+        HubUnseen => "hub-unseen",
     }
 }
 
@@ -150,6 +153,8 @@ pub enum Loss {
     /// A router said what is listened to behind it, to us too, and that didn't reach the slowpath: it is behind, or the message too
     /// long.
     MembershipUnseen,
+    /// It was content for our hub too, which didn't get it: its thread is behind, or it isn't a whole datagram.
+    HubUnseen,
 }
 
 impl From<&tables::NoWay> for Loss {
@@ -163,7 +168,7 @@ impl From<&tables::NoWay> for Loss {
 }
 
 /// How many reasons there are.
-pub const LOSSES: usize = Loss::MembershipUnseen as usize + 1;
+pub const LOSSES: usize = Loss::HubUnseen as usize + 1;
 
 impl Loss {
     /// The names that operators see, in the order of the counters.
@@ -185,6 +190,7 @@ impl Loss {
         "oam-unseen",
         "membership-limited",
         "membership-unseen",
+        "hub-unseen",
     ];
 }
 
@@ -229,7 +235,12 @@ pub fn process<D: Driver>(
             host::finish(packet, NodeId::Bier, "punted", cx, lanes);
             continue;
         }
+        if served == Served::TakenIn && !copies.any() {
+            hub::finish(packet, NodeId::Bier, cx, lanes);
+            continue;
+        }
         cx.trace(NodeId::Bier, "replicated", &packet);
+        let arrived = packet.meta.origin == Origin::Arrival;
         match copies.last(packet, cx) {
             Some(rest) if copies.made() == 0 => {
                 cx.drop(NodeId::Bier, Drop::Lost as usize, Drop::Lost.name(), rest, lanes);
@@ -238,7 +249,8 @@ pub fn process<D: Driver>(
             Some(rest) => cx.free(rest, lanes),
             None => {}
         }
-        (replicated_now, made) = (replicated_now + 1, made + copies.made());
+        // What began here is counted by its copies alone.
+        (replicated_now, made) = (replicated_now + u64::from(arrived), made + copies.made());
     }
     cx.counters.fates.replicated.add(replicated_now);
     cx.counters.fates.copies.add(made);
@@ -251,6 +263,8 @@ enum Served {
     Copied,
     /// The slowpath has seen it; there may be copies as well.
     Shown,
+    /// Our hub has it; there may be copies as well.
+    TakenIn,
 }
 
 /// A packet that came as BIER: decides on its copies, and leaves the last ones to be made.
@@ -408,23 +422,32 @@ fn finish<'t, D: Driver>(
     copies: &mut Copies<'_, 't, D>,
     cx: &mut Context<'t>,
 ) -> Result<Served, Drop> {
-    let delivered = match shown {
+    let ours = local && shown.is_none();
+    let taken =
+        if ours { intake::payload(inner, packet.meta.interface, &packet.frame, copies, cx) } else { None };
+    let listened = match shown {
         Some(shown) => shown,
         None if local => deliver::payload(bier, &packet.frame, inner, copies, cx),
         None => Ok(()),
     };
+    // What the hub takes in needs nobody else who listens.
+    let delivered = taken.unwrap_or(listened);
     // Who is shown an echo message sees that it expired.
     if outcome.expired() && (shown.is_none() || inner.proto != Proto::Oam) {
         lose(Loss::Expired, cx);
         punt::expired(packet, cx);
     }
-    let served = if shown == Some(Ok(())) { Served::Shown } else { Served::Copied };
+    let served = match (shown, taken) {
+        (Some(Ok(())), _) => Served::Shown,
+        (_, Some(Ok(()))) => Served::TakenIn,
+        _ => Served::Copied,
+    };
     if let Err((_, loss)) = delivered
         && (copies.any() || others)
     {
         lose(loss, cx);
     }
-    if copies.any() || served == Served::Shown {
+    if copies.any() || served != Served::Copied {
         return Ok(served);
     }
     Err(match delivered {

@@ -8,6 +8,7 @@
 //!   everything else         ─► host
 //!
 //!   BIER behind an Ethernet or MPLS header or inside IP to us, and multicast of a flow that enters BIER here ─► bier
+//!   content that the hub accepts by plain multicast, and what nodes say to it ─► hub
 //! ```
 //!
 //! A packet to an address with the trigger `flow` is looked at by [`triple`] first, whatever becomes of it.
@@ -21,7 +22,7 @@ use millrace_bier::oam;
 
 use super::bier::flow_of;
 use super::icmp::Error;
-use super::{Context, Lanes, NodeId, drops, fragment, quote, triple};
+use super::{Context, Lanes, NodeId, drops, fragment, hub, quote, triple};
 use crate::dns::Role;
 use crate::driver::Frame;
 use crate::flow::FlowTable;
@@ -47,6 +48,8 @@ pub enum Next {
     Aside,
     /// To replication.
     Bier,
+    /// To the hub's thread.
+    Hub,
     /// To the slowpath.
     Host,
     /// To plain forwarding.
@@ -206,6 +209,10 @@ fn send<F: Frame>(next: Next, mut packet: Packet<F>, cx: &mut Context<'_>, lanes
             cx.trace(NodeId::Classify, "to bier", &packet);
             lanes.bier.push(packet);
         }
+        Next::Hub => {
+            cx.trace(NodeId::Classify, "to hub", &packet);
+            lanes.hub.push(packet);
+        }
         Next::Host => {
             cx.trace(NodeId::Classify, "to host", &packet);
             lanes.host.push(packet);
@@ -269,8 +276,13 @@ fn classify<F: Frame>(
         };
         let enters = |bier: &Arc<Bier>| bier.overlay.get(flow_of(meta)).is_some();
         return match next {
-            Next::Bier if !tables.bier.as_ref().is_some_and(enters) => Err(Drop::Multicast),
-            Next::Bier => check_source(meta, tables).map(|()| next),
+            Next::Bier if tables.bier.as_ref().is_some_and(enters) => {
+                check_source(meta, tables).map(|()| next)
+            }
+            Next::Bier if hub::inlet_of(meta, tables).is_some() => {
+                check_source(meta, tables).map(|()| Next::Hub)
+            }
+            Next::Bier => Err(Drop::Multicast),
             next => Ok(next),
         };
     }
@@ -400,6 +412,9 @@ pub(super) fn to_us_by_port(meta: &mut Meta, local: Local, cx: &Context<'_>) -> 
     if meta.protocol == UDP && meta.destination_port == UDP_PORT && local.host && has_tunnels(cx.tables) {
         meta.network = Network::BierInIp;
         return Ok(Next::Bier);
+    }
+    if local.host && hub::inlet_of(meta, cx.tables).is_some() {
+        return Ok(Next::Hub);
     }
     // The appliance itself listens at no other UDP port: what it answers over UDP was found above.
     let echo = local.host && meta.destination_port == oam::UDP_PORT && cx.tables.bier.is_some();

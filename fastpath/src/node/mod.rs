@@ -9,6 +9,7 @@
 //!                       │             ├─► hold slab (later fragments of what is held)
 //!                       │             └─► host (ICMP errors of no flow)
 //!                       ├─► bier ─────► output (copies)
+//!                       ├─► hub ──────► inbox of the hub's thread
 //!                       ├─► host ─────► slowpath
 //!                       ├─► transit ──┬─► output
 //!                       │             └─► slowpath (neighbour unknown)
@@ -27,6 +28,7 @@ mod encapsulate;
 pub mod fragment;
 pub(crate) mod handshake;
 pub mod host;
+pub mod hub;
 pub mod icmp;
 pub(crate) mod opening;
 pub mod output;
@@ -69,16 +71,18 @@ pub enum NodeId {
     Service = 2,
     /// Multicast by bit string.
     Bier = 3,
+    /// Content: what arrives, and what is sent.
+    Hub = 4,
     /// What is for the appliance itself.
-    Host = 4,
+    Host = 5,
     /// Plain forwarding.
-    Transit = 5,
+    Transit = 6,
     /// Gives frames to ports.
-    Output = 6,
+    Output = 7,
 }
 
 /// How many nodes there are.
-pub const NODES: usize = 7;
+pub const NODES: usize = 8;
 /// Reasons a node can have for a drop; room in its counters, which fill whole cache lines with it.
 pub const DROPS_PER_NODE_MAX: usize = 29;
 
@@ -89,6 +93,7 @@ impl NodeId {
         NodeId::Dns,
         NodeId::Service,
         NodeId::Bier,
+        NodeId::Hub,
         NodeId::Host,
         NodeId::Transit,
         NodeId::Output,
@@ -101,6 +106,7 @@ impl NodeId {
             NodeId::Dns => "dns",
             NodeId::Service => "service",
             NodeId::Bier => "bier",
+            NodeId::Hub => "hub",
             NodeId::Host => "host",
             NodeId::Transit => "transit",
             NodeId::Output => "output",
@@ -115,6 +121,7 @@ pub fn drop_names(node: NodeId) -> &'static [&'static str] {
         NodeId::Dns => dns::Drop::NAMES,
         NodeId::Service => service::Drop::NAMES,
         NodeId::Bier => bier::Drop::NAMES,
+        NodeId::Hub => hub::Drop::NAMES,
         NodeId::Host => host::Drop::NAMES,
         NodeId::Transit => transit::Drop::NAMES,
         NodeId::Output => output::Drop::NAMES,
@@ -190,6 +197,8 @@ pub struct Lanes<F> {
     pub aside: Vec<Packet<F>>,
     /// To [`bier`].
     pub bier: Vec<Packet<F>>,
+    /// To [`hub`].
+    pub hub: Vec<Packet<F>>,
     /// To [`icmp`]: packets whose senders may have to be told.
     pub refused: Vec<icmp::Refused<F>>,
     /// To [`host`].
@@ -215,6 +224,7 @@ impl<F> Default for Lanes<F> {
             handshakes: Vec::with_capacity(BURST_MAX),
             aside: Vec::with_capacity(BURST_MAX),
             bier: Vec::with_capacity(BURST_MAX),
+            hub: Vec::with_capacity(BURST_MAX),
             refused: Vec::with_capacity(BURST_MAX),
             host: Vec::with_capacity(BURST_MAX),
             transit: Vec::with_capacity(BURST_MAX),

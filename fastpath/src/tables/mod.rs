@@ -7,6 +7,7 @@
 pub mod balance;
 pub mod bier;
 pub mod filter;
+pub mod hub;
 pub mod interfaces;
 pub mod listeners;
 pub mod maglev;
@@ -23,6 +24,7 @@ pub mod views;
 use std::sync::Arc;
 
 pub use bier::Bier;
+pub use hub::Hub;
 pub use interfaces::{Interface, InterfaceId, Interfaces};
 pub use names::Names;
 pub use neighbours::Neighbours;
@@ -61,6 +63,8 @@ pub struct Tables {
     pub views: Views,
     /// Multicast by bit string, where there is any.
     pub bier: Option<Arc<Bier>>,
+    /// The content hub, where there is one.
+    pub hub: Option<Arc<Hub>>,
     /// What holds for all traffic.
     pub policy: Policy,
 }

@@ -42,7 +42,7 @@ pub(super) fn impose<'t, D: Driver>(
     let hash = cx.hasher.hash_triple(packet.meta.source, packet.meta.destination, packet.meta.protocol);
     let entropy = (hash >> 44) as u32;
     copies.begin_payload(interface);
-    let mut wrong = None;
+    let (mut wrong, mut served) = (None, Served::Copied);
     for (key, words) in impose.packets() {
         let (Some(ingress), Some(bift_id)) = (bier.ingress(key.sub_domain), bier.plane.ours().id(key)) else {
             wrong = Some(Drop::NoIngress);
@@ -69,13 +69,15 @@ pub(super) fn impose<'t, D: Driver>(
         let ttl = ingress.ttl.saturating_add(1);
         let inner = Inner { proto: header.proto, bfir_id: header.bfir_id, sub_domain: key.sub_domain };
         let header = Received { bits: BitString::Apart(words), ttl, entropy, inner };
-        if let Err(reason) = replicate(bier, any, header, packet, copies, cx) {
-            wrong = Some(reason);
+        match replicate(bier, any, header, packet, copies, cx) {
+            Ok(Served::Copied) => {}
+            Ok(other) => served = other,
+            Err(reason) => wrong = Some(reason),
         }
     }
     match wrong {
-        Some(reason) if !copies.any() => Err(reason),
-        _ => Ok(Served::Copied),
+        Some(reason) if !copies.any() && served == Served::Copied => Err(reason),
+        _ => Ok(served),
     }
 }
 

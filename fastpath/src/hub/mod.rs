@@ -1,0 +1,15 @@
+//! What workers and the content hub's thread hold in common: lanes down, an inbox up.
+//!
+//! ```text
+//!  hub thread ── segments, prepared ──► [ Lane ] ── at the site's rate ──► the one worker that has it ──► port
+//!             ◄── empty ones ──────────          a full lane holds the thread up, and loses nothing
+//!             ◄── content, feedback ── [ Inbox ] ◄── every worker; a full one loses, by name
+//! ```
+//!
+//! Everything is taken when the hub is configured, by the slowpath; workers find it in [`crate::tables::hub`].
+
+mod inbox;
+mod lane;
+
+pub use inbox::{DATAGRAM_BYTES_MAX, DATAGRAMS_MAX, Datagram, Inbox, Inlet};
+pub use lane::{LANE_SEGMENTS_MAX, Lane, SEGMENT_BYTES_MAX, Segment, Way};
