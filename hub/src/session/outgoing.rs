@@ -13,6 +13,8 @@ pub(super) enum Outcome {
     Pending,
     Complete,
     Failed,
+    /// The object isn't for it.
+    Excluded,
 }
 
 /// An object and a node.

@@ -49,13 +49,15 @@ pub struct Offer {
     pub sent: u64,
     /// and who has acknowledged it.
     pub complete: NodeSet,
+    /// Who gets it; without, every node. Others aren't sent anything of it, and are told that it is gone if they ask.
+    pub nodes: Option<NodeSet>,
 }
 
 impl Offer {
     /// A file that nobody has.
     #[must_use]
     pub fn file(size: u64, info: Vec<u8>) -> Self {
-        Self { size, file: true, info, number: None, sent: 0, complete: NodeSet::new() }
+        Self { size, file: true, info, number: None, sent: 0, complete: NodeSet::new(), nodes: None }
     }
 }
 
@@ -179,7 +181,7 @@ impl Sender {
     /// A sender with these nodes and no object.
     #[must_use]
     pub fn new(config: Config, roster: Roster, now: Duration) -> Self {
-        let lane = |rate| Lane { pacer: Pacer::new(rate, now), repairs: VecDeque::new() };
+        let lane = |rate| Lane { pacer: Pacer::new(rate, config.catch_up, now), repairs: VecDeque::new() };
         let everyone: NodeSet = roster.indices().collect();
         Self {
             grtt: Grtt::new(config.grtt, config.grtt_min, config.grtt_max),
@@ -228,7 +230,10 @@ impl Sender {
         }
         let shares = self.members.iter().enumerate().map(|(at, member)| {
             let mut share = Share::new(member.apart.then_some(offer.sent));
-            if offer.complete.contains(NodeIndex(at as u16)) {
+            let index = NodeIndex(at as u16);
+            if offer.nodes.as_ref().is_some_and(|nodes| !nodes.contains(index)) {
+                share.outcome = Outcome::Excluded;
+            } else if offer.complete.contains(index) {
                 share.outcome = Outcome::Complete;
             } else if member.left {
                 share.outcome = Outcome::Failed;
@@ -277,11 +282,16 @@ impl Sender {
         self.objects.len() < before
     }
 
-    /// Takes a node in, or in again: whatever it had, it is sent all that is kept, apart from the others.
+    /// Takes a node in, or in again: whatever it had, it is sent all that is kept and that it `gets`, apart from the others.
     ///
     /// # Errors
     /// [`NoPlace`].
-    pub fn join(&mut self, now: Duration, node: Node) -> Result<NodeIndex, NoPlace> {
+    pub fn join(
+        &mut self,
+        now: Duration,
+        node: Node,
+        gets: impl Fn(ObjectId) -> bool,
+    ) -> Result<NodeIndex, NoPlace> {
         let index = match self.roster.find(node.id) {
             Some(index) => {
                 self.roster.replace(index, node)?;
@@ -299,14 +309,18 @@ impl Sender {
         self.everyone.insert(index);
         self.everyone_packets = self.config.copies.to_everyone(&self.roster, &self.everyone);
         for object in &mut self.objects {
-            let share = Share::new(begun.then_some(0));
+            let mut share = Share::new(begun.then_some(0));
+            let gets = gets(object.id);
+            if !gets {
+                share.outcome = Outcome::Excluded;
+            }
             match object.shares.get_mut(usize::from(index.0)) {
                 Some(old) => *old = share,
                 None => object.shares.push(share),
             }
             object.ledger.forget(index);
             object.reported = false;
-            if begun && !object.info.is_empty() {
+            if gets && begun && !object.info.is_empty() {
                 object.info_wanted.insert(index);
                 object.info_due = Some(now);
             }
@@ -390,23 +404,25 @@ impl Sender {
         self.grtt.get()
     }
 
-    /// How far an object is, node by node; empty if it isn't kept.
+    /// How far an object is at each node that gets it; empty if it isn't kept.
     pub fn progress(&self, object: ObjectId) -> impl Iterator<Item = Progress> + '_ {
         self.find(object).into_iter().flat_map(move |object| {
-            self.roster.indices().map(move |node| {
+            self.roster.indices().filter_map(move |node| {
                 let share = object.share(node);
-                Progress {
+                let done = match share.outcome {
+                    Outcome::Pending => None,
+                    Outcome::Complete => Some(true),
+                    Outcome::Failed => Some(false),
+                    Outcome::Excluded => return None,
+                };
+                Some(Progress {
                     node,
-                    done: match share.outcome {
-                        Outcome::Pending => None,
-                        Outcome::Complete => Some(true),
-                        Outcome::Failed => Some(false),
-                    },
+                    done,
                     sent: object.sent_to(node),
                     segments: object.shape.segments(),
                     owed: object.ledger.owed(node),
                     apart: self.members[usize::from(node.0)].apart,
-                }
+                })
             })
         })
     }

@@ -152,6 +152,8 @@ pub(crate) struct LegFigures {
 /// What is done at the hub while it runs.
 pub(crate) enum Deed {
     Announce,
+    /// An object for some of the nodes.
+    AnnounceTo(&'static [u16]),
     Join(usize),
 }
 
@@ -307,8 +309,14 @@ impl Network {
                             let size = self.setting.segments * u64::from(SEGMENT) - 3;
                             self.sender.announce(self.now, Offer::file(size, b"a name".to_vec())).unwrap();
                         }
+                        Deed::AnnounceTo(nodes) => {
+                            let size = self.setting.segments * u64::from(SEGMENT) - 3;
+                            let nodes = Some(nodes.iter().map(|at| NodeIndex(*at)).collect());
+                            let offer = Offer { nodes, ..Offer::file(size, b"a name".to_vec()) };
+                            self.sender.announce(self.now, offer).unwrap();
+                        }
                         Deed::Join(at) => {
-                            self.sender.join(self.now, node(at)).unwrap();
+                            self.sender.join(self.now, node(at), |_| true).unwrap();
                         }
                     }
                     self.poll_sender();
