@@ -16,6 +16,7 @@ mod forwarding;
 mod health;
 mod host;
 mod hub;
+mod hub_site;
 mod multicast;
 mod nat;
 mod orchestrator;

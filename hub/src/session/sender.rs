@@ -22,7 +22,7 @@ use super::counters::{Counters, Ignored, LegCounters};
 use super::grtt::Grtt;
 use super::outgoing::{Outcome, Outgoing, Share};
 use super::pace::Pacer;
-use super::transmit::{Kind, To, Transmit};
+use super::transmit::{Body, Kind, To, Transmit};
 use super::{Config, Copies, Rate};
 use crate::ledger::Ledger;
 use crate::nodes::{NoPlace, Node, NodeIndex, NodeSet, Roster};
@@ -102,6 +102,13 @@ pub enum Event {
         /// The object.
         object: ObjectId,
     },
+    /// A node that an object was given up at has been heard of; see [`Sender::join`].
+    Returned {
+        /// The object.
+        object: ObjectId,
+        /// The node.
+        node: NodeIndex,
+    },
     /// A node is served apart from now on,
     Apart(NodeIndex),
     /// or with the others again.
@@ -121,6 +128,8 @@ pub struct Progress {
     pub segments: u64,
     /// Segments that it asked for and that aren't sent yet.
     pub owed: u64,
+    /// Bytes of repairs sent to it, in NORM messages.
+    pub repaired: u64,
     /// Whether it is served apart.
     pub apart: bool,
 }
@@ -421,6 +430,7 @@ impl Sender {
                     sent: object.sent_to(node),
                     segments: object.shape.segments(),
                     owed: object.ledger.owed(node),
+                    repaired: share.repaired,
                     apart: self.members[usize::from(node.0)].apart,
                 })
             })
@@ -485,6 +495,15 @@ impl Sender {
             To::These(nodes) => {
                 nodes.iter().for_each(|node| self.members[usize::from(node.0)].leg.add(kind, 1, len))
             }
+        }
+        let object = match transmit.body {
+            Body::Source { object, .. } | Body::Parity { object, .. } if kind == Kind::Repair => object,
+            _ => return,
+        };
+        let Some(object) = self.objects.iter_mut().find(|other| other.id == object) else { return };
+        match &transmit.to {
+            To::Everyone => object.shares.iter_mut().for_each(|share| share.repaired += len),
+            To::These(nodes) => nodes.iter().for_each(|node| object.share_mut(node).repaired += len),
         }
     }
 

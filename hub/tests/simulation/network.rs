@@ -17,8 +17,8 @@ use millrace_bier::id::{BfrId, Bsl};
 use millrace_hub::nodes::{Node, NodeIndex, Roster};
 use millrace_hub::norm::{NodeId, ObjectId};
 use millrace_hub::session::{
-    Config, Content, Event, Kind, Offer, Rate, Receiver, ReceiverConfig, Report, Sender, Storage, To, Unread,
-    Unstored,
+    Body, Config, Content, DATA_HEADER_LEN, Event, Kind, Offer, Rate, Receiver, ReceiverConfig, Report,
+    Sender, Storage, To, Unread, Unstored,
 };
 
 pub(crate) const SEGMENT: u16 = 16;
@@ -330,6 +330,9 @@ impl Network {
         while let Some(packet) = self.sender.poll_transmit(self.now) {
             let mut datagram = Vec::with_capacity(packet.message_len());
             packet.write(&mut Pattern, &mut datagram).unwrap();
+            if !matches!(packet.body, Body::None) {
+                assert_eq!(packet.header.len(), DATA_HEADER_LEN);
+            }
             let datagram: Rc<[u8]> = datagram.into();
             let nodes: Vec<NodeIndex> = match &packet.to {
                 To::Everyone => self.sender.roster().indices().collect(),

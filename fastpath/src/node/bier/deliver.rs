@@ -16,7 +16,7 @@ use crate::driver::{Driver, Frame};
 use crate::node::Context;
 use crate::packet::{L3, tag};
 use crate::tables::bier::Bier;
-use crate::tables::interfaces::{Interface, InterfaceId, Mac};
+use crate::tables::interfaces::{Interface, InterfaceId};
 use crate::tables::listeners::Listener;
 use crate::wire::{ethernet, ipv4, ipv6};
 
@@ -155,7 +155,7 @@ fn send<D: Driver>(
 ) -> Result<(), Loss> {
     let egress = cx.tables.interfaces.get(to.interface).ok_or(Loss::NoInterface)?;
     let mac = match to.next_hop {
-        None => mac(payload.group),
+        None => ethernet::of_group(payload.group),
         Some(hop) => cx.tables.neighbours.get(to.interface, hop).ok_or(Loss::NeighbourUnknown)?,
     };
     if payload.bytes.len() > usize::from(egress.mtu) {
@@ -215,16 +215,4 @@ fn give<D: Driver>(
     }
     copies.give(frame, egress.port, cx);
     Ok(())
-}
-
-/// The link-layer address of a group: the low 23 bits of an IPv4 one (RFC 1112 §6.4), the low 32 of an IPv6 one (RFC 2464
-/// §7).
-fn mac(group: Addr) -> Mac {
-    if group.is_v4() {
-        let [_, b, c, d] = group.v4_bytes();
-        [0x01, 0x00, 0x5e, b & 0x7f, c, d]
-    } else {
-        let [a, b, c, d] = (group.0 as u32).to_be_bytes();
-        [0x33, 0x33, a, b, c, d]
-    }
 }

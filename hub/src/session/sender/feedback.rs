@@ -69,6 +69,9 @@ impl Sender {
         for object in &mut self.objects {
             let share = object.share_mut(node);
             (share.silent, share.heard) = (0, Some(now));
+            if share.outcome == Outcome::Failed && !std::mem::replace(&mut share.returned, true) {
+                self.events.push_back(Event::Returned { object: object.id, node });
+            }
         }
         let echo = feedback.echo.checked_sub(WIRE_EPOCH).filter(|echo| *echo <= now);
         if let Some(echo) = echo {
