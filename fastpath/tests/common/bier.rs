@@ -90,9 +90,42 @@ pub fn install(bench: &mut Bench, ours: BiftIds, tables: Vec<AnyBift>, carriages
     bench.publish();
 }
 
+/// Tables of one sub-domain, whose rows are the routers of neighbour 0, and the numbers of hosts on the LAN, behind link 1, and
+/// on its VLAN, behind link 2.
+pub fn access_switch(bench: &mut Bench, bsl: Bsl, routers: &[u16], legs: [&[u16]; 2]) {
+    let neighbours: Vec<_> =
+        [Reach::Links([LinkId(0)].into()), Reach::Hosts(LinkId(1)), Reach::Hosts(LinkId(2))]
+            .into_iter()
+            .map(|reach| (Neighbour { prefix: [192, 0, 2, 0].into(), reach }, BiftIds::Static))
+            .collect();
+    let row = |(number, ids): (u16, &[u16])| Row {
+        neighbour: NeighbourIndex(number),
+        bfr_ids: ids.iter().filter_map(|id| BfrId::new(*id)).collect(),
+        backup: None,
+    };
+    let rows: Vec<_> = (0..).zip([routers, legs[0], legs[1]]).map(row).collect();
+    let given = Given {
+        sub_domain: SubDomain(0),
+        bsl,
+        own: BfrId::new(OURS),
+        tables: 1,
+        seed: 0,
+        neighbours: &neighbours,
+        rows: &rows,
+    };
+    let tables = build(&given).unwrap().into_iter().map(|bift| AnyBift::Bier(Arc::new(bift))).collect();
+    install(bench, BiftIds::Static, tables, &[Carriage::NonMpls]);
+    let mut bier = (**bench.tables.bier.as_ref().unwrap()).clone();
+    bier.down = vec![(SubDomain(0), Arc::new(Down::new(rows.len())))];
+    bier.links.extend([LAN_IF, VLAN_IF].map(|interface| Link::Hosts { interface }));
+    bier.resolve(&bench.tables);
+    bench.tables.bier = Some(Arc::new(bier));
+    bench.publish();
+}
+
 /// Moves the neighbour of a link to another interface.
 pub fn put_on(link: &mut Link, to: InterfaceId) {
-    if let Link::Beside { interface, .. } = link {
+    if let Link::Beside { interface, .. } | Link::Hosts { interface } = link {
         *interface = to;
     }
 }
