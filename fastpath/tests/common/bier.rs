@@ -33,18 +33,29 @@ pub fn neighbour_of(number: u8) -> (Addr, [u8; 6]) {
 /// Tables of a sub-domain, of which each row is the routers that a neighbour leads to; neighbours want packets to have these
 /// BIFT-ids. Neighbour 0 stands in for neighbour 1.
 pub fn given(sub_domain: SubDomain, bsl: Bsl, rows: &[&[u16]], ids: &BiftIds) -> Vec<AnyBift> {
-    let neighbours: Vec<_> = (0..rows.len() as u8)
-        .map(|number| {
-            let reach = Reach::Links([LinkId(number.into())].into());
-            (Neighbour { prefix: [192, 0, 2, number].into(), reach }, ids.clone())
-        })
+    given_with_hosts(sub_domain, bsl, rows, &[], ids)
+}
+
+/// The same with hosts that have numbers of their own, behind these links.
+pub fn given_with_hosts(
+    sub_domain: SubDomain,
+    bsl: Bsl,
+    rows: &[&[u16]],
+    hosts: &[(LinkId, &[u16])],
+    ids: &BiftIds,
+) -> Vec<AnyBift> {
+    let routers = (0..rows.len() as u32).map(|number| Reach::Links([LinkId(number)].into()));
+    let reach = routers.chain(hosts.iter().map(|(link, _)| Reach::Hosts(*link)));
+    let neighbours: Vec<_> = (0..)
+        .zip(reach)
+        .map(|(number, reach)| (Neighbour { prefix: [192, 0, 2, number].into(), reach }, ids.clone()))
         .collect();
     let rows: Vec<_> = (0..)
-        .zip(rows)
+        .zip(rows.iter().chain(hosts.iter().map(|(_, ids)| ids)))
         .map(|(number, ids)| Row {
             neighbour: NeighbourIndex(number),
             bfr_ids: ids.iter().filter_map(|id| BfrId::new(*id)).collect(),
-            backup: (number == 1).then_some(NeighbourIndex(0)),
+            backup: (number == 1 && rows.len() > 1).then_some(NeighbourIndex(0)),
         })
         .collect();
     let own = BfrId::new(OURS);
@@ -90,33 +101,13 @@ pub fn install(bench: &mut Bench, ours: BiftIds, tables: Vec<AnyBift>, carriages
     bench.publish();
 }
 
-/// Tables of one sub-domain, whose rows are the routers of neighbour 0, and the numbers of hosts on the LAN, behind link 1, and
-/// on its VLAN, behind link 2.
+/// The bench of an access switch: routers behind neighbour 0, hosts on the LAN, behind link 1, and on its VLAN, behind link 2.
 pub fn access_switch(bench: &mut Bench, bsl: Bsl, routers: &[u16], legs: [&[u16]; 2]) {
-    let neighbours: Vec<_> =
-        [Reach::Links([LinkId(0)].into()), Reach::Hosts(LinkId(1)), Reach::Hosts(LinkId(2))]
-            .into_iter()
-            .map(|reach| (Neighbour { prefix: [192, 0, 2, 0].into(), reach }, BiftIds::Static))
-            .collect();
-    let row = |(number, ids): (u16, &[u16])| Row {
-        neighbour: NeighbourIndex(number),
-        bfr_ids: ids.iter().filter_map(|id| BfrId::new(*id)).collect(),
-        backup: None,
-    };
-    let rows: Vec<_> = (0..).zip([routers, legs[0], legs[1]]).map(row).collect();
-    let given = Given {
-        sub_domain: SubDomain(0),
-        bsl,
-        own: BfrId::new(OURS),
-        tables: 1,
-        seed: 0,
-        neighbours: &neighbours,
-        rows: &rows,
-    };
-    let tables = build(&given).unwrap().into_iter().map(|bift| AnyBift::Bier(Arc::new(bift))).collect();
+    let hosts = [(LinkId(1), legs[0]), (LinkId(2), legs[1])];
+    let tables = given_with_hosts(SubDomain(0), bsl, &[routers], &hosts, &BiftIds::Static);
     install(bench, BiftIds::Static, tables, &[Carriage::NonMpls]);
     let mut bier = (**bench.tables.bier.as_ref().unwrap()).clone();
-    bier.down = vec![(SubDomain(0), Arc::new(Down::new(rows.len())))];
+    bier.down = vec![(SubDomain(0), Arc::new(Down::new(1 + hosts.len())))];
     bier.links.extend([LAN_IF, VLAN_IF].map(|interface| Link::Hosts { interface }));
     bier.resolve(&bench.tables);
     bench.tables.bier = Some(Arc::new(bier));
