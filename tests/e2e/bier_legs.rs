@@ -134,6 +134,7 @@ fn bits_of_hosts_name_the_legs_that_get_a_packet() {
         (&"10.0.0.1".into(), &"the only receiver".into()),
         "{ping:#}"
     );
+    assert_eq!((&reply["bfr_id"], &reply["hosts"]), (&66.into(), &"67,68".into()), "{ping:#}");
     assert_eq!(ping["reports"][0]["missing"], "", "{ping:#}");
     let table = appliance.ask("show bier neighbours").unwrap();
     let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();

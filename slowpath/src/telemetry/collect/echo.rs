@@ -131,6 +131,7 @@ fn ids(text: &str) -> Result<Vec<BfrId>, CollectError> {
 fn reply_row(reply: Reply) -> EchoReplyRow {
     EchoReplyRow {
         bfr_id: reply.bfers.first().copied().map(BfrId::get),
+        hosts: BfrIds::from_iter(reply.bfers.iter().skip(1).copied()).to_string(),
         prefix: reply.bfr.map(|prefix| prefix.to_string()),
         code: reply.code.into(),
         result: words(reply.code),
