@@ -17,9 +17,11 @@ use millrace_hub::norm::{NodeId, ObjectId, PayloadId};
 use millrace_hub::segments::SegmentSet;
 use millrace_hub::session::{Receiver, Storage, Unstored};
 use millrace_hub::shape::Shape;
-use millrace_hub_store::{Label, Manifest, ManifestError, Root, Trust};
+use millrace_hub_store::{Label, Manifest, ManifestError, Trust};
 
+use crate::arrivals::Shelf;
 use crate::error::{NodeError, Refusal};
+use crate::news::Received;
 use crate::part::{Part, Record, root_of, stem};
 
 /// What a content is, as its info says.
@@ -76,33 +78,6 @@ impl Pieces {
         Ok(pieces)
     }
 
-    /// Has the receiver go on with what the last checkpoints kept of the sender's newest run that is known. Returns what is arriving,
-    /// with its info.
-    pub(crate) fn resume(&mut self, receiver: &mut Receiver) -> Vec<(ObjectId, Shape, Vec<u8>)> {
-        let mut arriving = Vec::new();
-        let mut newest: Vec<_> =
-            self.maps().into_iter().filter(|(_, record)| record.sender == self.sender.0).collect();
-        newest.sort_by_key(|(written, _)| *written);
-        let Some(instance) = newest.last().map(|(_, record)| record.instance) else { return arriving };
-        self.instance = instance;
-        for (_, record) in newest.into_iter().filter(|(_, record)| record.instance == instance) {
-            let stem = record.stem(&self.hidden);
-            let Some((record, shape, stored)) = Record::read(&stem.with_extension("map")) else { continue };
-            let object = ObjectId(record.object);
-            if !record.done {
-                let Some(part) = self.kept(&record) else { continue };
-                self.parts.insert(object, part);
-            }
-            let resumed = receiver.resume(instance, object, record.fti(), Some(record.info.clone()), stored);
-            match (resumed, record.done) {
-                (Ok(()), false) => arriving.push((object, shape, record.info)),
-                // The map was read with this cut, so it isn't refused; what is done waits for the hub's question only.
-                (Ok(()), true) | (Err(_), _) => {}
-            }
-        }
-        arriving
-    }
-
     /// The file of a map, if it is what the map says.
     fn kept(&self, record: &Record) -> Option<Part> {
         let path = record.stem(&self.hidden);
@@ -110,73 +85,12 @@ impl Pieces {
         part.has_length(record.fti().size).then_some(part)
     }
 
-    /// Takes room for an object.
-    pub(crate) fn begin(&mut self, object: ObjectId, size: u64) -> io::Result<()> {
-        self.part(object)?.allocate(size)
-    }
-
-    /// Forgets an object that isn't wanted or won't come.
-    pub(crate) fn discard(&mut self, object: ObjectId) {
-        self.parts.remove(&object);
-        let stem = stem(&self.hidden, self.instance, object);
-        remove(&stem);
-        remove(&stem.with_extension("map"));
-    }
-
     /// Whether this version of a name may come: none newer has been here that was signed.
-    pub(crate) fn admits(&self, about: &About) -> Result<(), Refusal> {
+    fn admits(&self, about: &About) -> Result<(), Refusal> {
         let Some(offered) = about.version else { return Ok(()) };
         let known = fs::read_to_string(self.version_path(&about.name)).ok();
         let known = known.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
         if offered < known { Err(Refusal::Superseded { offered, known }) } else { Ok(()) }
-    }
-
-    /// Finds what is here already of an object whose info has just come: the same content under its name, or what an earlier run of
-    /// the sender left of it. The receiver learns of it.
-    pub(crate) fn find(
-        &mut self,
-        receiver: &mut Receiver,
-        object: ObjectId,
-        shape: &Shape,
-        info: &[u8],
-        about: &About,
-    ) -> io::Result<()> {
-        let Some(manifest) = &about.manifest else { return Ok(()) };
-        let what = manifest.description();
-        if let Ok(file) = File::open(self.folder.join(what.name.as_str()))
-            && file.metadata()?.len() == what.size
-            && root_of(&file)?.0 == what.root
-        {
-            self.discard(object);
-            (0..shape.segments()).filter_map(|at| shape.at(at)).for_each(|id| receiver.recovered(object, id));
-            return Ok(());
-        }
-        let fits = |record: &Record| {
-            record.instance != self.instance
-                && record.fti() == shape.fti()
-                && record.info == info
-                && !record.done
-        };
-        let left = self.maps().into_iter().map(|(_, record)| record).find(fits);
-        let Some(record) = left else { return Ok(()) };
-        let map = record.stem(&self.hidden).with_extension("map");
-        let Some((_, _, stored)) = Record::read(&map) else { return Ok(()) };
-        let Some(mut old) = self.kept(&record) else { return Ok(()) };
-        // What came of this run so far is little: it goes over into the file that is there.
-        let mut bytes = vec![0; shape.segment_len()];
-        for (offset, len) in self.there(receiver, object, shape).into_iter().filter_map(|id| shape.range(id))
-        {
-            self.part(object)?.read(offset, &mut bytes[..len])?;
-            old.write(offset, &bytes[..len])?;
-        }
-        let path = stem(&self.hidden, self.instance, object);
-        old.place(&path)?;
-        remove(&map);
-        let mut part = Part::open(path)?;
-        part.changed = true;
-        self.parts.insert(object, part);
-        stored.into_iter().for_each(|id| receiver.recovered(object, id));
-        Ok(())
     }
 
     /// The source segments of an object that are there.
@@ -185,63 +99,6 @@ impl Pieces {
             receiver.missing(object).unwrap_or_default().into_iter().collect();
         let there = |id: &PayloadId| !missing.get(&id.block).is_some_and(|set| set.contains(id.segment));
         (0..shape.segments()).filter_map(|at| shape.at(at)).filter(there).collect()
-    }
-
-    /// Makes what has come durable, then says so in the map; hashes on.
-    pub(crate) fn checkpoint(
-        &mut self,
-        object: ObjectId,
-        shape: &Shape,
-        info: &[u8],
-        missing: &[(u32, SegmentSet)],
-    ) -> io::Result<()> {
-        let record = Record::new(self.sender.0, self.instance, object, shape.fti(), info.to_vec());
-        let Some(part) = self.parts.get_mut(&object) else { return Ok(()) };
-        let first = missing.iter().find_map(|(block, set)| Some((*block, set.iter().next()?)));
-        let id = first.map(|(block, segment)| PayloadId { block, segment });
-        let end = id.map_or(Some(shape.size()), |id| Some(shape.range(id)?.0));
-        part.hash(end.unwrap_or(0), HASH_MAX)?;
-        if part.changed {
-            part.sync()?;
-            record.write(&self.hidden, shape, missing)?;
-        }
-        Ok(())
-    }
-
-    /// All has come: verifies it, and puts it under its name. Returns the path, and the root.
-    pub(crate) fn finish(
-        &mut self,
-        object: ObjectId,
-        shape: &Shape,
-        info: &[u8],
-        about: &About,
-    ) -> Result<(PathBuf, Root), Refusal> {
-        let target = self.folder.join(about.name.as_str());
-        let described = about.manifest.as_ref().map(|manifest| manifest.description().root);
-        let root = match (self.parts.get_mut(&object), described) {
-            // It was found under its name, and verified then.
-            (None, Some(root)) => root,
-            (None, None) => return Err(io::Error::from(io::ErrorKind::NotFound).into()),
-            (Some(part), _) => {
-                let root = part.root(shape.size())?;
-                if let Some(described) = described.filter(|described| *described != root) {
-                    part.hash_again();
-                    return Err(Refusal::WrongRoot(described));
-                }
-                part.sync()?;
-                part.place(&target)?;
-                File::open(&self.folder)?.sync_all()?;
-                root
-            }
-        };
-        self.parts.remove(&object);
-        if let Some(version) = about.version {
-            self.note_version(&about.name, version)?;
-        }
-        let mut record = Record::new(self.sender.0, self.instance, object, shape.fti(), info.to_vec());
-        record.done = true;
-        record.write(&self.hidden, shape, &[])?;
-        Ok((target, root))
     }
 
     fn version_path(&self, name: &Label) -> PathBuf {
@@ -253,11 +110,6 @@ impl Pieces {
         fs::write(&new, version.to_string())?;
         File::open(&new)?.sync_all()?;
         fs::rename(new, path)
-    }
-
-    /// The first error of the disk since the last call.
-    pub(crate) fn failure(&mut self) -> Option<io::Error> {
-        self.failed.take()
     }
 
     fn part(&mut self, object: ObjectId) -> io::Result<&mut Part> {
@@ -313,6 +165,162 @@ pub(crate) fn lock(folder: &Path) -> Result<(PathBuf, File), NodeError> {
         Ok(()) => Ok((hidden, lock)),
         Err(TryLockError::WouldBlock) => Err(NodeError::Taken(folder.to_owned())),
         Err(TryLockError::Error(error)) => Err(wrong(error)),
+    }
+}
+
+impl Shelf for Pieces {
+    type Kept = Received;
+
+    /// Has the receiver go on with what the last checkpoints kept of the sender's newest run that is known. Returns what is arriving,
+    /// with its info.
+    fn resume(&mut self, receiver: &mut Receiver) -> Vec<(ObjectId, Shape, Vec<u8>)> {
+        let mut arriving = Vec::new();
+        let mut newest: Vec<_> =
+            self.maps().into_iter().filter(|(_, record)| record.sender == self.sender.0).collect();
+        newest.sort_by_key(|(written, _)| *written);
+        let Some(instance) = newest.last().map(|(_, record)| record.instance) else { return arriving };
+        self.instance = instance;
+        for (_, record) in newest.into_iter().filter(|(_, record)| record.instance == instance) {
+            let stem = record.stem(&self.hidden);
+            let Some((record, shape, stored)) = Record::read(&stem.with_extension("map")) else { continue };
+            let object = ObjectId(record.object);
+            if !record.done {
+                let Some(part) = self.kept(&record) else { continue };
+                self.parts.insert(object, part);
+            }
+            let resumed = receiver.resume(instance, object, record.fti(), Some(record.info.clone()), stored);
+            match (resumed, record.done) {
+                (Ok(()), false) => arriving.push((object, shape, record.info)),
+                // The map was read with this cut, so it isn't refused; what is done waits for the hub's question only.
+                (Ok(()), true) | (Err(_), _) => {}
+            }
+        }
+        arriving
+    }
+
+    /// Takes room for an object.
+    fn begin(&mut self, object: ObjectId, size: u64) -> Result<(), Refusal> {
+        Ok(self.part(object)?.allocate(size)?)
+    }
+
+    /// Forgets an object that isn't wanted or won't come.
+    fn discard(&mut self, object: ObjectId) {
+        self.parts.remove(&object);
+        let stem = stem(&self.hidden, self.instance, object);
+        remove(&stem);
+        remove(&stem.with_extension("map"));
+    }
+
+    /// Finds what is here already of an object whose info has just come: the same content under its name, or what an earlier run of
+    /// the sender left of it. The receiver learns of it.
+    fn find(
+        &mut self,
+        receiver: &mut Receiver,
+        object: ObjectId,
+        shape: &Shape,
+        info: &[u8],
+        about: &About,
+    ) -> Result<(), Refusal> {
+        self.admits(about)?;
+        let Some(manifest) = &about.manifest else { return Ok(()) };
+        let what = manifest.description();
+        if let Ok(file) = File::open(self.folder.join(what.name.as_str()))
+            && file.metadata()?.len() == what.size
+            && root_of(&file)?.0 == what.root
+        {
+            self.discard(object);
+            (0..shape.segments()).filter_map(|at| shape.at(at)).for_each(|id| receiver.recovered(object, id));
+            return Ok(());
+        }
+        let fits = |record: &Record| {
+            record.instance != self.instance
+                && record.fti() == shape.fti()
+                && record.info == info
+                && !record.done
+        };
+        let left = self.maps().into_iter().map(|(_, record)| record).find(fits);
+        let Some(record) = left else { return Ok(()) };
+        let map = record.stem(&self.hidden).with_extension("map");
+        let Some((_, _, stored)) = Record::read(&map) else { return Ok(()) };
+        let Some(mut old) = self.kept(&record) else { return Ok(()) };
+        // What came of this run so far is little: it goes over into the file that is there.
+        let mut bytes = vec![0; shape.segment_len()];
+        for (offset, len) in self.there(receiver, object, shape).into_iter().filter_map(|id| shape.range(id))
+        {
+            self.part(object)?.read(offset, &mut bytes[..len])?;
+            old.write(offset, &bytes[..len])?;
+        }
+        let path = stem(&self.hidden, self.instance, object);
+        old.place(&path)?;
+        remove(&map);
+        let mut part = Part::open(path)?;
+        part.changed = true;
+        self.parts.insert(object, part);
+        stored.into_iter().for_each(|id| receiver.recovered(object, id));
+        Ok(())
+    }
+
+    /// Makes what has come durable, then says so in the map; hashes on.
+    fn checkpoint(
+        &mut self,
+        object: ObjectId,
+        shape: &Shape,
+        info: &[u8],
+        missing: &[(u32, SegmentSet)],
+    ) -> io::Result<()> {
+        let record = Record::new(self.sender.0, self.instance, object, shape.fti(), info.to_vec());
+        let Some(part) = self.parts.get_mut(&object) else { return Ok(()) };
+        let first = missing.iter().find_map(|(block, set)| Some((*block, set.iter().next()?)));
+        let id = first.map(|(block, segment)| PayloadId { block, segment });
+        let end = id.map_or(Some(shape.size()), |id| Some(shape.range(id)?.0));
+        part.hash(end.unwrap_or(0), HASH_MAX)?;
+        if part.changed {
+            part.sync()?;
+            record.write(&self.hidden, shape, missing)?;
+        }
+        Ok(())
+    }
+
+    /// All has come: verifies it, and puts it under its name. Returns the path, and the root.
+    fn finish(
+        &mut self,
+        object: ObjectId,
+        shape: &Shape,
+        info: &[u8],
+        about: &About,
+    ) -> Result<Received, Refusal> {
+        let target = self.folder.join(about.name.as_str());
+        let described = about.manifest.as_ref().map(|manifest| manifest.description().root);
+        let root = match (self.parts.get_mut(&object), described) {
+            // It was found under its name, and verified then.
+            (None, Some(root)) => root,
+            (None, None) => return Err(io::Error::from(io::ErrorKind::NotFound).into()),
+            (Some(part), _) => {
+                let root = part.root(shape.size())?;
+                if let Some(described) = described.filter(|described| *described != root) {
+                    part.hash_again();
+                    return Err(Refusal::WrongRoot(described));
+                }
+                part.sync()?;
+                part.place(&target)?;
+                File::open(&self.folder)?.sync_all()?;
+                root
+            }
+        };
+        self.parts.remove(&object);
+        if let Some(version) = about.version {
+            self.note_version(&about.name, version)?;
+        }
+        let mut record = Record::new(self.sender.0, self.instance, object, shape.fti(), info.to_vec());
+        record.done = true;
+        record.write(&self.hidden, shape, &[])?;
+        let (size, verified) = (shape.size(), about.manifest.is_some());
+        Ok(Received { object, path: target, size, root, verified })
+    }
+
+    /// The first error of the disk since the last call.
+    fn failure(&mut self) -> Option<io::Error> {
+        self.failed.take()
     }
 }
 
