@@ -12,7 +12,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use millrace_hub::norm::ObjectId;
+use millrace_hub::norm::{ObjectId, PayloadId};
 use millrace_hub::segments::SegmentSet;
 use millrace_hub::session::{Heard, Receiver, ReceiverConfig, Report, Storage};
 use millrace_hub::shape::Shape;
@@ -62,6 +62,18 @@ pub(crate) trait Shelf: Storage {
         about: &About,
     ) -> Result<Self::Kept, Refusal>;
 
+    /// What is here of an object that proved wrong or incomplete.
+    fn left(&self, object: ObjectId, shape: &Shape) -> Vec<PayloadId> {
+        let _ = (object, shape);
+        Vec::new()
+    }
+
+    /// Whether what can't be finished for this reason is tried again.
+    fn tries_again(&self, why: &Refusal) -> bool {
+        let _ = why;
+        false
+    }
+
     /// Forgets an object that isn't wanted or won't come.
     fn discard(&mut self, object: ObjectId);
 
@@ -78,11 +90,13 @@ struct Arriving {
     meter: Meter,
     /// How often all of it came and was wrong.
     wrong: u32,
+    /// All of it came, and couldn't be finished.
+    stuck: bool,
 }
 
 impl Arriving {
     fn new(shape: Shape) -> Self {
-        Self { shape, info: None, about: None, meter: Meter::default(), wrong: 0 }
+        Self { shape, info: None, about: None, meter: Meter::default(), wrong: 0, stuck: false }
     }
 }
 
@@ -153,7 +167,13 @@ impl<S: Shelf> Arrivals<S> {
     /// To be called once a second: keeps what has come, so that a crash doesn't lose it, and tells how far it is.
     pub(crate) fn tick(&mut self, now: Duration) {
         self.checkpoint();
+        self.try_again(now);
         self.progress(now);
+    }
+
+    /// Where contents go.
+    pub(crate) fn shelf_mut(&mut self) -> &mut S {
+        &mut self.shelf
     }
 
     /// Contents received, and refused.
@@ -182,7 +202,7 @@ impl<S: Shelf> Arrivals<S> {
                     self.contents.insert(object, arriving);
                     self.news.push_back(News::Begun { object, size: shape.size() });
                 }
-                Err(why) => self.refuse(object, why),
+                Err(why) => self.refuse(object, None, why),
             }
         }
         // What was done before is reported as complete: the hub may not know yet.
@@ -192,7 +212,7 @@ impl<S: Shelf> Arrivals<S> {
     fn reports(&mut self, now: Duration) {
         while let Some(report) = self.receiver.poll_event() {
             match report {
-                Report::Begun { object, shape, .. } => self.begins(object, shape),
+                Report::Begun { object, shape, info, .. } => self.begins(object, shape, info),
                 Report::Info { object, content } => self.info(object, content),
                 Report::Complete(object) => self.complete(now, object),
                 Report::Acknowledged(_) => self.acknowledged = now,
@@ -216,10 +236,13 @@ impl<S: Shelf> Arrivals<S> {
         }
     }
 
-    fn begins(&mut self, object: ObjectId, shape: Shape) {
+    fn begins(&mut self, object: ObjectId, shape: Shape, info: bool) {
         self.ended = false;
+        if !info {
+            return self.refuse(object, None, Refusal::Nameless);
+        }
         if let Err(why) = self.shelf.begin(object, shape.size()) {
-            return self.refuse(object, why);
+            return self.refuse(object, None, why);
         }
         self.contents.insert(object, Arriving::new(shape));
         self.news.push_back(News::Begun { object, size: shape.size() });
@@ -227,22 +250,22 @@ impl<S: Shelf> Arrivals<S> {
 
     fn info(&mut self, object: ObjectId, content: Vec<u8>) {
         let Some(arriving) = self.contents.get_mut(&object) else { return };
-        let about = About::read(&content, arriving.shape.size(), &self.trust);
-        let found = about.and_then(|about| {
-            self.shelf.find(&mut self.receiver, object, &arriving.shape, &content, &about)?;
-            Ok(about)
-        });
-        match found {
-            Ok(about) => (arriving.about, arriving.info) = (Some(about), Some(content)),
-            Err(why) => self.refuse(object, why),
+        let about = match About::read(&content, arriving.shape.size(), &self.trust) {
+            Ok(about) => about,
+            Err(why) => return self.refuse(object, None, why),
+        };
+        match self.shelf.find(&mut self.receiver, object, &arriving.shape, &content, &about) {
+            Ok(()) => (arriving.about, arriving.info) = (Some(about), Some(content)),
+            Err(why) => self.refuse(object, Some(about.name.to_string()), why),
         }
     }
 
     fn complete(&mut self, now: Duration, object: ObjectId) {
         let Some(arriving) = self.contents.get_mut(&object) else { return };
         let (Some(about), Some(info)) = (&arriving.about, &arriving.info) else {
-            return self.refuse(object, Refusal::Nameless);
+            return self.refuse(object, None, Refusal::Nameless);
         };
+        let name = Some(about.name.to_string());
         match self.shelf.finish(object, &arriving.shape, info, about) {
             Ok(kept) => {
                 self.received += 1;
@@ -253,18 +276,33 @@ impl<S: Shelf> Arrivals<S> {
             Err(why @ Refusal::WrongRoot(_)) if arriving.wrong < WRONG_MAX => {
                 arriving.wrong += 1;
                 self.receiver.forget(object);
-                self.news.push_back(News::Refused { object, why });
+                let left = self.shelf.left(object, &arriving.shape);
+                left.into_iter().for_each(|id| self.receiver.recovered(object, id));
+                self.news.push_back(News::Refused { object, name, why });
             }
-            Err(why) => self.refuse(object, why),
+            Err(why) if self.shelf.tries_again(&why) => {
+                // Neither acknowledged nor asked for until then.
+                self.receiver.refuse(object);
+                if !std::mem::replace(&mut arriving.stuck, true) {
+                    self.news.push_back(News::Refused { object, name, why });
+                }
+            }
+            Err(why) => self.refuse(object, name, why),
         }
     }
 
-    fn refuse(&mut self, object: ObjectId, why: Refusal) {
+    fn try_again(&mut self, now: Duration) {
+        let stuck = self.contents.iter().filter(|(_, arriving)| arriving.stuck);
+        stuck.for_each(|(object, _)| self.receiver.want(*object));
+        self.reports(now);
+    }
+
+    fn refuse(&mut self, object: ObjectId, name: Option<String>, why: Refusal) {
         self.receiver.refuse(object);
         self.contents.remove(&object);
         self.shelf.discard(object);
         self.refused += 1;
-        self.news.push_back(News::Refused { object, why });
+        self.news.push_back(News::Refused { object, name, why });
     }
 
     /// Keeps what has come, so that a crash doesn't lose it.

@@ -43,7 +43,9 @@ mod pieces;
 mod receive;
 mod send;
 mod socket;
+mod stock;
 mod stop;
+mod takein;
 
 pub use error::{NodeError, Refusal};
 pub use meter::Meter;
@@ -53,3 +55,4 @@ pub use receive::{Settings, Summary, receive};
 pub use send::{Leg, Outcome, Sending, Sent, Told, send};
 pub use socket::Interface;
 pub use stop::Stop;
+pub use takein::{Profile, TakeIn, TakeInCounters, TakeInEvent, TakeInSettings};

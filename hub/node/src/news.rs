@@ -41,6 +41,8 @@ pub enum News<R = Received> {
     Refused {
         /// Its number.
         object: ObjectId,
+        /// Its name, if it is known.
+        name: Option<String>,
         /// Why.
         why: Refusal,
     },

@@ -78,6 +78,36 @@ impl Pieces {
         Ok(pieces)
     }
 
+    /// What the last checkpoints kept of the sender's newest run that is known: each object's map, cut, and source segments that
+    /// are there. That run is gone on with.
+    pub(crate) fn newest(&mut self) -> Vec<(Record, Shape, Vec<PayloadId>)> {
+        let mut newest: Vec<_> =
+            self.maps().into_iter().filter(|(_, record)| record.sender == self.sender.0).collect();
+        newest.sort_by_key(|(written, _)| *written);
+        let Some(instance) = newest.last().map(|(_, record)| record.instance) else { return Vec::new() };
+        self.instance = instance;
+        let newest = newest.into_iter().filter(|(_, record)| record.instance == instance);
+        newest.filter_map(|(_, record)| Record::read(&self.map(ObjectId(record.object)))).collect()
+    }
+
+    /// Opens the file of a map of this run. Whether it is what the map says.
+    pub(crate) fn take_up(&mut self, record: &Record) -> bool {
+        let part = self.kept(record);
+        let there = part.is_some();
+        self.parts.extend(part.map(|part| (ObjectId(record.object), part)));
+        there
+    }
+
+    /// Where an object's bytes are,
+    pub(crate) fn path(&self, object: ObjectId) -> PathBuf {
+        stem(&self.hidden, self.instance, object)
+    }
+
+    /// and its map.
+    fn map(&self, object: ObjectId) -> PathBuf {
+        self.path(object).with_extension("map")
+    }
+
     /// The file of a map, if it is what the map says.
     fn kept(&self, record: &Record) -> Option<Part> {
         let path = record.stem(&self.hidden);
@@ -99,6 +129,32 @@ impl Pieces {
             receiver.missing(object).unwrap_or_default().into_iter().collect();
         let there = |id: &PayloadId| !missing.get(&id.block).is_some_and(|set| set.contains(id.segment));
         (0..shape.segments()).filter_map(|at| shape.at(at)).filter(there).collect()
+    }
+
+    /// Makes what has come of an object durable, then says so in the map.
+    pub(crate) fn keep(
+        &mut self,
+        object: ObjectId,
+        shape: &Shape,
+        info: &[u8],
+        missing: &[(u32, SegmentSet)],
+    ) -> io::Result<()> {
+        let record = self.record(object, shape, info);
+        let Some(part) = self.parts.get_mut(&object).filter(|part| part.changed) else { return Ok(()) };
+        part.sync()?;
+        record.write(&self.hidden, shape, missing)
+    }
+
+    /// What comes of an object isn't here any more, but under its name or in a store: its map says that.
+    pub(crate) fn done(&mut self, object: ObjectId, shape: &Shape, info: &[u8]) -> io::Result<()> {
+        self.parts.remove(&object);
+        let mut record = self.record(object, shape, info);
+        record.done = true;
+        record.write(&self.hidden, shape, &[])
+    }
+
+    fn record(&self, object: ObjectId, shape: &Shape, info: &[u8]) -> Record {
+        Record::new(self.sender.0, self.instance, object, shape.fti(), info.to_vec())
     }
 
     fn version_path(&self, name: &Label) -> PathBuf {
@@ -136,7 +192,7 @@ impl Pieces {
 
     /// Removes what nobody comes back for: maps that nothing was added to for long, those that `over` names, and files without
     /// a map.
-    fn tidy(&self, over: impl Fn(&Record) -> bool) {
+    pub(crate) fn tidy(&self, over: impl Fn(&Record) -> bool) {
         let old = |written: SystemTime| written.elapsed().is_ok_and(|age| age > LEFT_MAX);
         let maps = self.maps();
         let (gone, kept): (Vec<_>, Vec<_>) =
@@ -171,24 +227,16 @@ pub(crate) fn lock(folder: &Path) -> Result<(PathBuf, File), NodeError> {
 impl Shelf for Pieces {
     type Kept = Received;
 
-    /// Has the receiver go on with what the last checkpoints kept of the sender's newest run that is known. Returns what is arriving,
-    /// with its info.
+    /// Goes on with the sender's newest run that is known.
     fn resume(&mut self, receiver: &mut Receiver) -> Vec<(ObjectId, Shape, Vec<u8>)> {
         let mut arriving = Vec::new();
-        let mut newest: Vec<_> =
-            self.maps().into_iter().filter(|(_, record)| record.sender == self.sender.0).collect();
-        newest.sort_by_key(|(written, _)| *written);
-        let Some(instance) = newest.last().map(|(_, record)| record.instance) else { return arriving };
-        self.instance = instance;
-        for (_, record) in newest.into_iter().filter(|(_, record)| record.instance == instance) {
-            let stem = record.stem(&self.hidden);
-            let Some((record, shape, stored)) = Record::read(&stem.with_extension("map")) else { continue };
+        for (record, shape, stored) in self.newest() {
             let object = ObjectId(record.object);
-            if !record.done {
-                let Some(part) = self.kept(&record) else { continue };
-                self.parts.insert(object, part);
+            if !record.done && !self.take_up(&record) {
+                continue;
             }
-            let resumed = receiver.resume(instance, object, record.fti(), Some(record.info.clone()), stored);
+            let (fti, info) = (record.fti(), record.info.clone());
+            let resumed = receiver.resume(record.instance, object, fti, Some(info), stored);
             match (resumed, record.done) {
                 (Ok(()), false) => arriving.push((object, shape, record.info)),
                 // The map was read with this cut, so it isn't refused; what is done waits for the hub's question only.
@@ -268,17 +316,10 @@ impl Shelf for Pieces {
         info: &[u8],
         missing: &[(u32, SegmentSet)],
     ) -> io::Result<()> {
-        let record = Record::new(self.sender.0, self.instance, object, shape.fti(), info.to_vec());
-        let Some(part) = self.parts.get_mut(&object) else { return Ok(()) };
-        let first = missing.iter().find_map(|(block, set)| Some((*block, set.iter().next()?)));
-        let id = first.map(|(block, segment)| PayloadId { block, segment });
-        let end = id.map_or(Some(shape.size()), |id| Some(shape.range(id)?.0));
-        part.hash(end.unwrap_or(0), HASH_MAX)?;
-        if part.changed {
-            part.sync()?;
-            record.write(&self.hidden, shape, missing)?;
+        if let Some(part) = self.parts.get_mut(&object) {
+            part.hash(whole_until(shape, missing), HASH_MAX)?;
         }
-        Ok(())
+        self.keep(object, shape, info, missing)
     }
 
     /// All has come: verifies it, and puts it under its name. Returns the path, and the root.
@@ -307,13 +348,10 @@ impl Shelf for Pieces {
                 root
             }
         };
-        self.parts.remove(&object);
         if let Some(version) = about.version {
             self.note_version(&about.name, version)?;
         }
-        let mut record = Record::new(self.sender.0, self.instance, object, shape.fti(), info.to_vec());
-        record.done = true;
-        record.write(&self.hidden, shape, &[])?;
+        self.done(object, shape, info)?;
         let (size, verified) = (shape.size(), about.manifest.is_some());
         Ok(Received { object, path: target, size, root, verified })
     }
@@ -347,6 +385,13 @@ impl Storage for Pieces {
         // What is done is found under its name if it is sent again.
         self.tidy(|record| record.done && record.instance != instance);
     }
+}
+
+/// The bytes of an object before its first hole.
+pub(crate) fn whole_until(shape: &Shape, missing: &[(u32, SegmentSet)]) -> u64 {
+    let first = missing.iter().find_map(|(block, set)| Some((*block, set.iter().next()?)));
+    let Some((block, segment)) = first else { return shape.size() };
+    shape.range(PayloadId { block, segment }).map_or(0, |(offset, _)| offset)
 }
 
 fn remove(path: &Path) {
