@@ -55,4 +55,4 @@ pub use receive::{Settings, Summary, receive};
 pub use send::{Leg, Outcome, Sending, Sent, Told, send};
 pub use socket::Interface;
 pub use stop::Stop;
-pub use takein::{Profile, TakeIn, TakeInCounters, TakeInEvent, TakeInSettings};
+pub use takein::{NotTaken, Profile, TakeIn, TakeInCounters, TakeInEvent, TakeInSettings};

@@ -84,7 +84,8 @@ impl Stock {
         let Ok(missing) = self.store.missing(root) else { return Vec::new() };
         let there = |id: &PayloadId| {
             let Some((offset, len)) = shape.range(*id) else { return false };
-            missing.gaps(offset..offset + len as u64) == [offset..offset + len as u64]
+            let all = offset..offset + len as u64;
+            missing.gaps(all.clone()) == std::slice::from_ref(&all)
         };
         (0..shape.segments()).filter_map(|at| shape.at(at)).filter(there).collect()
     }
@@ -163,7 +164,7 @@ impl Stock {
     }
 
     /// A content with a name and no manifest: all of its file has come.
-    fn adopt(&mut self, object: ObjectId, size: u64, name: &Label) -> Result<Manifest, Error> {
+    fn adopt(&mut self, object: ObjectId, size: u64, name: &Label) -> Result<Stocked, Error> {
         let Some(Place::File(incoming)) = self.places.get_mut(&object) else { return Err(Error::Conflict) };
         let mut incoming = match incoming.take() {
             Some(incoming) => incoming,
@@ -171,8 +172,10 @@ impl Stock {
         };
         incoming.hash(size)?;
         let group = Label::default();
+        let before = self.store.named(&group, name);
         let named = Named { name: name.clone(), group, version: None };
-        incoming.finish(named, self.key.as_deref(), self.wall)
+        let manifest = incoming.finish(named, self.key.as_deref(), self.wall)?;
+        Ok(Stocked { known: before.as_ref() == Some(&manifest), manifest })
     }
 }
 
@@ -300,7 +303,7 @@ impl Shelf for Stock {
                     Err(other) => return Err(other.into()),
                 }
             }
-            _ => Stocked { manifest: self.adopt(object, shape.size(), &about.name)?, known: false },
+            _ => self.adopt(object, shape.size(), &about.name)?,
         };
         self.places.remove(&object);
         if let Err(error) = self.pieces.done(object, shape, info) {

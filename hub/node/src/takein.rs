@@ -14,6 +14,7 @@
 //! Driven as [`millrace_hub::session`] says, and by [`TakeIn::tick`] once a second. Everything may block on the disk.
 
 mod counters;
+mod session;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -21,15 +22,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use millrace_hub::flute;
 use millrace_hub::norm::{self, Message, NodeId};
-use millrace_hub::session::ReceiverConfig;
 use millrace_hub_store::{Manifest, Millis, SigningKey, Store, Trust};
 
-use crate::arrivals::Arrivals;
 use crate::error::{NodeError, Refusal};
-use crate::news::News;
-use crate::stock::{Stock, Stocked};
+use crate::oneway::OneWayRefusal;
 pub use counters::TakeInCounters;
+use session::Session;
 
 /// How contents are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,19 +92,23 @@ pub enum TakeInEvent {
         /// Its name, if it is known.
         name: Option<String>,
         /// Why.
-        why: Refusal,
+        why: NotTaken,
     },
+}
+
+/// Why a content isn't taken.
+#[derive(Debug, thiserror::Error)]
+pub enum NotTaken {
+    /// One that came by NORM.
+    #[error(transparent)]
+    Norm(#[from] Refusal),
+    /// One that came by FLUTE.
+    #[error(transparent)]
+    Flute(#[from] OneWayRefusal),
 }
 
 /// Who sends: a name, which anybody may take, and an address.
 type Sender = (u64, IpAddr);
-
-#[derive(Debug)]
-struct Session {
-    arrivals: Arrivals<Stock>,
-    /// When something came last.
-    heard: Duration,
-}
 
 /// What comes by one rule.
 #[derive(Debug)]
@@ -138,20 +142,19 @@ impl TakeIn {
             return;
         }
         let Some(session) = self.sessions.get_mut(&sender) else { return };
-        session.heard = now;
-        session.arrivals.handle(now, from, datagram);
+        session.handle(now, from, datagram);
         self.hear(sender);
     }
 
     /// The next answer, and where to.
     pub fn poll_transmit(&mut self, now: Duration) -> Option<(SocketAddr, Vec<u8>)> {
-        self.sessions.values_mut().find_map(|session| session.arrivals.poll_transmit(now))
+        self.sessions.values_mut().find_map(|session| session.poll_transmit(now))
     }
 
     /// When to call [`Self::poll_transmit`] again, if nothing comes before.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
-        self.sessions.values().filter_map(|session| session.arrivals.poll_timeout()).min()
+        self.sessions.values().filter_map(|session| session.poll_timeout()).min()
     }
 
     /// What happened since the last call.
@@ -164,8 +167,7 @@ impl TakeIn {
     pub fn tick(&mut self, now: Duration, wall: Millis) {
         self.wall = wall;
         for session in self.sessions.values_mut() {
-            session.arrivals.shelf_mut().set_wall(wall);
-            session.arrivals.tick(now);
+            session.tick(now, wall);
         }
         // The bytes that came are durable once the store's ledger says so.
         if let Err(error) = self.settings.store.tick(wall) {
@@ -179,7 +181,7 @@ impl TakeIn {
     #[must_use]
     pub fn counters(&self) -> TakeInCounters {
         let mut counters = self.counters;
-        self.sessions.values().for_each(|session| counters.add_heard(session.arrivals.heard()));
+        self.sessions.values().for_each(|session| session.count(&mut counters));
         counters
     }
 
@@ -191,28 +193,31 @@ impl TakeIn {
 
     /// The name of a datagram's sender, if it is one that is listened to.
     fn sender_of(&mut self, datagram: &[u8]) -> Option<u64> {
-        let Profile::Norm { sender, .. } = self.settings.profile else { return None };
-        match norm::parse(datagram) {
-            // Other receivers' feedback begins no session.
-            Ok(packet) if matches!(packet.message, Message::Nack { .. } | Message::Ack { .. }) => {}
-            Ok(packet) if sender.is_none_or(|sender| sender == packet.source) => {
-                return Some(packet.source.0.into());
-            }
-            Ok(_) => {}
-            Err(_) => {
-                self.counters.malformed += 1;
-                return None;
-            }
+        let name = match self.settings.profile {
+            Profile::Norm { sender, .. } => norm::parse(datagram).ok().map(|packet| {
+                // Other receivers' feedback begins no session.
+                let feedback = matches!(packet.message, Message::Nack { .. } | Message::Ack { .. });
+                let wanted = !feedback && sender.is_none_or(|sender| sender == packet.source);
+                wanted.then_some(packet.source.0.into())
+            }),
+            Profile::Flute { tsi } => flute::parse(datagram).ok().map(|packet| {
+                let sent = packet.header.tsi;
+                tsi.is_none_or(|tsi| tsi == sent).then_some(sent)
+            }),
+        };
+        match name {
+            None => self.counters.malformed += 1,
+            Some(None) => self.counters.foreign += 1,
+            Some(name) => return name,
         }
-        self.counters.foreign += 1;
         None
     }
 
     /// Begins a session, or goes on with one from before a restart.
     fn begin(&mut self, now: Duration, sender: Sender) -> bool {
         if self.sessions.len() >= SENDERS_MAX {
-            let oldest = self.sessions.iter().min_by_key(|(_, session)| session.heard);
-            match oldest.map(|(sender, session)| (*sender, session.heard)) {
+            let oldest = self.sessions.iter().min_by_key(|(_, session)| session.heard());
+            match oldest.map(|(sender, session)| (*sender, session.heard())) {
                 Some((oldest, heard)) if heard + SILENT <= now => self.end(oldest),
                 _ => {
                     self.counters.crowded += 1;
@@ -220,7 +225,7 @@ impl TakeIn {
                 }
             }
         }
-        match self.session(now, sender) {
+        match Session::open(&self.settings, sender, now, self.wall) {
             Ok(session) => {
                 self.sessions.insert(sender, session);
                 self.hear(sender);
@@ -234,54 +239,19 @@ impl TakeIn {
         }
     }
 
-    fn session(&self, now: Duration, (name, address): Sender) -> Result<Session, NodeError> {
-        let Profile::Norm { node, .. } = self.settings.profile else { unreachable!("FLUTE isn't here yet") };
-        let sender = NodeId(name as u32);
-        let folder = self.settings.folder.join(format!("norm-{name}-{address}"));
-        let (store, key) = (Arc::clone(&self.settings.store), self.settings.key.clone());
-        let (_, budget) = store.budget();
-        let stock = Stock::open(&folder, sender, store, key, self.wall)?;
-        let config = ReceiverConfig {
-            size_max: budget,
-            blocks_max: BLOCKS_MAX,
-            objects_max: OBJECTS_MAX,
-            parity_max: PARITY_MAX,
-            ..ReceiverConfig::new(node, sender, address)
-        };
-        let arrivals = Arrivals::open(stock, config, self.settings.trust.clone(), now);
-        Ok(Session { arrivals, heard: now })
-    }
-
     /// Ends a session: what it has is kept on the disk, should the sender come back.
     fn end(&mut self, sender: Sender) {
         if let Some(mut session) = self.sessions.remove(&sender) {
-            session.arrivals.tick(session.heard);
-            self.counters.add_heard(session.arrivals.heard());
+            session.tick(session.heard(), self.wall);
+            session.count(&mut self.counters);
         }
     }
 
     /// Counts and tells what a session has to tell.
     fn hear(&mut self, sender: Sender) {
         let Some(session) = self.sessions.get_mut(&sender) else { return };
-        let from = sender.1;
-        while let Some(news) = session.arrivals.poll_news() {
-            match news {
-                News::Received(Stocked { manifest, known }) => {
-                    self.counters.note(&manifest, known);
-                    let event = if known { TakeInEvent::Known } else { TakeInEvent::Taken };
-                    self.events.push_back(event(manifest));
-                }
-                News::Refused { name, why, .. } => {
-                    self.counters.refuse(&why);
-                    self.events.push_back(TakeInEvent::Refused { from, name, why });
-                }
-                News::Progress { name: Some(name), held, size, per_second, left, .. } => {
-                    self.events.push_back(TakeInEvent::Progress { from, name, held, size, per_second, left });
-                }
-                News::Gone(_) => self.counters.gone += 1,
-                News::Restarted => self.counters.restarts += 1,
-                News::Listening | News::Begun { .. } | News::Progress { .. } | News::Ended => {}
-            }
+        while let Some(event) = session.poll_event(sender.1, &mut self.counters) {
+            self.events.push_back(event);
         }
         // Whoever doesn't ask is told what is newest.
         while self.events.len() > EVENTS_MAX {
@@ -316,12 +286,6 @@ fn tidy(folder: &Path) {
 const SENDERS_MAX: usize = 16;
 /// After so long, a sender that says nothing makes room for another.
 const SILENT: Duration = Duration::from_secs(60);
-/// Blocks of an object: 188 GB in blocks of 128 segments. A bit of memory for each, whatever comes.
-const BLOCKS_MAX: u32 = 1 << 20;
-/// Objects of a sender that arrive at once.
-const OBJECTS_MAX: usize = 32;
-/// Bytes of parity that a sender's blocks may take before they are whole.
-const PARITY_MAX: usize = 16 << 20;
 /// Events that wait to be asked for: some seconds' progress.
 const EVENTS_MAX: usize = 4096;
 /// What wasn't added to for so long is given up: a week.

@@ -1,9 +1,12 @@
 //! What is counted of what is taken in, with names and texts for metrics.
 
+use millrace_hub::flute;
 use millrace_hub::session::Heard;
 use millrace_hub_store::{Error, Manifest};
 
+use super::NotTaken;
 use crate::error::Refusal;
+use crate::oneway::OneWayRefusal;
 
 macro_rules! counters {
     ($($(#[doc = $text:literal])+ $name:ident,)+) => {
@@ -94,18 +97,34 @@ impl TakeInCounters {
     }
 
     /// A content was refused.
-    pub(super) fn refuse(&mut self, why: &Refusal) {
+    pub(super) fn refuse(&mut self, why: &NotTaken) {
         let counter = match why {
-            Refusal::Manifest(_) => &mut self.refused_manifest,
-            Refusal::Size { .. } => &mut self.refused_size,
-            Refusal::Nameless => &mut self.refused_nameless,
-            Refusal::Superseded { .. } | Refusal::Store(Error::Superseded { .. }) => {
-                &mut self.refused_superseded
+            NotTaken::Norm(Refusal::Manifest(_)) | NotTaken::Flute(OneWayRefusal::Unsigned) => {
+                &mut self.refused_manifest
             }
-            Refusal::Store(Error::Conflict) => &mut self.refused_conflict,
-            Refusal::Store(Error::NoRoom { .. }) => &mut self.refused_room,
-            Refusal::WrongRoot(_) => &mut self.refused_wrong,
-            Refusal::Disk(_) | Refusal::Store(_) => &mut self.refused_disk,
+            NotTaken::Norm(Refusal::Size { .. }) | NotTaken::Flute(OneWayRefusal::Size { .. }) => {
+                &mut self.refused_size
+            }
+            NotTaken::Norm(Refusal::Nameless) | NotTaken::Flute(OneWayRefusal::Name(_)) => {
+                &mut self.refused_nameless
+            }
+            NotTaken::Norm(Refusal::WrongRoot(_)) | NotTaken::Flute(OneWayRefusal::Wrong) => {
+                &mut self.refused_wrong
+            }
+            NotTaken::Flute(OneWayRefusal::Encoded(_)) => &mut self.refused_encoded,
+            NotTaken::Flute(OneWayRefusal::Crowded) => &mut self.gone,
+            NotTaken::Norm(Refusal::Superseded { .. }) => &mut self.refused_superseded,
+            NotTaken::Norm(Refusal::Store(error)) | NotTaken::Flute(OneWayRefusal::Store(error)) => {
+                match error {
+                    Error::Superseded { .. } => &mut self.refused_superseded,
+                    Error::Conflict => &mut self.refused_conflict,
+                    Error::NoRoom { .. } => &mut self.refused_room,
+                    _ => &mut self.refused_disk,
+                }
+            }
+            NotTaken::Norm(Refusal::Disk(_)) | NotTaken::Flute(OneWayRefusal::Disk(_)) => {
+                &mut self.refused_disk
+            }
         };
         *counter += 1;
     }
@@ -123,5 +142,17 @@ impl TakeInCounters {
         self.feedback_bytes += heard.feedback_bytes;
         self.foreign += heard.foreign;
         self.malformed += heard.malformed;
+    }
+
+    /// The same of a session of FLUTE.
+    pub(super) fn add_counted(&mut self, counted: &flute::Counters) {
+        self.segments += counted.source;
+        self.parity_segments += counted.repair;
+        self.decoded_segments += counted.decoded;
+        self.duplicate_segments += counted.duplicate;
+        self.unstored_segments += counted.unstored;
+        self.contradictory_segments += counted.contradictory;
+        self.foreign += counted.foreign;
+        self.malformed += counted.malformed;
     }
 }

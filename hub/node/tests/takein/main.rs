@@ -2,6 +2,7 @@
 
 mod crash;
 mod disk;
+mod flute;
 mod norm;
 mod refused;
 mod world;

@@ -46,13 +46,15 @@ fn offered(trust: Trust, bytes: &[u8], info: &[u8]) -> (TakeInCounters, Option<S
     (hub.counters(), refused[0].0.map(str::to_owned))
 }
 
+/// What is offered: why that isn't taken, its bytes, its info, the name that is told, and what is counted.
+type Case<'a> = (&'a str, &'a [u8], Vec<u8>, Option<String>, fn(&TakeInCounters) -> u64);
+
 #[test]
 fn each_reason_is_counted_for_itself() {
     let (small, large) = (content(2, 200_000), content(3, 950_000));
     let signed = |version, bytes: &[u8], key| manifest("image", version, bytes, key).as_bytes().to_vec();
     let image = Some("image".to_owned());
-    type Counter = fn(&TakeInCounters) -> u64;
-    let cases: [(&str, &[u8], Vec<u8>, Option<String>, Counter); 7] = [
+    let cases: [Case<'_>; 7] = [
         ("unsigned", &small, signed(6, &small, None), None, |all| all.refused_manifest),
         ("a stranger's", &small, signed(6, &small, Some(2)), None, |all| all.refused_manifest),
         ("no manifest", &small, b"image".to_vec(), None, |all| all.refused_manifest),

@@ -233,11 +233,13 @@ impl World {
 
     /// Names of what was refused, and why.
     pub(crate) fn refused(&self) -> Vec<(Option<&str>, String)> {
-        let refused = |event| match event {
-            &TakeInEvent::Refused { ref name, ref why, .. } => Some((name.as_deref(), why.to_string())),
-            _ => None,
-        };
-        self.events.iter().filter_map(refused).collect()
+        let mut refused = Vec::new();
+        for event in &self.events {
+            if let TakeInEvent::Refused { name, why, .. } = event {
+                refused.push((name.as_deref(), why.to_string()));
+            }
+        }
+        refused
     }
 }
 
