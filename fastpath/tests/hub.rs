@@ -11,7 +11,7 @@ use millrace_bier::bift_id::{BiftId, BiftIds};
 use millrace_bier::bits::BitString;
 use millrace_bier::header::{Carriage, Header, LEN_MAX, Proto, View};
 use millrace_bier::id::{BfrId, BiftKey, Bsl, Si, SubDomain};
-use millrace_fastpath::hub::{DATAGRAMS_MAX, Datagram, Inlet, LANE_SEGMENTS_MAX, Lane, Way};
+use millrace_fastpath::hub::{DATAGRAMS_MAX, Datagram, Inbox, Inlet, LANE_SEGMENTS_MAX, Lane, Way};
 use millrace_fastpath::node::NodeId;
 use millrace_fastpath::node::bier::Loss;
 use millrace_fastpath::queue::Punt;
@@ -31,7 +31,7 @@ fn bench(bits_per_second: u64) -> (Bench, Arc<Lane>) {
     let lane = Arc::new(Lane::new(0, bits_per_second));
     let mut hub = Hub { lanes: vec![Arc::clone(&lane)], ..Hub::default() };
     hub.accepted.insert((addr(SOURCE), addr(GROUP)), 3);
-    hub.feedback.insert((addr(HUB.0), HUB.1), 1);
+    hub.ports.insert((addr(HUB.0), HUB.1), Inlet::Feedback(1));
     bench.tables.hub = Some(Arc::new(hub));
     bench.publish();
     (bench, lane)
@@ -70,14 +70,17 @@ fn ours() -> BiftId {
 }
 
 fn datagrams(bench: &Bench) -> Vec<Datagram> {
-    let inbox = &bench.tables.hub.as_ref().unwrap().inbox;
-    let take = || {
-        let datagram = inbox.take()?;
-        let copy = (*datagram).clone();
-        inbox.give_back(datagram);
-        Some(copy)
+    let hub = bench.tables.hub.as_ref().unwrap();
+    let all = |inbox: &Inbox| {
+        let take = || {
+            let datagram = inbox.take()?;
+            let copy = (*datagram).clone();
+            inbox.give_back(datagram);
+            Some(copy)
+        };
+        std::iter::from_fn(take).collect::<Vec<_>>()
     };
-    std::iter::from_fn(take).collect()
+    [all(&hub.contents), all(&hub.heard)].concat()
 }
 
 /// A datagram of content, in a frame to its group.

@@ -26,6 +26,7 @@ const ALLOWED: [(&str, &[&str]); 14] = [
             "millrace-bier",
             "millrace-config",
             "millrace-hub",
+            "millrace-hub-node",
             "millrace-hub-store",
             "millrace-orchestrator-api",
         ],

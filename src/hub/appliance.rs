@@ -9,9 +9,12 @@ use std::time::Duration;
 
 use millrace_config::model::{self, SecretRef};
 use millrace_fastpath::shared::Shared;
+use millrace_hub_node::NodeError;
 use millrace_hub_store::desk::{Desk, Sessions};
-use millrace_hub_store::{Error, HttpOptions, KeyError, Limits, Millis, SigningKey, Store, serve};
-use millrace_slowpath::hub::{HubThread, Prepared};
+use millrace_hub_store::{
+    Error, HttpOptions, KeyError, Keys, Limits, Millis, SigningKey, Store, Trust, serve,
+};
+use millrace_slowpath::hub::{HubThread, Means, Prepared};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -29,6 +32,9 @@ pub(crate) enum HubError {
     /// Contents can't be served there.
     #[error("contents can't be served at {0}: {1}")]
     Http(SocketAddr, #[source] io::Error),
+    /// What is arriving has no place.
+    #[error("what arrives at the hub: {0}")]
+    Arriving(#[source] NodeError),
     /// There is no thread for it.
     #[error("no thread for the hub: {0}")]
     Thread(#[source] io::Error),
@@ -72,10 +78,13 @@ impl Hub {
                 Some(listener)
             }
         };
-        if !config.accept.is_empty() {
-            warn!("`hub.accept` has no effect yet: nothing is taken in from networks");
-        }
-        let prepared = Prepared::new(whole, config, Arc::clone(&store), &path, workers);
+        let files = config.trusted_keys.iter().map(|SecretRef::File(file)| folder.join(file));
+        let trust = match config.trusted_keys.is_empty() {
+            true => Trust::Anybody,
+            false => Trust::Keys(Keys::load(files)?),
+        };
+        let means = Means { store: &store, folder: &path, trust, key: key.clone() };
+        let prepared = Prepared::new(whole, config, means, workers).map_err(HubError::Arriving)?;
         let sessions = prepared.sessions();
         let (stop, mut stopped) = oneshot::channel();
         let served = Arc::clone(&store);

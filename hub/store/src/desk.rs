@@ -150,10 +150,24 @@ pub struct Status {
     pub sends: bool,
     /// The contents, and how far each is at the nodes.
     pub contents: Vec<ContentStatus>,
+    /// The rules by which contents are taken in from the network.
+    #[serde(default)]
+    pub rules: Vec<RuleStatus>,
     /// The sites that contents are sent to.
     #[serde(default)]
     pub sites: Vec<SiteStatus>,
     /// What was counted since the store was opened.
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// What was taken in by a rule since the appliance started.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RuleStatus {
+    /// The rule: by what, group, source and profile.
+    pub rule: String,
+    /// Senders that are heard now.
+    pub senders: usize,
+    /// What was counted.
     pub counters: BTreeMap<String, u64>,
 }
 
@@ -268,6 +282,9 @@ pub trait Sessions: Send + Sync {
 
     /// What is known of a content at the nodes that it is being sent to.
     fn progress(&self, root: Root, version: u64) -> BTreeMap<NodeId, NodeProgress>;
+
+    /// What was taken in by each rule.
+    fn rules(&self) -> Vec<RuleStatus>;
 
     /// What was sent to each site.
     fn sites(&self) -> Vec<SiteStatus>;
@@ -443,6 +460,7 @@ impl Desk {
             behind: self.store.is_behind(),
             sends: self.sessions.is_some(),
             contents: contents.collect(),
+            rules: self.sessions.as_ref().map(|sessions| sessions.rules()).unwrap_or_default(),
             sites: self.sessions.as_ref().map(|sessions| sessions.sites()).unwrap_or_default(),
             counters,
         }

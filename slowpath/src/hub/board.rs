@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::Thread;
 
 use millrace_config::model::HubSite;
-use millrace_hub_store::desk::{NodeProgress, Sessions, SiteStatus};
+use millrace_hub_store::desk::{NodeProgress, RuleStatus, Sessions, SiteStatus};
 use millrace_hub_store::{Manifest, Millis, NodeId, Root, Store};
 use tracing::warn;
 
@@ -47,6 +47,7 @@ pub(super) struct Board {
     late_join_ms: u64,
     arrived: Mutex<Sender<Manifest>>,
     shown: Mutex<Shown>,
+    rules: Mutex<Vec<RuleStatus>>,
     thread: OnceLock<Thread>,
 }
 
@@ -63,6 +64,7 @@ impl Board {
             late_join_ms,
             arrived: Mutex::new(arrived),
             shown: Mutex::default(),
+            rules: Mutex::default(),
             thread: OnceLock::new(),
         };
         (Arc::new(board), arrivals)
@@ -76,6 +78,12 @@ impl Board {
 
     pub(super) fn show(&self, shown: Shown) {
         *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = shown;
+    }
+}
+
+impl Board {
+    pub(super) fn show_rules(&self, rules: Vec<RuleStatus>) {
+        *self.rules.lock().unwrap_or_else(PoisonError::into_inner) = rules;
     }
 }
 
@@ -101,6 +109,10 @@ impl Sessions for Board {
     fn progress(&self, root: Root, version: u64) -> BTreeMap<NodeId, NodeProgress> {
         let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         shown.progress.get(&(root, version)).cloned().unwrap_or_default()
+    }
+
+    fn rules(&self) -> Vec<RuleStatus> {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn sites(&self) -> Vec<SiteStatus> {

@@ -13,6 +13,7 @@
 //! - `site`: a NORM session and its objects.
 //! - `outlet`: messages into frames, by carriage.
 //! - `cache`: where the bytes come from.
+//! - `intake`: contents from the network, on a thread of its own.
 //! - `board`: what operators ask and tell.
 //! - `saved`: where sessions are, for the next start.
 //!
@@ -20,9 +21,21 @@
 
 mod board;
 mod cache;
+mod intake;
 mod outlet;
 mod saved;
 mod site;
 mod thread;
 
-pub use thread::{HubThread, Prepared};
+use millrace_config::model::{Config, Interface};
+
+pub use thread::{HubThread, Means, Prepared};
+
+/// What an interface is called among those that workers know.
+fn network_name(config: &Config, interface: Interface) -> String {
+    let port = config.port(interface.port);
+    match interface.vlan {
+        None => port.name.to_string(),
+        Some(tag) => format!("{}.{tag}", port.name),
+    }
+}

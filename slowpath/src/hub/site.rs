@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use millrace_bier::id::{BfrId, Bsl};
-use millrace_config::model::{Config as Configuration, HubCarriage, HubNode, HubSite};
+use millrace_config::model::{Config as Configuration, HubCarriage, HubNode, HubSite, Interface};
 use millrace_fastpath::hub::Lane;
 use millrace_fastpath::tables::Tables;
 use millrace_hub::nodes::{Node, NodeIndex, NodeSet, Roster};
@@ -19,6 +19,7 @@ use millrace_hub_store::{Description, Manifest, Millis, NodeId, Outcome, Ranges,
 use tracing::{debug, info, warn};
 
 use super::cache::Cache;
+use super::network_name;
 use super::outlet::{Carriage, Outlet, Why};
 use super::saved::{Saved, SavedObject};
 
@@ -332,14 +333,8 @@ impl Site {
 
 /// The carriage, the MTU of packets from the IP or BIER header on, and the length of bit strings.
 fn carriage(config: &Configuration, site: &HubSite) -> (Carriage, u16, Bsl) {
-    let network = |interface: millrace_config::model::Interface| {
-        let port = config.port(interface.port);
-        let name = match interface.vlan {
-            None => port.name.to_string(),
-            Some(tag) => format!("{}.{tag}", port.name),
-        };
-        (name, port.mtu_bytes)
-    };
+    let network =
+        |interface: Interface| (network_name(config, interface), config.port(interface.port).mtu_bytes);
     // Where there are no bit strings nodes need places all the same.
     let places = Bsl::B256;
     match site.carriage {

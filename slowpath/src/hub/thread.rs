@@ -15,12 +15,15 @@ use millrace_fastpath::addr::Addr;
 use millrace_fastpath::hub::{Inbox, Inlet, Lane};
 use millrace_fastpath::shared::Shared;
 use millrace_fastpath::tables::Hub as HubTables;
+use millrace_hub::norm::{self, Message};
 use millrace_hub::session::{Counters, Ignored, LegCounters};
+use millrace_hub_node::NodeError;
 use millrace_hub_store::desk::{LegStatus, Sessions, SiteStatus};
-use millrace_hub_store::{Manifest, Store};
+use millrace_hub_store::{Manifest, SigningKey, Store, Trust};
 use tracing::warn;
 
 use super::board::{Board, Shown};
+use super::intake::{Intake, IntakeThread, own_address};
 use super::saved::Saved;
 use super::site::Site;
 
@@ -33,30 +36,66 @@ pub struct Prepared {
     tables: Arc<HubTables>,
     board: Arc<Board>,
     arrivals: Receiver<Manifest>,
+    /// Where there are rules.
+    intake: Option<Intake>,
+}
+
+/// What a hub has.
+pub struct Means<'a> {
+    /// Its store,
+    pub store: &'a Arc<Store>,
+    /// and the store's folder.
+    pub folder: &'a Path,
+    /// Whose manifests are believed.
+    pub trust: Trust,
+    /// Signs what comes without a manifest.
+    pub key: Option<Arc<SigningKey>>,
 }
 
 impl Prepared {
     /// Sessions for the sites of a configuration whose hub this is. `folder` is the store's, `workers` is how many there are.
-    pub fn new(config: &Config, hub: &HubConfig, store: Arc<Store>, folder: &Path, workers: usize) -> Self {
+    ///
+    /// # Errors
+    /// The folders for what is arriving can't be had.
+    pub fn new(
+        config: &Config,
+        hub: &HubConfig,
+        means: Means<'_>,
+        workers: usize,
+    ) -> Result<Self, NodeError> {
+        let Means { store, folder, .. } = means;
         let lane = |(at, site): (usize, &millrace_config::model::HubSite)| {
             // What isn't paced by the session, its commands, has to fit in.
             let rate = site.rate_bits_per_second / 100 * 101;
             Arc::new(Lane::new(at % workers.max(1), rate))
         };
-        let feedback = hub
-            .sites
-            .iter()
-            .zip(0u16..)
-            .map(|(site, number)| ((Addr::from(site.source.ip()), site.source.port()), number));
+        let feedback = hub.sites.iter().zip(0..).map(|(site, number)| {
+            ((Addr::from(site.source.ip()), site.source.port()), Inlet::Feedback(number))
+        });
+        let repairs = hub.accept.iter().zip(0..).filter_map(|(rule, number)| {
+            Some(((Addr::from(own_address(config, rule)?), rule.group.port()), Inlet::Content(number)))
+        });
+        let rules = (0..).zip(&hub.accept);
+        let accepted = rules.map(|(number, rule)| {
+            let anybody = if rule.group.is_ipv4() { Addr::v4([0; 4]) } else { Addr::default() };
+            ((rule.source.map_or(anybody, Addr::from), Addr::from(rule.group.ip())), number)
+        });
+        let answers = Arc::new(Lane::new(0, ANSWERS_BITS_PER_SECOND));
+        let lanes = hub.sites.iter().enumerate().map(lane).chain([Arc::clone(&answers)]);
         let tables = HubTables {
-            lanes: hub.sites.iter().enumerate().map(lane).collect(),
-            feedback: feedback.collect(),
+            lanes: lanes.collect(),
+            accepted: accepted.collect(),
+            // Where both come to one port, the thread tells them apart.
+            ports: repairs.chain(feedback).collect(),
             ..HubTables::default()
         };
         let late_join_ms = u64::try_from(hub.late_join.as_millis()).unwrap_or(u64::MAX);
-        let (board, arrivals) = Board::new(Arc::clone(&store), &hub.sites, late_join_ms);
+        let (board, arrivals) = Board::new(Arc::clone(store), &hub.sites, late_join_ms);
+        let contents = Arc::clone(&tables.contents);
+        let intake = Intake::open(config, hub, &means, contents, answers, Arc::clone(&board))?;
+        let intake = Some(intake).filter(|_| !hub.accept.is_empty());
         let (config, folder, tables) = (config.clone(), folder.join("sites"), Arc::new(tables));
-        Self { config, store, folder, tables, board, arrivals }
+        Ok(Self { config, store: Arc::clone(store), folder, tables, board, arrivals, intake })
     }
 
     /// What workers read.
@@ -73,7 +112,8 @@ impl Prepared {
     ///
     /// # Errors
     /// The system has no room for a thread.
-    pub fn start(self, shared: Arc<Shared>, random: u64) -> io::Result<HubThread> {
+    pub fn start(mut self, shared: Arc<Shared>, random: u64) -> io::Result<HubThread> {
+        let intake = self.intake.take().map(|intake| intake.start(Arc::clone(&shared))).transpose()?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopping = Arc::clone(&stop);
         let board = Arc::clone(&self.board);
@@ -86,15 +126,16 @@ impl Prepared {
         };
         let thread = thread::Builder::new().name("hub".to_owned()).spawn(body)?;
         board.wakes(thread.thread().clone());
-        Ok(HubThread { stop, thread: Some(thread) })
+        Ok(HubThread { stop, thread: Some(thread), _intake: intake })
     }
 }
 
-/// The hub's thread. Dropping it ends it; what nodes are owed is gone on with at the next start.
+/// The hub's threads. Dropping them ends them; what nodes are owed is gone on with at the next start.
 #[derive(Debug)]
 pub struct HubThread {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
+    _intake: Option<IntakeThread>,
 }
 
 impl Drop for HubThread {
@@ -111,7 +152,8 @@ impl Drop for HubThread {
 /// What the thread has.
 struct Running {
     shared: Arc<Shared>,
-    inbox: Arc<Inbox>,
+    heard: Arc<Inbox>,
+    contents: Arc<Inbox>,
     arrivals: Receiver<Manifest>,
     board: Arc<Board>,
     folder: PathBuf,
@@ -123,7 +165,7 @@ struct Running {
 
 impl Running {
     fn new(prepared: Prepared, shared: Arc<Shared>, random: u64) -> Self {
-        let Prepared { config, store, folder, tables, board, arrivals } = prepared;
+        let Prepared { config, store, folder, tables, board, arrivals, .. } = prepared;
         let hub = config.hub.as_ref();
         let sites = hub.into_iter().flat_map(|hub| hub.sites.iter().map(move |site| (hub.id, site)));
         let sites = sites.zip(&tables.lanes).zip(0u16..).map(|(((id, site), lane), at)| {
@@ -147,17 +189,9 @@ impl Running {
                 announce(&mut sites, Duration::ZERO, &manifest);
             }
         }
-        let inbox = Arc::clone(&tables.inbox);
-        Self {
-            shared,
-            inbox,
-            arrivals,
-            board,
-            folder,
-            sites,
-            begun: Instant::now(),
-            show_due: Duration::ZERO,
-        }
+        let (heard, contents) = (Arc::clone(&tables.heard), Arc::clone(&tables.contents));
+        let (begun, show_due) = (Instant::now(), Duration::ZERO);
+        Self { shared, heard, contents, arrivals, board, folder, sites, begun, show_due }
     }
 
     /// One turn, and the rest after it.
@@ -190,14 +224,20 @@ impl Running {
     /// What nodes say. Whether there was anything.
     fn hear(&mut self, now: Duration) -> bool {
         for heard in 0..DATAGRAMS_PER_TURN {
-            let Some(datagram) = self.inbox.take() else { return heard > 0 };
-            if let Inlet::Feedback(number) = datagram.inlet
+            let Some(datagram) = self.heard.take() else { return heard > 0 };
+            if !is_feedback(datagram.bytes()) {
+                // A repair that a sender of ours has sent to us alone. If there is no room, it comes again.
+                if let Some(mut copy) = self.contents.take_empty() {
+                    *copy = (*datagram).clone();
+                    self.contents.put(copy);
+                }
+            } else if let Inlet::Feedback(number) = datagram.inlet
                 && let Some(site) = self.sites.get_mut(usize::from(number))
             {
                 let from: IpAddr = datagram.source.to_ip();
                 site.hear(now, from, datagram.bytes());
             }
-            self.inbox.give_back(datagram);
+            self.heard.give_back(datagram);
         }
         true
     }
@@ -229,6 +269,12 @@ impl Running {
     fn save_all(&self) {
         self.sites.iter().for_each(|site| save(&self.folder, site));
     }
+}
+
+/// Whether a datagram is what receivers say, and not what senders do. What can't be read is taken for feedback, and counted there.
+fn is_feedback(datagram: &[u8]) -> bool {
+    let message = norm::parse(datagram).map(|packet| packet.message);
+    !matches!(message, Ok(Message::Info { .. } | Message::Data { .. } | Message::Command { .. }))
 }
 
 fn announce(sites: &mut [Site], now: Duration, manifest: &Manifest) {
@@ -277,6 +323,8 @@ fn leg_status(leg: &LegCounters) -> LegStatus {
     }
 }
 
+/// What senders are told: a few hundredths of what they send.
+const ANSWERS_BITS_PER_SECOND: u64 = 100_000_000;
 /// Between two looks of operators at the sessions, and what a crash costs: so much is sent again.
 const SHOW_EVERY: Duration = Duration::from_millis(500);
 /// Datagrams before sites have their turn.

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use millrace_hub_store::desk::{
-    Ask, ContentRow, Desk, NodeProgress, NodeState, Place, Put, Refusal, S3, Sessions, SiteStatus, Status,
-    Verified, What,
+    Ask, ContentRow, Desk, NodeProgress, NodeState, Place, Put, Refusal, RuleStatus, S3, Sessions,
+    SiteStatus, Status, Verified, What,
 };
 use millrace_hub_store::{HttpOptions, NodeId};
 use serde::de::DeserializeOwned;
@@ -138,6 +138,10 @@ impl Sessions for Heard {
             apart: false,
         };
         BTreeMap::from([(NodeId(2), row)])
+    }
+
+    fn rules(&self) -> Vec<RuleStatus> {
+        Vec::new()
     }
 
     fn sites(&self) -> Vec<SiteStatus> {
