@@ -4,6 +4,7 @@
 //!   lab    test hosts out of network namespaces, processes, captures; knows nothing of Millrace
 //!   edge   one edge location in a lab: clients, appliance, serving node, upstream name server
 //!   domain five routers of a BIER domain, a source and listeners
+//!   content a source beyond a WAN, a hub, and nodes behind an access switch
 //!   demo   the main job, shown to a person, its figures written for scripts
 //!   bench  what frames cost, beside peers
 //! ```
@@ -12,6 +13,7 @@
 //! run; absolute rates of a machine with two CPUs and no network card promise nothing.
 
 pub mod bench;
+pub mod content;
 pub mod demo;
 pub mod domain;
 pub mod edge;

@@ -53,6 +53,9 @@ pub(crate) struct Args {
     /// How fast, headers included
     #[arg(long, value_name = "RATE", default_value_t = 100_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     bits_per_second: u64,
+    /// Bytes of content in a packet; 64 more of headers, or 84 over IPv6, have to fit every link's MTU, and what BIER or tunnels add
+    #[arg(long, value_name = "BYTES", default_value_t = 1400, value_parser = clap::value_parser!(u16).range(64..=8900))]
+    segment_bytes: u16,
     /// How many routers packets to the group may pass, and one
     #[arg(long, default_value_t = 1)]
     hops: u8,
@@ -111,6 +114,7 @@ fn settings(args: Args) -> Result<Sending, ExitCode> {
         hops: args.hops,
         sender: NodeId(args.hub_number),
         nodes: args.nodes.into_iter().map(|(id, address)| (NodeId(id), address)).collect(),
+        segment: args.segment_bytes,
         bits_per_second: args.bits_per_second,
         key,
         version: args.content_version.unwrap_or(now.as_secs()),

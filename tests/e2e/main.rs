@@ -18,6 +18,7 @@ mod health;
 mod host;
 mod hub;
 mod hub_site;
+mod hub_wan;
 mod multicast;
 mod nat;
 mod orchestrator;

@@ -34,6 +34,8 @@ pub struct Sending {
     pub sender: NodeId,
     /// The nodes, by name and address.
     pub nodes: Vec<(NodeId, IpAddr)>,
+    /// Bytes of a segment, that a packet carries: with all headers they have to fit every link's MTU.
+    pub segment: u16,
     /// Bits per second, all headers included.
     pub bits_per_second: u64,
     /// Signs the manifests.
@@ -100,6 +102,7 @@ pub fn send(settings: &Sending, stop: &Stop, mut tell: impl FnMut(Told<'_>)) -> 
     let instance = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u16;
     let mut config = Config::lan(settings.sender, instance);
     config.copies = Copies::Nodes;
+    config.segment = settings.segment;
     config.rate = rate(settings.bits_per_second);
     config.straggler.rate = rate(settings.bits_per_second.div_ceil(10));
     let mut files = Files(Vec::new());

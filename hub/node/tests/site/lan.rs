@@ -155,6 +155,7 @@ impl Outgoing {
                 hops: 1,
                 sender: NodeId(1),
                 nodes: self.nodes,
+                segment: 1400,
                 bits_per_second: self.bits_per_second,
                 key: self.key,
                 version: self.version,
