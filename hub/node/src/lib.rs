@@ -2,6 +2,9 @@
 //! workers, for tests and laptops ([`send()`]). Both speak NORM by the sessions of [`millrace_hub`]. [`receive_one_way()`]
 //! takes files that come by FLUTE.
 //!
+//! A hub takes contents in by [`TakeIn`], one for each of its rules: the same sessions without sockets, threads and clock,
+//! whose contents go into a store instead of a folder.
+//!
 //! ```text
 //!              socket thread                    the caller's thread
 //!  group ──► socket ──► bounded queue ──► session::Receiver ──► pieces/…  one file a content, of its full length

@@ -30,7 +30,7 @@ fn open(folder: &Path, store: &Arc<Store>, tsi: Option<u64>, trust: Trust) -> Ta
 }
 
 /// The packets of a file without a code, its table first.
-fn packets(tsi: u64, toi: u64, name: &str, bytes: &[u8]) -> Vec<Vec<u8>> {
+pub(crate) fn packets(tsi: u64, toi: u64, name: &str, bytes: &[u8]) -> Vec<Vec<u8>> {
     let md5 = base64::engine::general_purpose::STANDARD.encode(Md5::digest(bytes));
     let (location, length) = (format!("file:///images/{name}"), Some(bytes.len() as u64));
     let file = File { toi, location, length, md5: Some(md5), ..File::default() };

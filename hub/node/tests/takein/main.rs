@@ -3,6 +3,7 @@
 mod crash;
 mod disk;
 mod flute;
+mod mangled;
 mod norm;
 mod refused;
 mod world;

@@ -67,6 +67,22 @@ impl Source {
     }
 }
 
+impl Source {
+    /// All that it sends until then, to nobody.
+    pub(crate) fn datagrams(&mut self, until: Duration) -> Vec<Vec<u8>> {
+        let (mut now, mut all) = (Duration::ZERO, Vec::new());
+        while now < until {
+            while let Some(transmit) = self.sender.poll_transmit(now) {
+                let mut datagram = Vec::new();
+                transmit.write(&mut self.contents, &mut datagram).unwrap();
+                all.push(datagram);
+            }
+            now = self.sender.poll_timeout().unwrap_or(until).max(now + Duration::from_micros(10));
+        }
+        all
+    }
+}
+
 /// Small numbers from a seed.
 pub(crate) struct Dice(blake3::OutputReader);
 
