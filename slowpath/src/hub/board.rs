@@ -82,6 +82,21 @@ impl Board {
 }
 
 impl Board {
+    /// Notes who is owed a content; false if nobody is. On disk before anything is sent, and on the asker's thread: the hub's doesn't
+    /// wait for disks to sync.
+    pub(super) fn owe(&self, manifest: &Manifest) -> bool {
+        let (what, now) = (manifest.description(), Millis::now());
+        let nodes: Vec<_> = self.members.of_group(what.group.as_str()).collect();
+        if nodes.is_empty() {
+            return false;
+        }
+        let late_until = Millis(now.0.saturating_add(self.late_join_ms));
+        if let Err(error) = self.store.distribute(what.root, what.version, nodes, late_until, now) {
+            warn!(content = %what.name, %error, "what nodes are owed isn't durable");
+        }
+        true
+    }
+
     pub(super) fn show_rules(&self, rules: Vec<RuleStatus>) {
         *self.rules.lock().unwrap_or_else(PoisonError::into_inner) = rules;
     }
@@ -89,15 +104,8 @@ impl Board {
 
 impl Sessions for Board {
     fn arrived(&self, manifest: &Manifest) {
-        let (what, now) = (manifest.description(), Millis::now());
-        let nodes: Vec<_> = self.members.of_group(what.group.as_str()).collect();
-        if nodes.is_empty() {
-            return warn!(content = %what.name, group = %what.group, "is for nobody: no node is in its group");
-        }
-        // On disk before anything is sent, and on the asker's thread: the hub's doesn't wait for disks to sync.
-        let late_until = Millis(now.0.saturating_add(self.late_join_ms));
-        if let Err(error) = self.store.distribute(what.root, what.version, nodes, late_until, now) {
-            warn!(content = %what.name, %error, "what nodes are owed isn't durable");
+        if !self.owe(manifest) {
+            return warn!(content = %manifest.description().name, "is for nobody: no node is in its group");
         }
         // The thread outlives the askers.
         let _ = self.arrived.lock().unwrap_or_else(PoisonError::into_inner).send(manifest.clone());

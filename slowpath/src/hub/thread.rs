@@ -19,7 +19,7 @@ use millrace_hub::norm::{self, Message};
 use millrace_hub::session::{Counters, Ignored, LegCounters};
 use millrace_hub_node::NodeError;
 use millrace_hub_store::desk::{LegStatus, Sessions, SiteStatus};
-use millrace_hub_store::{Manifest, SigningKey, Store, Trust};
+use millrace_hub_store::{Manifest, Millis, SigningKey, Store, Trust};
 use tracing::warn;
 
 use super::board::{Board, Shown};
@@ -182,6 +182,14 @@ impl Running {
             new((random as u16).wrapping_add(at))
         });
         let mut sites: Vec<Site> = sites.collect();
+        // What was whole just before a crash may be owed to nobody yet.
+        for manifest in store.names() {
+            let what = manifest.description();
+            let whole = store.progress(what.root, Millis::now()).is_some_and(|progress| progress.complete);
+            if whole && store.distribution(what.root, what.version).is_none() {
+                board.owe(&manifest);
+            }
+        }
         let unfinished = store.unfinished();
         for manifest in store.names() {
             let what = manifest.description();
