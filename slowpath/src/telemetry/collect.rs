@@ -94,6 +94,11 @@ impl Sources {
         Self { desk: Some(desk), ..self }
     }
 
+    /// How the content hub is, if there is one.
+    pub(super) fn hub_totals(&self) -> Option<desk::Status> {
+        self.desk.as_ref().map(Desk::totals)
+    }
+
     /// `hub`
     ///
     /// # Errors
