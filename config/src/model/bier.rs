@@ -62,6 +62,9 @@ pub struct Subdomain {
     pub report_to: Option<BfrIds>,
     /// How often everything is told.
     pub report_interval_seconds: u32,
+    /// Where bits stand for adjacencies: the sub-domain by which replies to pings and traces go. Its bits stand for routers, and
+    /// we have the same number there.
+    pub replies_by: Option<SubDomain>,
     /// Where Ethernet frames are sent, each network once.
     pub ethernet_ports: Vec<Interface>,
     /// Labels in front of packets to groups, each once.

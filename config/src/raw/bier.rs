@@ -66,6 +66,9 @@ table! {
         /// From one time that everything is told to the next, the same at all routers of the sub-domain. Who is silent for twice as
         /// long and ten seconds is taken to listen to nothing any more.
         default report_interval_seconds: Int<1, MULTICAST_QUERY_INTERVAL_SECONDS_MAX> = 125,
+        /// With kind "bier-te": the sub-domain by which replies to pings and traces go, for adjacencies don't lead back. Its bits
+        /// stand for routers, which have the same numbers as here.
+        optional replies_by: Int<0, 255>,
         /// Networks that Ethernet frames which BIER brings in this sub-domain are sent to, as they are: names of ports, and of
         /// VLANs as in "lan.20".
         optional ethernet_ports: List<Name, 1, PORTS_MAX>,

@@ -74,6 +74,7 @@ fn subdomain_of(config: &Config, subdomain: &Subdomain, each: &mut dyn FnMut(Wha
         mtu_bytes,
         report_to,
         report_interval_seconds,
+        replies_by,
         ethernet_ports,
         labels,
         neighbours,
@@ -94,6 +95,9 @@ fn subdomain_of(config: &Config, subdomain: &Subdomain, each: &mut dyn FnMut(Wha
     ]);
     if let Some(report_to) = report_to {
         thing = thing.and([("report_to", text(report_to))]);
+    }
+    if let Some(replies_by) = replies_by {
+        thing = thing.and([("replies_by", text(replies_by.0))]);
     }
     if let Some(mtu_bytes) = mtu_bytes {
         thing = thing.and([("mtu_bytes", text(mtu_bytes))]);

@@ -79,6 +79,12 @@ pub(super) const CASES: &[Case] = &[
         "~ subdomain 0: report_interval_seconds 60 -> 125",
     ),
     (
+        "Subdomain.replies_by",
+        "kind = \"bier-te\"",
+        "kind = \"bier-te\"\nreplies_by = 6",
+        "~ subdomain 7: replies_by none -> 6",
+    ),
+    (
         "Overlay.learn",
         "learn = \"igmp\"",
         "receivers = \"1\"",
