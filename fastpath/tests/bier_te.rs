@@ -87,6 +87,7 @@ fn bench(items: &[(u16, Adjacencies)]) -> Bench {
         behind: Vec::new(),
         signalled: false,
         queried: Vec::new(),
+        within: Vec::new(),
         receivers_from: Vec::new(),
     };
     bier.listeners.set(addr("232.1.1.1"), [Listener::any(InterfaceId(1))]);

@@ -216,6 +216,7 @@ pub(super) fn draft(
         listeners: known.map(|known| known.listeners.clone()).unwrap_or_default(),
         behind: wanted.subdomains.iter().filter_map(|one| behind(one, &interface)).collect(),
         queried: queriers.iter().map(|(interface, _)| *interface).collect(),
+        within: wanted.subdomains.iter().zip(&ways).map(|(one, ways)| (one.id, interfaces(ways))).collect(),
         signalled: !signalling.is_empty(),
         receivers_from: match wanted.count_receivers {
             true => tags.keys.iter().map(|(_, from)| *from).collect(),
@@ -372,6 +373,15 @@ fn tunnels(wanted: &model::Bier, ways: &[Ways]) -> Tunnels {
     }
 }
 
+/// The interfaces that links are on, in order, each once.
+fn interfaces(ways: &Ways) -> Vec<InterfaceId> {
+    let on = |link: &Link| match link {
+        Link::Beside { interface, .. } => Some(*interface),
+        Link::Tunnel { .. } => None,
+    };
+    ways.links.iter().filter_map(on).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
 fn ingress(subdomain: &model::Subdomain) -> Option<(SubDomain, Ingress)> {
     let mtu = subdomain.mtu_bytes.unwrap_or(u16::MAX);
     Some((subdomain.id, Ingress { bfir_id: subdomain.bfr_id?, ttl: subdomain.ttl, mtu }))
@@ -429,6 +439,7 @@ fn signalling(wanted: &model::Bier, subdomain: &model::Subdomain) -> Option<Sign
         interval_seconds: subdomain.report_interval_seconds,
         report_to,
         flows,
+        own: subdomain.bfr_id,
     })
 }
 
@@ -464,6 +475,7 @@ fn is_same(known: &Bier, next: &Bier) -> bool {
         listeners: _,
         behind,
         queried,
+        within,
         signalled,
         overlay,
         ingress,
@@ -479,6 +491,7 @@ fn is_same(known: &Bier, next: &Bier) -> bool {
         && down.len() == next.down.len()
         && same_flags()
         && *queried == next.queried
+        && *within == next.within
         && *signalled == next.signalled
         && *receivers_from == next.receivers_from
         && overlay.iter().eq(next.overlay.iter())

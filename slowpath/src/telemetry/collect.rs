@@ -329,6 +329,7 @@ pub(super) fn counters(status: &Status) -> Vec<(&'static str, u64)> {
         ("signals_reports", status.signals.reports),
         ("signals_queries", status.signals.queries),
         ("signals_sent", status.signals.sent),
+        ("signals_asked", status.signals.asked),
         ("signals_unsent", status.signals.unsent),
         ("signals_malformed", status.signals.malformed),
         ("signals_unwanted", status.signals.unwanted),
