@@ -357,11 +357,18 @@ fn replicate_sized<'t, const W: usize, D: Driver>(
         BitString::Apart(apart) => words.copy_from_slice(apart),
     }
     let mut shown = None;
+    // While the frame is as it came.
+    if let AnyBift::BierTe(bift) = any
+        && header.inner.proto == Proto::Oam
+    {
+        let is_ours = || te::is_delivered(bift, &words, header.entropy);
+        shown = oam(header.ttl, is_ours, packet, cx);
+    }
     if let AnyBift::Bier(bift) = any {
         count(bier, bift, &words, cx);
-        // While the frame is as it came.
         if header.inner.proto == Proto::Oam {
-            shown = oam(bift, &words, header.ttl, packet, cx);
+            let is_ours = || bift.local().is_some_and(|local| bits::test(&words, local));
+            shown = oam(header.ttl, is_ours, packet, cx);
         } else if bier.signalled && matches!(header.bits, BitString::InFrame) {
             shown = membership(bier, bift, &words, header, packet, cx);
         }
@@ -466,15 +473,13 @@ fn finish<'t, D: Driver>(
 
 /// Shows the slowpath an echo message that is for us, or whose time to live ends here; `None` for one that just passes.
 #[cold]
-fn oam<const W: usize, F: Frame>(
-    bift: &Bift,
-    words: &[u64; W],
+fn oam<F: Frame>(
     ttl: u8,
+    is_ours: impl Fn() -> bool,
     packet: &Packet<F>,
     cx: &mut Context<'_>,
 ) -> Option<Result<(), (Drop, Loss)>> {
-    let is_ours = bift.local().is_some_and(|local| bits::test(words, local));
-    (is_ours || ttl <= 1).then(|| punt::oam(packet, cx))
+    (ttl <= 1 || is_ours()).then(|| punt::oam(packet, cx))
 }
 
 /// Shows the slowpath what another router says to us of what is listened to behind it; `None` for anything else. It is believed

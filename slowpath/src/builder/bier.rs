@@ -20,11 +20,12 @@ use millrace_bier::plane::{AnyBift, Plane};
 use millrace_bier::te::TeBift;
 use millrace_bier::topology::Domain;
 use millrace_config::domainfile::DomainFile;
+use millrace_config::limits::BIER_UDP_PORT;
 use millrace_config::model::{self, Adjacency, BierKind, BierPath, Config, Protection, TunnelKind};
 use millrace_fastpath::addr::Addr;
 use millrace_fastpath::tables::Bier;
 use millrace_fastpath::tables::bier::{
-    BIFTS_MAX, Behind, Hop, Ingress, LINKS_MAX, Link, RECEIVERS_MAX, Tunnel, Tunnels,
+    BIFTS_MAX, Behind, Hop, Ingress, LINKS_MAX, Link, RECEIVERS_MAX, Tunnel, Tunnels, UDP_PORT,
 };
 use millrace_fastpath::tables::interfaces::InterfaceId;
 use millrace_fastpath::tables::listeners::{Filter, Listener, Listeners};
@@ -105,12 +106,19 @@ pub struct BierNames {
     pub own: Option<IpAddr>,
     /// The BFR-prefixes of routers that have numbers, as far as a topology tells them.
     prefixes: HashMap<(SubDomain, BfrId), IpAddr>,
+    /// By which sub-domain replies to requests of each go.
+    replies_by: HashMap<SubDomain, SubDomain>,
 }
 
 impl BierNames {
     /// The BFR-prefix of the router of this number.
     pub fn prefix(&self, sub_domain: SubDomain, id: BfrId) -> Option<IpAddr> {
         self.prefixes.get(&(sub_domain, id)).copied()
+    }
+
+    /// The sub-domain by which replies to requests of this one go: itself, if its bits stand for routers.
+    pub fn replies_by(&self, sub_domain: SubDomain) -> Option<SubDomain> {
+        self.replies_by.get(&sub_domain).copied()
     }
 
     fn new(wanted: &model::Bier, ways: &[Ways]) -> Self {
@@ -121,7 +129,12 @@ impl BierNames {
             let known = routers.filter_map(|one| Some(((subdomain.id, one.bfr_id()?), one.bier()?)));
             prefixes.extend(known);
         }
-        Self { own: Some(wanted.bfr_prefix), prefixes }
+        let back = |one: &model::Subdomain| match one.kind {
+            BierKind::Bier => Some((one.id, one.id)),
+            BierKind::BierTe => Some((one.id, one.replies_by?)),
+        };
+        let replies_by = wanted.subdomains.iter().filter_map(back).collect();
+        Self { own: Some(wanted.bfr_prefix), prefixes, replies_by }
     }
 }
 
@@ -355,6 +368,8 @@ fn te_bifts(
     let wrong = |_| BuildError::BierTables { sub_domain: subdomain.id.0 };
     subdomain.te_bifts(|at| places[at]).map_err(wrong)
 }
+
+const _: () = assert!(UDP_PORT == BIER_UDP_PORT, "what is checked is what is used");
 
 fn tunnel(kind: TunnelKind) -> Tunnel {
     match kind {

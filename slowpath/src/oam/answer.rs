@@ -8,7 +8,7 @@ use millrace_bier::oam::{
     Verdict, judge, ntp,
 };
 
-use super::{OamContext, Shown, Ways, addresses, room};
+use super::{OamContext, Shown, Ways, addresses, back, room};
 
 /// The reply to a request, as bytes, and how it is to be sent. `None` for none. A message that can't be parsed is a malformed
 /// request.
@@ -18,13 +18,14 @@ pub(super) fn answer(
     context: OamContext<'_>,
 ) -> Option<(ReplyMode, Vec<u8>)> {
     let words = shown.words();
-    let ways = Ways::of(context.tables, shown.key, &words, shown.view.entropy())?;
+    let entropy = shown.view.entropy();
+    let ways = Ways::of(context.tables, context.ports_down, shown.key, &words, entropy)?;
     let (request, verdict) = match request {
         Ok(request) => {
             let arrival = Arrival {
                 key: shown.key,
                 bits: &words,
-                local: ways.local,
+                local: ways.local.is_some(),
                 others: ways.others,
                 onward: !ways.ways.is_empty(),
                 carriage: shown.carriage,
@@ -46,12 +47,10 @@ pub(super) fn answer(
     let mut reply = request.reply(verdict.code, TimestampFormat::Ntp, ntp(context.unix_nanos));
     reply.tlvs.push(Tlv::Incoming(SetBits::new(shown.key, BitString::from_words(&words))));
     reply.tlvs.push(Tlv::Ingress(ingress(shown, context)));
-    if ways.local {
-        let own = context.tables.bier.as_ref()?.ingress(shown.key.sub_domain)?;
-        reply.tlvs.push(Tlv::ResponderBfer(own.bfir_id));
-    }
+    reply.tlvs.extend(ways.local.map(Tlv::ResponderBfer));
     reply.tlvs.extend(context.names.own.map(Tlv::ResponderBfr));
-    let room = room(context.tables, mode, shown.key.bsl);
+    let back = back(context.tables.bier.as_ref()?, context.names, shown.key.sub_domain);
+    let room = room(context.tables, mode, back.map_or(shown.key.bsl, |(_, bsl)| bsl));
     if let Some(pointer) = verdict.pointer {
         reply.tlvs.push(erroneous(&reply, pointer, shown.view.payload(), room));
     }

@@ -27,7 +27,7 @@ use crate::oam::AskError;
 use crate::reload::{ReloadReport, Reloader};
 pub use asked::FLOWS_SHOWN_MAX;
 pub use echo::ECHO_MS_MAX;
-pub(super) use echo::name;
+pub(super) use echo::{name, neighbours};
 pub use text::mac_text;
 use text::*;
 

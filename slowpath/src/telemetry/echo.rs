@@ -6,7 +6,7 @@ use millrace_bier::id::BfrId;
 use millrace_config::model::BfrIds;
 use serde::Serialize;
 
-use super::collect::name;
+use super::collect::{name, neighbours};
 use super::rows::*;
 
 /// What one router answered to a ping.
@@ -115,7 +115,8 @@ impl Hops {
         if self.hops.is_empty() {
             self.ways.clone_from(&report.ways);
         }
-        let expected = count.unwrap_or(report.ways.len() + usize::from(report.local));
+        let to = |ways: &[EchoWayRow]| neighbours(ways.iter().map(|way| way.neighbour.clone()));
+        let expected = count.unwrap_or_else(|| to(&report.ways) + usize::from(report.local));
         let mut fresh = Vec::new();
         for reply in report.replies {
             if !seen.contains(&name(&reply)) {
@@ -128,7 +129,7 @@ impl Hops {
         let ways: Vec<EchoWayRow> = fresh.iter().flat_map(|reply| reply.ways.clone()).collect();
         // Behind silent routers somebody may be whom nobody tells of.
         let untold = ways.is_empty() && self.missing.iter().next().is_some();
-        *count = Some(if untold { self.missing.iter().count() } else { ways.len() });
+        *count = Some(if untold { self.missing.iter().count() } else { to(&ways) });
         if !ways.is_empty() {
             self.request.ways = Some(ways);
         }
