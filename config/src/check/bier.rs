@@ -119,6 +119,7 @@ impl Checker {
             rows,
             topology: topology?,
             protection: raw.protection.as_ref()?.value,
+            remote_backups: raw.remote_backups.as_ref()?.value,
             adjacencies: adjacencies?,
         };
         if let (Some(own), Some(at)) = (subdomain.bfr_id, &raw.bfr_id)

@@ -77,6 +77,8 @@ pub struct Subdomain {
     pub topology: Option<Topology>,
     /// What stands ready for failures, where there is a topology.
     pub protection: Protection,
+    /// Routers further away may stand ready, through tunnels; none where nothing does.
+    pub remote_backups: bool,
     /// What bits stand for where the kind is BIER-TE, in the order of the file; empty with the other.
     pub adjacencies: Vec<Adjacency>,
 }

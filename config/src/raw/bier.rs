@@ -84,6 +84,9 @@ table! {
         /// What stands ready for when a port goes down, with a topology: other neighbours, as far as they can take over without
         /// a loop and without a second copy.
         default protection: Protection = "none",
+        /// With `protection`: where no neighbour can take over, a router further away does, through a tunnel (see `tunnel`); the same
+        /// at all routers of the topology, for they have to take packets out of tunnels of any other.
+        default remote_backups: bool = false,
         /// What the bits stand for at this router, with kind "bier-te". Several of one bit are all used.
         optional adjacencies: List<BierAdjacency, 0, BIER_ADJACENCIES_MAX>,
     }

@@ -159,6 +159,8 @@ fn one_mistake_is_one_error() {
         ("id = 9", "id = 9\nprotection = \"ring\"", BadValue, "\"ring\""),
         ("id = 10", "id = 10\necmp_tables = 2", Conflict, "2"),
         ("id = 10", "id = 10\nprotection = \"node\"", Conflict, "\"node\""),
+        ("id = 10", "id = 10\nremote_backups = true", Conflict, "true"),
+        ("id = 9", "id = 9\nremote_backups = true", Conflict, "true"),
         ("id = 10", "id = 10\ntable = []", Conflict, "[]"),
         ("{ bit = 3, kind = \"decap\" }", "{ bit = 3, kind = \"decoy\" }", BadValue, "\"decoy\""),
         ("{ bit = 3, kind = \"decap\" }", "{ bit = 129, kind = \"decap\" }", OutOfRange, "129"),

@@ -150,11 +150,12 @@ struct Ways {
 /// A domain, and our place in it.
 struct Topology {
     domain: Domain,
-    computed: Computed,
     /// What the domain calls our links, which are the first of all, and the port of each.
     own: Vec<(LinkId, usize)>,
     /// The BFR-prefixes of those at the far ends of the tunnels, which are the others.
     tunnels: Vec<IpAddr>,
+    /// The tables, with what stands ready for failures.
+    bifts: Vec<Arc<Bift>>,
 }
 
 /// The tables of `config`, and what they share with those of `before`. `interface` knows the ids of interfaces.
@@ -307,7 +308,11 @@ fn ways(
     let root = domain.router(router).ok_or_else(wrong)?;
     let options = Options { tables: subdomain.ecmp_tables.into(), seed: wanted.seed() };
     let computed = Computed::new(&domain, root, options);
-    let far = computed.neighbours().iter().filter(|one| one.reach == Reach::Tunnel);
+    let places: Vec<_> = own.iter().map(|one| (one.link, one.interface.port.0)).collect();
+    let bifts = protected(subdomain, &domain, &computed, &places);
+    // Those who stand in further away are known with the tables alone, where they come behind the others.
+    let neighbours = bifts.first().map_or(&computed.neighbours()[..], |bift| bift.neighbours());
+    let far = neighbours.iter().filter(|one| one.reach == Reach::Tunnel);
     let tunnels: Vec<_> = far.map(|one| one.prefix).collect();
     let kind = subdomain.encapsulation.tunnel().unwrap_or(subdomain.tunnel);
     let by_tunnel = |prefix: &IpAddr| link(BierPath::Tunnel(kind), file.tunnel_address(*prefix));
@@ -315,10 +320,28 @@ fn ways(
     let links = by_link.chain(tunnels.iter().map(by_tunnel)).collect();
     // Others may need tunnels to us where we need none to them.
     let are_there = subdomain.encapsulation.tunnel().is_some()
+        || subdomain.remote_backups
         || domain.routers().iter().any(|router| router.bier().is_none());
     let peers = if are_there { file.addresses() } else { Vec::new() };
-    let own = own.iter().map(|one| (one.link, one.interface.port.0)).collect();
-    Ok(Ways { links, computed: Some(Topology { domain, computed, own, tunnels }), peers })
+    Ok(Ways { links, computed: Some(Topology { domain, own: places, tunnels, bifts }), peers })
+}
+
+/// The tables that follow from a topology, with what stands ready for when one of our ports goes down. `own` are our links, and the
+/// port of each.
+fn protected(
+    subdomain: &model::Subdomain,
+    domain: &Domain,
+    computed: &Computed,
+    own: &[(LinkId, usize)],
+) -> Vec<Arc<Bift>> {
+    // What isn't ours is on no port.
+    let port = |link| own.iter().find(|(one, _)| *one == link).map_or(u32::MAX, |(_, port)| *port as u32);
+    let protection = match subdomain.protection {
+        Protection::None => return computed.bifts().to_vec(),
+        Protection::Link => frr::Protection::Link,
+        Protection::Node => frr::Protection::Node,
+    };
+    frr::protect(domain, computed, frr::Repairs { protection, remote: subdomain.remote_backups }, port)
 }
 
 /// A sub-domain's tables, whose links have these numbers.
@@ -328,26 +351,17 @@ fn bifts(
     ways: &Ways,
     numbers: &[LinkId],
 ) -> Result<Vec<Bift>, BuildError> {
-    let Some(Topology { domain, computed, own, tunnels }) = &ways.computed else {
+    let Some(Topology { own, tunnels, bifts, .. }) = &ways.computed else {
         let wrong = |_| BuildError::BierTables { sub_domain: subdomain.id.0 };
         return subdomain.bifts(wanted.seed(), numbers).map_err(wrong);
     };
     let place = |link| own.iter().position(|(one, _)| *one == link);
     // All links of ours are there, save those to routers without BIER, which no table leads to.
     let number = |link| place(link).map_or(link, |at| numbers[at]);
-    // What isn't ours is on no port.
-    let port = |link: LinkId| place(link).map_or(u32::MAX, |at| own[at].1 as u32);
     let tunnel = |prefix| {
         let at = tunnels.iter().position(|one| *one == prefix)?;
         numbers.get(own.len() + at).copied()
     };
-    let protection = match subdomain.protection {
-        Protection::None => None,
-        Protection::Link => Some(frr::Protection::Link),
-        Protection::Node => Some(frr::Protection::Node),
-    };
-    let protected = protection.map(|protection| frr::protect(domain, computed, protection, port));
-    let bifts = protected.as_deref().unwrap_or(computed.bifts());
     Ok(bifts.iter().map(|bift| bift.with_links(number).with_tunnels(tunnel)).collect())
 }
 

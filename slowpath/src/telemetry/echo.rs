@@ -231,6 +231,24 @@ mod tests {
         assert_eq!(hops.missing.to_string(), "");
     }
 
+    /// Where bits stand for adjacencies several copies may go to one router, which replies to the first that comes.
+    #[test]
+    fn a_router_that_gets_several_copies_is_waited_for_once() {
+        let mut hops = Hops::new(ids("7"), request(), 16);
+        let one = reply("p2", None, 5, &[("p3", "3,7"), ("p3", "4,7"), ("p4", "7")]);
+        let ways = [("p2", "1,7"), ("p2", "2,7")].map(|(neighbour, ids)| EchoWayRow {
+            neighbour: neighbour.to_owned(),
+            bfr_ids: ids.to_owned(),
+            ..EchoWayRow::default()
+        });
+        let hop = hops.take(EchoReport { ways: ways.into(), ..report(1, vec![one], "7") });
+        assert_eq!(hop.silent, 0);
+        let EchoUntil::New { count, .. } = hops.next().unwrap().until else {
+            panic!("it waits for new ones")
+        };
+        assert_eq!(count, Some(2));
+    }
+
     #[test]
     fn a_trace_gives_up_where_nobody_replies() {
         let mut hops = Hops::new(ids("3"), request(), 16);

@@ -6,7 +6,7 @@ use millrace_bier::id::{BitPosition, Si};
 
 use crate::check::network::own;
 use crate::check::{Checker, all, items};
-use crate::model::{Adjacency, AdjacencyKind, AdjacencyTo, BierKind, Encapsulation, Subdomain};
+use crate::model::{Adjacency, AdjacencyKind, AdjacencyTo, BierKind, Encapsulation, Protection, Subdomain};
 use crate::raw;
 use crate::read::At;
 use crate::report::{Code, Diagnostic};
@@ -29,12 +29,24 @@ impl Checker {
             }
             self.note(wrong);
         }
+        let remote = raw.remote_backups.as_ref().filter(|at| at.given);
+        let is_unprotected = || raw.protection.as_ref().is_some_and(|at| at.value == Protection::None);
+        if let Some(remote) = remote.filter(|at| at.value && kind.value == BierKind::Bier && is_unprotected())
+        {
+            let message = "`remote_backups` means something with `protection` only";
+            self.note(
+                Diagnostic::new(Code::Conflict, remote.span.clone(), message)
+                    .label("nothing stands ready")
+                    .help("say what for: `protection = \"link\"` or `\"node\"`"),
+            );
+        }
         let of_bier = [
             ("table", raw.table.as_ref().map(|at| at.span.clone())),
             ("topology", raw.topology.as_ref().map(|at| at.span.clone())),
             ("router", raw.router.as_ref().map(|at| at.span.clone())),
             ("ecmp_tables", raw.ecmp_tables.as_ref().filter(|at| at.given).map(|at| at.span.clone())),
             ("protection", protected.map(|at| at.span.clone())),
+            ("remote_backups", remote.map(|at| at.span.clone())),
         ];
         let of_te = [
             ("adjacencies", raw.adjacencies.as_ref().map(|at| at.span.clone())),

@@ -81,6 +81,7 @@ fn subdomain_of(config: &Config, subdomain: &Subdomain, each: &mut dyn FnMut(Wha
         rows,
         topology,
         protection,
+        remote_backups,
         adjacencies,
     } = subdomain;
     let mut thing = live([
@@ -116,8 +117,12 @@ fn subdomain_of(config: &Config, subdomain: &Subdomain, each: &mut dyn FnMut(Wha
         thing = thing.and([("bfr_id", text(bfr_id))]);
     }
     if let Some(Topology { file, router }) = topology {
-        let facts =
-            [("topology", text(file.display())), ("router", text(router)), ("protection", text(protection))];
+        let facts = [
+            ("topology", text(file.display())),
+            ("router", text(router)),
+            ("protection", text(protection)),
+            ("remote_backups", text(remote_backups)),
+        ];
         thing = thing.and(facts);
     }
     each(What::Subdomain, text(id.0), thing);

@@ -110,6 +110,12 @@ pub(super) const CASES: &[Case] = &[
         "~ subdomain 0: labels [100 of 1, 100] -> [100 of 2, 100]",
     ),
     (
+        "Subdomain.remote_backups",
+        "protection = \"link\"",
+        "protection = \"link\"\nremote_backups = true",
+        "~ subdomain 6: remote_backups false -> true",
+    ),
+    (
         "Subdomain.tunnel",
         "router = \"edge\"",
         "router = \"edge\"\ntunnel = \"ipv6\"",
