@@ -14,7 +14,7 @@ use millrace_fastpath::clock::{Clock, Nanos};
 use millrace_fastpath::dns::{CookieKeys, RateLimit};
 use millrace_fastpath::driver::PortId;
 use millrace_fastpath::heap::{HeapNet, HeapPlan};
-use millrace_fastpath::hub::{Lane, Way};
+use millrace_fastpath::hub::{Inlet, Lane, Way};
 use millrace_fastpath::shared::{Publisher, Shared};
 use millrace_fastpath::slots::Phase;
 use millrace_fastpath::tables::names::{HashKey, NameBinding, Record, RecordData, Soa, WireName, Zone};
@@ -149,9 +149,9 @@ fn the_loop_allocates_and_frees_nothing() {
             while bench.net.take(port).is_some() {}
         }
         bench.events();
-        while let Some(datagram) = hub.inbox.take() {
+        while let Some(datagram) = hub.contents.take() {
             taken_in += datagram.bytes().len();
-            hub.inbox.give_back(datagram);
+            hub.contents.give_back(datagram);
         }
         for worker in &bench.shared.workers {
             while let Some(parcel) = worker.queues.punts.pop() {
@@ -176,7 +176,7 @@ fn hub() -> (Arc<Lane>, Arc<Hub>) {
     let lane = Arc::new(Lane::new(0, 1_000_000_000));
     let mut hub = Hub { lanes: vec![Arc::clone(&lane)], ..Hub::default() };
     hub.accepted.insert((addr("10.9.9.9"), addr("232.7.7.7")), 0);
-    hub.feedback.insert((addr("192.0.2.1"), 6003), 0);
+    hub.ports.insert((addr("192.0.2.1"), 6003), Inlet::Feedback(0));
     (lane, Arc::new(hub))
 }
 

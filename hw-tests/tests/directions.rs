@@ -25,6 +25,8 @@ const ALLOWED: [(&str, &[&str]); 14] = [
             "millrace-fastpath",
             "millrace-bier",
             "millrace-config",
+            "millrace-hub",
+            "millrace-hub-node",
             "millrace-hub-store",
             "millrace-orchestrator-api",
         ],

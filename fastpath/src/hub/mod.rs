@@ -4,6 +4,7 @@
 //!  hub thread ── segments, prepared ──► [ Lane ] ── at the site's rate ──► the one worker that has it ──► port
 //!             ◄── empty ones ──────────          a full lane holds the thread up, and loses nothing
 //!             ◄── content, feedback ── [ Inbox ] ◄── every worker; a full one loses, by name
+//!                                      one for each
 //! ```
 //!
 //! Everything is taken when the hub is configured, by the slowpath; workers find it in [`crate::tables::hub`].

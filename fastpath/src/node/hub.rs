@@ -37,8 +37,7 @@ pub(super) fn inlet_of(meta: &Meta, tables: &Tables) -> Option<Inlet> {
     if meta.protocol != UDP || !meta.has_ports() {
         return None;
     }
-    hub.content(meta.source, meta.destination)
-        .or_else(|| hub.feedback(meta.destination, meta.destination_port))
+    hub.content(meta.source, meta.destination).or_else(|| hub.port(meta.destination, meta.destination_port))
 }
 
 /// Hands over the datagrams of the lane.
@@ -71,7 +70,7 @@ pub(super) fn put(
     data: &[u8],
     cx: &Context<'_>,
 ) -> Result<(), Drop> {
-    let inbox = &cx.tables.hub.as_ref().ok_or(Drop::Unwanted)?.inbox;
+    let inbox = cx.tables.hub.as_ref().ok_or(Drop::Unwanted)?.inbox(inlet);
     let mut datagram = inbox.take_empty().ok_or(Drop::InboxFull)?;
     if !datagram.fill(data) {
         inbox.give_back(datagram);

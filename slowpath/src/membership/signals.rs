@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use millrace_bier::bift::Bift;
+use millrace_bier::bift::{Bift, Reach};
 use millrace_bier::bits::{self, BitString};
 use millrace_bier::header::Proto;
 use millrace_bier::id::{BfrId, BiftKey, Bsl, Si, SubDomain};
@@ -287,7 +287,11 @@ fn send(
 fn everybody(bier: &Bier, sub_domain: SubDomain) -> Vec<(BiftKey, BitString)> {
     let bifts = bier.plane.iter().filter_map(AnyBift::of_routers);
     let all = |bift: &Arc<Bift>| {
-        let bits = BitString::from_words(bift.table(0).rows().routable());
+        let is_router = |one| !matches!(bift.neighbour(one).reach, Reach::Hosts(_));
+        let mut bits = BitString::new(bift.key().bsl);
+        for (_, mask) in bift.table(0).rows().iter().filter(|(one, _)| is_router(*one)) {
+            bits::or(bits.words_mut(), mask);
+        }
         (!bits::is_zero(bits.words())).then_some((bift.key(), bits))
     };
     bifts.filter(|bift| bift.key().sub_domain == sub_domain).filter_map(all).collect()

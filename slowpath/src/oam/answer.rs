@@ -25,7 +25,7 @@ pub(super) fn answer(
             let arrival = Arrival {
                 key: shown.key,
                 bits: &words,
-                local: ways.local.is_some(),
+                local: ways.local,
                 others: ways.others,
                 onward: !ways.ways.is_empty(),
                 carriage: shown.carriage,
@@ -47,7 +47,7 @@ pub(super) fn answer(
     let mut reply = request.reply(verdict.code, TimestampFormat::Ntp, ntp(context.unix_nanos));
     reply.tlvs.push(Tlv::Incoming(SetBits::new(shown.key, BitString::from_words(&words))));
     reply.tlvs.push(Tlv::Ingress(ingress(shown, context)));
-    reply.tlvs.extend(ways.local.map(Tlv::ResponderBfer));
+    reply.tlvs.extend(ways.ends.iter().take(ENDS_MAX).copied().map(Tlv::ResponderBfer));
     reply.tlvs.extend(context.names.own.map(Tlv::ResponderBfr));
     let back = back(context.tables.bier.as_ref()?, context.names, shown.key.sub_domain);
     let room = room(context.tables, mode, back.map_or(shown.key.bsl, |(_, bsl)| bsl));
@@ -68,6 +68,9 @@ pub(super) fn answer(
     let bytes = reply.emit().filter(|bytes| bytes.len() <= room)?;
     Some((mode, bytes))
 }
+
+/// Numbers that a reply names, so that there is room for the rest of it: more than an access switch has legs.
+const ENDS_MAX: usize = 64;
 
 /// What is wrong, with as much of the request as fits.
 fn erroneous(reply: &Echo, pointer: u32, request: &[u8], room: usize) -> Tlv {

@@ -123,7 +123,7 @@ fn a_request_and_its_reply_are_those_of_the_draft() {
     let (asked, replies) = question(&[9]);
     let (sent, frames) = first.ask(asked).unwrap();
     let [request] = &frames[..] else { panic!("{frames:?}") };
-    assert_eq!((sent.ways[0].local, sent.ways[0].ways.len()), (None, 1));
+    assert_eq!((sent.ways[0].local, sent.ways[0].ways.len()), (false, 1));
     let shown = Shown::read(WAN, request, first.builder.tables()).unwrap();
     assert_eq!((shown.view.proto(), shown.view.ttl(), shown.view.bfir_id()), (Proto::Oam, 255, Some(id(5))));
     let echo = echo_in(request, &first);
@@ -141,7 +141,7 @@ fn a_request_and_its_reply_are_those_of_the_draft() {
     first.now = first.now.plus(2_000_000);
     assert_eq!(first.receive(WAN, &reply), None);
     let told = replies.try_recv().unwrap();
-    assert_eq!((told.code, told.nanos, told.bfer), (ReturnCode::OnlyBfer, 2_000_000, Some(id(9))));
+    assert_eq!((told.code, told.nanos, told.bfers.clone()), (ReturnCode::OnlyBfer, 2_000_000, vec![id(9)]));
     assert_eq!(told.bfr, Some([10, 255, 0, 9].into()));
     assert_eq!(told.ingress, Some(Interface::V4([198, 51, 100, 1].into())));
     let counters = first.oam.counters();
@@ -362,7 +362,7 @@ fn a_tree_of_adjacencies_is_traced_and_replies_go_by_routers() {
     );
     first.receive(WAN, &reply);
     let told = replies.try_recv().unwrap();
-    assert_eq!((told.code, told.bfer), (ReturnCode::OneBfer, Some(id(3))), "the bit by which it got there");
+    assert_eq!((told.code, told.bfers), (ReturnCode::OneBfer, vec![id(3)]), "the bit by which it got there");
     let egress = told.mappings[0].egress().unwrap();
     assert_eq!(ids(egress.key, egress.bits.words()).collect::<Vec<_>>(), [id(4)]);
     let (asked, replies) = of_tree(&[4]);
@@ -370,8 +370,8 @@ fn a_tree_of_adjacencies_is_traced_and_replies_go_by_routers() {
     first.receive(WAN, &frame(last.receive(LAN, &with_bits(&frames[0], 0b1000)).unwrap()));
     let told = replies.try_recv().unwrap();
     assert_eq!(
-        (told.code, told.bfer, told.bfr),
-        (ReturnCode::OnlyBfer, Some(id(4)), Some([10, 255, 0, 9].into()))
+        (told.code, told.bfers, told.bfr),
+        (ReturnCode::OnlyBfer, vec![id(4)], Some([10, 255, 0, 9].into()))
     );
     // The second isn't asked any more.
     assert_eq!(middle.receive(LAN, &with_bits(&frames[0], 0b0110)), None);
@@ -437,4 +437,31 @@ fn ways_go_over_links_that_are_up() {
     assert_eq!(links(&[]), [wan, lan].into());
     assert_eq!((links(&[0]), links(&[1])), ([lan].into(), [wan].into()));
     assert_eq!(links(&[0, 1]), [None].into());
+}
+
+/// Hosts can't be asked: who has their bits answers for all of them at once, by its own prefix.
+#[test]
+fn an_access_switch_answers_for_its_hosts() {
+    let [mut first, ..] = Router::three();
+    let legs = "\n[bier]\nbfr_prefix = \"10.255.0.7\"\n[[bier.subdomain]]\nid = 0\nbitstring_bits = 64\n\
+         table = [\n\
+         { neighbour = \"first\", address = \"198.51.100.5\", bfr_ids = \"5\" },\n\
+         { neighbour = \"leg1\", encapsulation = \"none\", port = \"lan\", bfr_ids = \"9\" },\n\
+         { neighbour = \"leg2\", encapsulation = \"none\", port = \"lan.20\", bfr_ids = \"10,11\" },\n]\n";
+    let config = Config::parse("edge.toml", &format!("{EDGE}{legs}")).unwrap();
+    let builder = TableBuilder::new(&config, &ports(), TableFiles::default(), HashKey(1, 2)).unwrap();
+    let mut switch = Router { oam: Oam::new(7), builder, now: ms(0) };
+    for (ids, code, ends) in [
+        (&[9][..], ReturnCode::OnlyBfer, &[9][..]),
+        (&[9, 11], ReturnCode::OnlyBfer, &[9, 11]),
+        (&[9, 11, 5], ReturnCode::OneBfer, &[9, 11]),
+    ] {
+        let (asked, replies) = question(ids);
+        let (_, frames) = first.ask(asked).unwrap();
+        let reply = frame(switch.receive(LAN, &frames[0]).unwrap());
+        first.receive(WAN, &reply);
+        let told = replies.try_recv().unwrap();
+        let ends: Vec<_> = ends.iter().map(|one| id(*one)).collect();
+        assert_eq!((told.code, told.bfers, told.bfr), (code, ends, Some([10, 255, 0, 7].into())), "{ids:?}");
+    }
 }

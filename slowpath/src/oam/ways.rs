@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use millrace_bier::bift::{Bift, LinkId};
+use millrace_bier::bift::{Bift, LinkId, Reach};
 use millrace_bier::bits::{self, BitString};
 use millrace_bier::forward::{Down, Packet, Part};
 use millrace_bier::id::{BfrId, BiftKey, BitPosition};
@@ -10,17 +10,20 @@ use millrace_bier::oam::{Downstream, Mapping, SetBits, SubTlv};
 use millrace_bier::plane::AnyBift;
 use millrace_bier::te::{Adjacency, TeBift, TeCopy};
 use millrace_fastpath::driver::PortsDown;
+use millrace_fastpath::tables::bier::Link;
 use millrace_fastpath::tables::{Bier, Tables};
 
 /// What becomes of a packet here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ways {
-    /// Our own bit, if it is set. Where bits stand for adjacencies, the first of those that have it delivered here.
-    pub local: Option<BfrId>,
-    /// Others are set.
+    /// Our own bit is set, or one of hosts, for whom we answer. Where bits stand for adjacencies: one that has it delivered here.
+    pub local: bool,
+    /// Others are.
     pub others: bool,
-    /// The copies.
+    /// The copies, but for those of hosts: they see no echo message.
     pub ways: Vec<Way>,
+    /// Whose bits end here, ours before those of hosts.
+    pub ends: Vec<BfrId>,
 }
 
 /// A copy.
@@ -55,8 +58,8 @@ impl Ways {
         };
         let mut others = words.to_vec();
         own.iter().for_each(|bit| bits::clear(&mut others, *bit));
-        let local = own.first().and_then(|bit| BfrId::at(key.si, *bit, key.bsl));
-        Some(Self { local, others: !bits::is_zero(&others), ways })
+        let ends = own.iter().filter_map(|bit| BfrId::at(key.si, *bit, key.bsl)).collect();
+        Some(Self { local: !own.is_empty(), others: !bits::is_zero(&others), ways, ends })
     }
 }
 
@@ -70,15 +73,18 @@ struct Around<'a> {
 }
 
 impl Around<'_> {
-    /// The bits of ours that are set, and the copies.
+    /// The bits that are set and end here, and the copies.
     fn by_routers(self, bift: &Bift, packet: Packet<'_>) -> (Vec<BitPosition>, Vec<Way>) {
         let all_up = Down::default();
         let down = self.bier.down(self.key.sub_domain).unwrap_or(&all_up);
-        let (mut own, mut ways) = (Vec::new(), Vec::new());
+        let (mut own, mut hosts, mut ways) = (Vec::new(), Vec::new(), Vec::new());
         let is_up = |link| self.bier.is_up(link, &self.tables.interfaces, self.ports_down);
         let _forwarded = bift.forward(packet, down, |part| match part {
             Part::Local => own.extend(bift.local()),
             Part::Unroutable(_) => {}
+            Part::Copy { neighbour, bits } if matches!(bift.neighbour(neighbour).reach, Reach::Hosts(_)) => {
+                hosts.extend(bits::ones(bits));
+            }
             Part::Copy { neighbour, bits } => {
                 let exit = bift.exit(neighbour, packet.entropy, is_up);
                 ways.extend(
@@ -86,6 +92,7 @@ impl Around<'_> {
                 );
             }
         });
+        own.extend(hosts);
         (own, ways)
     }
 
@@ -124,7 +131,7 @@ impl Around<'_> {
         let overhead = link.map_or(0, |link| link.overhead() as u16);
         Some(Way {
             prefix,
-            link: link.zip(id).map(|(link, id)| (link.to().to_ip(), u32::from(id.0))),
+            link: link.and_then(Link::to).zip(id).map(|(to, id)| (to.to_ip(), u32::from(id.0))),
             mtu: interface.map_or(0, |interface| interface.mtu.saturating_sub(overhead)),
             set: SetBits::new(key, BitString::from_words(bits)),
         })

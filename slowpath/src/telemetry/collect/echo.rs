@@ -56,7 +56,7 @@ impl Sources {
                 Err(_) => break,
             }
         }
-        let local = asked.ways.iter().any(|ways| ways.local.is_some());
+        let local = asked.ways.iter().any(|ways| ways.local);
         let ways = asked.ways.iter().flat_map(|ways| &ways.ways).map(way_row).collect();
         let Waited { missing, rows, .. } = waited;
         Ok(EchoReport {
@@ -87,7 +87,7 @@ struct Waited {
 impl Waited {
     fn new(request: &EchoRequest, wanted: &[BfrId], asked: &Asked) -> Self {
         let first = || {
-            let locals = asked.ways.iter().filter(|ways| ways.local.is_some()).count();
+            let locals = asked.ways.iter().filter(|ways| ways.local).count();
             neighbours(asked.ways.iter().flat_map(|ways| &ways.ways).map(|way| way.prefix)) + locals
         };
         let new = match &request.until {
@@ -101,8 +101,8 @@ impl Waited {
 
     fn take(&mut self, reply: Reply) {
         let arrived = matches!(reply.code, ReturnCode::OnlyBfer | ReturnCode::OneBfer);
-        if let Some(id) = reply.bfer.filter(|_| arrived) {
-            self.missing.retain(|one| *one != id);
+        if arrived {
+            self.missing.retain(|one| !reply.bfers.contains(one));
         }
         let row = reply_row(reply);
         if let Some((left, seen)) = &mut self.new
@@ -138,7 +138,8 @@ fn ids(text: &str) -> Result<Vec<BfrId>, CollectError> {
 
 fn reply_row(reply: Reply) -> EchoReplyRow {
     EchoReplyRow {
-        bfr_id: reply.bfer.map(BfrId::get),
+        bfr_id: reply.bfers.first().copied().map(BfrId::get),
+        hosts: BfrIds::from_iter(reply.bfers.iter().skip(1).copied()).to_string(),
         prefix: reply.bfr.map(|prefix| prefix.to_string()),
         code: reply.code.into(),
         result: words(reply.code),
