@@ -93,6 +93,8 @@ drops! {
         MembershipLimited => "membership-limited",
         /// A router said what is listened to behind it, and that didn't reach the slowpath: it is behind, or the message too long.
         MembershipUnseen => "membership-unseen",
+        /// What a router said of what is listened to behind it, by an interface that none of the sub-domain's links is on.
+        MembershipStranger => "membership-stranger",
         /// Content for our hub that it didn't get: its thread is behind, or it isn't a whole datagram.
         HubUnseen => "hub-unseen",
     }
@@ -153,6 +155,8 @@ pub enum Loss {
     /// A router said what is listened to behind it, to us too, and that didn't reach the slowpath: it is behind, or the message too
     /// long.
     MembershipUnseen,
+    /// A router said what is listened to behind it, to us too, by an interface that none of the sub-domain's links is on.
+    MembershipStranger,
     /// It was content for our hub too, which didn't get it: its thread is behind, or it isn't a whole datagram.
     HubUnseen,
 }
@@ -192,6 +196,7 @@ impl Loss {
         "oam-unseen",
         "membership-limited",
         "membership-unseen",
+        "membership-stranger",
         "hub-unseen",
     ];
 }
@@ -354,13 +359,21 @@ fn replicate_sized<'t, const W: usize, D: Driver>(
         BitString::Apart(apart) => words.copy_from_slice(apart),
     }
     let mut shown = None;
+    // While the frame is as it came.
+    if let AnyBift::BierTe(bift) = any
+        && header.inner.proto == Proto::Oam
+    {
+        let is_ours = || te::is_delivered(bift, &words, header.entropy);
+        shown = oam(header.ttl, is_ours, packet, cx);
+    }
     if let AnyBift::Bier(bift) = any {
         count(bier, bift, &words, cx);
-        // While the frame is as it came.
         if header.inner.proto == Proto::Oam {
-            shown = oam(bift, &words, header.ttl, packet, cx);
+            // Hosts can't be asked, so we answer for those whose bits end here.
+            let is_local = || bift.local().is_some_and(|local| bits::test(&words, local));
+            shown = oam(header.ttl, || is_local() || bift.is_for_hosts(&words), packet, cx);
         } else if bier.signalled && matches!(header.bits, BitString::InFrame) {
-            shown = membership(bift, &words, header, packet, cx);
+            shown = membership(bier, bift, &words, header, packet, cx);
         }
     }
     let frame = &mut packet.frame;
@@ -466,20 +479,20 @@ fn finish<'t, D: Driver>(
 
 /// Shows the slowpath an echo message that is for us, or whose time to live ends here; `None` for one that just passes.
 #[cold]
-fn oam<const W: usize, F: Frame>(
-    bift: &Bift,
-    words: &[u64; W],
+fn oam<F: Frame>(
     ttl: u8,
+    is_ours: impl Fn() -> bool,
     packet: &Packet<F>,
     cx: &mut Context<'_>,
 ) -> Option<Result<(), (Drop, Loss)>> {
-    // Hosts can't be asked, so we answer for those whose bits end here.
-    let is_ours = bift.local().is_some_and(|local| bits::test(words, local)) || bift.is_for_hosts(words);
-    (is_ours || ttl <= 1).then(|| punt::oam(packet, cx))
+    (ttl <= 1 || is_ours()).then(|| punt::oam(packet, cx))
 }
 
-/// Shows the slowpath what another router says to us of what is listened to behind it; `None` for anything else.
+/// Shows the slowpath what another router says to us of what is listened to behind it; `None` for anything else. It is believed
+/// only of who is on a link of the sub-domain: whoever is elsewhere could say it for anybody. Through tunnels none but neighbours
+/// are taken packets from.
 fn membership<const W: usize, F: Frame>(
+    bier: &Bier,
     bift: &Bift,
     words: &[u64; W],
     header: Received<'_>,
@@ -488,7 +501,14 @@ fn membership<const W: usize, F: Frame>(
 ) -> Option<Result<(), (Drop, Loss)>> {
     let is_ours = header.ttl > 0 && bift.local().is_some_and(|local| bits::test(words, local));
     let payload = || &packet.frame.bytes()[L3 + FIXED_LEN + W * 8..];
-    (is_ours && punt::is_membership(header.inner.proto, payload())).then(|| punt::membership(packet, cx))
+    if !is_ours || !punt::is_membership(header.inner.proto, payload()) {
+        return None;
+    }
+    let is_from_link = matches!(packet.meta.network, Network::Bier | Network::Mpls);
+    if is_from_link && !bier.is_within(bift.key().sub_domain, packet.meta.interface) {
+        return Some(Err((Drop::MembershipStranger, Loss::MembershipStranger)));
+    }
+    Some(punt::membership(packet, cx))
 }
 
 /// Counts a packet of a table, and where an operator wants that, for whom it is.

@@ -36,6 +36,16 @@ pub(super) fn copy<'t, const W: usize, D: Driver>(
     Found { local, others, outcome }
 }
 
+/// Whether a packet is delivered here, however many hops it has left.
+pub(super) fn is_delivered(bift: &TeBift, words: &[u64], entropy: u32) -> bool {
+    let mut local = false;
+    let decision = Decision { bits: words, ttl: u8::MAX, entropy };
+    let _forwarded = bift.forward(decision, |TeCopy { adjacency, .. }| {
+        local |= matches!(adjacency, Adjacency::LocalDecap { .. });
+    });
+    local
+}
+
 /// How a copy gets to the router at a place.
 #[inline]
 fn way<'t>(bier: &'t Bier, hop: u32, len: usize, cx: &Context<'t>) -> Result<Copy<'t>, Loss> {
