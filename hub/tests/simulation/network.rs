@@ -198,7 +198,7 @@ pub(crate) fn transfer(setting: &Setting) -> (Network, Shares) {
     network.run(LIMIT);
     assert!(network.complete.iter().all(|objects| objects.len() == 1), "{:?}", network.complete);
     let shares = network.shares();
-    println!("{} nodes, {:?}: {shares:.4?}, at {:?}", setting.nodes, setting.loss[0], network.finished());
+    eprintln!("{} nodes, {:?}: {shares:.4?}, at {:?}", setting.nodes, setting.loss[0], network.finished());
     (network, shares)
 }
 

@@ -171,7 +171,8 @@ pub fn run(options: &BenchOptions) -> Result<Report, BenchError> {
     let config = EalConfig { memory_bytes: 192 << 20, ..EalConfig::default() };
     let eal = Eal::start(config)?;
     let mut report = Report::default();
-    if ![veth::PREFIX, hub::PREFIX].iter().any(|prefix| options.only.starts_with(prefix)) {
+    let of_processes = [veth::PREFIX, hub::PREFIX].iter().any(|prefix| options.only.starts_with(prefix));
+    if !of_processes || hub::send::wanted(options) {
         on_own_thread(|| run_pinned(options, &eal, cpu, &mut report))?;
     }
     on_own_thread(|| veth::measure(&eal, options, &mut report))?;
@@ -227,6 +228,7 @@ fn run_pinned(options: &BenchOptions, eal: &Eal, cpu: usize, report: &mut Report
     add_entries(&figures, &courses, report);
     drop(courses);
     bier::measure(eal, options, hz, report)?;
+    hub::send::measure(eal, cpu, options, hz, report)?;
     reroute::measure(options, report)?;
     recompute::measure(options, report)?;
     publish::measure(eal, cpu, options, &wanted, report)

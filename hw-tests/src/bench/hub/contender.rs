@@ -7,10 +7,12 @@ use crate::lab::{Host, LabError, Process, unreadable};
 
 use super::transfer::DONE_MAX;
 
-/// Bits per second on the trunk, Ethernet headers included: contenders count differently, and each is told what comes to this.
+/// Bits per second on a leg, Ethernet headers included: contenders count differently, and each is told what comes to this.
 pub(super) const RATE: u64 = 100_000_000;
-/// Bytes of a segment.
+/// Bytes of a segment,
 pub(super) const SEGMENT: u64 = 1400;
+/// and of its frame on a leg by NORM, with the headers of Ethernet, IPv4, UDP and NORM.
+pub(super) const FRAME: u64 = SEGMENT + 14 + 20 + 8 + 32;
 
 /// Distributes a file to the receivers of a site.
 pub(super) trait Contender {

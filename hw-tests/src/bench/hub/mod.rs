@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Time is from the first data on the trunk until the last receiver has the file, announcements before it not counted: UFTP's
-//! would be against it. The rate is that of Ethernet frames on the trunk, the same for all.
+//! would be against it. The rate is that of Ethernet frames on a leg, the same for all; on the trunk BIER's header comes on top.
 //!
 //! What a leg carried is counted by frames of data ([`site`]), and a repair is what it carried beyond the same contender's
 //! frames without loss in the same round. On the trunk and upwards every byte counts.
@@ -13,6 +13,7 @@
 mod contender;
 mod ours;
 mod peers;
+pub(super) mod send;
 mod simulated;
 mod site;
 mod transfer;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::contender::{Contender, RATE, folder};
-use super::site::{HUB, NODES, Site, address, number};
+use super::site::{HUB, NODES, Site, number};
 use super::transfer::DONE_MAX;
 use crate::lab::{LabError, Process};
 
@@ -25,7 +25,7 @@ impl Contender for HubSend {
     }
 
     fn send(&self, site: &Site, file: &Path) -> Result<Process, LabError> {
-        let nodes = (0..NODES).map(|node| format!("{}={}", number(node), address(node)));
+        let nodes = (0..NODES).map(|node| format!("{}={}", number(node), site.addresses[node]));
         let mut run = site.hub.command(&self.binary);
         run.args(["hub", "send", "--group", GROUP, "--interface", "trunk", "--address", HUB]);
         run.args(["--bits-per-second", &RATE.to_string(), "--content-version", "1", "--json", "--nodes"]);
@@ -49,6 +49,7 @@ fn receive(binary: &Path, site: &Site, node: usize) -> Result<Process, LabError>
     Ok(receiver)
 }
 
+/// Whether a receiver says that it has verified all.
 fn has_all(receiver: &Process) -> bool {
     said(receiver, "received")
 }

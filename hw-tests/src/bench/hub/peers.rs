@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::contender::{Contender, RATE, SEGMENT, folder, wait_for_group};
+use super::contender::{Contender, FRAME, RATE, SEGMENT, folder, wait_for_group};
 use super::site::{NODES, Site, number};
 use super::transfer::DONE_MAX;
 use crate::lab::{LabError, Process, command, file};
@@ -71,8 +71,7 @@ pub(super) struct Norm {
     receiver: PathBuf,
 }
 
-/// NORM's header is paced, others aren't.
-const NORM_HEADER: u64 = 32;
+/// What it doesn't count of a frame: the headers of Ethernet, IPv4 and UDP.
 const NORM_UNCOUNTED: u64 = 42;
 const NORM_GROUP: &str = "239.1.1.1";
 const NORM_PORT: &str = "6003";
@@ -110,8 +109,7 @@ impl Contender for Norm {
     }
 
     fn send(&self, site: &Site, file: &Path) -> Result<Process, LabError> {
-        let counted = SEGMENT + NORM_HEADER;
-        let rate = RATE * counted / (counted + NORM_UNCOUNTED);
+        let rate = RATE * (FRAME - NORM_UNCOUNTED) / FRAME;
         let mut run = site.hub.command(&self.sender);
         run.args([NORM_GROUP, NORM_PORT, "trunk", &rate.to_string()]).arg(file);
         run.args((0..NODES).map(|node| number(node).to_string()));

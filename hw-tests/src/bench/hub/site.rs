@@ -1,9 +1,9 @@
 //! The site: hosts, links, losses, and what is counted where.
 //!
 //! ```text
-//!   hub trunk ══ trunk switch leg1 ══ eth0 node1 ─ counts what comes, drops some of it ─► receiver
-//!       10.9.0.1              leg2 ══ eth0 node2
-//!                             leg3 ══ eth0 node3 10.9.0.13
+//!   hub trunk ══ trunk switch leg1 ══ eth0 node11 ─ counts what comes, drops some of it ─► receiver
+//!       10.9.0.1              leg2 ══ eth0 node12
+//!                             leg3 ══ eth0 node13
 //! ```
 //!
 //! Losses are the receiver's own: a leg has carried what is dropped behind it. The first rule is for data, by length, so that
@@ -28,11 +28,6 @@ pub(super) fn number(node: usize) -> usize {
     11 + node
 }
 
-/// Its address.
-pub(super) fn address(node: usize) -> String {
-    format!("10.9.0.{}", number(node))
-}
-
 /// What of a thousand datagrams to each receiver is lost.
 pub(super) type Loss = [u32; NODES];
 
@@ -40,6 +35,8 @@ pub(super) type Loss = [u32; NODES];
 pub(super) struct Site {
     pub(super) hub: Host,
     pub(super) nodes: Vec<Host>,
+    /// Receivers' addresses.
+    pub(super) addresses: Vec<String>,
     pub(super) lab: Lab,
 }
 
@@ -53,17 +50,19 @@ impl Site {
         hub.run("ip route add 224.0.0.0/4 dev trunk")?;
         switch.run("ip link add br0 up type bridge mcast_snooping 0")?;
         switch.run("ip link set trunk master br0")?;
-        let mut nodes = Vec::new();
+        let (mut nodes, mut addresses) = (Vec::new(), Vec::new());
         for node in 0..NODES {
             let (host, leg) =
                 (quiet(lab.host(&format!("node{}", number(node)))?)?, format!("leg{}", node + 1));
             switch.wire(&leg, &host, "eth0")?;
             switch.run(&format!("ip link set {leg} master br0"))?;
-            host.address("eth0", &format!("{}/24", address(node)))?;
+            let address = format!("10.9.0.{}", number(node));
+            host.address("eth0", &format!("{address}/24"))?;
             host.run("ip route add 224.0.0.0/4 dev eth0")?;
             nodes.push(host);
+            addresses.push(address);
         }
-        Ok(Site { hub, nodes, lab })
+        Ok(Site { hub, nodes, addresses, lab })
     }
 
     /// Counts and loses from now on.
