@@ -168,14 +168,12 @@ fn tables(domain: &Domain, router: RouterIndex, options: Options) -> Vec<Value> 
         let ids =
             |mask: &[u64]| ones(mask).filter_map(|bit| BfrId::at(key.si, bit, key.bsl)).collect::<BfrIds>();
         let way = |(neighbour, mask): (NeighbourIndex, &[u64])| {
-            let (reach, links) = match &bift.neighbour(neighbour).reach {
-                Reach::Links(links) => ("link", links.iter().map(|link| link.0).collect()),
-                Reach::Tunnel => ("tunnel", Vec::new()),
-            };
+            let reach = &bift.neighbour(neighbour).reach;
+            let links: Vec<_> = reach.links().iter().map(|link| link.0).collect();
             json!({
                 "bfr_ids": ids(mask).to_string(),
                 "neighbour": name_of(neighbour),
-                "reach": reach,
+                "reach": if *reach == Reach::Tunnel { "tunnel" } else { "link" },
                 "links": links,
                 "bift_id": bift.out(neighbour).map(|id| id.get()),
             })

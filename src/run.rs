@@ -4,7 +4,7 @@
 //!  configuration ─► plan ─► EAL ─► ports ─► shared state ─┬─► workers, one a core
 //!                                                         ├─► control thread
 //!                                                         ├─► control socket and metrics
-//!                                                         ├─► store of the content hub, and its HTTP server
+//!                                                         ├─► content hub: its store, its sessions, its HTTP server
 //!                                                         └─► link to the orchestrator, or the orchestrator itself
 //! ```
 
@@ -150,9 +150,9 @@ const WORKER_NICE: i32 = -20;
 struct Appliance {
     telemetry: Telemetry,
     links: LinkWatch,
+    hub: Option<Hub>,
     workers: Workers,
     control: ControlThread,
-    hub: Option<Hub>,
     reloader: Arc<Reloader>,
     /// Held so that it goes on; the control thread has the link to it.
     _orchestrator: Option<Orchestrator>,
@@ -177,6 +177,7 @@ impl Appliance {
         let (link, orchestrator) = link(config, folder, &runtime, boot)?;
         let now = monotonic();
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
+        let hub = config.hub.as_ref().map(|hub| Hub::open(config, hub, folder, drivers.len())).transpose()?;
         let table_files = TableFiles::read(config, folder)?;
         let digests = table_files.digests.clone();
         let settings = Settings {
@@ -184,6 +185,7 @@ impl Appliance {
             names_key: HashKey(random(), random()),
             unix_offset_nanos: wall.saturating_sub(now.0),
             table_files,
+            hub: hub.as_ref().and_then(Hub::tables),
         };
         let host = Box::new(SmolStack::new(config, random()));
         let control = Control::new(config, &ports.infos(), Arc::clone(&shared), link, host, settings, now)?;
@@ -197,7 +199,6 @@ impl Appliance {
         let sources =
             Sources::new(Arc::clone(&shared), control.asker(), Arc::new(move || ports.rows()), cpus)
                 .with_reloader(Arc::clone(&reloader));
-        let hub = config.hub.as_ref().map(|hub| Hub::start(hub, folder)).transpose()?;
         let sources = match &hub {
             Some(hub) => sources.with_hub(hub.desk()),
             None => sources,
@@ -207,6 +208,10 @@ impl Appliance {
             Telemetry::start(sources, &config.telemetry.control_socket, config.telemetry.metrics_listen)?;
         let workers = start_workers(config, cores, &eal, drivers, &shared)?;
         let control = ControlThread::start(control)?;
+        let mut hub = hub;
+        if let Some(hub) = &mut hub {
+            hub.send(Arc::clone(&shared), random())?;
+        }
         info!(ports = count, workers = workers.threads.len(), site = %config.site.name, "ready");
         Ok(Self { telemetry, links, workers, control, hub, reloader, _orchestrator: orchestrator, runtime })
     }
@@ -229,9 +234,10 @@ impl Appliance {
         info!("ending");
         drop(self.telemetry);
         drop(self.links);
+        // It goes on where it was at the next start.
+        drop(self.hub);
         drop(self.workers);
         drop(self.control);
-        drop(self.hub);
         info!("ended");
         Ok(())
     }

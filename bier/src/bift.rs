@@ -31,10 +31,10 @@ pub struct NeighbourIndex(pub u16);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkId(pub u32);
 
-/// A router that copies are sent to (BFR-NBR).
+/// Whom copies are sent to: a router (BFR-NBR), or hosts whose bits end at us.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Neighbour {
-    /// Its BFR-prefix.
+    /// Its BFR-prefix; unspecified of hosts, who have none.
     pub prefix: IpAddr,
     /// How to reach it.
     pub reach: Reach,
@@ -48,13 +48,28 @@ pub enum Reach {
     /// Through routers that don't speak BIER, by whatever way unicast goes (RFC 8279 section 6.9). The tunnel's own
     /// TTL is large and never copied to or from that of BIER; the entropy is carried on to the tunnel.
     Tunnel,
+    /// A network of hosts that don't speak BIER and have bits all the same: for those we are the egress, as for our own (RFC
+    /// 8279 section 4.3), but they say themselves who gets the payload.
+    Hosts(LinkId),
+}
+
+impl Reach {
+    /// The links of it.
+    #[must_use]
+    pub fn links(&self) -> &[LinkId] {
+        match self {
+            Self::Links(links) => links,
+            Self::Hosts(link) => core::slice::from_ref(link),
+            Self::Tunnel => &[],
+        }
+    }
 }
 
 impl Neighbour {
     /// The link for packets of this entropy, of those that `usable` lets pass; `None` if there is none, or if the
     /// neighbour isn't reached over links.
     pub fn link(&self, entropy: u32, seed: u32, usable: impl Fn(LinkId) -> bool) -> Option<LinkId> {
-        let Reach::Links(links) = &self.reach else { return None };
+        let links = self.reach.links();
         // Packets that don't use what has failed stay where they are.
         let first = *links.get(pick(entropy, seed, Choice::Link, links.len()))?;
         if usable(first) {
@@ -76,6 +91,8 @@ pub struct Bift {
     out: Box<[Option<BiftId>]>,
     /// The link of each neighbour that is reached over one: most are, and then nothing has to be chosen.
     only_link: Box<[Option<LinkId>]>,
+    /// Some of them are hosts.
+    has_hosts: bool,
     tables: Box<[Table]>,
     seed: u32,
     /// The caller's: see [`Bift::tag`].
@@ -93,7 +110,8 @@ impl Bift {
     ) -> Self {
         assert!((1..=TABLES_MAX).contains(&tables.len()) && neighbours.len() == out.len());
         let only_link = only_links(&neighbours);
-        Self { key, local, neighbours, out, only_link, tables, seed, tag: 0 }
+        let has_hosts = neighbours.iter().any(|one| matches!(one.reach, Reach::Hosts(_)));
+        Self { key, local, neighbours, out, only_link, has_hosts, tables, seed, tag: 0 }
     }
 
     /// What it is for.
@@ -108,6 +126,21 @@ impl Bift {
     #[must_use]
     pub fn local(&self) -> Option<BitPosition> {
         self.local
+    }
+
+    /// The bits of hosts who get a copy of this entropy, network by network.
+    pub fn hosts(&self, entropy: u32) -> impl Iterator<Item = (NeighbourIndex, &[u64])> {
+        let are_hosts = |one: &(NeighbourIndex, _)| matches!(self.neighbour(one.0).reach, Reach::Hosts(_));
+        // Nearly all tables have none, and then there is no row to look at.
+        self.has_hosts.then(|| self.table(entropy).rows().iter().filter(are_hosts)).into_iter().flatten()
+    }
+
+    /// Whether hosts get one of these bits.
+    #[must_use]
+    pub fn is_for_hosts(&self, bits: &[u64]) -> bool {
+        let is_theirs = |mask: &[u64]| mask.iter().zip(bits).any(|(mask, bits)| mask & bits != 0);
+        // They are alone on the way to theirs, so that all tables say the same.
+        self.hosts(0).any(|(_, mask)| is_theirs(mask))
     }
 
     /// All neighbours of the sub-domain, whether or not rows lead to them.
@@ -126,7 +159,8 @@ impl Bift {
         &self.neighbours[usize::from(index.0)]
     }
 
-    /// The BIFT-id that a copy to this neighbour carries; always there for the neighbours of copies.
+    /// The BIFT-id that a copy to this neighbour carries; always there for the neighbours of copies. It means nothing with
+    /// hosts.
     #[inline]
     #[must_use]
     pub fn out(&self, index: NeighbourIndex) -> Option<BiftId> {
@@ -180,6 +214,7 @@ impl Bift {
             reach: match &one.reach {
                 Reach::Links(links) => Reach::Links(renumber(links)),
                 Reach::Tunnel => Reach::Tunnel,
+                Reach::Hosts(link) => Reach::Hosts(number(*link)),
             },
         };
         let neighbours: Arc<[_]> = self.neighbours.iter().map(neighbour).collect();
@@ -240,8 +275,8 @@ impl Bift {
 }
 
 fn only_links(neighbours: &[Neighbour]) -> Box<[Option<LinkId>]> {
-    let only = |one: &Neighbour| match &one.reach {
-        Reach::Links(links) if links.len() == 1 => Some(links[0]),
+    let only = |one: &Neighbour| match one.reach.links() {
+        [link] => Some(*link),
         _ => None,
     };
     neighbours.iter().map(only).collect()

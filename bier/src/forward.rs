@@ -32,7 +32,8 @@ pub struct Packet<'a> {
 pub enum Part<'a> {
     /// Give the payload to the overlay: our own bit was set. At most once.
     Local,
-    /// Send a copy with this bit string and TTL - 1. At most once for each neighbour.
+    /// Send a copy with this bit string and TTL - 1, or the payload alone where the neighbour is a network of hosts. At most
+    /// once for each neighbour.
     Copy {
         /// To whom.
         neighbour: NeighbourIndex,
@@ -127,7 +128,7 @@ impl Bift {
     ) -> Outcome {
         let bits: &[u64; W] = packet.bits.first_chunk().expect("as many words as the table's");
         if packet.ttl <= 1 {
-            return self.last_hop(packet.ttl, bits, visit);
+            return self.last_hop(packet, bits, visit);
         }
         let table = self.table(packet.entropy);
         if down.is_empty() {
@@ -144,14 +145,27 @@ impl Bift {
         Outcome::Forwarded
     }
 
-    /// TTL 0 and 1: nothing is sent on; with TTL 1 the own bit is served (RFC 8296 section 2.1.1.1).
-    fn last_hop<const W: usize>(&self, ttl: u8, bits: &[u64; W], mut visit: impl FnMut(Part<'_>)) -> Outcome {
+    /// TTL 0 and 1: nothing is sent on; with TTL 1 the own bit is served (RFC 8296 section 2.1.1.1), and those of hosts, whose
+    /// egress we are.
+    fn last_hop<const W: usize>(
+        &self,
+        Packet { ttl, entropy, .. }: Packet<'_>,
+        bits: &[u64; W],
+        mut visit: impl FnMut(Part<'_>),
+    ) -> Outcome {
         let mut others = *bits;
-        if ttl == 1
-            && let Some(local) = self.local().filter(|local| bits::test(bits, *local))
-        {
-            visit(Part::Local);
-            bits::clear(&mut others, local);
+        if ttl == 1 {
+            if let Some(local) = self.local().filter(|local| bits::test(bits, *local)) {
+                visit(Part::Local);
+                bits::clear(&mut others, local);
+            }
+            for (neighbour, mask) in self.hosts(entropy) {
+                let mut theirs = [0; W];
+                if bits::and(bits, mask, &mut theirs) {
+                    visit(Part::Copy { neighbour, bits: &theirs });
+                    bits::and_not(&mut others, &theirs);
+                }
+            }
         }
         if ttl == 0 || !bits::is_zero(&others) { Outcome::Expired } else { Outcome::Forwarded }
     }

@@ -216,6 +216,7 @@ fn check_domain(
                 match &bift.neighbour(neighbour).reach {
                     Reach::Links(links) => assert!(beside && !links.is_empty()),
                     Reach::Tunnel => assert!(network.speaks.contains(&false)),
+                    Reach::Hosts(_) => unreachable!("a topology has routers"),
                 }
                 queue.push_back((to, BitString::from_words(bits), ttl - 1));
             }

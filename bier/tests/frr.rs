@@ -105,6 +105,7 @@ impl Scene {
                     !links.is_empty() && links.iter().all(|link| failure.hits(&self.domain, *link))
                 }
                 Reach::Tunnel => computed.router(at).map(Failure::Node) == Some(failure),
+                Reach::Hosts(_) => unreachable!("a topology has routers"),
             };
             down.set(at, gone);
         }
@@ -134,6 +135,7 @@ impl Scene {
                 Part::Unroutable(bits) => seen.unroutable.extend(bits::ones(bits)),
                 Part::Copy { neighbour, bits } => {
                     let to = match &bift.neighbour(neighbour).reach {
+                        Reach::Hosts(_) => unreachable!("a topology has routers"),
                         Reach::Links(_) => {
                             let up = |link| !failure.hits(&self.domain, link);
                             let link = bift.neighbour(neighbour).link(entropy, bift.seed(), up);

@@ -173,3 +173,57 @@ fn forwarding_allocates_nothing() {
     });
     assert_eq!((copies, allocations.count_total), (64 * 50 + 63 * 50, 0));
 }
+
+fn hosts(link: u32) -> (Neighbour, BiftIds) {
+    (
+        Neighbour { prefix: [0; 4].into(), reach: Reach::Hosts(LinkId(link)) },
+        BiftIds::Map(BiftIdMap::default()),
+    )
+}
+
+/// Networks of hosts get theirs as we get ours: with the last hop, too, and whatever our neighbours call their tables.
+#[test]
+fn hosts_are_served_with_the_last_hop() {
+    let neighbours = [(neighbour(2), BiftIds::Static), hosts(7), hosts(8)];
+    let rows = [row(0, &[1, 2], None), row(1, &[3, 4], Some(0)), row(2, &[6], None)];
+    let bift = build(&given(&neighbours, &rows, 1)).unwrap().remove(0);
+    assert_eq!(
+        copies(&bift, 0b11_1111, 0, &Down::new(3)),
+        [(0, 0b11), (1, 0b1100), (2, 0b10_0000), (u16::MAX, 0)]
+    );
+    let exit = bift.exit(NeighbourIndex(2), 0, |_| true);
+    assert_eq!(exit.map(|(_, link)| link), Some(LinkId(8)));
+    let renumbered = bift.with_links(|link| LinkId(link.0 + 1));
+    assert_eq!(renumbered.neighbour(NeighbourIndex(1)).reach, Reach::Hosts(LinkId(8)));
+    let last = |bits: u64, ttl| {
+        let mut served = Vec::new();
+        let outcome =
+            bift.forward(Packet { bits: &[bits], ttl, entropy: 0 }, &Down::default(), |part| match part {
+                Part::Copy { neighbour, bits } => served.push((neighbour.0, bits[0])),
+                Part::Local => served.push((u16::MAX, 0)),
+                Part::Unroutable(_) => panic!("nobody is looked for"),
+            });
+        (served, outcome.expired())
+    };
+    assert_eq!(last(0b11_1000, 1), (vec![(u16::MAX, 0), (1, 0b1000), (2, 0b10_0000)], false));
+    assert_eq!(
+        last(0b11_1001, 1),
+        (vec![(u16::MAX, 0), (1, 0b1000), (2, 0b10_0000)], true),
+        "router 1 isn't here"
+    );
+    assert_eq!(last(0b1000, 0), (vec![], true));
+}
+
+#[test]
+fn numbers_of_hosts_are_theirs_alone() {
+    let neighbours = [(neighbour(2), BiftIds::Static), hosts(7), hosts(8)];
+    let rows = [row(0, &[1, 2], Some(1)), row(1, &[2, 3], None), row(2, &[3], None), row(0, &[3], None)];
+    let [two, three] = [2, 3].map(|id| BfrId::new(id).unwrap());
+    let expected = [
+        RowError::HostsAsBackup { row: 0 },
+        RowError::HostsAndOthers { row: 1, first: 0, id: two },
+        RowError::HostsAndOthers { row: 2, first: 1, id: three },
+        RowError::HostsAndOthers { row: 3, first: 1, id: three },
+    ];
+    assert_eq!(build(&given(&neighbours, &rows, 4)).unwrap_err(), expected);
+}

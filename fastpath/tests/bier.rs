@@ -3,6 +3,8 @@
 #[path = "bier/behind.rs"]
 mod behind;
 mod common;
+#[path = "bier/hosts.rs"]
+mod hosts;
 #[path = "bier/membership.rs"]
 mod membership;
 #[path = "bier/oam.rs"]

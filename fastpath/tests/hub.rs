@@ -14,6 +14,7 @@ use millrace_bier::id::{BfrId, BiftKey, Bsl, Si, SubDomain};
 use millrace_fastpath::hub::{DATAGRAMS_MAX, Datagram, Inlet, LANE_SEGMENTS_MAX, Lane, Way};
 use millrace_fastpath::node::NodeId;
 use millrace_fastpath::node::bier::Loss;
+use millrace_fastpath::queue::Punt;
 use millrace_fastpath::tables::Hub;
 
 const SOURCE: &str = "10.9.9.9";
@@ -99,6 +100,42 @@ fn segments_leave_as_they_are_in_order_and_as_frames_that_began_here() {
     assert_eq!(bench.sent(LAN), [to_all.clone(), to_one, tagged(&to_all, 20)]);
     assert_eq!((bench.fates().originated, lane.sent.get(), lane.waiting()), (3, 3, 0));
     assert_eq!(bench.sum(|counters| &counters.node(NodeId::Hub).frames), 3);
+    bench.check_laws();
+}
+
+#[test]
+fn segments_to_one_address_go_where_routes_lead() {
+    let (mut bench, lane) = bench(1_000_000_000);
+    let packet = |to| udp(([0; 6], [0; 6]), HUB, (to, 6003), &[2; 1200]);
+    // To somebody beside us, to somebody whose link-layer address isn't known, to somebody beyond, and something that isn't IP.
+    for frame in [packet("198.51.100.7"), packet("198.51.100.99"), packet("100.64.0.1"), vec![0; 60]] {
+        assert!(send(&lane, Way::Routed, &[&frame]));
+    }
+    for _ in 0..60 {
+        bench.run();
+        bench.advance_us(1);
+    }
+    let beside = [&HOST_MAC[..], &LAN_MAC, &[8, 0], &one_hop_later(&packet("198.51.100.7"))].concat();
+    let beyond = [&CLIENT_MAC[..], &WAN_MAC, &[8, 0], &one_hop_later(&packet("100.64.0.1"))].concat();
+    assert!(bench.sent(LAN) == [beside] && bench.sent(WAN) == [beyond]);
+    let waiting = bench.shared.workers[0].queues.punts.pop().expect("the slowpath asks for the neighbour");
+    assert_eq!((waiting.punt, waiting.next_hop), (Punt::NeighbourUnknown, addr("198.51.100.99")));
+    assert_eq!((bench.fates().originated, lane.sent.get()), (2, 4));
+    bench.check_laws();
+}
+
+#[test]
+fn content_of_anybody_is_taken_in_where_a_rule_says_so() {
+    let (mut bench, _) = bench(1);
+    let mut hub = (**bench.tables.hub.as_ref().unwrap()).clone();
+    hub.accepted.insert((addr("0.0.0.0"), addr("232.8.8.8")), 4);
+    bench.tables.hub = Some(Arc::new(hub));
+    bench.publish();
+    for source in [SOURCE, "10.9.9.8"] {
+        bench.deliver_and_run(WAN, &udp((CLIENT_MAC, GROUP_MAC), (source, 9), ("232.8.8.8", 6003), b"x"));
+    }
+    let inlets: Vec<_> = datagrams(&bench).iter().map(|datagram| datagram.inlet).collect();
+    assert_eq!(inlets, [Inlet::Content(4), Inlet::Content(4)]);
     bench.check_laws();
 }
 

@@ -7,7 +7,8 @@
 use std::sync::{Arc, LazyLock};
 
 use libfuzzer_sys::fuzz_target;
-use millrace_bier::bift::{Bift, NeighbourIndex};
+use millrace_bier::bift::given::{Given, Row, build};
+use millrace_bier::bift::{Bift, LinkId, Neighbour, NeighbourIndex, Reach};
 use millrace_bier::bift_id::BiftIds;
 use millrace_bier::bits::{self, BitString};
 use millrace_bier::compute::{Computed, Options};
@@ -38,8 +39,31 @@ static TABLES: LazyLock<Vec<Arc<Bift>>> = LazyLock::new(|| {
         let computed = Computed::new(&domain, domain.router("r0").unwrap(), Options { tables: 3, seed: 1 });
         protect(&domain, &computed, Protection::Node, |link| link.0)
     });
-    all.collect()
+    all.chain(Bsl::ALL.map(access_switch)).collect()
 });
+
+/// The table of a router beside us, and of two networks of hosts, in sub-domain 1.
+fn access_switch(bsl: Bsl) -> Arc<Bift> {
+    let reach = [Reach::Links([LinkId(0)].into()), Reach::Hosts(LinkId(1)), Reach::Hosts(LinkId(2))];
+    let neighbours = reach.map(|reach| (Neighbour { prefix: [0; 4].into(), reach }, BiftIds::Static));
+    let row = |(number, ids): (u16, &[u16])| Row {
+        neighbour: NeighbourIndex(number),
+        bfr_ids: ids.iter().filter_map(|id| BfrId::new(*id)).collect(),
+        backup: None,
+    };
+    let rows: Vec<_> = (0..).zip([&[1, 2, 33][..], &[3, 64], &[4]]).map(row).collect();
+    let own = BfrId::new(5);
+    let given = Given {
+        sub_domain: SubDomain(1),
+        bsl,
+        own,
+        tables: 1,
+        seed: 0,
+        neighbours: &neighbours,
+        rows: &rows,
+    };
+    Arc::new(build(&given).expect("the rows are sound").remove(0))
+}
 
 // The first byte: carriage, and which neighbour is down.
 fuzz_target!(|input: &[u8]| {
@@ -67,6 +91,10 @@ fuzz_target!(|input: &[u8]| {
         assert!(part.iter().zip(&left).all(|(part, left)| part & !left == 0), "no bit is served twice");
         bits::and_not(&mut left, part);
         let Some(neighbour) = neighbour else { continue };
+        if matches!(bift.neighbour(*neighbour).reach, Reach::Hosts(_)) {
+            assert!(ttl > 0, "nobody is served with TTL 0");
+            continue;
+        }
         assert!(ttl > 1, "nothing is sent on with TTL 1");
         let mut copy = packet.to_vec();
         let id = bift.out(*neighbour).expect("whoever gets copies has a BIFT-id");

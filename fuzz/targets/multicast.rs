@@ -26,7 +26,7 @@ use millrace_fastpath::tables::bier::{Bier, Hop, Link, Tunnel, Tunnels};
 #[path = "../../fastpath/tests/common/mod.rs"]
 mod common;
 
-use common::bier::{INGRESS, LAN_IF, OURS, given, install, neighbour_of};
+use common::bier::{INGRESS, LAN_IF, OURS, VLAN_IF, given_with_hosts, install, neighbour_of};
 use common::{Bench, CLIENT_MAC, HOST_MAC, LAN, LAN_MAC, WAN, WAN_MAC, addr};
 
 const L3: usize = 14;
@@ -38,6 +38,8 @@ const LINKS: usize = 16;
 const TUNNELS: [(&str, Tunnel); 3] =
     [("198.51.100.7", Tunnel::Udp), ("2001:db8:1::7", Tunnel::Udp), ("2001:db8:1::7", Tunnel::Ipv6)];
 const NEXT_HEADER: u8 = 253;
+/// Behind those: hosts on the LAN and on its VLAN, and their numbers in sub-domain 0.
+const HOSTS: [(LinkId, &[u16]); 2] = [(LinkId(19), &[9, 10]), (LinkId(20), &[11])];
 /// The links that adjacencies of each length lead over.
 const HOPS: [u32; 6] = [0, 1, 2, 16, 17, 18];
 /// The bits that are adjacencies of ours, and the one that stays in its own copy, to neighbour 1.
@@ -52,7 +54,7 @@ static WORLD: LazyLock<Mutex<(Bench, Arc<Bier>)>> = LazyLock::new(|| {
     for bsl in Bsl::ALL {
         let last = bsl.bits();
         let rows: [&[u16]; 3] = [&[1, 2, last, last + 1], &[3, 6, 7, 8, last - 1], &[4, last + 2]];
-        tables.extend(given(SubDomain(0), bsl, &rows, &BiftIds::Static));
+        tables.extend(given_with_hosts(SubDomain(0), bsl, &rows, &HOSTS, &BiftIds::Static));
     }
     tables.extend(Bsl::ALL.into_iter().flat_map(ring));
     tables.extend(Bsl::ALL.map(adjacencies));
@@ -65,6 +67,7 @@ static WORLD: LazyLock<Mutex<(Bench, Arc<Bier>)>> = LazyLock::new(|| {
     bench.tables.neighbours.remove(LAN_IF, neighbour_of(13).0);
     let mut bier = (**bench.tables.bier.as_ref().expect("it was just given")).clone();
     bier.links.extend(TUNNELS.map(|(to, tunnel)| Link::Tunnel { to: addr(to), tunnel }));
+    bier.links.extend([LAN_IF, VLAN_IF].map(|interface| Link::Hosts { interface }));
     bier.tunnels = Tunnels { own: None, peers: Vec::new(), next_header: NEXT_HEADER };
     bier.tunnels.peers = [TUNNELS[0].0, TUNNELS[1].0].map(addr).to_vec();
     bier.tunnels.peers.sort_unstable();
@@ -153,8 +156,10 @@ fuzz_target!(|input: &[u8]| {
         4 | 5 => {
             let mut bytes = for_table(*table, carriage, bytes);
             // Not for us: what is for listeners would come in again as well, and enter. (With adjacencies that is bit 3.)
-            if let Some(last) = bytes.get_mut(11 + (4 << (1 + table % 7))) {
-                *last &= !0b1_0101;
+            if let Some([hosts, last]) =
+                bytes.get_mut(10 + (4 << (1 + table % 7))..).and_then(<[u8]>::first_chunk_mut)
+            {
+                (*hosts, *last) = (*hosts & !0b111, *last & !0b1_0101);
             }
             pass(bench, carriage, &bytes, 2);
         }
@@ -256,11 +261,18 @@ fn pass_frame(bench: &mut Bench, carriage: Carriage, frame: &[u8], bytes: &[u8],
     let mut left = bytes[12..header].to_vec();
     // Where bits are adjacencies, all copies have those of others' (RFC 9262 section 4.4).
     let disjoint = bytes[0] & 15 != 0 || bytes[1] >> 4 != 2;
+    let to_hosts = sent.iter().filter(|frame| frame[0] & 1 == 1 && !is_listened_to(frame));
+    let to_hosts: Vec<_> = to_hosts.map(|frame| frame[12..L3] == [0x81, 0]).collect();
+    assert!(to_hosts.len() < 2 || to_hosts.len() == 2 && to_hosts[0] != to_hosts[1], "to each network once");
     for frame in &sent {
         assert!(frame.len() <= FRAME_MAX, "no longer than the MTU");
         let Some(copy) = copy_of(frame) else {
             assert!(ttl > 0, "nothing is delivered with TTL 0");
             assert_delivered(frame, payload);
+            assert!(
+                is_listened_to(frame) || for_hosts(frame, bytes),
+                "who has no bit, and doesn't listen, gets nothing"
+            );
             continue;
         };
         assert!(ttl > times, "{times} hops of {ttl}");
@@ -368,6 +380,24 @@ fn inside(frame: &[u8]) -> &[u8] {
     assert_eq!((frame[if v4 { L3 + 9 } else { L3 + 6 }], word(l4 + 2)), (17, 8138));
     assert_eq!(word(l4 + 4), frame.len() - l4);
     &frame[l4 + 8..]
+}
+
+/// Whether a payload's group is one that somebody listens to.
+fn is_listened_to(frame: &[u8]) -> bool {
+    let packet = &frame[if frame[12..L3] == [0x81, 0] { L3 + 4 } else { L3 }..];
+    GROUPS.iter().any(|(_, group)| match group.parse::<std::net::IpAddr>().expect("it is an address") {
+        std::net::IpAddr::V4(group) => packet[0] >> 4 == 4 && packet[16..20] == group.octets(),
+        std::net::IpAddr::V6(group) => packet[0] >> 4 == 6 && packet[24..40] == group.octets(),
+    })
+}
+
+/// Whether a packet has bits of the hosts on the network that a payload went to.
+fn for_hosts(frame: &[u8], bytes: &[u8]) -> bool {
+    let (_, numbers) = HOSTS[usize::from(frame[12..L3] == [0x81, 0])];
+    let end = 12 + (4 << (bytes[0] >> 4));
+    let is_set = |number: &u16| bytes[end - 1 - usize::from(number - 1) / 8] >> ((number - 1) % 8) & 1 == 1;
+    // Sub-domain 0, set 0.
+    bytes[0] & 15 == 0 && bytes[1] == 0 && bytes[2] >> 4 == 0 && numbers.iter().any(is_set)
 }
 
 /// The payload for listeners, perhaps with a tag before it.

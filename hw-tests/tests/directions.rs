@@ -25,6 +25,7 @@ const ALLOWED: [(&str, &[&str]); 14] = [
             "millrace-fastpath",
             "millrace-bier",
             "millrace-config",
+            "millrace-hub",
             "millrace-hub-store",
             "millrace-orchestrator-api",
         ],

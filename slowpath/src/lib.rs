@@ -13,6 +13,7 @@
 //! - [`neighbour`]: ARP and neighbour discovery, without I/O and without a clock.
 //! - [`membership`]: IGMP and MLD, without I/O and without a clock.
 //! - [`host`]: what the appliance itself answers, and asks.
+//! - [`hub`]: the content hub's sessions, on a thread of their own.
 //! - [`health`]: which backends and instances can be used.
 //! - [`control`]: the loop, one turn at a time.
 //! - [`oam`]: BIER ping and trace.
@@ -27,11 +28,13 @@ pub mod builder;
 pub mod control;
 pub mod health;
 pub mod host;
+pub mod hub;
 pub mod membership;
 pub mod neighbour;
 pub mod oam;
 pub mod reload;
 pub mod telemetry;
+pub(crate) mod udp;
 
 #[cfg(test)]
 mod testing;

@@ -1,4 +1,4 @@
-//! The hub of a running appliance: its store, who answers for it, and its HTTP server.
+//! The hub of a running appliance: its store, its sessions, who answers for it, and its HTTP server.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,8 +8,10 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use millrace_config::model::{self, SecretRef};
-use millrace_hub_store::desk::Desk;
+use millrace_fastpath::shared::Shared;
+use millrace_hub_store::desk::{Desk, Sessions};
 use millrace_hub_store::{Error, HttpOptions, KeyError, Limits, Millis, SigningKey, Store, serve};
+use millrace_slowpath::hub::{HubThread, Prepared};
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -36,13 +38,22 @@ pub(crate) enum HubError {
 pub(crate) struct Hub {
     store: Arc<Store>,
     key: Option<Arc<SigningKey>>,
+    /// Until they start.
+    prepared: Option<Prepared>,
+    sessions: Arc<dyn Sessions>,
+    sending: Option<HubThread>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Hub {
-    /// Opens the store, and serves it over HTTP if there is an address. Relative paths begin at `folder`.
-    pub(crate) fn start(config: &model::Hub, folder: &Path) -> Result<Self, HubError> {
+    /// Opens the store, and serves it over HTTP if there is an address. Relative paths begin at `folder`. Nothing is sent yet.
+    pub(crate) fn open(
+        whole: &model::Config,
+        config: &model::Hub,
+        folder: &Path,
+        workers: usize,
+    ) -> Result<Self, HubError> {
         let path = folder.join(&config.store_path);
         let limits = Limits { budget_bytes: config.budget_bytes, reserve_bytes: config.reserve_bytes };
         let store = Store::open(&path, limits, Millis::now());
@@ -61,11 +72,11 @@ impl Hub {
                 Some(listener)
             }
         };
-        if !config.accept.is_empty() || !config.sites.is_empty() {
-            warn!(
-                "`hub.accept` and `[[hub.site]]` have no effect yet: nothing is taken in from networks or sent to nodes"
-            );
+        if !config.accept.is_empty() {
+            warn!("`hub.accept` has no effect yet: nothing is taken in from networks");
         }
+        let prepared = Prepared::new(whole, config, Arc::clone(&store), &path, workers);
+        let sessions = prepared.sessions();
         let (stop, mut stopped) = oneshot::channel();
         let served = Arc::clone(&store);
         let body = move || {
@@ -93,12 +104,26 @@ impl Hub {
         };
         let thread = thread::Builder::new().name("hub-store".to_owned()).spawn(body);
         let thread = Some(thread.map_err(HubError::Thread)?);
-        Ok(Self { store, key, stop: Some(stop), thread })
+        let (prepared, stop) = (Some(prepared), Some(stop));
+        Ok(Self { store, key, prepared, sessions, sending: None, stop, thread })
+    }
+
+    /// What workers are told of it.
+    pub(crate) fn tables(&self) -> Option<Arc<millrace_fastpath::tables::Hub>> {
+        self.prepared.as_ref().map(Prepared::tables)
+    }
+
+    /// Begins to send. `random` numbers sessions that begin anew.
+    pub(crate) fn send(&mut self, shared: Arc<Shared>, random: u64) -> Result<(), HubError> {
+        if let Some(prepared) = self.prepared.take() {
+            self.sending = Some(prepared.start(shared, random).map_err(HubError::Thread)?);
+        }
+        Ok(())
     }
 
     /// Who answers operators.
     pub(crate) fn desk(&self) -> Desk {
-        Desk::new(Arc::clone(&self.store), self.key.clone())
+        Desk::new(Arc::clone(&self.store), self.key.clone()).with_sessions(Arc::clone(&self.sessions))
     }
 }
 
@@ -114,6 +139,7 @@ async fn tick(store: &Arc<Store>) {
 
 impl Drop for Hub {
     fn drop(&mut self) {
+        drop(self.sending.take());
         drop(self.stop.take());
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()

@@ -137,7 +137,7 @@ fn news_json(news: &News) -> Value {
             "root": what.root,
             "verified": what.verified,
         }),
-        News::Refused { object, why } => {
+        News::Refused { object, why, .. } => {
             json!({ "event": "refused", "object": object.0, "why": why.to_string() })
         }
         News::Gone(object) => json!({ "event": "gone", "object": object.0 }),
@@ -159,7 +159,7 @@ fn news_text(news: &News, line: &mut LiveLine) -> String {
             let path = what.path.display();
             line.lasting(&format!("{path}: {} bytes, {verified}, {}", what.size, what.root))
         }
-        News::Refused { object, why } => line.lasting(&format!("content {} is refused: {why}", object.0)),
+        News::Refused { object, why, .. } => line.lasting(&format!("content {} is refused: {why}", object.0)),
         News::Gone(object) => line.lasting(&format!("content {} is given up by the hub", object.0)),
         News::Restarted => line.lasting("the hub has begun anew"),
         News::Ended => line.lasting("the hub has ended"),

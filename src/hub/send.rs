@@ -160,7 +160,7 @@ impl Names<'_> {
             Event::Complete { object, node } => vec![about("complete", object, node)],
             Event::Failed { object, node, .. } => vec![about("failed", object, node)],
             Event::Finished { object } => vec![json!({ "event": "finished", "file": self.file(*object) })],
-            Event::Apart(_) | Event::Together(_) => Vec::new(),
+            Event::Apart(_) | Event::Together(_) | Event::Returned { .. } => Vec::new(),
         }
     }
 
@@ -188,7 +188,9 @@ impl Names<'_> {
                 let (file, node) = (self.file(*object), self.node(*node));
                 line.lasting(&format!("{file}: node {node} is given up, {lacks}"))
             }
-            Told::Event(Event::Finished { .. } | Event::Apart(_) | Event::Together(_)) => String::new(),
+            Told::Event(
+                Event::Finished { .. } | Event::Apart(_) | Event::Together(_) | Event::Returned { .. },
+            ) => String::new(),
         }
     }
 }

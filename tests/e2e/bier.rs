@@ -10,7 +10,7 @@
 use std::net::Ipv4Addr;
 
 use millrace_hw_tests::edge::{Appliance, Edge, Fates, Shape, Site};
-use millrace_hw_tests::lab::{Capture, Frame, Look, Process, wait_until};
+use millrace_hw_tests::lab::{Capture, Frame, Host, Lab, Look, Process, wait_until};
 
 use crate::world::{BINARY, SOON, World, functions, hello};
 
@@ -67,8 +67,13 @@ pub(crate) fn world(tables: &'static str) -> World {
 
 /// An Ethernet frame from the client with a BIER header for these receivers around a datagram with this text to the group.
 pub(crate) fn frame(world: &World, receivers: &[usize], entropy: u32, text: &str) -> String {
-    let mac = |text: String| text.trim().replace(':', "");
     let ends = [world.edge.appliance.mac("wan").unwrap(), world.edge.client.mac("eth0").unwrap()];
+    frame_between(ends, receivers, entropy, text)
+}
+
+/// The same to one link-layer address from another.
+pub(crate) fn frame_between(ends: [String; 2], receivers: &[usize], entropy: u32, text: &str) -> String {
+    let mac = |text: String| text.trim().replace(':', "");
     let mut bytes = Vec::new();
     bytes.extend((1000_u32 << 12 | 1 << 8 | 32).to_be_bytes());
     // Version 0, length code 3; IPv4 inside; from BFIR 9. The nibble means nothing here.
@@ -103,26 +108,36 @@ fn datagram(text: &str) -> Vec<u8> {
 
 /// Puts frames on the client's wire.
 pub(crate) fn send(world: &World, frames: &[String]) {
-    let path = world.edge.lab().write("frames.hex", &frames.concat()).unwrap();
+    send_from(&world.edge.client, world.edge.lab(), frames);
+}
+
+/// Puts frames on a host's wire.
+pub(crate) fn send_from(host: &Host, lab: &Lab, frames: &[String]) {
+    let path = lab.write("frames.hex", &frames.concat()).unwrap();
     let script = "import socket, sys\n\
         wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)\n\
         wire.bind(('eth0', 0))\n\
         for line in open(sys.argv[1]): wire.send(bytes.fromhex(line.strip()))\n";
-    let mut command = world.edge.client.command("python3");
+    let mut command = host.command("python3");
     millrace_hw_tests::lab::command::succeed(command.args(["-c", script]).arg(path)).unwrap();
 }
 
 /// An ordinary receiver of multicast on the function's host, which prints what it gets.
 pub(crate) fn listen(world: &World) -> Process {
-    let script = "import socket, struct\n\
+    listen_at(&world.edge.function, "198.51.100.21")
+}
+
+/// The same on any host, by the network where it has this address.
+pub(crate) fn listen_at(host: &Host, address: &str) -> Process {
+    let script = "import socket, sys\n\
         s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
         s.bind(('232.1.1.2', 5000))\n\
-        join = socket.inet_aton('232.1.1.2') + socket.inet_aton('198.51.100.21')\n\
+        join = socket.inet_aton('232.1.1.2') + socket.inet_aton(sys.argv[1])\n\
         s.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, join)\n\
         print('joined', flush=True)\n\
         while True: print(s.recv(2000).decode(), flush=True)\n";
-    let mut command = world.edge.function.command("python3");
-    let listener = world.edge.function.spawn("listener", command.args(["-u", "-c", script])).unwrap();
+    let mut command = host.command("python3");
+    let listener = host.spawn("listener", command.args(["-u", "-c", script, address])).unwrap();
     listener.wait_until("the listener to join", SOON, || listener.stdout().contains("joined")).unwrap();
     listener
 }

@@ -7,6 +7,7 @@
 
 mod bier;
 mod bier_domain;
+mod bier_legs;
 mod bier_reroute;
 mod bier_te;
 mod bier_tunnel;
@@ -16,6 +17,7 @@ mod forwarding;
 mod health;
 mod host;
 mod hub;
+mod hub_site;
 mod multicast;
 mod nat;
 mod orchestrator;

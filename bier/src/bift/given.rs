@@ -6,8 +6,8 @@ use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::{Bift, Neighbour, NeighbourIndex, Rows, TABLES_MAX, Table};
-use crate::bift_id::BiftIds;
+use super::{Bift, Neighbour, NeighbourIndex, Reach, Rows, TABLES_MAX, Table};
+use crate::bift_id::{BiftId, BiftIds};
 use crate::id::{BfrId, BiftKey, BitPosition, Bsl, Si, SubDomain};
 
 /// What the rows are for.
@@ -91,6 +91,22 @@ pub enum RowError {
         /// The number.
         id: BfrId,
     },
+    /// A number of hosts can't be anybody else's as well: those of two networks would take turns.
+    #[error("row {row}: {id} is a number of hosts, or of others, by row {first}")]
+    HostsAndOthers {
+        /// The row.
+        row: usize,
+        /// The row that has it too.
+        first: usize,
+        /// The number.
+        id: BfrId,
+    },
+    /// Hosts don't pass anything on.
+    #[error("row {row}: hosts can't stand in for a router")]
+    HostsAsBackup {
+        /// The row.
+        row: usize,
+    },
     /// The neighbour has no BIFT-id for a set that this row needs.
     #[error("row {row}: neighbour {} has no BIFT-id for set {}", neighbour.0, si.0)]
     NoBiftId {
@@ -146,7 +162,12 @@ pub fn build_on_ports(
     let mut bifts = Vec::new();
     for (si, bits) in &sets {
         let key = BiftKey { sub_domain: given.sub_domain, si: *si, bsl: given.bsl };
-        let out: Box<[_]> = given.neighbours.iter().map(|(_, ids)| ids.id(key)).collect();
+        // Hosts read no BIFT-id.
+        let id = |(neighbour, ids): &(Neighbour, BiftIds)| match neighbour.reach {
+            Reach::Hosts(_) => Some(BiftId::static_form(key)),
+            _ => ids.id(key),
+        };
+        let out: Box<[_]> = given.neighbours.iter().map(id).collect();
         let needed: BTreeSet<_> = bits.iter().flat_map(|(_, ways)| ways.iter()).copied().collect();
         for (row, neighbour, backup) in needed {
             for neighbour in [Some(neighbour), backup].into_iter().flatten() {
@@ -177,6 +198,11 @@ fn ways(given: &Given<'_>) -> (BTreeMap<BfrId, Vec<Way>>, Vec<RowError>) {
         if !wrong.is_empty() {
             continue;
         }
+        let are_hosts =
+            |one: NeighbourIndex| matches!(given.neighbours[usize::from(one.0)].0.reach, Reach::Hosts(_));
+        if backup.is_some_and(are_hosts) {
+            errors.push(RowError::HostsAsBackup { row });
+        }
         for id in bfr_ids.iter().copied() {
             let entry = ways.entry(id).or_default();
             if given.own == Some(id) {
@@ -185,6 +211,10 @@ fn ways(given: &Given<'_>) -> (BTreeMap<BfrId, Vec<Way>>, Vec<RowError>) {
                 errors.push(RowError::BeyondSets { row, id });
             } else if let Some((first, ..)) = entry.iter().find(|(_, other, _)| other == neighbour) {
                 errors.push(RowError::Repeated { row, first: *first, id });
+            } else if let Some((first, ..)) =
+                entry.iter().find(|(_, other, _)| are_hosts(*other) || are_hosts(*neighbour))
+            {
+                errors.push(RowError::HostsAndOthers { row, first: *first, id });
             } else if entry.len() == given.tables {
                 errors.push(RowError::MoreWaysThanTables { row, id });
             } else {

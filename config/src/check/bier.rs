@@ -19,8 +19,8 @@ use super::{Checker, all, items};
 use crate::leaf::{BiftIdList, HostAddr};
 use crate::limits::MPLS_LABEL_MIN;
 use crate::model::{
-    self, AdjacencyTo, Bier, BierKind, BierNeighbour, BierPath, Encapsulation, Subdomain, Topology,
-    TunnelKind,
+    self, AdjacencyTo, Bier, BierKind, BierNeighbour, BierPath, BiftIdForm, Encapsulation, RowEncapsulation,
+    Subdomain, Topology, TunnelKind,
 };
 use crate::raw;
 use crate::read::At;
@@ -223,9 +223,19 @@ impl Checker {
         let mut firsts: BTreeMap<&str, (&raw::BierRow, Option<&At<BiftIdList>>)> = BTreeMap::new();
         let mut order: Vec<&raw::BierRow> = Vec::new();
         let mut places: BTreeMap<&str, u16> = BTreeMap::new();
-        let mut over: BTreeMap<&str, &At<Encapsulation>> = BTreeMap::new();
+        let mut over: BTreeMap<&str, &At<RowEncapsulation>> = BTreeMap::new();
+        let mut ports: BTreeMap<&str, &At<model::Name>> = BTreeMap::new();
         for row in table.iter().map(|row| &row.value) {
             let Some(name) = &row.neighbour else { continue };
+            if let Some(port) = &row.port {
+                match ports.get(name.value.as_str()) {
+                    Some(first) => {
+                        let message = format!("the network of `{}` is said twice", name.value);
+                        self.duplicate(message, port.span.clone(), first.span.clone());
+                    }
+                    None => _ = ports.insert(name.value.as_str(), port),
+                }
+            }
             let Some((first, ids)) = firsts.get_mut(name.value.as_str()) else {
                 firsts.insert(name.value.as_str(), (row, row.bift_id.as_ref()));
                 places.insert(name.value.as_str(), order.len() as u16);
@@ -264,20 +274,34 @@ impl Checker {
         }
         let addresses = order.iter().filter_map(|row| row.address.as_ref());
         self.unique("the neighbour at", addresses.map(|at| (at.value.0, at.span.clone())));
+        let without = |name: &str| over.get(name).filter(|at| at.value == RowEncapsulation::None).copied();
+        self.hosts_or_routers(table, without, &ports)?;
+        let of_hosts = ports.iter().filter(|(name, _)| without(name).is_some());
+        self.unique("the hosts on", of_hosts.map(|(_, at)| (at.value.clone(), at.span.clone())));
+        let interfaces = interfaces(file);
         let neighbours = all(order.iter().map(|row| {
-            let (name, address) = (row.neighbour.as_ref()?, row.address.as_ref()?);
+            let name = row.neighbour.as_ref()?;
+            if without(name.value.as_str()).is_some() {
+                let path = BierPath::Hosts(self.network(&interfaces, ports.get(name.value.as_str())?)?);
+                let (name, bift_ids) = (name.value.clone(), BiftIdForm::Static);
+                return Some(BierNeighbour { name, address: None, path, bift_ids });
+            }
+            let address = row.address.as_ref()?;
             self.not_ours(address.value.0, &own, "the neighbour", &address.span)?;
-            let over = over.get(name.value.as_str()).copied().or(raw.encapsulation.as_ref())?;
-            let path = match over.value.tunnel() {
-                Some(kind) => self.tunnel(kind, address, &over.span)?,
+            let (over, said) = match over.get(name.value.as_str()) {
+                Some(at) => (at.value.of_headers()?, &at.span),
+                None => raw.encapsulation.as_ref().map(|at| (at.value, &at.span))?,
+            };
+            let path = match over.tunnel() {
+                Some(kind) => self.tunnel(kind, address, said)?,
                 None => {
                     let found = self.on_link(address.value.0, &near, known, "the neighbour", &address.span);
-                    over.value.path(found?)
+                    over.path(found?)
                 }
             };
             let ids = firsts.get(name.value.as_str()).and_then(|(_, ids)| *ids).or(raw.bift_id.as_ref())?;
             let (name, bift_ids) = (name.value.clone(), ids.value.form());
-            Some(BierNeighbour { name, address: address.value.0, path, bift_ids })
+            Some(BierNeighbour { name, address: Some(address.value.0), path, bift_ids })
         }));
         let rows = all(table.iter().map(|row| {
             let backup = match &row.value.backup {
@@ -290,6 +314,63 @@ impl Checker {
         }));
         let ways = Ways { neighbours: neighbours?, rows: rows? };
         self.backups_are_elsewhere(table, &ways).then_some(ways)
+    }
+
+    /// That rows of hosts say where those are, and nothing that only routers have; and the others the other way round. `without`
+    /// knows where the rows of hosts say what they are.
+    fn hosts_or_routers<'a>(
+        &mut self,
+        table: &[At<raw::BierRow>],
+        without: impl Fn(&str) -> Option<&'a At<RowEncapsulation>>,
+        ports: &BTreeMap<&str, &At<model::Name>>,
+    ) -> Option<()> {
+        let mut sound = Some(());
+        for at in table {
+            let row = &at.value;
+            let Some(name) = &row.neighbour else { continue };
+            let hosts = without(name.value.as_str());
+            let mut note = |diagnostic| {
+                self.note(diagnostic);
+                sound = None;
+            };
+            let missing = match hosts {
+                Some(_) => {
+                    ("port", "the hosts are on which network?", !ports.contains_key(name.value.as_str()))
+                }
+                None => ("address", "a copy to whom?", row.address.is_none()),
+            };
+            if let (key, label, true) = missing
+                && at.sound
+            {
+                let message = format!("`bier.subdomain.table.{key}` is missing");
+                let help = match hosts {
+                    Some(_) => "`port`: The network of the hosts.",
+                    None => "`address`: Its address. Hosts have none, with `encapsulation = \"none\"`.",
+                };
+                note(Diagnostic::new(Code::MissingKey, at.span.clone(), message).label(label).help(help));
+            }
+            let strange = match hosts {
+                Some(_) => [
+                    ("address", row.address.as_ref().map(|at| &at.span)),
+                    ("bift_id", row.bift_id.as_ref().map(|at| &at.span)),
+                ],
+                None => [("port", row.port.as_ref().map(|at| &at.span)), ("", None)],
+            };
+            for (key, span) in strange {
+                let Some(span) = span else { continue };
+                let message = format!("`{key}` means nothing here");
+                let wrong = Diagnostic::new(Code::Conflict, span.clone(), message);
+                note(match hosts {
+                    Some(said) => wrong
+                        .label("hosts are sent to by the addresses of groups, without a header")
+                        .related(said.span.clone(), "the row is one of hosts"),
+                    None => wrong.label("of hosts").help(
+                        "say `encapsulation = \"none\"`, or take it out: the address tells the network",
+                    ),
+                });
+            }
+        }
+        sound
     }
 
     /// A tunnel to a router; `None` if it has no such address. `said` is what asks for that kind.
@@ -395,6 +476,25 @@ impl Checker {
                     conflict = conflict.related(tables.span.clone(), "so many tables");
                 }
                 self.note(conflict);
+            }
+            RowError::HostsAndOthers { row: at, first, id } => {
+                let (Some(span), Some(first)) = (ids(at), ids(first)) else { return };
+                self.note(
+                    Diagnostic::new(Code::Conflict, span, format!("{id} is a number of hosts and of others"))
+                        .label("a number of hosts is theirs alone")
+                        .related(first, "also here")
+                        .help(format!("take {id} out of one of the rows")),
+                );
+            }
+            RowError::HostsAsBackup { row: at } => {
+                if let Some(backup) = row(at).and_then(|row| row.backup.as_ref()) {
+                    let message = format!("the hosts `{}` can't be a backup", backup.value);
+                    self.note(
+                        Diagnostic::new(Code::Conflict, backup.span.clone(), message)
+                            .label("they pass nothing on")
+                            .help("name a router, or take it out"),
+                    );
+                }
             }
             RowError::NoBiftId { row: at, neighbour, si } => {
                 let Some(span) = ids(at) else { return };

@@ -2,7 +2,7 @@
 
 mod te;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use millrace_bier::bift::given::{self, Given, Row, RowError};
@@ -134,6 +134,23 @@ choice! {
 }
 
 choice! {
+    /// What BIER headers are carried in to the neighbour of a row.
+    pub enum RowEncapsulation {
+        /// Ethernet frames of type 0xAB37 (RFC 8296 section 2.2).
+        "ethernet" => Ethernet,
+        /// The same behind an MPLS label, which is the BIFT-id (RFC 8296 section 2.1).
+        "mpls" => Mpls,
+        /// The first inside UDP, to wherever the router is (port 8138, draft-xu-bier-non-mpls-encap-over-udp).
+        "udp" => Udp,
+        /// The first inside IPv6, to wherever the router is (draft-ietf-bier-bierin6).
+        "ipv6" => Ipv6,
+        /// Nothing: no header. The row is that of a network of hosts without BIER that have numbers of their own. They get the
+        /// IPv4 or IPv6 packets to groups that BIER brings for those, without asking for the groups.
+        "none" => None,
+    }
+}
+
+choice! {
     /// What carries BIER to routers that aren't beside us.
     pub enum TunnelKind {
         /// UDP (port 8138, draft-xu-bier-non-mpls-encap-over-udp).
@@ -143,7 +160,7 @@ choice! {
     }
 }
 
-/// How copies get to a router.
+/// How copies get to a router, or payloads to hosts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BierPath {
     /// Over a network of ours.
@@ -152,24 +169,40 @@ pub enum BierPath {
     Mpls(Interface),
     /// By the way of unicast, wherever the router is.
     Tunnel(TunnelKind),
+    /// To the hosts on a network of ours, without a header.
+    Hosts(Interface),
 }
 
 impl BierPath {
-    /// The network of ours that the router is on, if copies go over that.
+    /// The network of ours that they are on, if copies go over that.
     pub fn interface(self) -> Option<Interface> {
         match self {
-            Self::Ethernet(interface) | Self::Mpls(interface) => Some(interface),
+            Self::Ethernet(interface) | Self::Mpls(interface) | Self::Hosts(interface) => Some(interface),
             Self::Tunnel(_) => None,
         }
     }
 
     /// What headers are carried in.
-    pub fn encapsulation(self) -> Encapsulation {
+    pub fn encapsulation(self) -> RowEncapsulation {
         match self {
-            Self::Ethernet(_) => Encapsulation::Ethernet,
-            Self::Mpls(_) => Encapsulation::Mpls,
-            Self::Tunnel(TunnelKind::Udp) => Encapsulation::Udp,
-            Self::Tunnel(TunnelKind::Ipv6) => Encapsulation::Ipv6,
+            Self::Ethernet(_) => RowEncapsulation::Ethernet,
+            Self::Mpls(_) => RowEncapsulation::Mpls,
+            Self::Tunnel(TunnelKind::Udp) => RowEncapsulation::Udp,
+            Self::Tunnel(TunnelKind::Ipv6) => RowEncapsulation::Ipv6,
+            Self::Hosts(_) => RowEncapsulation::None,
+        }
+    }
+}
+
+impl RowEncapsulation {
+    /// The same of headers; `None` where there are none.
+    pub fn of_headers(self) -> Option<Encapsulation> {
+        match self {
+            Self::Ethernet => Some(Encapsulation::Ethernet),
+            Self::Mpls => Some(Encapsulation::Mpls),
+            Self::Udp => Some(Encapsulation::Udp),
+            Self::Ipv6 => Some(Encapsulation::Ipv6),
+            Self::None => None,
         }
     }
 }
@@ -204,17 +237,24 @@ pub enum BiftIdForm {
     Map(Vec<(Si, BiftId)>),
 }
 
-/// A BIER router that copies are sent to.
+/// A BIER router that copies are sent to, or a network of hosts that payloads are.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BierNeighbour {
     /// What the operator calls it.
     pub name: Name,
-    /// Its address: not ourselves, and of IPv6 where the tunnel is.
-    pub address: IpAddr,
+    /// Its address: not ourselves, and of IPv6 where the tunnel is. `None` of hosts.
+    pub address: Option<IpAddr>,
     /// How copies get there.
     pub path: BierPath,
-    /// What it calls its tables.
+    /// What it calls its tables; static of hosts, who have none.
     pub bift_ids: BiftIdForm,
+}
+
+impl BierNeighbour {
+    /// What stands for it in tables: its address, or the unspecified one for hosts.
+    pub fn prefix(&self) -> IpAddr {
+        self.address.unwrap_or(Ipv4Addr::UNSPECIFIED.into())
+    }
 }
 
 /// A flow that enters here.
@@ -334,8 +374,11 @@ impl Subdomain {
     /// If there are fewer links than neighbours.
     pub fn bifts(&self, seed: u32, links: &[LinkId]) -> Result<Vec<Bift>, Vec<RowError>> {
         let neighbour = |(one, link): (&BierNeighbour, &LinkId)| {
-            let reach = Reach::Links([*link].into());
-            (Neighbour { prefix: one.address, reach }, self.bift_ids_of(&one.bift_ids))
+            let reach = match one.path {
+                BierPath::Hosts(_) => Reach::Hosts(*link),
+                _ => Reach::Links([*link].into()),
+            };
+            (Neighbour { prefix: one.prefix(), reach }, self.bift_ids_of(&one.bift_ids))
         };
         assert!(links.len() >= self.neighbours.len(), "a link to each neighbour");
         let neighbours: Vec<_> = self.neighbours.iter().zip(links).map(neighbour).collect();

@@ -3,7 +3,9 @@
 use crate::grammar::table;
 use crate::leaf::{BiftIdList, BitStringBits, FilePath, Group, HostAddr, Int, List};
 use crate::limits::*;
-use crate::model::{AdjacencyKind, BfrIds, BierKind, Encapsulation, Learn, Name, Protection, TunnelKind};
+use crate::model::{
+    AdjacencyKind, BfrIds, BierKind, Encapsulation, Learn, Name, Protection, RowEncapsulation, TunnelKind,
+};
 
 table! {
     /// Bit index explicit replication (RFC 8279).
@@ -120,16 +122,19 @@ table! {
 }
 
 table! {
-    /// Routers that are reached by a neighbour.
+    /// Routers that are reached by a neighbour, or hosts that have numbers of their own.
     struct BierRow {
-        /// What you call the neighbour; it may have several rows.
+        /// What you call the neighbour, or the network of the hosts; it may have several rows.
         required neighbour: Name,
         /// Its address. It must be on a network of one of the ports, unless it is reached inside UDP or IPv6: then routes lead
-        /// there.
-        required address: HostAddr,
+        /// there. Without one: hosts, with `encapsulation` "none".
+        optional address: HostAddr,
         /// What headers are carried in to it, once for all its rows. Without it: as in the sub-domain.
-        optional encapsulation: Encapsulation,
-        /// The numbers of the routers that it leads to, itself included.
+        optional encapsulation: RowEncapsulation,
+        /// The network of the hosts, with `encapsulation` "none", once for all its rows: the name of a port, or of a VLAN as in
+        /// "lan.20".
+        optional port: Name,
+        /// The numbers of the routers that it leads to, itself included; or those of the hosts, which are nobody else's.
         required bfr_ids: BfrIds,
         /// The neighbour that gets this row's packets while the port to this one is down. It is by another port.
         optional backup: Name,

@@ -110,6 +110,95 @@ fn neighbours_elsewhere_are_reached_through_tunnels() {
     assert_eq!(paths, [near, udp, ipv6, udp]);
 }
 
+/// An access switch: two networks of hosts with numbers, one of them with two rows.
+const LEGS: &str = r#"  { neighbour = "leg1", encapsulation = "none", port = "lan", bfr_ids = "7", backup = "p2" },
+  { neighbour = "leg2", encapsulation = "none", port = "lan.20", bfr_ids = "8,71" },
+  { neighbour = "leg2", bfr_ids = "301" },
+  { neighbour = "p3", "#;
+
+fn with_legs(from: &str, to: &str) -> String {
+    let legs = bier("  { neighbour = \"p3\", ", LEGS);
+    assert!(legs.contains(from), "`{from}` isn't in the file");
+    legs.replacen(from, to, 1)
+}
+
+#[test]
+fn hosts_have_a_network_and_no_address() {
+    let config = Config::parse("b.toml", &with_legs("", "")).unwrap_or_else(|report| panic!("{report}"));
+    let bier = config.bier.unwrap();
+    let zero = &bier.subdomains[0];
+    let on = |port, vlan| BierPath::Hosts(Interface { port: PortIndex(port), vlan });
+    let legs: Vec<_> =
+        zero.neighbours[1..3].iter().map(|one| (one.name.as_str(), one.address, one.path)).collect();
+    assert_eq!(legs, [("leg1", None, on(1, None)), ("leg2", None, on(1, Some(VLAN_20)))]);
+    let links = [0, 1, 2, 3].map(millrace_bier::bift::LinkId);
+    let bifts = zero.bifts(bier.seed(), &links).unwrap();
+    let reach: Vec<_> = bifts[0].neighbours().iter().map(|one| one.reach.clone()).collect();
+    use millrace_bier::bift::Reach::{Hosts, Links};
+    assert_eq!(reach, [Links([links[0]].into()), Hosts(links[1]), Hosts(links[2]), Links([links[3]].into())]);
+}
+
+#[test]
+fn what_is_wrong_with_hosts_is_one_error() {
+    use Code::*;
+    each_is_one_error(
+        with_legs,
+        &[
+            (
+                "port = \"lan\", ",
+                "",
+                MissingKey,
+                "{ neighbour = \"leg1\", encapsulation = \"none\", bfr_ids = \"7\", backup = \"p2\" }",
+            ),
+            (
+                "\"none\", port = \"lan\"",
+                "\"none\", port = \"lan\", address = \"192.0.2.9\"",
+                Conflict,
+                "\"192.0.2.9\"",
+            ),
+            (
+                "\"none\", port = \"lan\"",
+                "\"none\", port = \"lan\", bift_id = \"static\"",
+                Conflict,
+                "\"static\"",
+            ),
+            ("\"none\", port = \"lan\"", "\"none\", port = \"attic\"", UnknownName, "\"attic\""),
+            ("\"none\", port = \"lan\"", "\"none\", port = \"lan.20\"", Duplicate, "\"lan.20\""),
+            ("bfr_ids = \"301\"", "bfr_ids = \"301\", port = \"lan.20\"", Duplicate, "\"lan.20\""),
+            ("bfr_ids = \"301\"", "bfr_ids = \"301\", address = \"10.20.0.9\"", Conflict, "\"10.20.0.9\""),
+            ("bfr_ids = \"301\"", "bfr_ids = \"301\", encapsulation = \"none\"", Duplicate, "\"none\""),
+            ("bfr_ids = \"301\"", "bfr_ids = \"71\"", Duplicate, "\"71\""),
+            ("bfr_ids = \"301\"", "bfr_ids = \"7\"", Conflict, "\"7\""),
+            ("bfr_ids = \"301\"", "bfr_ids = \"3\"", Conflict, "\"3,66-70\""),
+            ("bfr_ids = \"301\"", "bfr_ids = \"5\"", Conflict, "\"5\""),
+            ("backup = \"p2\"", "backup = \"leg2\"", Conflict, "\"leg2\""),
+            ("backup = \"p2\"", "backup = \"p3\"", Conflict, "\"p3\""),
+            ("\"3,66-70\", backup = \"p2\"", "\"3,66-70\", port = \"lan\"", Conflict, "\"lan\""),
+            (
+                "address = \"10.20.0.3\", bfr_ids",
+                "bfr_ids",
+                MissingKey,
+                "{ neighbour = \"p3\", bfr_ids = \"3,66-70\", backup = \"p2\" }",
+            ),
+            (
+                "address = \"10.20.0.3\", bfr_ids",
+                "encapsulation = \"ethernet\", bfr_ids",
+                MissingKey,
+                "{ neighbour = \"p3\", encapsulation = \"ethernet\", bfr_ids = \"3,66-70\", backup = \"p2\" }",
+            ),
+            // With rows only: not for all of a sub-domain, and so not with a topology, and not with adjacencies.
+            ("ecmp_tables = 2", "ecmp_tables = 2\nencapsulation = \"none\"", BadValue, "\"none\""),
+            ("id = 9", "id = 9\ntunnel = \"none\"", BadValue, "\"none\""),
+            (
+                "kind = \"routed\", address = \"203.0.113.99\"",
+                "kind = \"routed\", address = \"203.0.113.99\", encapsulation = \"none\"",
+                BadValue,
+                "\"none\"",
+            ),
+        ],
+    );
+}
+
 /// All faults of one file in one report.
 #[test]
 fn contradictory_adjacencies_are_told_together() {

@@ -31,6 +31,9 @@ pub enum Way {
     /// It is a whole Ethernet frame, without tags, and leaves here: to a group, or to one node's own link-layer address
     /// (RFC 6085).
     Interface(InterfaceId),
+    /// It is an IP packet behind an Ethernet header to nobody yet, and goes where routes lead: to one node's own IP address. A hop
+    /// is taken from it, as from those that are forwarded.
+    Routed,
     /// It is a BIER packet without MPLS behind an Ethernet header to nobody yet, with our own BIFT-id, the bit string of its
     /// receivers, and the TTL that copies shall have.
     Bier,

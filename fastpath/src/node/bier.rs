@@ -163,6 +163,8 @@ impl From<&tables::NoWay> for Loss {
             tables::NoWay::Route | tables::NoWay::Source => Loss::NoTunnel,
             tables::NoWay::Interface => Loss::NoInterface,
             tables::NoWay::Neighbour => Loss::NeighbourUnknown,
+            // Whoever has a table that takes hosts for a router.
+            tables::NoWay::Hosts => Loss::NoWay,
         }
     }
 }
@@ -364,7 +366,7 @@ fn replicate_sized<'t, const W: usize, D: Driver>(
     let frame = &mut packet.frame;
     let decision = Decision { bits: &words, ttl: header.ttl, entropy: header.entropy };
     let found = match any {
-        AnyBift::Bier(bift) => copy::<W, D>(bier, bift, decision, frame, copies, cx),
+        AnyBift::Bier(bift) => copy::<W, D>(bier, bift, decision, header.inner, frame, copies, cx),
         AnyBift::BierTe(bift) => te::copy::<W, D>(bier, bift, decision, frame, copies, cx),
     };
     finish::<D>(bier, found, shown, header.inner, packet, copies, cx)
@@ -376,6 +378,7 @@ fn copy<'t, const W: usize, D: Driver>(
     bier: &'t Bier,
     bift: &Bift,
     decision: Decision<'_>,
+    inner: Inner,
     frame: &mut D::Frame,
     copies: &mut Copies<'_, 't, D>,
     cx: &Context<'t>,
@@ -391,7 +394,9 @@ fn copy<'t, const W: usize, D: Driver>(
             others = true;
             match way(bier, bift, neighbour, decision.entropy, len, cx) {
                 Ok(copy) => copies.next::<W>(frame, copy, bits, cx),
-                Err(loss) => lose(loss, cx),
+                Err(loss) => {
+                    deliver::without_way(bier, bift.neighbour(neighbour), loss, inner, frame, copies, cx);
+                }
             }
         }
     });
@@ -468,7 +473,8 @@ fn oam<const W: usize, F: Frame>(
     packet: &Packet<F>,
     cx: &mut Context<'_>,
 ) -> Option<Result<(), (Drop, Loss)>> {
-    let is_ours = bift.local().is_some_and(|local| bits::test(words, local));
+    // Hosts can't be asked, so we answer for those whose bits end here.
+    let is_ours = bift.local().is_some_and(|local| bits::test(words, local)) || bift.is_for_hosts(words);
     (is_ours || ttl <= 1).then(|| punt::oam(packet, cx))
 }
 

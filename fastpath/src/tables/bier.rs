@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
-use millrace_bier::bift::{LinkId, NeighbourIndex, Reach};
+use millrace_bier::bift::{LinkId, NeighbourIndex};
 use millrace_bier::bift_id::BiftId;
 use millrace_bier::forward::Down;
 use millrace_bier::header::Carriage;
@@ -31,7 +31,7 @@ pub const BIFTS_MAX: usize = 1024;
 /// Receivers that are counted apart: as many as a sub-domain can have.
 pub const RECEIVERS_MAX: usize = 1 << 16;
 
-/// A link to a BIER neighbour, by its [`LinkId`].
+/// A link to a BIER neighbour or to hosts, by its [`LinkId`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Link {
     /// The neighbour is on a network of ours.
@@ -49,6 +49,11 @@ pub enum Link {
         to: Addr,
         /// What carries packets there.
         tunnel: Tunnel,
+    },
+    /// A network of hosts that have bits of their own, as legs of an access switch have: they get payloads, without a header.
+    Hosts {
+        /// Where payloads leave.
+        interface: InterfaceId,
     },
 }
 
@@ -85,22 +90,35 @@ pub enum NoWay {
     Interface,
     /// The neighbour's link-layer address isn't known, or that of the router on the way to it.
     Neighbour,
+    /// Hosts are there, to whom no header goes.
+    Hosts,
 }
 
 impl Link {
-    /// The neighbour's address.
-    pub fn to(&self) -> Addr {
+    /// The neighbour's address; hosts have none.
+    pub fn to(&self) -> Option<Addr> {
         match self {
-            Self::Beside { via, .. } => *via,
-            Self::Tunnel { to, .. } => *to,
+            Self::Beside { via, .. } => Some(*via),
+            Self::Tunnel { to, .. } => Some(*to),
+            Self::Hosts { .. } => None,
         }
     }
 
-    /// Where copies leave, and to whose link-layer address there; `None` if no route leads to the far end of the tunnel.
+    /// Where copies leave; `None` if no route leads to the far end of the tunnel.
+    pub fn interface(&self, routes: &Routes) -> Option<InterfaceId> {
+        match self {
+            Self::Hosts { interface } => Some(*interface),
+            _ => self.next(routes).map(|(interface, _)| interface),
+        }
+    }
+
+    /// Where copies leave, and to whose link-layer address there; `None` if no route leads to the far end of the tunnel, and of
+    /// hosts, who are reached by that of their group.
     pub fn next(&self, routes: &Routes) -> Option<(InterfaceId, Addr)> {
         match self {
             Self::Beside { interface, via, .. } => Some((*interface, *via)),
             Self::Tunnel { to, .. } => routes.lookup(*to).map(|hop| (hop.interface, hop.via.unwrap_or(*to))),
+            Self::Hosts { .. } => None,
         }
     }
 
@@ -108,7 +126,7 @@ impl Link {
     /// the longest packets.
     pub fn overhead(&self) -> usize {
         match self {
-            Self::Beside { .. } => 0,
+            Self::Beside { .. } | Self::Hosts { .. } => 0,
             Self::Tunnel { to, tunnel } => tunnel::overhead(*tunnel, to.is_v4()),
         }
     }
@@ -116,18 +134,22 @@ impl Link {
     /// How copies go over it as things are.
     fn way(&self, link: u16, tunnels: &Tunnels, around: &Tables) -> Result<Way, NoWay> {
         let interfaces = &around.interfaces;
+        let (carriage, end) = match *self {
+            Self::Beside { carriage, .. } => (carriage, None),
+            Self::Tunnel { to, tunnel } => (Carriage::NonMpls, Some((to, tunnel))),
+            Self::Hosts { .. } => return Err(NoWay::Hosts),
+        };
         let (id, next) = self.next(&around.routes).ok_or(NoWay::Route)?;
         let interface = interfaces.get(id).ok_or(NoWay::Interface)?;
-        let (carriage, outer) = match *self {
-            Self::Beside { carriage, .. } => (carriage, None),
-            Self::Tunnel { to, tunnel } => {
+        let outer = match end {
+            None => None,
+            Some((to, tunnel)) => {
                 let is_ours = |own: &Addr| {
                     own.is_v4() == to.is_v4() && interfaces.local(*own).is_some_and(|local| local.host)
                 };
                 let source = tunnels.own.filter(is_ours).or_else(|| interface.address_like(to));
                 let source = source.ok_or(NoWay::Source)?;
-                let outer = Outer::new(tunnel, source, to, tunnels.next_header);
-                (Carriage::NonMpls, Some(Box::new(outer)))
+                Some(Box::new(Outer::new(tunnel, source, to, tunnels.next_header)))
             }
         };
         let mac = around.neighbours.get(id, next).ok_or(NoWay::Neighbour)?;
@@ -272,7 +294,9 @@ impl Bier {
     /// The port that copies over a link leave by, if it is known.
     fn port(&self, id: LinkId, interfaces: &Interfaces) -> Option<PortId> {
         match self.link(id)? {
-            Link::Beside { interface, .. } => Some(interfaces.get(*interface)?.port),
+            Link::Beside { interface, .. } | Link::Hosts { interface } => {
+                Some(interfaces.get(*interface)?.port)
+            }
             Link::Tunnel { .. } => Some(self.way(id)?.as_ref().ok()?.port),
         }
     }
@@ -284,7 +308,7 @@ impl Bier {
             // All tables of a sub-domain have the same neighbours, and the same flags.
             let Some(flags) = self.down(bift.key().sub_domain) else { continue };
             for (at, neighbour) in (0..).map(NeighbourIndex).zip(bift.neighbours()) {
-                let Reach::Links(links) = &neighbour.reach else { continue };
+                let links = neighbour.reach.links();
                 let is_up = links.iter().any(|link| self.is_up(*link, interfaces, ports_down));
                 flags.set(at, !is_up && !links.is_empty());
             }

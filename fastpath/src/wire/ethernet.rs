@@ -7,6 +7,7 @@
 //! ```
 
 use super::be16;
+use crate::addr::Addr;
 use crate::tables::interfaces::Mac;
 
 /// Length of the untagged header.
@@ -98,6 +99,17 @@ pub fn destination(bytes: &[u8]) -> Mac {
 #[inline]
 pub fn source(bytes: &[u8]) -> Mac {
     [bytes[6], bytes[7], bytes[8], bytes[9], bytes[10], bytes[11]]
+}
+
+/// The address of a group: the low 23 bits of an IPv4 one (RFC 1112 section 6.4), the low 32 of an IPv6 one (RFC 2464 section 7).
+pub fn of_group(group: Addr) -> Mac {
+    if group.is_v4() {
+        let [_, b, c, d] = group.v4_bytes();
+        [0x01, 0x00, 0x5e, b & 0x7f, c, d]
+    } else {
+        let [a, b, c, d] = (group.0 as u32).to_be_bytes();
+        [0x33, 0x33, a, b, c, d]
+    }
 }
 
 /// Sets both addresses of a frame of at least [`HEADER`] bytes.

@@ -9,7 +9,7 @@ use arrayvec::ArrayVec;
 use super::release::allocate;
 use super::{Worker, copy_into};
 use crate::clock::Clock;
-use crate::driver::{BURST_MAX, Driver};
+use crate::driver::{BURST_MAX, Driver, Frame, RxChecksum};
 use crate::hub::{Lane, Way};
 use crate::node::{Leaving, NodeId, Outgoing};
 use crate::packet::{Meta, NOT_TRACED, Network, Origin, Packet};
@@ -75,6 +75,17 @@ impl<D: Driver, C: Clock> Worker<D, C> {
                     Way::Interface(interface) => {
                         let leaving = Leaving::Originated;
                         lanes.output.push(Outgoing { frame, interface, leaving, trace: NOT_TRACED });
+                    }
+                    Way::Routed => {
+                        let mut meta = cx.metas.take();
+                        // The hub's thread has written it; what can't be read is freed, as one without a buffer is never taken.
+                        let read = meta.read(frame.bytes(), frame.bytes().len(), RxChecksum::Good);
+                        meta.origin = Origin::Own;
+                        let packet = Packet { frame, meta };
+                        match read {
+                            Ok(()) => lanes.transit.push(packet),
+                            Err(_) => cx.free(packet, lanes),
+                        }
                     }
                     Way::Bier => {
                         let mut meta = cx.metas.take();

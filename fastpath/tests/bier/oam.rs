@@ -9,7 +9,7 @@ use super::*;
 const MESSAGE: [u8; 60] = [0x10; 60];
 
 /// The same packet as an echo message.
-fn echo(ids: &[u16], ttl: u8) -> Vec<u8> {
+pub(super) fn echo(ids: &[u16], ttl: u8) -> Vec<u8> {
     let mut frame = packet(Bsl::B64, ids, ttl, &MESSAGE);
     frame[14 + 9] = frame[14 + 9] & 0xc0 | 5;
     frame

@@ -33,18 +33,29 @@ pub fn neighbour_of(number: u8) -> (Addr, [u8; 6]) {
 /// Tables of a sub-domain, of which each row is the routers that a neighbour leads to; neighbours want packets to have these
 /// BIFT-ids. Neighbour 0 stands in for neighbour 1.
 pub fn given(sub_domain: SubDomain, bsl: Bsl, rows: &[&[u16]], ids: &BiftIds) -> Vec<AnyBift> {
-    let neighbours: Vec<_> = (0..rows.len() as u8)
-        .map(|number| {
-            let reach = Reach::Links([LinkId(number.into())].into());
-            (Neighbour { prefix: [192, 0, 2, number].into(), reach }, ids.clone())
-        })
+    given_with_hosts(sub_domain, bsl, rows, &[], ids)
+}
+
+/// The same with hosts that have numbers of their own, behind these links.
+pub fn given_with_hosts(
+    sub_domain: SubDomain,
+    bsl: Bsl,
+    rows: &[&[u16]],
+    hosts: &[(LinkId, &[u16])],
+    ids: &BiftIds,
+) -> Vec<AnyBift> {
+    let routers = (0..rows.len() as u32).map(|number| Reach::Links([LinkId(number)].into()));
+    let reach = routers.chain(hosts.iter().map(|(link, _)| Reach::Hosts(*link)));
+    let neighbours: Vec<_> = (0..)
+        .zip(reach)
+        .map(|(number, reach)| (Neighbour { prefix: [192, 0, 2, number].into(), reach }, ids.clone()))
         .collect();
     let rows: Vec<_> = (0..)
-        .zip(rows)
+        .zip(rows.iter().chain(hosts.iter().map(|(_, ids)| ids)))
         .map(|(number, ids)| Row {
             neighbour: NeighbourIndex(number),
             bfr_ids: ids.iter().filter_map(|id| BfrId::new(*id)).collect(),
-            backup: (number == 1).then_some(NeighbourIndex(0)),
+            backup: (number == 1 && rows.len() > 1).then_some(NeighbourIndex(0)),
         })
         .collect();
     let own = BfrId::new(OURS);
@@ -90,9 +101,22 @@ pub fn install(bench: &mut Bench, ours: BiftIds, tables: Vec<AnyBift>, carriages
     bench.publish();
 }
 
+/// The bench of an access switch: routers behind neighbour 0, hosts on the LAN, behind link 1, and on its VLAN, behind link 2.
+pub fn access_switch(bench: &mut Bench, bsl: Bsl, routers: &[u16], legs: [&[u16]; 2]) {
+    let hosts = [(LinkId(1), legs[0]), (LinkId(2), legs[1])];
+    let tables = given_with_hosts(SubDomain(0), bsl, &[routers], &hosts, &BiftIds::Static);
+    install(bench, BiftIds::Static, tables, &[Carriage::NonMpls]);
+    let mut bier = (**bench.tables.bier.as_ref().unwrap()).clone();
+    bier.down = vec![(SubDomain(0), Arc::new(Down::new(1 + hosts.len())))];
+    bier.links.extend([LAN_IF, VLAN_IF].map(|interface| Link::Hosts { interface }));
+    bier.resolve(&bench.tables);
+    bench.tables.bier = Some(Arc::new(bier));
+    bench.publish();
+}
+
 /// Moves the neighbour of a link to another interface.
 pub fn put_on(link: &mut Link, to: InterfaceId) {
-    if let Link::Beside { interface, .. } = link {
+    if let Link::Beside { interface, .. } | Link::Hosts { interface } = link {
         *interface = to;
     }
 }

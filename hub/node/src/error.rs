@@ -76,4 +76,7 @@ pub enum Refusal {
     /// There is no room for it, or the disk fails.
     #[error("the disk: {0}")]
     Disk(#[from] io::Error),
+    /// The hub's store doesn't take it.
+    #[error(transparent)]
+    Store(#[from] millrace_hub_store::Error),
 }

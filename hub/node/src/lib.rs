@@ -32,21 +32,27 @@
 //! Linux. One receiver in a folder, for one sender and group. Checkpoints and hashing are done between packets: while they
 //! last, the queue holds what comes.
 
+mod arrivals;
 mod error;
 mod intake;
 mod meter;
+mod news;
 mod oneway;
 mod part;
 mod pieces;
 mod receive;
 mod send;
 mod socket;
+mod stock;
 mod stop;
+mod takein;
 
 pub use error::{NodeError, Refusal};
 pub use meter::Meter;
+pub use news::{News, Received};
 pub use oneway::{OneWay, OneWayNews, OneWayRefusal, OneWaySummary, receive_one_way};
-pub use receive::{News, Received, Settings, Summary, receive};
+pub use receive::{Settings, Summary, receive};
 pub use send::{Leg, Outcome, Sending, Sent, Told, send};
 pub use socket::Interface;
 pub use stop::Stop;
+pub use takein::{NotTaken, Profile, TakeIn, TakeInCounters, TakeInEvent, TakeInSettings};

@@ -4,30 +4,29 @@
 //!  FOLDER/.millrace/7-3.flute, 7-3.have   session 7, object 3: its bytes in their places, and what of them is missing
 //! ```
 
-use std::collections::BTreeMap;
-use std::fs::{self, File};
+mod arrivals;
+mod parts;
+mod stock;
+
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use md5::{Digest as _, Md5};
-use millrace_hub::flute::{self, Counters, Limits, Oti, Receiver, Report};
+use millrace_hub::flute::{self, Counters, Limits};
 use millrace_hub::session::{Storage, Unstored};
-use millrace_hub_store::Label;
-use serde::{Deserialize, Serialize};
 
 use crate::error::NodeError;
 use crate::intake::Intake;
-use crate::meter::Meter;
-use crate::part::Part;
 use crate::pieces::lock;
 use crate::socket::{Interface, listening};
 use crate::stop::Stop;
+use arrivals::Shelf;
+pub(crate) use arrivals::{Arrivals, Step};
+use parts::{Parts, Record};
+pub(crate) use stock::FileStock;
 
 /// What a receiver of FLUTE is told.
 #[derive(Debug)]
@@ -121,6 +120,12 @@ pub enum OneWayRefusal {
     /// There is no room for it, or the disk fails.
     #[error("the disk: {0}")]
     Disk(#[from] io::Error),
+    /// Nobody signed it, and the hub takes in what trusted keys signed.
+    #[error("a file without a signature, where one is wanted")]
+    Unsigned,
+    /// The hub's store doesn't take it.
+    #[error(transparent)]
+    Store(#[from] millrace_hub_store::Error),
 }
 
 /// What came of it.
@@ -145,7 +150,7 @@ pub struct OneWaySummary {
 pub fn receive_one_way(
     settings: OneWay,
     stop: &Stop,
-    news: impl FnMut(OneWayNews),
+    mut news: impl FnMut(OneWayNews),
 ) -> Result<OneWaySummary, NodeError> {
     if settings.group.is_ipv4() != settings.source.is_ipv4() {
         return Err(NodeError::Family);
@@ -154,396 +159,117 @@ pub fn receive_one_way(
     let socket = Arc::new(listening(settings.group, settings.interface)?);
     let ours = Stop::new().map_err(NodeError::Socket)?;
     let intake = Intake::start(Arc::clone(&socket), [stop.clone(), ours.clone()])?;
-    let mut node = Node {
-        receiver: Receiver::new(settings.tsi, Limits::default()),
-        parts: Parts { hidden, tsi: settings.tsi, open: BTreeMap::new(), failed: None },
-        folder: settings.folder,
-        described: BTreeMap::new(),
-        arriving: BTreeMap::new(),
-        news,
-        begun: Instant::now(),
-        summary: OneWaySummary::default(),
-    };
-    (node.news)(OneWayNews::Listening);
-    node.run(&intake, settings.source, settings.count);
-    node.checkpoint();
-    node.summary.overrun = intake.overrun();
-    node.summary.counters = *node.receiver.counters();
+    news(OneWayNews::Listening);
+    let shelf = Folder { path: settings.folder, parts: Parts::new(hidden, settings.tsi) };
+    let mut arrivals = Arrivals::open(shelf, settings.tsi, Limits::default());
+    let begun = Instant::now();
+    let foreign = run(&mut arrivals, &intake, settings.source, settings.count, begun, &mut news);
+    arrivals.tick(begun.elapsed());
+    let ((received, refused), counters) = (arrivals.counts(), *arrivals.counters());
+    let overrun = intake.overrun();
     ours.stop();
     intake.join();
-    Ok(node.summary)
+    Ok(OneWaySummary { received, refused, counters, foreign, overrun })
 }
 
-/// A file that is arriving.
-#[derive(Debug)]
-struct Arriving {
-    oti: Oti,
-    meter: Meter,
-    complete: bool,
-}
-
-struct Node<F> {
-    receiver: Receiver,
-    parts: Parts,
-    folder: PathBuf,
-    /// What the sender's tables say of its objects.
-    described: BTreeMap<u64, flute::File>,
-    arriving: BTreeMap<u64, Arriving>,
-    news: F,
+/// Feeds the session from the socket's queue, until that ends or enough was received. Returns how many datagrams came from
+/// elsewhere.
+fn run(
+    arrivals: &mut Arrivals<Folder>,
+    intake: &Intake,
+    source: IpAddr,
+    count: Option<u64>,
     begun: Instant,
-    summary: OneWaySummary,
-}
-
-impl<F: FnMut(OneWayNews)> Node<F> {
-    fn run(&mut self, intake: &Intake, source: IpAddr, count: Option<u64>) {
-        let mut tick = Duration::ZERO;
-        while count.is_none_or(|count| self.summary.received < count) {
-            let now = self.begun.elapsed();
-            if now >= tick {
-                tick = now + TICK;
-                self.checkpoint();
-                self.progress(now);
-            }
-            match intake.datagrams.recv_timeout(tick.saturating_sub(now)) {
-                Ok((from, datagram)) if from.ip() == source => {
-                    self.receiver.handle(&datagram, &mut self.parts);
-                    self.reports();
-                }
-                Ok(_) => self.summary.foreign += 1,
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
-            }
+    news: &mut impl FnMut(OneWayNews),
+) -> u64 {
+    let (mut tick, mut foreign) = (Duration::ZERO, 0);
+    loop {
+        let now = begun.elapsed();
+        if now >= tick {
+            tick = now + TICK;
+            arrivals.tick(now);
         }
-    }
-
-    fn reports(&mut self) {
-        while let Some(report) = self.receiver.poll_event() {
-            match report {
-                Report::Begun { toi, oti } => self.begins(toi, oti),
-                Report::Table(table) => {
-                    for file in table.files {
-                        let toi = file.toi;
-                        self.parts.decide(toi, &file);
-                        self.described.insert(toi, file);
-                        self.go_on(toi);
-                    }
-                    while self.described.len() > DESCRIBED_MAX {
-                        self.described.pop_first();
-                    }
-                }
-                Report::Complete(toi) => {
-                    if let Some(arriving) = self.arriving.get_mut(&toi) {
-                        arriving.complete = true;
-                    }
-                }
-                Report::GivenUp(toi) => {
-                    self.arriving.remove(&toi);
-                    self.parts.discard(toi);
-                    self.summary.refused += 1;
-                    (self.news)(OneWayNews::Refused { object: toi, why: OneWayRefusal::Crowded });
-                }
-                // It is kept: the sender may send it once more.
-                Report::Closed(_) => {}
-                Report::Ended => (self.news)(OneWayNews::Ended),
-            }
+        while let Some(step) = arrivals.poll_step() {
+            news(told(step));
         }
-        let whole = |(toi, arriving): (&u64, &Arriving)| {
-            (arriving.complete && self.described.contains_key(toi)).then_some(*toi)
-        };
-        let whole: Vec<_> = self.arriving.iter().filter_map(whole).collect();
-        whole.into_iter().for_each(|toi| self.finish(toi));
-        if let Some(error) = self.parts.failed.take() {
-            tracing::warn!(%error, "what arrives can't be written or read back");
+        if count.is_some_and(|count| arrivals.counts().0 >= count) {
+            return foreign;
         }
-    }
-
-    fn begins(&mut self, toi: u64, oti: Oti) {
-        self.arriving.insert(toi, Arriving { oti, meter: Meter::default(), complete: false });
-        (self.news)(OneWayNews::Begun { object: toi, size: oti.size() });
-        self.go_on(toi);
-    }
-
-    /// Once it is known what a file that is arriving is, goes on with what is left of it from an earlier run.
-    fn go_on(&mut self, toi: u64) {
-        let (Some(arriving), Some(file)) = (self.arriving.get(&toi), self.described.get(&toi)) else {
-            return;
-        };
-        self.parts.decide(toi, file);
-        let Some(record) = self.parts.left(toi) else { return };
-        if record.what != What::of(&arriving.oti, file) {
-            return;
-        }
-        for (id, _, _) in arriving.oti.source_symbols().filter(|(id, _, _)| record.has(id.block, id.symbol)) {
-            self.receiver.recovered(toi, id);
-        }
-    }
-
-    fn finish(&mut self, toi: u64) {
-        let (Some(arriving), Some(file)) = (self.arriving.remove(&toi), self.described.get(&toi)) else {
-            return;
-        };
-        let size = arriving.oti.size();
-        match self.parts.finish(toi, size, file, &self.folder) {
-            Ok(path) => {
-                self.summary.received += 1;
-                (self.news)(OneWayNews::Received { object: toi, path, size, verified: file.md5.is_some() });
-            }
-            Err(why) => {
-                self.summary.refused += 1;
-                self.parts.discard(toi);
-                if matches!(why, OneWayRefusal::Wrong | OneWayRefusal::Disk(_)) {
-                    self.receiver.forget(toi);
-                }
-                (self.news)(OneWayNews::Refused { object: toi, why });
-            }
-        }
-    }
-
-    /// Keeps what has come, so that a crash doesn't lose it.
-    fn checkpoint(&mut self) {
-        for (toi, arriving) in &self.arriving {
-            // Without a name nobody could tell later what it is.
-            let Some(file) = self.described.get(toi) else { continue };
-            let missing = self.receiver.missing(*toi).unwrap_or_default();
-            let record = Record { what: What::of(&arriving.oti, file), missing };
-            if let Err(error) = self.parts.checkpoint(*toi, &record) {
-                tracing::warn!(%error, "what has arrived can't be made durable");
-            }
-        }
-    }
-
-    fn progress(&mut self, now: Duration) {
-        for (toi, arriving) in &mut self.arriving {
-            let missing = self.receiver.missing(*toi).unwrap_or_default();
-            let stretches = missing.iter().flat_map(|(_, stretches)| stretches);
-            let symbols: u64 = stretches.map(|(first, last)| u64::from(last - first) + 1).sum();
-            let size = arriving.oti.size();
-            let held = size.saturating_sub(symbols * arriving.oti.symbol_len() as u64);
-            arriving.meter.note(now, held);
-            let (per_second, left) = (arriving.meter.per_second(), arriving.meter.left(size));
-            let name = self.described.get(toi).map(|file| last(&file.location).to_owned());
-            (self.news)(OneWayNews::Progress { object: *toi, name, held, size, per_second, left });
+        match intake.datagrams.recv_timeout(tick.saturating_sub(now)) {
+            Ok((from, datagram)) if from.ip() == source => arrivals.handle(&datagram),
+            Ok(_) => foreign += 1,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return foreign,
         }
     }
 }
 
-/// What a file is, as far as that can be told before it is whole.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct What {
-    location: String,
-    md5: Option<String>,
-    size: u64,
-    symbol: usize,
-    blocks: u32,
-    code: u8,
-}
-
-impl What {
-    fn of(oti: &Oti, file: &flute::File) -> Self {
-        Self {
-            location: file.location.clone(),
-            md5: file.md5.clone(),
-            size: oti.size(),
-            symbol: oti.symbol_len(),
-            blocks: oti.blocks(),
-            code: oti.codepoint(),
+fn told(step: Step<PathBuf>) -> OneWayNews {
+    match step {
+        Step::Begun(object, size) => OneWayNews::Begun { object, size },
+        Step::Progress { object, name, held, size, per_second, left } => {
+            OneWayNews::Progress { object, name, held, size, per_second, left }
         }
+        Step::Received { object, size, verified, kept } => {
+            OneWayNews::Received { object, path: kept, size, verified }
+        }
+        Step::Refused { object, why, .. } => OneWayNews::Refused { object, why },
+        Step::Ended => OneWayNews::Ended,
     }
 }
 
-/// What a checkpoint says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Record {
-    what: What,
-    /// Blocks, and the first and last of each stretch of symbols that aren't there.
-    missing: Vec<(u32, Vec<(u32, u32)>)>,
-}
-
-impl Record {
-    fn has(&self, block: u32, symbol: u32) -> bool {
-        let Ok(at) = self.missing.binary_search_by_key(&block, |(block, _)| *block) else { return true };
-        !self.missing[at].1.iter().any(|(first, last)| (*first..=*last).contains(&symbol))
-    }
-}
-
-/// The files of what is arriving.
+/// A node's folder as the place where files go.
 #[derive(Debug)]
-struct Parts {
-    hidden: PathBuf,
-    tsi: u64,
-    open: BTreeMap<u64, Open>,
-    /// The first error of the disk since somebody asked.
-    failed: Option<io::Error>,
+struct Folder {
+    path: PathBuf,
+    parts: Parts,
 }
 
-#[derive(Debug)]
-struct Open {
-    part: Part,
-    /// What an earlier run left.
-    left: Option<Record>,
-    /// Whether it isn't known yet if that is of this file: nothing may be written into it before.
-    undecided: bool,
-}
+impl Shelf for Folder {
+    type Kept = PathBuf;
 
-impl Parts {
-    fn path(&self, toi: u64, ending: &str) -> PathBuf {
-        self.hidden.join(format!("{}-{toi}.{ending}", self.tsi))
+    fn begin(&mut self, _: u64, _: u64) -> Result<(), OneWayRefusal> {
+        Ok(())
     }
 
-    fn open(&mut self, toi: u64) -> io::Result<&mut Open> {
-        if !self.open.contains_key(&toi) {
-            let left = fs::read(self.path(toi, "have")).ok();
-            let left = left.and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok());
-            let part = Part::open(self.path(toi, "flute"))?;
-            let left = left.filter(|record| part.has_length(record.what.size));
-            if left.is_none() {
-                part.set_len(0)?;
-            }
-            let undecided = left.is_some();
-            self.open.insert(toi, Open { part, left, undecided });
-        }
-        Ok(self.open.get_mut(&toi).expect("just put there"))
-    }
-
-    /// It is known what an object is: what an earlier run left of it is kept, what it left of another isn't.
     fn decide(&mut self, toi: u64, file: &flute::File) {
-        let record = self.path(toi, "have");
-        if !record.exists() {
-            return;
-        }
-        match self.open(toi) {
-            Ok(open) if open.undecided => {
-                open.undecided = false;
-                let same = |what: &What| what.location == file.location && what.md5 == file.md5;
-                if open.left.as_ref().is_some_and(|left| same(&left.what)) {
-                    return;
-                }
-                open.left = None;
-                if let Err(error) = open.part.set_len(0) {
-                    self.failed.get_or_insert(error);
-                }
-            }
-            Ok(_) => return,
-            Err(error) => {
-                self.failed.get_or_insert(error);
-            }
-        }
-        remove(&record);
+        self.parts.decide(toi, file);
     }
 
-    /// What an earlier run left of an object, once.
     fn left(&mut self, toi: u64) -> Option<Record> {
-        let open = self.open.get_mut(&toi).filter(|open| !open.undecided)?;
-        open.left.take()
+        self.parts.left(toi)
     }
 
     fn checkpoint(&mut self, toi: u64, record: &Record) -> io::Result<()> {
-        let (new, path) = (self.path(toi, "new"), self.path(toi, "have"));
-        let Some(open) = self.open.get_mut(&toi).filter(|open| !open.undecided) else { return Ok(()) };
-        if !open.part.changed && path.exists() {
-            return Ok(());
-        }
-        if !open.part.has_length(record.what.size) {
-            open.part.allocate(record.what.size)?;
-        }
-        open.part.sync()?;
-        fs::write(&new, serde_json::to_vec(record)?)?;
-        File::open(&new)?.sync_all()?;
-        fs::rename(new, path)
+        self.parts.checkpoint(toi, record)
     }
 
-    /// All has come: verifies it, and puts it under its name.
-    fn finish(
-        &mut self,
-        toi: u64,
-        size: u64,
-        file: &flute::File,
-        folder: &Path,
-    ) -> Result<PathBuf, OneWayRefusal> {
-        let name = Label::name(last(&file.location));
-        let name = name.ok_or_else(|| OneWayRefusal::Name(file.location.clone()))?;
-        if let Some(encoding) = file.encoding.as_deref().filter(|encoding| *encoding != "null") {
-            return Err(OneWayRefusal::Encoded(encoding.to_owned()));
-        }
-        if let Some(described) = file.length.filter(|described| *described != size) {
-            return Err(OneWayRefusal::Size { sent: size, described });
-        }
-        let open = self.open(toi)?;
-        // Of another file that had its number there may be more.
-        open.part.set_len(size)?;
-        if let Some(md5) = &file.md5 {
-            let mut hasher = Md5::new();
-            let mut bytes = vec![0; PIECE as usize];
-            let mut at = 0;
-            while at < size {
-                let len = (size - at).min(PIECE) as usize;
-                open.part.read(at, &mut bytes[..len])?;
-                hasher.update(&bytes[..len]);
-                at += len as u64;
-            }
-            if STANDARD.encode(hasher.finalize()) != md5.trim() {
-                return Err(OneWayRefusal::Wrong);
-            }
-        }
-        open.part.sync()?;
-        let target = folder.join(name.as_str());
-        open.part.place(&target)?;
-        File::open(folder)?.sync_all()?;
-        self.open.remove(&toi);
-        remove(&self.path(toi, "have"));
+    fn finish(&mut self, toi: u64, size: u64, file: &flute::File) -> Result<PathBuf, OneWayRefusal> {
+        let name = self.parts.verify(toi, size, file)?;
+        let target = self.path.join(name.as_str());
+        self.parts.place(toi, &target)?;
+        self.parts.close(toi);
         Ok(target)
     }
 
     fn discard(&mut self, toi: u64) {
-        self.open.remove(&toi);
-        remove(&self.path(toi, "have"));
-        remove(&self.path(toi, "flute"));
+        self.parts.discard(toi);
+    }
+
+    fn failure(&mut self) -> Option<io::Error> {
+        self.parts.failure()
     }
 }
 
-impl Storage<u64> for Parts {
+impl Storage<u64> for Folder {
     fn write(&mut self, toi: u64, offset: u64, bytes: &[u8]) -> Result<(), Unstored> {
-        let open = match self.open(toi) {
-            Ok(open) if !open.undecided => open,
-            // It may be of another file, which has the same number: the table tells, and comes soon.
-            Ok(_) => return Err(Unstored),
-            Err(error) => {
-                self.failed.get_or_insert(error);
-                return Err(Unstored);
-            }
-        };
-        open.part.write(offset, bytes).map_err(|error| {
-            self.failed.get_or_insert(error);
-            Unstored
-        })
+        self.parts.write(toi, offset, bytes)
     }
 
     fn read(&mut self, toi: u64, offset: u64, out: &mut [u8]) -> Result<(), Unstored> {
-        let read = self.open(toi).and_then(|open| open.part.read(offset, out));
-        read.map_err(|error| {
-            self.failed.get_or_insert(error);
-            Unstored
-        })
-    }
-}
-
-/// What follows the last slash of a location, without a query.
-fn last(location: &str) -> &str {
-    let path = location.split(['?', '#']).next().unwrap_or_default();
-    path.rsplit('/').next().unwrap_or_default()
-}
-
-fn remove(path: &Path) {
-    if let Err(error) = fs::remove_file(path)
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        tracing::warn!(?path, %error, "a file can't be removed");
+        self.parts.read(toi, offset, out)
     }
 }
 
 /// Between checkpoints, and between news of progress: what a crash costs.
 const TICK: Duration = Duration::from_secs(1);
-/// Bytes that are hashed at once.
-const PIECE: u64 = 1 << 20;
-/// Files that tables have named and that are remembered.
-const DESCRIBED_MAX: usize = 4096;

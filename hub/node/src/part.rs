@@ -30,7 +30,7 @@ pub(crate) struct Record {
     block: u8,
     parity: u8,
     pub(crate) info: Vec<u8>,
-    /// Whether it has been verified and stands under its name: there are no bits then.
+    /// Whether it has been verified and stands under its name, or goes to a store: there are no bits then.
     pub(crate) done: bool,
 }
 

@@ -137,7 +137,7 @@ pub fn send(settings: &Sending, stop: &Stop, mut tell: impl FnMut(Told<'_>)) -> 
                 Event::Complete { object, node } => note(*object, *node, true),
                 Event::Failed { object, node, .. } => note(*object, *node, false),
                 Event::Finished { .. } => left -= 1,
-                Event::Apart(_) | Event::Together(_) => {}
+                Event::Apart(_) | Event::Together(_) | Event::Returned { .. } => {}
             }
             tell(Told::Event(&event));
         }

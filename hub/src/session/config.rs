@@ -48,6 +48,8 @@ pub struct Config {
     pub copies: Copies,
     /// Rate of the group.
     pub rate: Rate,
+    /// Time that may be made up for at once, when the caller comes late: more where something behind it smooths what it sends.
+    pub catch_up: Duration,
     /// Late joiners and stragglers.
     pub straggler: Straggler,
     /// The greatest round-trip time, before anything was measured,
@@ -86,6 +88,7 @@ impl Config {
             parity: 127,
             copies: Copies::Sets,
             rate: rate(100_000_000),
+            catch_up: Duration::from_millis(2),
             straggler: Straggler { owed_max: 16_384, rate: rate(10_000_000) },
             grtt: Duration::from_millis(50),
             grtt_min: Duration::from_millis(10),

@@ -58,6 +58,27 @@ impl Ignored {
         Self::PLAIN.into_iter().chain(Malformed::ALL.into_iter().map(Self::Malformed))
     }
 
+    /// As operators see it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "malformed",
+            Self::NotFeedback => "not-feedback",
+            Self::OtherSender => "other-sender",
+            Self::OtherInstance => "other-instance",
+            Self::UnknownNode => "unknown-node",
+            Self::WrongAddress => "wrong-address",
+            Self::UnknownObject => "unknown-object",
+            Self::NoSuchSegment => "no-such-segment",
+            Self::NotYetSent => "not-yet-sent",
+            Self::GivenUp => "given-up",
+            Self::Duplicate => "duplicate",
+            Self::OnTheWay => "on-the-way",
+            Self::Stale => "stale",
+            Self::NotTheWatermark => "not-the-watermark",
+        }
+    }
+
     fn index(self) -> usize {
         match self {
             Self::Malformed(fault) => Self::PLAIN.len() + fault as usize,

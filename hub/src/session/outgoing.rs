@@ -13,6 +13,8 @@ pub(super) enum Outcome {
     Pending,
     Complete,
     Failed,
+    /// The object isn't for it.
+    Excluded,
 }
 
 /// An object and a node.
@@ -25,13 +27,25 @@ pub(super) struct Share {
     pub(super) silent: u16,
     /// and all of them.
     pub(super) rounds: u16,
+    /// Bytes of repairs sent to it: whole messages.
+    pub(super) repaired: u64,
+    /// It was given up, and has been heard of since.
+    pub(super) returned: bool,
     /// When it was last heard of, or first asked.
     pub(super) heard: Option<Duration>,
 }
 
 impl Share {
     pub(super) fn new(cursor: Option<u64>) -> Self {
-        Self { outcome: Outcome::Pending, cursor, silent: 0, rounds: 0, heard: None }
+        Self {
+            outcome: Outcome::Pending,
+            cursor,
+            silent: 0,
+            rounds: 0,
+            repaired: 0,
+            returned: false,
+            heard: None,
+        }
     }
 }
 

@@ -35,6 +35,8 @@ pub struct ReceiverConfig {
     pub address: IpAddr,
     /// Objects are no longer than this, in bytes.
     pub size_max: u64,
+    /// Nor have they more blocks: an object takes memory for each, whatever of it comes.
+    pub blocks_max: u32,
     /// Objects that are received at once; the oldest is given up for another.
     pub objects_max: usize,
     /// Bytes of parity that are kept for blocks that aren't whole.
@@ -54,6 +56,7 @@ impl ReceiverConfig {
             sender,
             address,
             size_max: 1 << 40,
+            blocks_max: 1 << 24,
             objects_max: 64,
             parity_max: 64 << 20,
             pause: Duration::from_millis(25),
@@ -98,6 +101,8 @@ pub enum Report {
         shape: Shape,
         /// Whether it is a file.
         file: bool,
+        /// Whether NORM_INFO comes of it.
+        info: bool,
     },
     /// What NORM_INFO says of an object.
     Info {
@@ -309,6 +314,14 @@ impl Receiver {
         }
     }
 
+    /// An object that was refused is wanted after all. If all of it was there, that is reported once more.
+    pub fn want(&mut self, object: ObjectId) {
+        if let Some(incoming) = self.objects.get_mut(&object) {
+            incoming.gone = false;
+            self.complete(object);
+        }
+    }
+
     fn fault(&mut self, _: Malformed) {
         self.heard.malformed += 1;
     }
@@ -332,7 +345,8 @@ impl Receiver {
             self.heard.contradictory += 1;
             return false;
         };
-        if head.flags & flags::STREAM != 0 || shape.size() > self.config.size_max {
+        let large = shape.size() > self.config.size_max || shape.blocks() > self.config.blocks_max;
+        if head.flags & flags::STREAM != 0 || large {
             self.heard.contradictory += 1;
             return false;
         }
@@ -341,9 +355,9 @@ impl Receiver {
         }
         let Some(incoming) = self.objects.get_mut(&head.object) else { return false };
         if incoming.shape.is_none() {
-            incoming.begin(shape, head.flags & flags::INFO != 0);
-            let (object, file) = (head.object, head.flags & flags::FILE != 0);
-            self.reports.push_back(Report::Begun { object, shape, file });
+            let (file, info) = (head.flags & flags::FILE != 0, head.flags & flags::INFO != 0);
+            incoming.begin(shape, info);
+            self.reports.push_back(Report::Begun { object: head.object, shape, file, info });
         }
         let same = incoming.shape == Some(shape);
         self.heard.contradictory += u64::from(!same);

@@ -22,7 +22,7 @@ use super::counters::{Counters, Ignored, LegCounters};
 use super::grtt::Grtt;
 use super::outgoing::{Outcome, Outgoing, Share};
 use super::pace::Pacer;
-use super::transmit::{Kind, To, Transmit};
+use super::transmit::{Body, Kind, To, Transmit};
 use super::{Config, Copies, Rate};
 use crate::ledger::Ledger;
 use crate::nodes::{NoPlace, Node, NodeIndex, NodeSet, Roster};
@@ -49,13 +49,15 @@ pub struct Offer {
     pub sent: u64,
     /// and who has acknowledged it.
     pub complete: NodeSet,
+    /// Who gets it; without, every node. Others aren't sent anything of it, and are told that it is gone if they ask.
+    pub nodes: Option<NodeSet>,
 }
 
 impl Offer {
     /// A file that nobody has.
     #[must_use]
     pub fn file(size: u64, info: Vec<u8>) -> Self {
-        Self { size, file: true, info, number: None, sent: 0, complete: NodeSet::new() }
+        Self { size, file: true, info, number: None, sent: 0, complete: NodeSet::new(), nodes: None }
     }
 }
 
@@ -100,6 +102,13 @@ pub enum Event {
         /// The object.
         object: ObjectId,
     },
+    /// A node that an object was given up at has been heard of; see [`Sender::join`].
+    Returned {
+        /// The object.
+        object: ObjectId,
+        /// The node.
+        node: NodeIndex,
+    },
     /// A node is served apart from now on,
     Apart(NodeIndex),
     /// or with the others again.
@@ -119,6 +128,8 @@ pub struct Progress {
     pub segments: u64,
     /// Segments that it asked for and that aren't sent yet.
     pub owed: u64,
+    /// Bytes of repairs sent to it, in NORM messages.
+    pub repaired: u64,
     /// Whether it is served apart.
     pub apart: bool,
 }
@@ -179,7 +190,7 @@ impl Sender {
     /// A sender with these nodes and no object.
     #[must_use]
     pub fn new(config: Config, roster: Roster, now: Duration) -> Self {
-        let lane = |rate| Lane { pacer: Pacer::new(rate, now), repairs: VecDeque::new() };
+        let lane = |rate| Lane { pacer: Pacer::new(rate, config.catch_up, now), repairs: VecDeque::new() };
         let everyone: NodeSet = roster.indices().collect();
         Self {
             grtt: Grtt::new(config.grtt, config.grtt_min, config.grtt_max),
@@ -228,7 +239,10 @@ impl Sender {
         }
         let shares = self.members.iter().enumerate().map(|(at, member)| {
             let mut share = Share::new(member.apart.then_some(offer.sent));
-            if offer.complete.contains(NodeIndex(at as u16)) {
+            let index = NodeIndex(at as u16);
+            if offer.nodes.as_ref().is_some_and(|nodes| !nodes.contains(index)) {
+                share.outcome = Outcome::Excluded;
+            } else if offer.complete.contains(index) {
                 share.outcome = Outcome::Complete;
             } else if member.left {
                 share.outcome = Outcome::Failed;
@@ -277,11 +291,16 @@ impl Sender {
         self.objects.len() < before
     }
 
-    /// Takes a node in, or in again: whatever it had, it is sent all that is kept, apart from the others.
+    /// Takes a node in, or in again: whatever it had, it is sent all that is kept and that it `gets`, apart from the others.
     ///
     /// # Errors
     /// [`NoPlace`].
-    pub fn join(&mut self, now: Duration, node: Node) -> Result<NodeIndex, NoPlace> {
+    pub fn join(
+        &mut self,
+        now: Duration,
+        node: Node,
+        gets: impl Fn(ObjectId) -> bool,
+    ) -> Result<NodeIndex, NoPlace> {
         let index = match self.roster.find(node.id) {
             Some(index) => {
                 self.roster.replace(index, node)?;
@@ -299,14 +318,18 @@ impl Sender {
         self.everyone.insert(index);
         self.everyone_packets = self.config.copies.to_everyone(&self.roster, &self.everyone);
         for object in &mut self.objects {
-            let share = Share::new(begun.then_some(0));
+            let mut share = Share::new(begun.then_some(0));
+            let gets = gets(object.id);
+            if !gets {
+                share.outcome = Outcome::Excluded;
+            }
             match object.shares.get_mut(usize::from(index.0)) {
                 Some(old) => *old = share,
                 None => object.shares.push(share),
             }
             object.ledger.forget(index);
             object.reported = false;
-            if begun && !object.info.is_empty() {
+            if gets && begun && !object.info.is_empty() {
                 object.info_wanted.insert(index);
                 object.info_due = Some(now);
             }
@@ -390,23 +413,26 @@ impl Sender {
         self.grtt.get()
     }
 
-    /// How far an object is, node by node; empty if it isn't kept.
+    /// How far an object is at each node that gets it; empty if it isn't kept.
     pub fn progress(&self, object: ObjectId) -> impl Iterator<Item = Progress> + '_ {
         self.find(object).into_iter().flat_map(move |object| {
-            self.roster.indices().map(move |node| {
+            self.roster.indices().filter_map(move |node| {
                 let share = object.share(node);
-                Progress {
+                let done = match share.outcome {
+                    Outcome::Pending => None,
+                    Outcome::Complete => Some(true),
+                    Outcome::Failed => Some(false),
+                    Outcome::Excluded => return None,
+                };
+                Some(Progress {
                     node,
-                    done: match share.outcome {
-                        Outcome::Pending => None,
-                        Outcome::Complete => Some(true),
-                        Outcome::Failed => Some(false),
-                    },
+                    done,
                     sent: object.sent_to(node),
                     segments: object.shape.segments(),
                     owed: object.ledger.owed(node),
+                    repaired: share.repaired,
                     apart: self.members[usize::from(node.0)].apart,
-                }
+                })
             })
         })
     }
@@ -469,6 +495,15 @@ impl Sender {
             To::These(nodes) => {
                 nodes.iter().for_each(|node| self.members[usize::from(node.0)].leg.add(kind, 1, len))
             }
+        }
+        let object = match transmit.body {
+            Body::Source { object, .. } | Body::Parity { object, .. } if kind == Kind::Repair => object,
+            _ => return,
+        };
+        let Some(object) = self.objects.iter_mut().find(|other| other.id == object) else { return };
+        match &transmit.to {
+            To::Everyone => object.shares.iter_mut().for_each(|share| share.repaired += len),
+            To::These(nodes) => nodes.iter().for_each(|node| object.share_mut(node).repaired += len),
         }
     }
 

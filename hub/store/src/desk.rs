@@ -150,8 +150,51 @@ pub struct Status {
     pub sends: bool,
     /// The contents, and how far each is at the nodes.
     pub contents: Vec<ContentStatus>,
+    /// The sites that contents are sent to.
+    #[serde(default)]
+    pub sites: Vec<SiteStatus>,
     /// What was counted since the store was opened.
     pub counters: BTreeMap<String, u64>,
+}
+
+/// What was sent to a site since the appliance started, and what its nodes said.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SiteStatus {
+    /// The site.
+    pub site: String,
+    /// What left the hub: a packet for each set of nodes in BIER, or for each node.
+    pub trunk: LegStatus,
+    /// What each node was sent.
+    pub legs: BTreeMap<u32, LegStatus>,
+    /// Requests for repairs.
+    pub nacks: u64,
+    /// Acknowledgements.
+    pub acks: u64,
+    /// Bytes of both.
+    pub feedback_bytes: u64,
+    /// The greatest round-trip time of its nodes, as it is estimated.
+    pub grtt_seconds: f64,
+    /// Feedback that changed nothing, by reason.
+    pub ignored: BTreeMap<String, u64>,
+    /// Packets that couldn't be sent, by reason.
+    pub unsent: BTreeMap<String, u64>,
+}
+
+/// Packets and their bytes: NORM messages, without what carries them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LegStatus {
+    /// First copies,
+    pub first_packets: u64,
+    /// in bytes.
+    pub first_bytes: u64,
+    /// Repairs,
+    pub repair_packets: u64,
+    /// in bytes.
+    pub repair_bytes: u64,
+    /// Commands,
+    pub control_packets: u64,
+    /// in bytes.
+    pub control_bytes: u64,
 }
 
 /// How far a content is.
@@ -225,6 +268,9 @@ pub trait Sessions: Send + Sync {
 
     /// What is known of a content at the nodes that it is being sent to.
     fn progress(&self, root: Root, version: u64) -> BTreeMap<NodeId, NodeProgress>;
+
+    /// What was sent to each site.
+    fn sites(&self) -> Vec<SiteStatus>;
 }
 
 /// Why there is no answer.
@@ -397,6 +443,7 @@ impl Desk {
             behind: self.store.is_behind(),
             sends: self.sessions.is_some(),
             contents: contents.collect(),
+            sites: self.sessions.as_ref().map(|sessions| sessions.sites()).unwrap_or_default(),
             counters,
         }
     }

@@ -1,5 +1,6 @@
 //! Contents that are put in here: they come from their first byte to their last, and their root is known at the end.
-//! They are hashed as they come, so that putting in ends with a rename.
+//! They are hashed as they come, so that putting in ends with a rename. What comes into a file of the caller's, in any
+//! order, is hashed behind and adopted: that, too, ends with a rename.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,14 +10,14 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::disk::File;
 use crate::error::Error;
 use crate::keys::SigningKey;
-use crate::ledger::Batch;
+use crate::ledger::{Batch, Ledger};
 use crate::manifest::{Description, Label, Manifest};
-use crate::state::{Content, Held, cost};
+use crate::state::{Content, Held, cost, name_row};
 use crate::store::Store;
 use crate::time::Millis;
 use crate::tree::{self, GROUP, Group, SIZE_MAX, Tree};
 
-/// A content on its way in. Dropped before [`Incoming::finish`], it leaves nothing behind.
+/// A content on its way in. Dropped before [`Incoming::finish`], it leaves nothing behind but a file of the caller's.
 #[derive(Debug)]
 pub struct Incoming {
     store: Arc<Store>,
@@ -29,7 +30,10 @@ pub struct Incoming {
     hashes: Vec<[u8; 32]>,
     /// Bytes of the last group.
     group: Vec<u8>,
-    finished: bool,
+    /// Whether the file is the caller's.
+    adopted: bool,
+    /// Whether the file is of no use once this is dropped.
+    remove: bool,
 }
 
 /// What is put in, but for what its bytes say.
@@ -52,8 +56,28 @@ impl Store {
     pub fn put(self: &Arc<Self>, size: Option<u64>, now: Millis) -> Result<Incoming, Error> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let path = self.files.incoming(NEXT.fetch_add(1, Relaxed));
+        let mut incoming = self.incoming(path, false)?;
+        incoming.promise(size.unwrap_or(0), now)?;
+        Ok(incoming)
+    }
+
+    /// Promises room to a content of so many bytes that come into a file of the caller's, which has that length from now on. It
+    /// is on the store's file system, outside of the store's own folders. [`Incoming::hash`] tells what of it has come;
+    /// [`Incoming::finish`] makes the file the content, or removes it if the content was here. Until then it is the
+    /// caller's, crashes included.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoRoom`], and those of the disk.
+    pub fn adopt(self: &Arc<Self>, path: PathBuf, size: u64, now: Millis) -> Result<Incoming, Error> {
+        let mut incoming = self.incoming(path, true)?;
+        incoming.promise(size, now)?;
+        Ok(incoming)
+    }
+
+    fn incoming(self: &Arc<Self>, path: PathBuf, adopted: bool) -> Result<Incoming, Error> {
         let file = self.disk.open(&path).map_err(|error| self.write_error(error))?;
-        let mut incoming = Incoming {
+        Ok(Incoming {
             store: Arc::clone(self),
             path,
             file,
@@ -61,10 +85,9 @@ impl Store {
             promised: 0,
             hashes: Vec::new(),
             group: Vec::with_capacity(GROUP as usize),
-            finished: false,
-        };
-        incoming.promise(size.unwrap_or(0), now)?;
-        Ok(incoming)
+            adopted,
+            remove: !adopted,
+        })
     }
 }
 
@@ -77,11 +100,7 @@ impl Incoming {
     pub fn write(&mut self, mut bytes: &[u8], now: Millis) -> Result<(), Error> {
         self.promise(self.size.saturating_add(bytes.len() as u64), now)?;
         while !bytes.is_empty() {
-            if self.group.len() as u64 == GROUP {
-                // Not the last group, as there are bytes behind it.
-                self.hashes.push(tree::hash_group(self.hashes.len() as Group, SIZE_MAX, &self.group));
-                self.group.clear();
-            }
+            self.pass_group();
             let (now_in, later) = bytes.split_at(bytes.len().min(GROUP as usize - self.group.len()));
             self.file.write(self.size, now_in).map_err(|error| self.store.write_error(error))?;
             self.group.extend_from_slice(now_in);
@@ -89,6 +108,34 @@ impl Incoming {
             bytes = later;
         }
         Ok(())
+    }
+
+    /// All bytes of the file up to here have come: hashes on, to have that done when the last one comes.
+    ///
+    /// # Errors
+    ///
+    /// Those of the disk; it can be tried again.
+    pub fn hash(&mut self, end: u64) -> Result<(), Error> {
+        while self.size < end {
+            self.pass_group();
+            let before = self.group.len();
+            let len = (end - self.size).min(GROUP - before as u64);
+            self.group.resize(before + len as usize, 0);
+            if let Err(error) = self.file.read(self.size, &mut self.group[before..]) {
+                self.group.truncate(before);
+                return Err(self.store.read_error(error));
+            }
+            self.size += len;
+        }
+        Ok(())
+    }
+
+    /// There are bytes behind a full group: it isn't the last one.
+    fn pass_group(&mut self) {
+        if self.group.len() as u64 == GROUP {
+            self.hashes.push(tree::hash_group(self.hashes.len() as Group, SIZE_MAX, &self.group));
+            self.group.clear();
+        }
     }
 
     /// Bytes so far.
@@ -132,7 +179,18 @@ impl Incoming {
             state.contents.get(&root).map(|content| matches!(content.held, Held::Complete(_)))
         };
         if old != Some(true) {
-            self.place(&tree).map_err(|error| store.write_error(error))?;
+            // Without rows of it, an opening after a crash would remove the file in its place, and nobody has it any more; what
+            // has a row and no file is forgotten.
+            let announced = self.adopted;
+            let placed = if announced { self.announce(&mut ledger, &tree, &manifest, now) } else { Ok(()) };
+            let placed = placed.and_then(|()| self.place(&tree).map_err(|error| store.write_error(error)));
+            if let Err(error) = placed {
+                if announced {
+                    store.state().rows(&manifest, &mut batch);
+                    store.commit_or_keep(&mut ledger, batch);
+                }
+                return Err(error);
+            }
             store.counters.contents_complete.add(1);
         }
         let mut state = store.state();
@@ -153,11 +211,27 @@ impl Incoming {
         // From now on the content itself takes the budget.
         state.incoming -= std::mem::take(&mut self.promised);
         drop(state);
-        self.finished = old != Some(true);
+        self.remove = old == Some(true);
         store.counters.bytes_arrived.add(self.size);
         store.commit_or_keep(&mut ledger, batch);
         drop(ledger);
         Ok(manifest)
+    }
+
+    /// Writes the rows of a content whose file is about to get its place.
+    fn announce(
+        &self,
+        ledger: &mut Ledger,
+        tree: &Tree,
+        manifest: &Manifest,
+        now: Millis,
+    ) -> Result<(), Error> {
+        let mut batch = Batch::default();
+        name_row(manifest, &mut batch);
+        if !self.store.state().contents.contains_key(&tree.root()) {
+            Content { size: tree.size(), used: now, held: Held::complete() }.row(tree.root(), &mut batch);
+        }
+        self.store.commit(ledger, batch)
     }
 
     /// Puts the file in its place, after its list of hashes.
@@ -193,7 +267,9 @@ impl Incoming {
         let mut ledger = self.store.ledger();
         let mut batch = Batch::default();
         let room = self.store.make_room(more, &mut batch, now).and_then(|()| {
-            let room = self.store.keep_reserve(more).and_then(|()| self.file.allocate(wanted));
+            // The caller's file shows by its length what it is, whenever that is looked at.
+            let length = if self.adopted { size } else { wanted };
+            let room = self.store.keep_reserve(more).and_then(|()| self.file.allocate(length));
             room.map_err(|error| self.store.write_error(error))
         });
         if room.is_ok() {
@@ -208,7 +284,7 @@ impl Incoming {
 impl Drop for Incoming {
     fn drop(&mut self) {
         self.store.state().incoming -= self.promised;
-        if !self.finished
+        if self.remove
             && let Err(error) = self.store.disk.remove(&self.path)
         {
             self.store.write_error(error);

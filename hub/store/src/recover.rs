@@ -126,7 +126,7 @@ impl Store {
             }
         }
         for (root, files) in found {
-            match rows.fresh.then(|| self.adopt(root, &files, now)).flatten() {
+            match rows.fresh.then(|| self.rediscovered(root, &files, now)).flatten() {
                 Some(content) => {
                     content.row(root, batch);
                     state.contents.insert(root, content);
@@ -176,7 +176,7 @@ impl Store {
     }
 
     /// A content that no row speaks of, since there is a new ledger: it is one if its list leads to its name.
-    fn adopt(&self, root: Root, files: &Found, now: Millis) -> Option<Content> {
+    fn rediscovered(&self, root: Root, files: &Found, now: Millis) -> Option<Content> {
         let size = files.blob.filter(|size| *size <= tree::SIZE_MAX)?;
         Tree::from_bytes(root, size, &fs::read(self.files.tree(root)).ok()?)?;
         Some(Content { size, used: now, held: Held::complete() })

@@ -125,9 +125,21 @@ impl State {
 
     pub(crate) fn name(&mut self, manifest: &Manifest, batch: &mut Batch) {
         let what = manifest.description();
-        let key = name_key(&what.group, &what.name);
-        batch.put(Table::Name, &key, manifest.as_bytes().to_vec());
+        name_row(manifest, batch);
         self.names.insert((what.group.clone(), what.name.clone()), manifest.clone());
+    }
+
+    /// The rows of a content and of its name as they are known, in place of what was written ahead.
+    pub(crate) fn rows(&self, manifest: &Manifest, batch: &mut Batch) {
+        let what = manifest.description();
+        match self.contents.get(&what.root) {
+            Some(content) => content.row(what.root, batch),
+            None => batch.remove(Table::Content, what.root.as_bytes()),
+        }
+        match self.names.get(&(what.group.clone(), what.name.clone())) {
+            Some(known) => name_row(known, batch),
+            None => batch.remove(Table::Name, &name_key(&what.group, &what.name)),
+        }
     }
 
     /// Notes a change for the next checkpoint.
@@ -146,6 +158,11 @@ impl State {
             self.pending_since.get_or_insert(now);
         }
     }
+}
+
+pub(crate) fn name_row(manifest: &Manifest, batch: &mut Batch) {
+    let what = manifest.description();
+    batch.put(Table::Name, &name_key(&what.group, &what.name), manifest.as_bytes().to_vec());
 }
 
 fn name_key(group: &Label, name: &Label) -> Vec<u8> {

@@ -158,6 +158,24 @@ impl Store {
         Ok(done)
     }
 
+    /// Reads back bytes that came of an arriving content, to decode what didn't come. They aren't verified: for nothing else.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfRange`]; [`Error::Conflict`] if it isn't arriving; and those of the disk.
+    pub fn read_back(&self, root: Root, offset: u64, into: &mut [u8]) -> Result<(), Error> {
+        let (size, part) = {
+            let state = self.state();
+            (state.content(root)?.size, state.part(root)?)
+        };
+        let end = offset.saturating_add(into.len() as u64);
+        if end > size {
+            return Err(Error::OutOfRange { offset, end, size });
+        }
+        let part = part.ok_or(Error::Conflict)?;
+        part.data.read(offset, into).map_err(|error| self.read_error(error))
+    }
+
     /// Learns the hashes of an arriving content's groups (see [`Tree::to_bytes`]), so that each is verified as it gets
     /// whole. Groups that had been taken for whole and aren't the content's are missing again.
     ///

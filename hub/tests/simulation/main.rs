@@ -114,6 +114,25 @@ fn a_late_joiner_is_filled_in_alone() {
     assert_eq!((network.complete[3].len(), finished), (1, 2));
 }
 
+/// What isn't for a node costs its leg nothing but a word that it is gone, asked for once it sees the gap.
+#[test]
+fn objects_for_some_nodes_go_to_those_alone() {
+    let setting = Setting::new(4, Loss::Random(0.02));
+    let mut network = Network::new(setting.clone(), 4);
+    network.at(Duration::ZERO, Deed::AnnounceTo(&[0, 2]));
+    network.at(Duration::ZERO, Deed::Announce);
+    network.at(Duration::ZERO, Deed::AnnounceTo(&[3]));
+    network.run(LIMIT);
+    assert_eq!(network.complete.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1, 2, 2]);
+    for (at, objects) in [2, 1, 2, 2].into_iter().enumerate() {
+        let leg = &network.legs[at];
+        assert_eq!(leg.first, objects * (setting.segments + 1), "node {at}");
+        assert!(leg.repairs <= leg.lost + objects, "{leg:?}");
+    }
+    let finished = network.events.iter().filter(|(_, event)| matches!(event, Event::Finished { .. })).count();
+    assert_eq!(finished, 3);
+}
+
 #[test]
 fn a_straggler_does_not_delay_the_others() {
     let time = |straggler: f64| {

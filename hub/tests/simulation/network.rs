@@ -17,8 +17,8 @@ use millrace_bier::id::{BfrId, Bsl};
 use millrace_hub::nodes::{Node, NodeIndex, Roster};
 use millrace_hub::norm::{NodeId, ObjectId};
 use millrace_hub::session::{
-    Config, Content, Event, Kind, Offer, Rate, Receiver, ReceiverConfig, Report, Sender, Storage, To, Unread,
-    Unstored,
+    Body, Config, Content, DATA_HEADER_LEN, Event, Kind, Offer, Rate, Receiver, ReceiverConfig, Report,
+    Sender, Storage, To, Unread, Unstored,
 };
 
 pub(crate) const SEGMENT: u16 = 16;
@@ -152,6 +152,8 @@ pub(crate) struct LegFigures {
 /// What is done at the hub while it runs.
 pub(crate) enum Deed {
     Announce,
+    /// An object for some of the nodes.
+    AnnounceTo(&'static [u16]),
     Join(usize),
 }
 
@@ -321,8 +323,14 @@ impl Network {
                             let size = self.setting.segments * u64::from(SEGMENT) - 3;
                             self.sender.announce(self.now, Offer::file(size, b"a name".to_vec())).unwrap();
                         }
+                        Deed::AnnounceTo(nodes) => {
+                            let size = self.setting.segments * u64::from(SEGMENT) - 3;
+                            let nodes = Some(nodes.iter().map(|at| NodeIndex(*at)).collect());
+                            let offer = Offer { nodes, ..Offer::file(size, b"a name".to_vec()) };
+                            self.sender.announce(self.now, offer).unwrap();
+                        }
                         Deed::Join(at) => {
-                            self.sender.join(self.now, node(at)).unwrap();
+                            self.sender.join(self.now, node(at), |_| true).unwrap();
                         }
                     }
                     self.poll_sender();
@@ -336,6 +344,9 @@ impl Network {
         while let Some(packet) = self.sender.poll_transmit(self.now) {
             let mut datagram = Vec::with_capacity(packet.message_len());
             packet.write(&mut Pattern, &mut datagram).unwrap();
+            if !matches!(packet.body, Body::None) {
+                assert_eq!(packet.header.len(), DATA_HEADER_LEN);
+            }
             let datagram: Rc<[u8]> = datagram.into();
             let nodes: Vec<NodeIndex> = match &packet.to {
                 To::Everyone => self.sender.roster().indices().collect(),

@@ -201,7 +201,8 @@ pub fn with_bier_backup(bsl: Bsl, port: PortId) -> Tables {
     tables.interfaces = Arc::new(Interfaces::new(interfaces.into(), []));
     if let Some(mut shared) = tables.bier.take() {
         let bier = Arc::make_mut(&mut shared);
-        let (via, carriage) = (bier.links[0].to(), Carriage::NonMpls);
+        let via = bier.links[0].to().expect("a neighbour has an address");
+        let carriage = Carriage::NonMpls;
         bier.links[0] = Link::Beside { interface: InterfaceId(1), via, carriage };
         tables.neighbours.insert(InterfaceId(1), via, CLIENT_MAC);
         bier.resolve(&tables);

@@ -274,10 +274,11 @@ fn ways(
                 Link::Beside { interface: interface(on), via: to, carriage: Carriage::Mpls }
             }
             BierPath::Tunnel(kind) => Link::Tunnel { to, tunnel: tunnel(kind) },
+            BierPath::Hosts(on) => Link::Hosts { interface: interface(on) },
         }
     };
     let Some(place) = &subdomain.topology else {
-        let neighbours = subdomain.neighbours.iter().map(|one| (one.path, one.address));
+        let neighbours = subdomain.neighbours.iter().map(|one| (one.path, one.prefix()));
         let ends: Vec<_> =
             neighbours.chain(subdomain.adjacencies.iter().filter_map(Adjacency::link)).collect();
         let peers = ends.iter().filter(|(path, _)| path.interface().is_none()).map(|(_, to)| *to).collect();
@@ -407,7 +408,9 @@ fn shared_te(bift: TeBift, known: Option<&Arc<Bier>>) -> Arc<TeBift> {
 /// with publication.
 fn flags(bift: &Bift, known: Option<&Arc<Bier>>) -> Arc<Down> {
     let sub_domain = bift.key().sub_domain;
-    let who = |bift: &Bift| bift.neighbours().iter().map(|one| one.prefix).collect::<Vec<_>>();
+    let hosts = |reach: &Reach| if let Reach::Hosts(link) = reach { Some(*link) } else { None };
+    let who =
+        |bift: &Bift| bift.neighbours().iter().map(|one| (one.prefix, hosts(&one.reach))).collect::<Vec<_>>();
     let before = known_bifts(known).find(|one| one.key().sub_domain == sub_domain);
     let had = known.and_then(|known| known.down.iter().find(|(id, _)| *id == sub_domain));
     match (before, had) {
@@ -592,11 +595,7 @@ impl TableBuilder {
         let Some(bier) = &self.tables.bier else { return Vec::new() };
         let links = |bift: &Arc<Bift>| {
             let neighbours = bift.neighbours().iter();
-            let of = |reach: &Reach| match reach {
-                Reach::Links(links) => links.to_vec(),
-                Reach::Tunnel => Vec::new(),
-            };
-            neighbours.flat_map(|neighbour| of(&neighbour.reach)).collect::<Vec<_>>()
+            neighbours.flat_map(|neighbour| neighbour.reach.links().to_vec()).collect::<Vec<_>>()
         };
         let links = known_bifts(Some(bier)).flat_map(links).chain(bier.hops.iter().map(|hop| hop.link));
         let hops = links.filter_map(|link| bier.link(link)?.next(&self.tables.routes));

@@ -25,7 +25,7 @@ use millrace_fastpath::tables::bier::LINKS_MAX;
 use millrace_fastpath::tables::interfaces::{InterfaceId, Local, Mac};
 use millrace_fastpath::tables::names::{HashKey, NameError, NamesError};
 use millrace_fastpath::tables::services::{Instance, InstanceSlotId, SERVICES_MAX, ServiceId, Services};
-use millrace_fastpath::tables::{Generation, Tables};
+use millrace_fastpath::tables::{Generation, Hub, Tables};
 use millrace_orchestrator_api::ServicePlacement;
 use siphasher::sip::SipHasher13;
 use tracing::warn;
@@ -270,6 +270,12 @@ impl TableBuilder {
     /// From here on cookies are made and checked with these secrets; until the next reload.
     pub fn set_cookies(&mut self, keys: CookieKeys) {
         self.tables.policy.cookies = Some(keys);
+        self.dirty = true;
+    }
+
+    /// The content hub, until the appliance ends.
+    pub fn set_hub(&mut self, hub: Option<Arc<Hub>>) {
+        self.tables.hub = hub;
         self.dirty = true;
     }
 

@@ -38,10 +38,10 @@ use millrace_fastpath::clock::Nanos;
 use millrace_fastpath::event::Event;
 use millrace_fastpath::shared::{Publisher, Shared};
 use millrace_fastpath::slots::Phase;
-use millrace_fastpath::tables::Generation;
 use millrace_fastpath::tables::interfaces::InterfaceId;
 use millrace_fastpath::tables::names::HashKey;
 use millrace_fastpath::tables::services::ServiceId;
+use millrace_fastpath::tables::{Generation, Hub};
 use millrace_fastpath::wire::quic_lb::ServerId;
 use millrace_orchestrator_api::Link;
 
@@ -75,6 +75,8 @@ pub struct Settings {
     pub unix_offset_nanos: u64,
     /// The files that the configuration names for DNS.
     pub table_files: TableFiles,
+    /// What workers are told of the content hub, where there is one.
+    pub hub: Option<Arc<Hub>>,
 }
 
 /// What the control loop counted, for the operator.
@@ -166,6 +168,7 @@ impl<L: Link> Control<L> {
         if let Some(cookies) = &cookies {
             builder.set_cookies(cookies.keys());
         }
+        builder.set_hub(settings.hub.take());
         let neighbours = Machine::new(
             &builder.tables().interfaces,
             floating(config).map(|(addr, _)| addr),

@@ -1,9 +1,10 @@
 //! Another configuration while the loop turns: all of it is in the next snapshot, or none.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use millrace_config::model::Config;
+use millrace_config::model::{Config, HubCarriage};
 use millrace_fastpath::addr::Addr;
 use millrace_fastpath::clock::Nanos;
 use millrace_fastpath::dns::CookieSecret;
@@ -116,7 +117,8 @@ impl<L: Link> Control<L> {
     /// Has the next hops of the static routes and the BIER neighbours looked for, and no longer those of before.
     pub(super) fn want_routes(&mut self, config: &Config, now: Nanos) {
         let hops = config.routes.iter().filter_map(|route| self.builder.next_hop(Addr::from(route.via)));
-        let hops: Vec<_> = hops.chain(self.builder.bier_hops()).collect();
+        let nodes = hub_neighbours(config).filter_map(|node| self.builder.next_hop(Addr::from(node)));
+        let hops: Vec<_> = hops.chain(self.builder.bier_hops()).chain(nodes).collect();
         let before = std::mem::replace(&mut self.wanted_by_routes, hops.clone());
         for hop in hops {
             self.want(hop, now);
@@ -145,4 +147,11 @@ impl<L: Link> Control<L> {
         let lingering: Vec<Addr> = self.builder.lingering().collect();
         self.neighbours.set_lingering(lingering);
     }
+}
+
+/// Nodes of the hub that are sent frames of their own, and whose Ethernet addresses aren't configured.
+fn hub_neighbours(config: &Config) -> impl Iterator<Item = IpAddr> {
+    let sites = config.hub.iter().flat_map(|hub| &hub.sites);
+    let beside = sites.filter(|site| matches!(site.carriage, HubCarriage::Ethernet(_)));
+    beside.flat_map(|site| &site.nodes).filter(|node| node.mac.is_none()).map(|node| node.address)
 }

@@ -46,10 +46,7 @@ pub(super) fn answer(
     let mut reply = request.reply(verdict.code, TimestampFormat::Ntp, ntp(context.unix_nanos));
     reply.tlvs.push(Tlv::Incoming(SetBits::new(shown.key, BitString::from_words(&words))));
     reply.tlvs.push(Tlv::Ingress(ingress(shown, context)));
-    if ways.local {
-        let own = context.tables.bier.as_ref()?.ingress(shown.key.sub_domain)?;
-        reply.tlvs.push(Tlv::ResponderBfer(own.bfir_id));
-    }
+    reply.tlvs.extend(ways.ends.iter().take(ENDS_MAX).copied().map(Tlv::ResponderBfer));
     reply.tlvs.extend(context.names.own.map(Tlv::ResponderBfr));
     let room = room(context.tables, mode, shown.key.bsl);
     if let Some(pointer) = verdict.pointer {
@@ -69,6 +66,9 @@ pub(super) fn answer(
     let bytes = reply.emit().filter(|bytes| bytes.len() <= room)?;
     Some((mode, bytes))
 }
+
+/// Numbers that a reply names, so that there is room for the rest of it: more than an access switch has legs.
+const ENDS_MAX: usize = 64;
 
 /// What is wrong, with as much of the request as fits.
 fn erroneous(reply: &Echo, pointer: u32, request: &[u8], room: usize) -> Tlv {

@@ -291,7 +291,7 @@ fn bsl_of(bier: &Bier, sub_domain: SubDomain) -> Option<Bsl> {
 fn room(tables: &Tables, mode: ReplyMode, bsl: Bsl) -> usize {
     let mtus = tables.interfaces.iter().map(|(_, interface)| usize::from(interface.mtu));
     let mtu = mtus.min().unwrap_or(0).min(PARCEL_BYTES_MAX - L3);
-    mtu.saturating_sub(if mode == ReplyMode::Bier { len(bsl) } else { udp::HEADERS_MAX })
+    mtu.saturating_sub(if mode == ReplyMode::Bier { len(bsl) } else { crate::udp::HEADERS_MAX })
 }
 
 /// The routers that bits stand for.

@@ -46,8 +46,8 @@ pub struct Reply {
     pub by: ReplyMode,
     /// What it says.
     pub code: ReturnCode,
-    /// Its number.
-    pub bfer: Option<BfrId>,
+    /// Its number, and those of hosts for whom it answers.
+    pub bfers: Vec<BfrId>,
     /// Its BFR-prefix.
     pub bfr: Option<IpAddr>,
     /// Where the request came in.
@@ -196,7 +196,7 @@ impl Questions {
             nanos: now.since(open.sent),
             by,
             code: echo.return_code,
-            bfer: None,
+            bfers: Vec::new(),
             bfr: None,
             ingress: None,
             incoming: None,
@@ -205,7 +205,7 @@ impl Questions {
         };
         for tlv in &echo.tlvs {
             match tlv {
-                Tlv::ResponderBfer(id) => reply.bfer = Some(*id),
+                Tlv::ResponderBfer(id) => reply.bfers.push(*id),
                 Tlv::ResponderBfr(prefix) => reply.bfr = Some(*prefix),
                 Tlv::Ingress(interface) => reply.ingress = Some(*interface),
                 Tlv::Incoming(set) => reply.incoming = Some(set.clone()),

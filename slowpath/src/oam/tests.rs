@@ -121,7 +121,7 @@ fn a_request_and_its_reply_are_those_of_the_draft() {
     first.now = first.now.plus(2_000_000);
     assert_eq!(first.receive(WAN, &reply), None);
     let told = replies.try_recv().unwrap();
-    assert_eq!((told.code, told.nanos, told.bfer), (ReturnCode::OnlyBfer, 2_000_000, Some(id(9))));
+    assert_eq!((told.code, told.nanos, told.bfers.clone()), (ReturnCode::OnlyBfer, 2_000_000, vec![id(9)]));
     assert_eq!(told.bfr, Some([10, 255, 0, 9].into()));
     assert_eq!(told.ingress, Some(Interface::V4([198, 51, 100, 1].into())));
     let counters = first.oam.counters();
@@ -285,4 +285,31 @@ fn the_latest_packet_that_went_in_circles_is_remembered() {
     let expired = first.oam.expired().unwrap();
     assert_eq!((expired.interface, expired.bfir_id, expired.entropy), (LAN, Some(id(5)), 3));
     assert_eq!(expired.ids, [id(7), id(9)]);
+}
+
+/// Hosts can't be asked: who has their bits answers for all of them at once, by its own prefix.
+#[test]
+fn an_access_switch_answers_for_its_hosts() {
+    let [mut first, ..] = Router::three();
+    let legs = "\n[bier]\nbfr_prefix = \"10.255.0.7\"\n[[bier.subdomain]]\nid = 0\nbitstring_bits = 64\n\
+         table = [\n\
+         { neighbour = \"first\", address = \"198.51.100.5\", bfr_ids = \"5\" },\n\
+         { neighbour = \"leg1\", encapsulation = \"none\", port = \"lan\", bfr_ids = \"9\" },\n\
+         { neighbour = \"leg2\", encapsulation = \"none\", port = \"lan.20\", bfr_ids = \"10,11\" },\n]\n";
+    let config = Config::parse("edge.toml", &format!("{EDGE}{legs}")).unwrap();
+    let builder = TableBuilder::new(&config, &ports(), TableFiles::default(), HashKey(1, 2)).unwrap();
+    let mut switch = Router { oam: Oam::new(7), builder, now: ms(0) };
+    for (ids, code, ends) in [
+        (&[9][..], ReturnCode::OnlyBfer, &[9][..]),
+        (&[9, 11], ReturnCode::OnlyBfer, &[9, 11]),
+        (&[9, 11, 5], ReturnCode::OneBfer, &[9, 11]),
+    ] {
+        let (asked, replies) = question(ids);
+        let (_, frames) = first.ask(asked).unwrap();
+        let reply = frame(switch.receive(LAN, &frames[0]).unwrap());
+        first.receive(WAN, &reply);
+        let told = replies.try_recv().unwrap();
+        let ends: Vec<_> = ends.iter().map(|one| id(*one)).collect();
+        assert_eq!((told.code, told.bfers, told.bfr), (code, ends, Some([10, 255, 0, 7].into())), "{ids:?}");
+    }
 }

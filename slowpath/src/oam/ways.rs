@@ -2,22 +2,26 @@
 
 use std::net::IpAddr;
 
+use millrace_bier::bift::Reach;
 use millrace_bier::bits::{self, BitString};
 use millrace_bier::forward::{Down, Packet, Part};
 use millrace_bier::id::{BfrId, BiftKey};
 use millrace_bier::oam::{Downstream, Mapping, SetBits, SubTlv};
 use millrace_bier::plane::AnyBift;
 use millrace_fastpath::tables::Tables;
+use millrace_fastpath::tables::bier::Link;
 
 /// What becomes of a packet here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ways {
-    /// Our own bit is set.
+    /// Our own bit is set, or one of hosts, for whom we answer.
     pub local: bool,
     /// Others are.
     pub others: bool,
-    /// The copies.
+    /// The copies, but for those of hosts: they see no echo message.
     pub ways: Vec<Way>,
+    /// Whose bits end here, ours before those of hosts.
+    pub ends: Vec<BfrId>,
 }
 
 /// A copy.
@@ -43,9 +47,15 @@ impl Ways {
         let mut found = Self::default();
         // Where it would go, however many hops it has left.
         let packet = Packet { bits: words, ttl: u8::MAX, entropy };
+        let mut others = words.to_vec();
         let _forwarded = bift.forward(packet, down, |part| match part {
             Part::Local => found.local = true,
             Part::Unroutable(_) => {}
+            Part::Copy { neighbour, bits } if matches!(bift.neighbour(neighbour).reach, Reach::Hosts(_)) => {
+                found.local = true;
+                found.ends.extend(super::ids(key, bits));
+                bits::and_not(&mut others, bits);
+            }
             Part::Copy { neighbour, bits } => {
                 let neighbour = bift.neighbour(neighbour);
                 let link = neighbour.link(entropy, bift.seed(), |_| true).and_then(|link| bier.link(link));
@@ -54,15 +64,16 @@ impl Ways {
                 let overhead = link.map_or(0, |link| link.overhead() as u16);
                 found.ways.push(Way {
                     prefix: neighbour.prefix,
-                    link: link.zip(id).map(|(link, id)| (link.to().to_ip(), u32::from(id.0))),
+                    link: link.and_then(Link::to).zip(id).map(|(to, id)| (to.to_ip(), u32::from(id.0))),
                     mtu: interface.map_or(0, |interface| interface.mtu.saturating_sub(overhead)),
                     set: SetBits::new(key, BitString::from_words(bits)),
                 });
             }
         });
-        let mut others = words.to_vec();
         if let Some(local) = bift.local() {
             bits::clear(&mut others, local);
+            let own = BfrId::at(key.si, local, key.bsl).filter(|_| bits::test(words, local));
+            found.ends.splice(..0, own);
         }
         found.others = !bits::is_zero(&others);
         Some(found)

@@ -83,7 +83,7 @@ impl Bench {
         let config = Config::parse("edge.toml", &edge()).unwrap();
         let table_files = TableFiles::read(&config, folder.path()).unwrap();
         let digests = table_files.digests.clone();
-        let settings = Settings { boot: 1, names_key: HashKey(1, 2), unix_offset_nanos: 0, table_files };
+        let settings = Settings { boot: 1, names_key: HashKey(1, 2), table_files, ..Settings::default() };
         let shared = Shared::new(1);
         let (link, _) = memory_link(4);
         let host = Box::new(SmolStack::new(&config, 1));

@@ -46,7 +46,9 @@ impl Ping {
         }
         let missing: Vec<u16> = numbers(&report.missing);
         for (id, one) in self.routers.iter_mut().filter(|(id, _)| !missing.contains(id)) {
-            let Some(reply) = report.replies.iter().find(|reply| reply.bfr_id == Some(*id)) else { continue };
+            let is_for_it =
+                |reply: &&EchoReplyRow| reply.bfr_id == Some(*id) || numbers(&reply.hosts).contains(id);
+            let Some(reply) = report.replies.iter().find(is_for_it) else { continue };
             let ms = reply.rtt_ms;
             one.min_ms = if one.answered == 0 { ms } else { one.min_ms.min(ms) };
             one.max_ms = one.max_ms.max(ms);
@@ -193,6 +195,18 @@ mod tests {
             ways: None,
             until: EchoUntil::All,
         }
+    }
+
+    /// An access switch answers for its hosts, in one reply.
+    #[test]
+    fn a_reply_counts_for_all_whom_it_names() {
+        let mut ping = Ping::new(&"66,68,69,70".parse().unwrap());
+        let switch = EchoReplyRow { hosts: "68-69".to_owned(), ..reply("switch", Some(66), 3, &[]) };
+        let text = crate::telemetry::render_echo(&report(1, vec![switch.clone()], "70"));
+        assert!(text.starts_with("seq 1: 66,68-69 switch 2.000 ms"), "{text}");
+        ping.take(report(1, vec![switch], "70"));
+        let answered: Vec<_> = ping.routers.values().map(|one| one.answered).collect();
+        assert_eq!((answered, ping.is_whole()), (vec![1, 1, 1, 0], false));
     }
 
     #[test]

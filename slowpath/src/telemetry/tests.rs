@@ -233,6 +233,32 @@ fn bier_is_shown_with_and_without_a_configuration() {
     }
 }
 
+/// Hosts go by their network: they have no address, no BIFT-id and no link-layer address.
+#[test]
+fn hosts_with_numbers_are_shown_by_their_network() {
+    let bier = "\n[bier]\nbfr_prefix = \"192.0.2.1\"\n[[bier.subdomain]]\nid = 0\nbfr_id = 5\n\
+        table = [{ neighbour = \"leg\", encapsulation = \"none\", port = \"lan.20\", bfr_ids = \"66-68\" }]\n";
+    let config = Config::parse("edge.toml", &format!("{EDGE}{bier}")).unwrap();
+    let bench = Bench::of(&config, memory_link(4).0);
+    bench.shared.workers[0].counters.bier.copies[0].add(7);
+    let report: BierReport = serde_json::from_value(bench.show(Topic::Bier)).unwrap();
+    let way = &report.bift[0].ways[0];
+    assert_eq!((way.bfr_ids.as_str(), way.neighbour.as_str(), way.bift_id), ("66-68", "lan.20", None));
+    let row = &report.neighbours[0];
+    assert_eq!((row.neighbour.as_str(), row.reach.as_str(), row.copies), ("lan.20", "hosts", 7));
+    assert_eq!(row.unprotected, "66-68");
+    let link = BierLinkRow {
+        interface: "lan.20".to_owned(),
+        address: "-".to_owned(),
+        encapsulation: "none".to_owned(),
+        mac: None,
+    };
+    assert_eq!(row.links, [link]);
+    let (_, body) = bench.http("GET /metrics HTTP/1.1\r\n\r\n");
+    let copies = "millrace_bier_copies_total{interface=\"lan.20\",neighbour=\"-\",encapsulation=\"none\"} 7";
+    assert!(body.lines().any(|one| one == copies), "{body}");
+}
+
 /// Everything that is full, limited or lost has a name that an operator finds, in the rows and in the metrics.
 #[test]
 fn every_limit_that_is_met_shows_by_its_name() {

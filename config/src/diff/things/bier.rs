@@ -127,15 +127,18 @@ fn subdomain_of(config: &Config, subdomain: &Subdomain, each: &mut dyn FnMut(Wha
                 None => text(ids),
             }
         };
-        let mut thing = live([("address", text(address))]);
+        let mut thing = live([]);
+        if let Some(address) = address {
+            thing = thing.and([("address", text(address))]);
+        }
         if let Some(interface) = path.interface() {
             thing = thing.and([("port", interface_of(config, interface))]);
         }
-        let thing = thing.and([
-            ("encapsulation", text(path.encapsulation())),
-            ("bift_id", form(bift_ids)),
-            ("bfr_ids", list(&own.map(row).collect::<Vec<_>>())),
-        ]);
+        thing = thing.and([("encapsulation", text(path.encapsulation()))]);
+        if address.is_some() {
+            thing = thing.and([("bift_id", form(bift_ids))]);
+        }
+        let thing = thing.and([("bfr_ids", list(&own.map(row).collect::<Vec<_>>()))]);
         each(What::BierNeighbour, format!("{} {name}", id.0), thing);
     }
 }

@@ -214,6 +214,12 @@ pub(super) const CASES: &[Case] = &[
         "- bier-neighbour 0 p3: address 198.51.100.3; port lan; encapsulation ethernet; bift_id static; bfr_ids [3 backup p2]",
     ),
     (
+        "BierRow.port",
+        "{ neighbour = \"p3\"",
+        "{ neighbour = \"leg\", encapsulation = \"none\", port = \"lan.20\", bfr_ids = \"9\" },\n{ neighbour = \"p3\"",
+        "+ bier-neighbour 0 leg: port lan.20; encapsulation none; bfr_ids [9]",
+    ),
+    (
         "BierRow.address",
         "address = \"198.51.100.3\"",
         "address = \"10.20.0.3\"",

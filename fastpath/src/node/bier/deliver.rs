@@ -6,7 +6,10 @@
 //!   MPLS ─┴─ the label is taken off
 //!   Ethernet ──► the networks that are joined to the sub-domain, as it is
 //! ```
+//!
+//! What is for hosts with bits of their own goes to their network, and nobody is asked who listens.
 
+use millrace_bier::bift::{Neighbour, Reach};
 use millrace_bier::header::Proto;
 
 use super::copies::Copies;
@@ -15,7 +18,7 @@ use crate::addr::Addr;
 use crate::driver::{Driver, Frame};
 use crate::node::Context;
 use crate::packet::{L3, tag};
-use crate::tables::bier::Bier;
+use crate::tables::bier::{Bier, LINKS_MAX, Link};
 use crate::tables::interfaces::{Interface, InterfaceId, Mac};
 use crate::tables::listeners::Listener;
 use crate::wire::{ethernet, ipv4, ipv6};
@@ -64,12 +67,65 @@ pub(super) fn payload<D: Driver>(
     for listener in listeners {
         found = true;
         if entered_by != Some(listener.interface)
-            && let Err(loss) = send(payload, listener, copies, cx)
+            && let Err(loss) = send_to(payload, listener, copies, cx)
         {
             lose(loss, cx);
         }
     }
     if found { Ok(()) } else { Err(NO_LISTENER) }
+}
+
+/// What becomes of a copy that has no way for a BIER header, for that `loss`: hosts get the payload.
+#[inline(never)] // copies to routers don't carry this along
+pub(super) fn without_way<D: Driver>(
+    bier: &Bier,
+    neighbour: &Neighbour,
+    loss: Loss,
+    inner: Inner,
+    frame: &D::Frame,
+    copies: &mut Copies<'_, '_, D>,
+    cx: &Context<'_>,
+) {
+    let sent = match neighbour.reach {
+        Reach::Hosts(link) => match bier.link(link) {
+            Some(Link::Hosts { interface }) => to_hosts(*interface, frame, inner, copies, cx)
+                .map(|made| cx.counters.bier.copies[link.0 as usize % LINKS_MAX].add(made)),
+            _ => Err(loss),
+        },
+        _ => Err(loss),
+    };
+    if let Err(loss) = sent {
+        lose(loss, cx);
+    }
+}
+
+/// Sends the payload of a frame to a network of hosts; how many frames that makes.
+fn to_hosts<D: Driver>(
+    interface: InterfaceId,
+    frame: &D::Frame,
+    inner: Inner,
+    copies: &mut Copies<'_, '_, D>,
+    cx: &Context<'_>,
+) -> Result<u64, Loss> {
+    let bytes = copies.payload_of(frame);
+    let payload = match inner.proto {
+        Proto::Ipv4 => ipv4_to_group(bytes),
+        Proto::Ipv6 => ipv6_to_group(bytes),
+        // The slowpath answers for them.
+        Proto::Oam => return Ok(0),
+        _ => return Err(Loss::UnknownProto),
+    };
+    let payload = payload.ok_or(Loss::BadPayload)?;
+    let egress = cx.tables.interfaces.get(interface).ok_or(Loss::NoInterface)?;
+    if cx.ports_down.has(egress.port) {
+        return Err(Loss::LinkDown);
+    }
+    // They have heard from its source what entered there.
+    if copies.entered_by() == Some(interface) {
+        return Ok(0);
+    }
+    send(payload, egress, ethernet::of_group(payload.group), copies, cx)?;
+    Ok(1)
 }
 
 /// What stands behind a label that is known: its own time to live was the way's, which ends here (RFC 3443 section 3.2, pipe model).
@@ -147,7 +203,7 @@ fn ipv6_to_group(bytes: &[u8]) -> Option<Payload<'_>> {
     })
 }
 
-fn send<D: Driver>(
+fn send_to<D: Driver>(
     payload: Payload<'_>,
     to: &Listener,
     copies: &mut Copies<'_, '_, D>,
@@ -155,9 +211,19 @@ fn send<D: Driver>(
 ) -> Result<(), Loss> {
     let egress = cx.tables.interfaces.get(to.interface).ok_or(Loss::NoInterface)?;
     let mac = match to.next_hop {
-        None => mac(payload.group),
+        None => ethernet::of_group(payload.group),
         Some(hop) => cx.tables.neighbours.get(to.interface, hop).ok_or(Loss::NeighbourUnknown)?,
     };
+    send(payload, egress, mac, copies, cx)
+}
+
+fn send<D: Driver>(
+    payload: Payload<'_>,
+    egress: &Interface,
+    mac: Mac,
+    copies: &mut Copies<'_, '_, D>,
+    cx: &Context<'_>,
+) -> Result<(), Loss> {
     if payload.bytes.len() > usize::from(egress.mtu) {
         return Err(Loss::TooBig);
     }
@@ -215,16 +281,4 @@ fn give<D: Driver>(
     }
     copies.give(frame, egress.port, cx);
     Ok(())
-}
-
-/// The link-layer address of a group: the low 23 bits of an IPv4 one (RFC 1112 §6.4), the low 32 of an IPv6 one (RFC 2464
-/// §7).
-fn mac(group: Addr) -> Mac {
-    if group.is_v4() {
-        let [_, b, c, d] = group.v4_bytes();
-        [0x01, 0x00, 0x5e, b & 0x7f, c, d]
-    } else {
-        let [a, b, c, d] = (group.0 as u32).to_be_bytes();
-        [0x33, 0x33, a, b, c, d]
-    }
 }

@@ -69,6 +69,9 @@ impl Sender {
         for object in &mut self.objects {
             let share = object.share_mut(node);
             (share.silent, share.heard) = (0, Some(now));
+            if share.outcome == Outcome::Failed && !std::mem::replace(&mut share.returned, true) {
+                self.events.push_back(Event::Returned { object: object.id, node });
+            }
         }
         let echo = feedback.echo.checked_sub(WIRE_EPOCH).filter(|echo| *echo <= now);
         if let Some(echo) = echo {
@@ -99,10 +102,16 @@ impl Sender {
                     continue;
                 };
                 let named = |object: ObjectId| object.0.wrapping_sub(span.first.object.0) <= many;
-                let kept: Vec<_> = (0..self.objects.len()).filter(|at| named(self.objects[*at].id)).collect();
+                let gets = |at: &usize| {
+                    let object = &self.objects[*at];
+                    named(object.id) && object.share(node).outcome != Outcome::Excluded
+                };
+                let kept: Vec<_> = (0..self.objects.len()).filter(gets).collect();
                 if kept.len() <= usize::from(many) {
                     self.counters.ignore(Ignored::UnknownObject);
-                    unknown = Some(span.first.object);
+                    let lacks = |object: &ObjectId| !kept.iter().any(|at| self.objects[*at].id == *object);
+                    let mut all = (0..=many).map(|more| ObjectId(span.first.object.0.wrapping_add(more)));
+                    unknown = all.find(lacks);
                 }
                 for at in kept {
                     self.request(at, node, request, span, seen);
@@ -200,6 +209,7 @@ impl Sender {
         match object.share(node).outcome {
             Outcome::Complete => return Err(Ignored::Stale),
             Outcome::Failed => return Err(Ignored::GivenUp),
+            Outcome::Excluded => return Err(Ignored::UnknownObject),
             Outcome::Pending if !object.all_sent(node) => return Err(Ignored::NotYetSent),
             Outcome::Pending => {}
         }
@@ -213,7 +223,7 @@ impl Sender {
         Ok(())
     }
 
-    /// Tells a node what is kept, at most once in a round trip.
+    /// Tells a node what is kept and what isn't for it, at most once in a round trip.
     fn squelch(&mut self, node: NodeIndex, gone: ObjectId, now: Duration) {
         let (grtt, member) = (self.grtt.get(), &mut self.members[usize::from(node.0)]);
         if member.squelched.is_some_and(|at| now < at + grtt) {
@@ -221,7 +231,9 @@ impl Sender {
         }
         member.squelched = Some(now);
         let object = self.objects.front().map_or(self.next_object, |object| object.id);
-        let gone = [gone.0.to_be_bytes()];
+        let excluded = self.objects.iter().filter(|object| object.share(node).outcome == Outcome::Excluded);
+        let gone = std::iter::once(gone).chain(excluded.map(|object| object.id).filter(|id| *id != gone));
+        let gone: Vec<_> = gone.map(|id| id.0.to_be_bytes()).collect();
         let command = Command::Squelch { object, id: PayloadId::default(), gone: ObjectIds::of(&gone) };
         let head = self.head();
         let header = self.message(Message::Command { head, command });

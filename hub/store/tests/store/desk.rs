@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use millrace_hub_store::desk::{
-    Ask, ContentRow, Desk, NodeProgress, NodeState, Place, Put, Refusal, S3, Sessions, Status, Verified, What,
+    Ask, ContentRow, Desk, NodeProgress, NodeState, Place, Put, Refusal, S3, Sessions, SiteStatus, Status,
+    Verified, What,
 };
 use millrace_hub_store::{HttpOptions, NodeId};
 use serde::de::DeserializeOwned;
@@ -137,6 +138,10 @@ impl Sessions for Heard {
             apart: false,
         };
         BTreeMap::from([(NodeId(2), row)])
+    }
+
+    fn sites(&self) -> Vec<SiteStatus> {
+        vec![SiteStatus { site: "house".to_owned(), nacks: 3, ..SiteStatus::default() }]
     }
 }
 

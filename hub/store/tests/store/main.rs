@@ -1,5 +1,6 @@
 //! The store from outside: contents come, go on after restarts, faults and crashes, and are given out.
 
+mod adopt;
 mod bucket;
 mod crash;
 mod desk;

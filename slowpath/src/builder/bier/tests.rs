@@ -335,7 +335,7 @@ fn neighbours_that_are_elsewhere_are_reached_through_tunnels() {
     assert!(hops.contains(&(WAN, gateway)) && hops.contains(&(LAN, addr("198.51.100.3"))), "{hops:?}");
     let way = |builder: &TableBuilder| {
         let bier = bier(builder);
-        let at = bier.links.iter().position(|link| link.to() == addr("203.0.113.2")).unwrap();
+        let at = bier.links.iter().position(|link| link.to() == Some(addr("203.0.113.2"))).unwrap();
         bier.ways[at].clone()
     };
     assert_eq!(way(&builder), Err(NoWay::Neighbour));
@@ -366,4 +366,46 @@ fn a_topology_that_does_not_fit_is_told_with_its_line() {
     let inside_ipv6 = BY_TOPOLOGY.replacen("id = 0\n", "id = 0\nencapsulation = \"ipv6\"\n", 1);
     let text = files_of(&inside_ipv6, DOMAIN).unwrap_err().to_string();
     assert!(text.contains("nothing is sent to it inside IPv6") && text.contains("192.0.2.2"), "{text}");
+}
+
+const LEGS: &str = r#"
+[bier]
+bfr_prefix = "192.0.2.1"
+[[bier.subdomain]]
+id = 0
+bfr_id = 5
+table = [
+  { neighbour = "p3", address = "198.51.100.3", bfr_ids = "3" },
+  { neighbour = "leg1", encapsulation = "none", port = "lan", bfr_ids = "66" },
+  { neighbour = "leg2", encapsulation = "none", port = "lan.20", bfr_ids = "67,68" },
+]
+"#;
+
+/// Nobody is looked for there, and their ports go down as those of routers do.
+#[test]
+fn hosts_have_links_without_a_way_for_headers() {
+    let mut builder = builder();
+    reload(&mut builder, LEGS);
+    let known = bier(&builder).clone();
+    let hosts = [LAN, LAN_20].map(|interface| Link::Hosts { interface });
+    let reach: Vec<_> = bift(&known, 0).neighbours()[1..].iter().map(|one| one.reach.clone()).collect();
+    let links: Vec<_> = reach
+        .iter()
+        .map(|reach| match reach {
+            Reach::Hosts(link) => *known.link(*link).unwrap(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(links, hosts);
+    let ways = hosts.map(|link| known.links.iter().position(|one| *one == link).unwrap());
+    assert!(ways.iter().all(|at| known.ways[*at] == Err(NoWay::Hosts)));
+    assert_eq!(builder.bier_hops(), [(LAN, addr("198.51.100.3"))]);
+    assert!(known.tunnels.peers.is_empty());
+    // The same neighbours share their flags; other hosts don't.
+    let flags = |builder: &TableBuilder| Arc::as_ptr(&bier(builder).down[0].1);
+    let before = flags(&builder);
+    reload(&mut builder, &LEGS.replace("\"66\"", "\"66,69\""));
+    assert_eq!(flags(&builder), before);
+    reload(&mut builder, &LEGS.replace("\"lan\", bfr", "\"wan\", bfr"));
+    assert_ne!(flags(&builder), before);
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use millrace_bier::bift::{Bift, LinkId, NeighbourIndex, Reach};
+use millrace_bier::bift::{Bift, LinkId, Neighbour, NeighbourIndex, Reach};
 use millrace_bier::bits::ones;
 use millrace_bier::header::Carriage;
 use millrace_bier::id::{BfrId, BiftKey, BitPosition, SubDomain};
@@ -92,7 +92,7 @@ impl Sources {
             .collect();
         listeners.sort_by(|one, other| one.group.cmp(&other.group));
         BierReport {
-            bift: bifts.iter().flat_map(|bift| self.tables_of(bier, bift)).collect(),
+            bift: bifts.iter().flat_map(|bift| self.tables_of(&tables, bier, bift)).collect(),
             adjacencies: bier
                 .plane
                 .iter()
@@ -128,13 +128,13 @@ impl Sources {
     fn bier_counters(&self, tables: &Tables, bier: Option<&Arc<Bier>>) -> BierCountersReport {
         let workers = || self.shared.workers.iter().map(|worker| &worker.counters.bier);
         let links = bier.map_or(&[][..], |bier| &bier.links);
-        let leaves = |link: &Link| link.next(&tables.routes).map(|(id, _)| id);
+        let leaves = |link: &Link| link.interface(&tables.routes);
         let in_use = |link: &Link| leaves(link).is_some_and(|id| tables.interfaces.get(id).is_some());
         let copies = links.iter().enumerate().map(|(at, link)| {
             let copies = self.copies_over(at);
             let row = LinkCopiesRow {
                 interface: leaves(link).map(|id| interface(tables, id)).unwrap_or_default(),
-                address: link.to().to_string(),
+                address: address(link),
                 encapsulation: encapsulation(link).to_owned(),
                 copies,
             };
@@ -202,15 +202,19 @@ fn expired_row(tables: &Tables, now: Nanos, expired: &Expired) -> ExpiredRow {
 }
 
 impl Sources {
-    fn tables_of(&self, bier: &Bier, bift: &Bift) -> Vec<BiftRow> {
+    fn tables_of(&self, tables: &Tables, bier: &Bier, bift: &Bift) -> Vec<BiftRow> {
         let key = bift.key();
         let counters =
             || self.shared.workers.iter().map(|worker| worker.counters.bier.bifts.get(bift.tag() as usize));
         let packets: Option<u64> = counters().map(|counter| Some(counter?.get())).sum();
-        let way = |(neighbour, mask): (NeighbourIndex, &[u64])| BiftWayRow {
-            bfr_ids: BfrIds::from_iter(ids(key, mask)).to_string(),
-            neighbour: bift.neighbour(neighbour).prefix.to_string(),
-            bift_id: bift.out(neighbour).map(|id| id.get()),
+        let way = |(neighbour, mask): (NeighbourIndex, &[u64])| {
+            let (index, neighbour) = (neighbour, bift.neighbour(neighbour));
+            let are_hosts = matches!(neighbour.reach, Reach::Hosts(_));
+            BiftWayRow {
+                bfr_ids: BfrIds::from_iter(ids(key, mask)).to_string(),
+                neighbour: name(tables, bier, neighbour),
+                bift_id: bift.out(index).filter(|_| !are_hosts).map(|id| id.get()),
+            }
         };
         let row = |(at, table): (usize, &millrace_bier::bift::Table)| BiftRow {
             subdomain: key.sub_domain.0,
@@ -242,17 +246,19 @@ impl Sources {
             });
             BfrIds::from_iter(of_all).to_string()
         };
-        let row = |(at, neighbour): (usize, &millrace_bier::bift::Neighbour)| {
-            let (reach, links) = match &neighbour.reach {
-                Reach::Links(links) if links.iter().all(|id| is_tunnel(bier, *id)) && !links.is_empty() => {
-                    ("tunnel", &links[..])
+        let row = |(at, neighbour): (usize, &Neighbour)| {
+            let links = neighbour.reach.links();
+            let reach = match &neighbour.reach {
+                Reach::Links(_) if links.iter().all(|id| is_tunnel(bier, *id)) && !links.is_empty() => {
+                    "tunnel"
                 }
-                Reach::Links(links) => ("link", &links[..]),
-                Reach::Tunnel => ("tunnel", &[][..]),
+                Reach::Links(_) => "link",
+                Reach::Tunnel => "tunnel",
+                Reach::Hosts(_) => "hosts",
             };
             BfrNeighbourRow {
                 subdomain: id.0,
-                neighbour: neighbour.prefix.to_string(),
+                neighbour: name(tables, bier, neighbour),
                 copies: links.iter().map(|link| self.copies_over(link.0 as usize)).sum(),
                 down: down(at),
                 reach: reach.to_owned(),
@@ -303,11 +309,24 @@ fn link(tables: &Tables, bier: &Bier, id: LinkId) -> Option<BierLinkRow> {
     let link = bier.link(id)?;
     let next = link.next(&tables.routes);
     Some(BierLinkRow {
-        interface: next.map(|(id, _)| interface(tables, id)).unwrap_or_default(),
-        address: link.to().to_string(),
+        interface: link.interface(&tables.routes).map(|id| interface(tables, id)).unwrap_or_default(),
+        address: address(link),
         encapsulation: encapsulation(link).to_owned(),
         mac: next.and_then(|(id, next)| tables.neighbours.get(id, next)).map(mac_text),
     })
+}
+
+fn address(link: &Link) -> String {
+    link.to().map_or_else(|| "-".to_owned(), |to| to.to_string())
+}
+
+/// What a neighbour goes by: hosts by their network.
+fn name(tables: &Tables, bier: &Bier, neighbour: &Neighbour) -> String {
+    let hosts = match neighbour.reach {
+        Reach::Hosts(id) => bier.link(id).and_then(|link| link.interface(&tables.routes)),
+        _ => None,
+    };
+    hosts.map_or_else(|| neighbour.prefix.to_string(), |id| interface(tables, id))
 }
 
 fn is_tunnel(bier: &Bier, id: LinkId) -> bool {
@@ -338,5 +357,6 @@ fn encapsulation(link: &Link) -> &'static str {
         Link::Beside { carriage: Carriage::Mpls, .. } => "mpls",
         Link::Tunnel { tunnel: Tunnel::Udp, .. } => "udp",
         Link::Tunnel { tunnel: Tunnel::Ipv6, .. } => "ipv6",
+        Link::Hosts { .. } => "none",
     }
 }

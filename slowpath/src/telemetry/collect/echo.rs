@@ -98,8 +98,8 @@ impl Waited {
 
     fn take(&mut self, reply: Reply) {
         let arrived = matches!(reply.code, ReturnCode::OnlyBfer | ReturnCode::OneBfer);
-        if let Some(id) = reply.bfer.filter(|_| arrived) {
-            self.missing.retain(|one| *one != id);
+        if arrived {
+            self.missing.retain(|one| !reply.bfers.contains(one));
         }
         let row = reply_row(reply);
         if let Some((left, seen)) = &mut self.new
@@ -130,7 +130,8 @@ fn ids(text: &str) -> Result<Vec<BfrId>, CollectError> {
 
 fn reply_row(reply: Reply) -> EchoReplyRow {
     EchoReplyRow {
-        bfr_id: reply.bfer.map(BfrId::get),
+        bfr_id: reply.bfers.first().copied().map(BfrId::get),
+        hosts: BfrIds::from_iter(reply.bfers.iter().skip(1).copied()).to_string(),
         prefix: reply.bfr.map(|prefix| prefix.to_string()),
         code: reply.code.into(),
         result: words(reply.code),

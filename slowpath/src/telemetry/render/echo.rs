@@ -7,7 +7,7 @@ use crate::telemetry::rows::*;
 pub fn echo(report: &EchoReport) -> String {
     let mut text = String::new();
     for reply in &report.replies {
-        let number = reply.bfr_id.map_or_else(|| "-".to_owned(), |id| id.to_string());
+        let number = reply.bfr_id.map_or_else(|| "-".to_owned(), |_| numbers(reply));
         let prefix = reply.prefix.as_deref().unwrap_or("-");
         let (result, ms, by) = (&reply.result, reply.rtt_ms, &reply.by);
         text += &format!("seq {}: {number} {prefix} {ms:.3} ms by {by}, {result}\n", report.sequence);
@@ -16,6 +16,13 @@ pub fn echo(report: &EchoReport) -> String {
         text += &format!("seq {}: no answer from {}\n", report.sequence, report.missing);
     }
     text
+}
+
+/// For whom it answers.
+fn numbers(reply: &EchoReplyRow) -> String {
+    let own = reply.bfr_id.map(|id| id.to_string());
+    let hosts = Some(reply.hosts.clone()).filter(|hosts| !hosts.is_empty());
+    own.into_iter().chain(hosts).collect::<Vec<_>>().join(",")
 }
 
 /// What came of a ping.
@@ -35,7 +42,7 @@ pub fn hop(hop: &Hop) -> String {
     let mut text = String::new();
     for reply in &hop.replies {
         let prefix = reply.prefix.as_deref().unwrap_or("-");
-        let number = reply.bfr_id.map(|id| format!(" ({id})")).unwrap_or_default();
+        let number = reply.bfr_id.map(|_| format!(" ({})", numbers(reply))).unwrap_or_default();
         let by = reply.ingress.as_ref().map(|address| format!(", came in by {address}")).unwrap_or_default();
         text += &format!("{:>3}  {prefix}{number} {:.3} ms, {}{by}\n", hop.ttl, reply.rtt_ms, reply.result);
         text += &ways(&reply.ways);

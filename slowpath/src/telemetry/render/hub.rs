@@ -171,6 +171,7 @@ mod tests {
             node(3, NodeState::Failed, None),
         ];
         let status = Status {
+            sites: Vec::new(),
             budget_bytes: 1000,
             used_bytes: 232,
             behind: false,

@@ -52,9 +52,9 @@ pub struct BiftRow {
 pub struct BiftWayRow {
     /// Their numbers, as `1,2,66-70`.
     pub bfr_ids: String,
-    /// The neighbour's BFR-prefix, or the address that it is configured with.
+    /// The neighbour's BFR-prefix, or the address that it is configured with; the network of hosts.
     pub neighbour: String,
-    /// The BIFT-id that copies carry to it.
+    /// The BIFT-id that copies carry to it; `null` where it is hosts.
     pub bift_id: Option<u32>,
 }
 
@@ -90,13 +90,13 @@ pub struct AdjacencyRow {
 pub struct BfrNeighbourRow {
     /// The sub-domain.
     pub subdomain: u8,
-    /// Its BFR-prefix, or the address that it is configured with.
+    /// Its BFR-prefix, or the address that it is configured with; the network of hosts.
     pub neighbour: String,
     /// Copies sent over its links, whatever the sub-domain.
     pub copies: u64,
     /// Whether it is taken for unreachable, so that backups get its packets.
     pub down: bool,
-    /// `link` or `tunnel`.
+    /// `link` or `tunnel`; `hosts` of those who get payloads without a header.
     pub reach: String,
     /// Routers that lose their packets when it goes down, because nobody stands ready for them, as `1,2,66-70`.
     pub unprotected: String,
@@ -109,12 +109,12 @@ pub struct BfrNeighbourRow {
 pub struct BierLinkRow {
     /// The interface that copies leave by; empty while no route leads to the far end of the tunnel.
     pub interface: String,
-    /// The neighbour's address.
+    /// The neighbour's address; `-` of hosts.
     pub address: String,
-    /// `ethernet`, `mpls`, or of tunnels `udp` or `ipv6`.
+    /// `ethernet`, `mpls`, or of tunnels `udp` or `ipv6`; `none` to hosts.
     pub encapsulation: String,
     /// The link-layer address that copies are sent to: the neighbour's, or that of the router on the way to it; `null` while it
-    /// isn't known, and then copies are lost.
+    /// isn't known, and then copies are lost. Of hosts `null`: theirs is that of each group.
     pub mac: Option<String>,
 }
 
@@ -237,9 +237,9 @@ pub struct ExpiredRow {
 pub struct LinkCopiesRow {
     /// The interface.
     pub interface: String,
-    /// The neighbour's address on it.
+    /// The neighbour's address on it; `-` of hosts.
     pub address: String,
-    /// `ethernet` or `mpls`.
+    /// `ethernet`, `mpls`, or of tunnels `udp` or `ipv6`; `none` to hosts.
     pub encapsulation: String,
     /// Copies given to the port.
     pub copies: u64,

@@ -70,8 +70,11 @@ pub struct EchoReport {
 /// What a router replied.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct EchoReplyRow {
-    /// Its number, if it is one of the receivers.
+    /// Its number, if it is one of the receivers; or that of hosts for whom it answers.
     pub bfr_id: Option<u16>,
+    /// Other numbers of hosts for whom it answers, as an access switch does for its legs.
+    #[serde(default)]
+    pub hosts: String,
     /// Its BFR-prefix.
     pub prefix: Option<String>,
     /// Its return code (draft-ietf-bier-ping-23 section 3.3).

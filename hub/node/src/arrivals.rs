@@ -1,0 +1,335 @@
+//! Contents that come by NORM from one sender: the session, and where what it brings goes. A state machine without socket,
+//! threads and clock, driven as [`millrace_hub::session`] says.
+//!
+//! ```text
+//!  datagram ─► handle ─► session::Receiver ─► Shelf     a folder of files, or a store: bytes in their places,
+//!                             │    │                    and when all are there, verified and under their name
+//!   poll_transmit ◄── NACK, ACK    └─► what came of it ─► poll_news
+//! ```
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use millrace_hub::norm::{ObjectId, PayloadId};
+use millrace_hub::segments::SegmentSet;
+use millrace_hub::session::{Heard, Receiver, ReceiverConfig, Report, Storage};
+use millrace_hub::shape::Shape;
+use millrace_hub_store::Trust;
+
+use crate::error::Refusal;
+use crate::meter::Meter;
+use crate::news::News;
+use crate::pieces::About;
+
+/// Where contents go that arrive.
+pub(crate) trait Shelf: Storage {
+    /// A content that is there and verified.
+    type Kept;
+
+    /// Has the receiver go on with what the last checkpoints kept. Returns what is arriving, with its info.
+    fn resume(&mut self, receiver: &mut Receiver) -> Vec<(ObjectId, Shape, Vec<u8>)>;
+
+    /// An object of so many bytes begins; what it is isn't known yet.
+    fn begin(&mut self, object: ObjectId, size: u64) -> Result<(), Refusal>;
+
+    /// It is known what an object is: whether it is wanted, and what is here of it already, which the receiver learns of.
+    fn find(
+        &mut self,
+        receiver: &mut Receiver,
+        object: ObjectId,
+        shape: &Shape,
+        info: &[u8],
+        about: &About,
+    ) -> Result<(), Refusal>;
+
+    /// Makes what has come durable, but for these segments.
+    fn checkpoint(
+        &mut self,
+        object: ObjectId,
+        shape: &Shape,
+        info: &[u8],
+        missing: &[(u32, SegmentSet)],
+    ) -> io::Result<()>;
+
+    /// All has come: verifies it, and puts it under its name.
+    fn finish(
+        &mut self,
+        object: ObjectId,
+        shape: &Shape,
+        info: &[u8],
+        about: &About,
+    ) -> Result<Self::Kept, Refusal>;
+
+    /// What is here of an object that proved wrong or incomplete.
+    fn left(&self, object: ObjectId, shape: &Shape) -> Vec<PayloadId> {
+        let _ = (object, shape);
+        Vec::new()
+    }
+
+    /// Whether what can't be finished for this reason is tried again.
+    fn tries_again(&self, why: &Refusal) -> bool {
+        let _ = why;
+        false
+    }
+
+    /// Forgets an object that isn't wanted or won't come.
+    fn discard(&mut self, object: ObjectId);
+
+    /// The first error of the disk since the last call.
+    fn failure(&mut self) -> Option<io::Error>;
+}
+
+/// A content that is arriving.
+#[derive(Debug)]
+struct Arriving {
+    shape: Shape,
+    info: Option<Vec<u8>>,
+    about: Option<About>,
+    meter: Meter,
+    /// How often all of it came and was wrong.
+    wrong: u32,
+    /// All of it came, and couldn't be finished.
+    stuck: bool,
+}
+
+impl Arriving {
+    fn new(shape: Shape) -> Self {
+        Self { shape, info: None, about: None, meter: Meter::default(), wrong: 0, stuck: false }
+    }
+}
+
+/// What arrives from one sender.
+#[derive(Debug)]
+pub(crate) struct Arrivals<S: Shelf> {
+    trust: Trust,
+    receiver: Receiver,
+    shelf: S,
+    contents: BTreeMap<ObjectId, Arriving>,
+    /// Where the sender's packets come from, and answers go to.
+    sender: Option<SocketAddr>,
+    news: VecDeque<News<S::Kept>>,
+    received: u64,
+    refused: u64,
+    /// When the sender was last told that a content is here.
+    acknowledged: Duration,
+    ended: bool,
+}
+
+impl<S: Shelf> Arrivals<S> {
+    /// Goes on where the last run was: with what the shelf has kept.
+    pub(crate) fn open(shelf: S, config: ReceiverConfig, trust: Trust, now: Duration) -> Self {
+        let mut arrivals = Self {
+            trust,
+            receiver: Receiver::new(config),
+            shelf,
+            contents: BTreeMap::new(),
+            sender: None,
+            news: VecDeque::new(),
+            received: 0,
+            refused: 0,
+            acknowledged: Duration::ZERO,
+            ended: false,
+        };
+        arrivals.resume(now);
+        arrivals
+    }
+
+    /// A datagram came, from there.
+    pub(crate) fn handle(&mut self, now: Duration, from: SocketAddr, datagram: &[u8]) {
+        let strange = |heard: &Heard| (heard.foreign, heard.malformed);
+        let before = strange(self.receiver.heard());
+        self.receiver.handle(now, from.ip(), datagram, &mut self.shelf);
+        if strange(self.receiver.heard()) == before {
+            self.sender = Some(from);
+        }
+        // Before the next datagram, which may ask whether all is here: what is complete is verified first.
+        self.reports(now);
+    }
+
+    /// The next answer, and where to: to whoever sent. `None` before anything came.
+    pub(crate) fn poll_transmit(&mut self, now: Duration) -> Option<(SocketAddr, Vec<u8>)> {
+        let to = self.sender?;
+        self.receiver.poll_transmit(now).map(|message| (to, message))
+    }
+
+    /// When to call [`Self::poll_transmit`] again, if nothing comes before.
+    pub(crate) fn poll_timeout(&self) -> Option<Duration> {
+        self.sender.and(self.receiver.poll_timeout())
+    }
+
+    /// What happened since the last call.
+    pub(crate) fn poll_news(&mut self) -> Option<News<S::Kept>> {
+        self.news.pop_front()
+    }
+
+    /// To be called once a second: keeps what has come, so that a crash doesn't lose it, and tells how far it is.
+    pub(crate) fn tick(&mut self, now: Duration) {
+        self.checkpoint();
+        self.try_again(now);
+        self.progress(now);
+    }
+
+    /// Where contents go.
+    pub(crate) fn shelf_mut(&mut self) -> &mut S {
+        &mut self.shelf
+    }
+
+    /// Contents received, and refused.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        (self.received, self.refused)
+    }
+
+    /// What the session counted.
+    pub(crate) fn heard(&self) -> &Heard {
+        self.receiver.heard()
+    }
+
+    /// Whether the sender knows what is here, as far as that can be told: it has ended its session, or didn't ask again for an
+    /// acknowledgement for so long.
+    pub(crate) fn is_settled(&self, now: Duration, quiet: Duration) -> bool {
+        self.ended || now >= self.acknowledged + quiet
+    }
+
+    /// Goes on where the last run of this receiver was.
+    fn resume(&mut self, now: Duration) {
+        for (object, shape, info) in self.shelf.resume(&mut self.receiver) {
+            // Whom we trust may have changed.
+            match About::read(&info, shape.size(), &self.trust) {
+                Ok(about) => {
+                    let arriving = Arriving { info: Some(info), about: Some(about), ..Arriving::new(shape) };
+                    self.contents.insert(object, arriving);
+                    self.news.push_back(News::Begun { object, size: shape.size() });
+                }
+                Err(why) => self.refuse(object, None, why),
+            }
+        }
+        // What was done before is reported as complete: the hub may not know yet.
+        self.reports(now);
+    }
+
+    fn reports(&mut self, now: Duration) {
+        while let Some(report) = self.receiver.poll_event() {
+            match report {
+                Report::Begun { object, shape, info, .. } => self.begins(object, shape, info),
+                Report::Info { object, content } => self.info(object, content),
+                Report::Complete(object) => self.complete(now, object),
+                Report::Acknowledged(_) => self.acknowledged = now,
+                Report::Gone(object) => {
+                    self.contents.remove(&object);
+                    self.shelf.discard(object);
+                    self.news.push_back(News::Gone(object));
+                }
+                Report::Restarted => {
+                    self.contents.clear();
+                    self.news.push_back(News::Restarted);
+                }
+                Report::Ended => {
+                    self.ended = true;
+                    self.news.push_back(News::Ended);
+                }
+            }
+        }
+        if let Some(error) = self.shelf.failure() {
+            tracing::warn!(%error, "what arrives can't be written or read back; it is asked for again");
+        }
+    }
+
+    fn begins(&mut self, object: ObjectId, shape: Shape, info: bool) {
+        self.ended = false;
+        if !info {
+            return self.refuse(object, None, Refusal::Nameless);
+        }
+        if let Err(why) = self.shelf.begin(object, shape.size()) {
+            return self.refuse(object, None, why);
+        }
+        self.contents.insert(object, Arriving::new(shape));
+        self.news.push_back(News::Begun { object, size: shape.size() });
+    }
+
+    fn info(&mut self, object: ObjectId, content: Vec<u8>) {
+        let Some(arriving) = self.contents.get_mut(&object) else { return };
+        let about = match About::read(&content, arriving.shape.size(), &self.trust) {
+            Ok(about) => about,
+            Err(why) => return self.refuse(object, None, why),
+        };
+        match self.shelf.find(&mut self.receiver, object, &arriving.shape, &content, &about) {
+            Ok(()) => (arriving.about, arriving.info) = (Some(about), Some(content)),
+            Err(why) => self.refuse(object, Some(about.name.to_string()), why),
+        }
+    }
+
+    fn complete(&mut self, now: Duration, object: ObjectId) {
+        let Some(arriving) = self.contents.get_mut(&object) else { return };
+        let (Some(about), Some(info)) = (&arriving.about, &arriving.info) else {
+            return self.refuse(object, None, Refusal::Nameless);
+        };
+        let name = Some(about.name.to_string());
+        match self.shelf.finish(object, &arriving.shape, info, about) {
+            Ok(kept) => {
+                self.received += 1;
+                self.contents.remove(&object);
+                self.acknowledged = now;
+                self.news.push_back(News::Received(kept));
+            }
+            Err(why @ Refusal::WrongRoot(_)) if arriving.wrong < WRONG_MAX => {
+                arriving.wrong += 1;
+                self.receiver.forget(object);
+                let left = self.shelf.left(object, &arriving.shape);
+                left.into_iter().for_each(|id| self.receiver.recovered(object, id));
+                self.news.push_back(News::Refused { object, name, why });
+            }
+            Err(why) if self.shelf.tries_again(&why) => {
+                // Neither acknowledged nor asked for until then.
+                self.receiver.refuse(object);
+                if !std::mem::replace(&mut arriving.stuck, true) {
+                    self.news.push_back(News::Refused { object, name, why });
+                }
+            }
+            Err(why) => self.refuse(object, name, why),
+        }
+    }
+
+    fn try_again(&mut self, now: Duration) {
+        let stuck = self.contents.iter().filter(|(_, arriving)| arriving.stuck);
+        stuck.for_each(|(object, _)| self.receiver.want(*object));
+        self.reports(now);
+    }
+
+    fn refuse(&mut self, object: ObjectId, name: Option<String>, why: Refusal) {
+        self.receiver.refuse(object);
+        self.contents.remove(&object);
+        self.shelf.discard(object);
+        self.refused += 1;
+        self.news.push_back(News::Refused { object, name, why });
+    }
+
+    /// Keeps what has come, so that a crash doesn't lose it.
+    fn checkpoint(&mut self) {
+        for (object, arriving) in &self.contents {
+            // Without its info nobody could tell later what it is.
+            let Some(info) = &arriving.info else { continue };
+            let missing = self.receiver.missing(*object).unwrap_or_default();
+            if let Err(error) = self.shelf.checkpoint(*object, &arriving.shape, info, &missing) {
+                tracing::warn!(%error, "what has arrived can't be made durable");
+            }
+        }
+    }
+
+    fn progress(&mut self, now: Duration) {
+        for (object, arriving) in &mut self.contents {
+            let missing = self.receiver.missing(*object).unwrap_or_default();
+            let segments: u64 = missing.iter().map(|(_, set)| u64::from(set.len())).sum();
+            let size = arriving.shape.size();
+            let held = size.saturating_sub(segments * arriving.shape.segment_len() as u64);
+            arriving.meter.note(now, held);
+            let (per_second, left) = (arriving.meter.per_second(), arriving.meter.left(size));
+            let name = arriving.about.as_ref().map(|about| about.name.to_string());
+            self.news.push_back(News::Progress { object: *object, name, held, size, per_second, left });
+        }
+    }
+}
+
+/// A content that was wrong so often is wrong at its source.
+const WRONG_MAX: u32 = 2;

@@ -1,0 +1,170 @@
+//! What comes from one sender.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use millrace_hub::flute::Limits;
+use millrace_hub::norm::NodeId;
+use millrace_hub::session::ReceiverConfig;
+use millrace_hub_store::Millis;
+
+use super::{Profile, Sender, TakeInCounters, TakeInEvent, TakeInSettings};
+use crate::arrivals::Arrivals;
+use crate::error::NodeError;
+use crate::news::News;
+use crate::oneway::{Arrivals as FileArrivals, FileStock, Step};
+use crate::stock::{Stock, Stocked};
+
+/// A session, and when something came of it last.
+#[derive(Debug)]
+pub(super) struct Session {
+    kind: Kind,
+    heard: Duration,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Norm(Box<Arrivals<Stock>>),
+    Flute(Box<FileArrivals<FileStock>>),
+}
+
+impl Session {
+    /// Begins a session, or goes on with what was kept of it.
+    pub(super) fn open(
+        settings: &TakeInSettings,
+        (name, address): Sender,
+        now: Duration,
+        wall: Millis,
+    ) -> Result<Self, NodeError> {
+        let (store, key) = (Arc::clone(&settings.store), settings.key.clone());
+        let (_, budget) = store.budget();
+        let kind = match settings.profile {
+            Profile::Norm { node, .. } => {
+                let sender = NodeId(name as u32);
+                let folder = settings.folder.join(format!("norm-{name}-{address}"));
+                let stock = Stock::open(&folder, sender, store, key, wall)?;
+                let config = ReceiverConfig {
+                    size_max: budget,
+                    blocks_max: BLOCKS_MAX,
+                    objects_max: OBJECTS_MAX,
+                    parity_max: PARITY_MAX,
+                    ..ReceiverConfig::new(node, sender, address)
+                };
+                Kind::Norm(Box::new(Arrivals::open(stock, config, settings.trust.clone(), now)))
+            }
+            Profile::Flute { .. } => {
+                let folder = settings.folder.join(format!("flute-{name}-{address}"));
+                let stock = FileStock::open(&folder, name, store, key, &settings.trust, wall)?;
+                let limits = Limits {
+                    size_max: budget,
+                    block_max: BLOCK_MAX,
+                    objects_max: OBJECTS_MAX,
+                    repair_max: PARITY_MAX,
+                };
+                Kind::Flute(Box::new(FileArrivals::open(stock, name, limits)))
+            }
+        };
+        Ok(Self { kind, heard: now })
+    }
+
+    pub(super) fn heard(&self) -> Duration {
+        self.heard
+    }
+
+    pub(super) fn handle(&mut self, now: Duration, from: SocketAddr, datagram: &[u8]) {
+        self.heard = now;
+        match &mut self.kind {
+            Kind::Norm(arrivals) => arrivals.handle(now, from, datagram),
+            Kind::Flute(arrivals) => arrivals.handle(datagram),
+        }
+    }
+
+    pub(super) fn poll_transmit(&mut self, now: Duration) -> Option<(SocketAddr, Vec<u8>)> {
+        match &mut self.kind {
+            Kind::Norm(arrivals) => arrivals.poll_transmit(now),
+            Kind::Flute(_) => None,
+        }
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Duration> {
+        match &self.kind {
+            Kind::Norm(arrivals) => arrivals.poll_timeout(),
+            Kind::Flute(_) => None,
+        }
+    }
+
+    pub(super) fn tick(&mut self, now: Duration, wall: Millis) {
+        match &mut self.kind {
+            Kind::Norm(arrivals) => {
+                arrivals.shelf_mut().set_wall(wall);
+                arrivals.tick(now);
+            }
+            Kind::Flute(arrivals) => {
+                arrivals.shelf_mut().set_wall(wall);
+                arrivals.tick(now);
+            }
+        }
+    }
+
+    /// Adds what was counted.
+    pub(super) fn count(&self, counters: &mut TakeInCounters) {
+        match &self.kind {
+            Kind::Norm(arrivals) => counters.add_heard(arrivals.heard()),
+            Kind::Flute(arrivals) => counters.add_counted(arrivals.counters()),
+        }
+    }
+
+    /// What is to be told next; what is only to be counted is counted.
+    pub(super) fn poll_event(&mut self, from: IpAddr, counters: &mut TakeInCounters) -> Option<TakeInEvent> {
+        match &mut self.kind {
+            Kind::Norm(arrivals) => loop {
+                match arrivals.poll_news()? {
+                    News::Received(stocked) => return Some(taken(stocked, counters)),
+                    News::Refused { name, why, .. } => {
+                        let why = why.into();
+                        counters.refuse(&why);
+                        return Some(TakeInEvent::Refused { from, name, why });
+                    }
+                    News::Progress { name: Some(name), held, size, per_second, left, .. } => {
+                        return Some(TakeInEvent::Progress { from, name, held, size, per_second, left });
+                    }
+                    News::Gone(_) => counters.gone += 1,
+                    News::Restarted => counters.restarts += 1,
+                    News::Listening | News::Begun { .. } | News::Progress { .. } | News::Ended => {}
+                }
+            },
+            Kind::Flute(arrivals) => loop {
+                match arrivals.poll_step()? {
+                    Step::Received { kept, .. } => return Some(taken(kept, counters)),
+                    Step::Refused { name, why, .. } => {
+                        let why = why.into();
+                        counters.refuse(&why);
+                        return Some(TakeInEvent::Refused { from, name, why });
+                    }
+                    Step::Progress { name: Some(name), held, size, per_second, left, .. } => {
+                        return Some(TakeInEvent::Progress { from, name, held, size, per_second, left });
+                    }
+                    Step::Begun(..) | Step::Progress { .. } | Step::Ended => {}
+                }
+            },
+        }
+    }
+}
+
+fn taken(Stocked { manifest, known }: Stocked, counters: &mut TakeInCounters) -> TakeInEvent {
+    counters.note(&manifest, known);
+    match known {
+        true => TakeInEvent::Known(manifest),
+        false => TakeInEvent::Taken(manifest),
+    }
+}
+
+/// Blocks of an object that comes by NORM: 188 GB in blocks of 128 segments. A bit of memory for each, whatever comes.
+const BLOCKS_MAX: u32 = 1 << 20;
+/// Bytes of a block that has to be decoded in memory.
+const BLOCK_MAX: u64 = 16 << 20;
+/// Objects of a sender that arrive at once.
+const OBJECTS_MAX: usize = 32;
+/// Bytes of parity that a sender's blocks may take before they are whole.
+const PARITY_MAX: usize = 16 << 20;

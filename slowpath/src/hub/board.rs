@@ -1,0 +1,109 @@
+//! What operators and the hub's thread tell each other: contents that are here now, and how far they are.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::Thread;
+
+use millrace_config::model::HubSite;
+use millrace_hub_store::desk::{NodeProgress, Sessions, SiteStatus};
+use millrace_hub_store::{Manifest, Millis, NodeId, Root, Store};
+use tracing::warn;
+
+use super::site::Version;
+
+/// The sites' nodes, by what they are called in the ledger, with their groups.
+#[derive(Debug)]
+struct Members(Vec<(NodeId, Vec<String>)>);
+
+impl Members {
+    fn of(sites: &[HubSite]) -> Self {
+        let nodes = sites.iter().flat_map(|site| &site.nodes);
+        let groups =
+            |node: &millrace_config::model::HubNode| node.groups.iter().map(ToString::to_string).collect();
+        Self(nodes.map(|node| (NodeId(node.id), groups(node))).collect())
+    }
+
+    /// The nodes that a content is for.
+    fn of_group(&self, group: &str) -> impl Iterator<Item = NodeId> {
+        let is_in = move |(_, groups): &&(NodeId, Vec<String>)| {
+            group.is_empty() || groups.iter().any(|other| other == group)
+        };
+        self.0.iter().filter(is_in).map(|(node, _)| *node)
+    }
+}
+
+/// How everything is, as the thread last said.
+#[derive(Debug, Default)]
+pub(super) struct Shown {
+    pub(super) progress: BTreeMap<Version, BTreeMap<NodeId, NodeProgress>>,
+    pub(super) sites: Vec<SiteStatus>,
+}
+
+/// The board.
+pub(super) struct Board {
+    store: Arc<Store>,
+    members: Members,
+    late_join_ms: u64,
+    arrived: Mutex<Sender<Manifest>>,
+    shown: Mutex<Shown>,
+    thread: OnceLock<Thread>,
+}
+
+impl Board {
+    pub(super) fn new(
+        store: Arc<Store>,
+        sites: &[HubSite],
+        late_join_ms: u64,
+    ) -> (Arc<Self>, Receiver<Manifest>) {
+        let (arrived, arrivals) = channel();
+        let board = Self {
+            store,
+            members: Members::of(sites),
+            late_join_ms,
+            arrived: Mutex::new(arrived),
+            shown: Mutex::default(),
+            thread: OnceLock::new(),
+        };
+        (Arc::new(board), arrivals)
+    }
+
+    /// Who is woken by what arrives.
+    pub(super) fn wakes(&self, thread: Thread) {
+        // There is one thread.
+        let _ = self.thread.set(thread);
+    }
+
+    pub(super) fn show(&self, shown: Shown) {
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = shown;
+    }
+}
+
+impl Sessions for Board {
+    fn arrived(&self, manifest: &Manifest) {
+        let (what, now) = (manifest.description(), Millis::now());
+        let nodes: Vec<_> = self.members.of_group(what.group.as_str()).collect();
+        if nodes.is_empty() {
+            return warn!(content = %what.name, group = %what.group, "is for nobody: no node is in its group");
+        }
+        // On disk before anything is sent, and on the asker's thread: the hub's doesn't wait for disks to sync.
+        let late_until = Millis(now.0.saturating_add(self.late_join_ms));
+        if let Err(error) = self.store.distribute(what.root, what.version, nodes, late_until, now) {
+            warn!(content = %what.name, %error, "what nodes are owed isn't durable");
+        }
+        // The thread outlives the askers.
+        let _ = self.arrived.lock().unwrap_or_else(PoisonError::into_inner).send(manifest.clone());
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+
+    fn progress(&self, root: Root, version: u64) -> BTreeMap<NodeId, NodeProgress> {
+        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.progress.get(&(root, version)).cloned().unwrap_or_default()
+    }
+
+    fn sites(&self) -> Vec<SiteStatus> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).sites.clone()
+    }
+}

@@ -1,0 +1,28 @@
+//! The content hub's sessions: what the store has is sent to the nodes of each site, and what they miss is repaired for those alone.
+//!
+//! ```text
+//!  `hub put` ─► desk ─► board ── distribute ──► store's ledger: who is owed it
+//!                          │                         ▲ acked, failed
+//!                          ▼                         │
+//!                       site: session (millrace-hub) ── Transmit ──► cache: verified bytes ──► outlet ──► lane ──► worker
+//!                          ▲                                                                                        │
+//!                          └───────────────────────── feedback ◄── inbox ◄──────────────────────────────────────────┘
+//! ```
+//!
+//! - `thread`: the loop around the sites.
+//! - `site`: a NORM session and its objects.
+//! - `outlet`: messages into frames, by carriage.
+//! - `cache`: where the bytes come from.
+//! - `board`: what operators ask and tell.
+//! - `saved`: where sessions are, for the next start.
+//!
+//! Limits: a change of `[hub]` needs a restart.
+
+mod board;
+mod cache;
+mod outlet;
+mod saved;
+mod site;
+mod thread;
+
+pub use thread::{HubThread, Prepared};

@@ -1,0 +1,57 @@
+//! Where sessions are, on disk: a hub that is killed goes on with the same run of its session, so that nodes keep what they have, and
+//! first copies go on where they were. What nodes have acknowledged is in the store's ledger.
+//!
+//! The file is renamed into its place and not synced: a loss of power costs a session's run, and nothing that nodes have.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use millrace_hub_store::Root;
+use serde::{Deserialize, Serialize};
+
+/// A site's session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Saved {
+    /// The run.
+    pub(super) instance: u16,
+    /// The number of the next object: those of what is done aren't used again.
+    pub(super) next: u16,
+    /// Bytes of a segment: with others, objects are cut otherwise.
+    pub(super) segment: u16,
+    /// What wasn't done.
+    pub(super) objects: Vec<SavedObject>,
+}
+
+/// An object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SavedObject {
+    /// Its number in the session.
+    pub(super) number: u16,
+    /// The content,
+    pub(super) root: Root,
+    /// and its version.
+    pub(super) version: u64,
+    /// Source segments sent to the group.
+    pub(super) sent: u64,
+}
+
+impl Saved {
+    /// What was written for a site; `None` if nothing was, or it can't be read.
+    pub(super) fn read(folder: &Path, site: &str) -> Option<Self> {
+        serde_json::from_slice(&fs::read(path(folder, site)).ok()?).ok()
+    }
+
+    /// Writes it.
+    pub(super) fn write(&self, folder: &Path, site: &str) -> io::Result<()> {
+        fs::create_dir_all(folder)?;
+        let path = path(folder, site);
+        let new = path.with_extension("new");
+        fs::write(&new, serde_json::to_vec(self)?)?;
+        fs::rename(new, path)
+    }
+}
+
+fn path(folder: &Path, site: &str) -> PathBuf {
+    folder.join(format!("{site}.json"))
+}
