@@ -19,6 +19,11 @@ pub(super) trait Contender {
     /// In the log, and in names of entries.
     fn name(&self) -> &'static str;
 
+    /// Bytes of a segment.
+    fn segment(&self) -> u64 {
+        SEGMENT
+    }
+
     /// Hosts and links, and whatever runs before a receiver does.
     fn site(&self) -> Result<Site, LabError> {
         Site::bridged()

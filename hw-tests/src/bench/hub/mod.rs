@@ -4,6 +4,9 @@
 //!   each round:  no loss │ 1 % │ 5 % │ 5 % at the first receiver alone     in turn: ours, UFTP, NORM
 //! ```
 //!
+//! Ours is an appliance as the hub, by BIER to another one as access switch, whose legs have a bit each; and, for `hub.ethernet.*`, the
+//! same hub on a plain bridge, where repairs are frames to one receiver's address.
+//!
 //! Time is from the first data on the trunk until the last receiver has the file, announcements before it not counted: UFTP's
 //! would be against it. The rate is that of Ethernet frames on a leg, the same for all; on the trunk BIER's header comes on top.
 //!
@@ -22,8 +25,8 @@ use std::path::Path;
 
 use super::report::{Better, Entry, Report};
 use super::{BenchError, BenchOptions, ROUNDS_MIN, binary};
-use contender::{Contender, SEGMENT};
-use ours::HubSend;
+use contender::Contender;
+use ours::{Carriage, Hub};
 use peers::{Norm, Uftp};
 use site::{Leg, Loss, NODES};
 use transfer::{Outcome, Source, transfer};
@@ -64,7 +67,7 @@ impl Case {
 }
 
 /// The entries of transfers.
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 12] = [
     "hub.time.1pct.uftp",
     "hub.time.1pct.norm",
     "hub.time.5pct.uftp",
@@ -74,7 +77,13 @@ const NAMES: [&str; 9] = [
     "hub.leg_repair_over_own_loss",
     "hub.trunk_repair",
     "hub.feedback_share",
+    "hub.ethernet.clean_leg_repair",
+    "hub.ethernet.leg_repair_over_own_loss",
+    "hub.ethernet.trunk_repair",
 ];
+
+/// How many take part.
+const CONTENDERS: usize = 4;
 
 /// Measures what is wanted.
 pub(super) fn measure(options: &BenchOptions, report: &mut Report) -> Result<(), BenchError> {
@@ -85,11 +94,12 @@ pub(super) fn measure(options: &BenchOptions, report: &mut Report) -> Result<(),
     let source = Source::new(options.file_bytes)?;
     let _buffers = Buffers::allow()?;
     let norm = Norm::build(&source.folder)?;
-    let ours = HubSend { binary: binary()? };
-    let contenders: [&dyn Contender; 3] = [&ours, &Uftp, &norm];
-    let mut figures = [const { Vec::new() }; 3];
+    let by = |carriage| -> Result<Hub, BenchError> { Ok(Hub { binary: binary()?, carriage }) };
+    let (bier, ethernet) = (by(Carriage::Bier)?, by(Carriage::Ethernet)?);
+    let contenders: [&dyn Contender; CONTENDERS] = [&bier, &Uftp, &norm, &ethernet];
+    let mut figures = [const { Vec::new() }; CONTENDERS];
     for round in 0..options.rounds.clamp(ROUNDS_MIN, ROUNDS_MAX) {
-        let mut rounds = [const { Vec::new() }; 3];
+        let mut rounds = [const { Vec::new() }; CONTENDERS];
         for case in Case::ALL {
             for (contender, outcomes) in contenders.into_iter().zip(&mut rounds) {
                 let outcome = measured(contender, &source, case)?;
@@ -108,7 +118,7 @@ pub(super) fn measure(options: &BenchOptions, report: &mut Report) -> Result<(),
 
 /// A transfer; without losses, one in which nothing was lost, for others are held against it.
 fn measured(contender: &dyn Contender, source: &Source, case: Case) -> Result<Outcome, BenchError> {
-    let copy = (source.bytes.len() as u64).div_ceil(SEGMENT);
+    let copy = (source.bytes.len() as u64).div_ceil(contender.segment());
     for _ in 0..TRIES_MAX {
         let outcome = transfer(contender, source, case.loss())?;
         let carried: Vec<u64> = outcome.traffic.legs.iter().map(|leg| leg.data.count).collect();
@@ -123,7 +133,7 @@ fn measured(contender: &dyn Contender, source: &Source, case: Case) -> Result<Ou
 
 /// Tries of a transfer without losses.
 const TRIES_MAX: usize = 5;
-/// A round takes two minutes: three tell what there is to tell.
+/// A round takes three minutes: three tell what there is to tell.
 const ROUNDS_MAX: usize = 3;
 
 /// A contender's figures of a round.
@@ -198,8 +208,8 @@ fn line(outcome: &Outcome, clean: &Outcome) -> String {
     )
 }
 
-fn add_entries(figures: &[Vec<Round>; 3], report: &mut Report) {
-    let [ours, uftp, norm] = figures;
+fn add_entries(figures: &[Vec<Round>; CONTENDERS], report: &mut Report) {
+    let [ours, uftp, norm, ethernet] = figures;
     let of = |rounds: &[Round], figure: fn(&Round) -> f64| rounds.iter().map(figure).collect::<Vec<f64>>();
     let mut against = |name: &str, unit, peer: (&str, &[Round]), figure: fn(&Round) -> f64| {
         let (ours, theirs) = (of(ours, figure), of(peer.1, figure));
@@ -214,8 +224,14 @@ fn add_entries(figures: &[Vec<Round>; 3], report: &mut Report) {
     }
     against("hub.trunk_repair", "bytes", ("norm", norm), |round| round.trunk_repair);
     against("hub.feedback_share", "share of data", ("norm", norm), |round| round.feedback_share);
-    let legs = of(ours, |round| round.leg_repair_over_own_loss);
-    report.add(Entry::alone("hub.leg_repair_over_own_loss", "ratio", Better::Lower, &legs));
+    let mut alone = |name: &str, unit, rounds: &[Round], figure: fn(&Round) -> f64| {
+        report.add(Entry::alone(name, unit, Better::Lower, &of(rounds, figure)));
+    };
+    let over_own_loss = |round: &Round| round.leg_repair_over_own_loss;
+    alone("hub.leg_repair_over_own_loss", "ratio", ours, over_own_loss);
+    alone("hub.ethernet.leg_repair_over_own_loss", "ratio", ethernet, over_own_loss);
+    alone("hub.ethernet.clean_leg_repair", "bytes", ethernet, |round| round.clean_leg_repair);
+    alone("hub.ethernet.trunk_repair", "bytes", ethernet, |round| round.trunk_repair);
 }
 
 /// The most that a socket may ask to hold, raised for as long as it is measured: peers ask, and don't insist.

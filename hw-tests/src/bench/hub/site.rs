@@ -6,6 +6,8 @@
 //!                             leg3 ══ eth0 node13
 //! ```
 //!
+//! The switch is a bridge, and all are in one network; or it is an appliance, and legs are networks of their own.
+//!
 //! Losses are the receiver's own: a leg has carried what is dropped behind it. The first rule is for data, by length, so that
 //! what was lost of it is known by itself.
 
@@ -13,6 +15,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use crate::edge::Appliance;
 use crate::lab::{Host, Lab, LabError, command, unreadable};
 
 /// Receivers.
@@ -33,7 +36,10 @@ pub(super) type Loss = [u32; NODES];
 
 /// Hub, switch and receivers, linked. The lab goes last.
 pub(super) struct Site {
+    /// The hub first.
+    pub(super) appliances: Vec<Appliance>,
     pub(super) hub: Host,
+    pub(super) switch: Host,
     pub(super) nodes: Vec<Host>,
     /// Receivers' addresses.
     pub(super) addresses: Vec<String>,
@@ -41,28 +47,52 @@ pub(super) struct Site {
 }
 
 impl Site {
-    /// The switch is a bridge that floods, as the plainest one does.
-    pub(super) fn bridged() -> Result<Site, LabError> {
+    /// Hosts and links, without addresses.
+    fn wired() -> Result<Site, LabError> {
         let lab = Lab::new()?;
         let (hub, switch) = (quiet(lab.host("hub")?)?, quiet(lab.host("switch")?)?);
         hub.wire("trunk", &switch, "trunk")?;
-        hub.address("trunk", &format!("{HUB}/24"))?;
-        hub.run("ip route add 224.0.0.0/4 dev trunk")?;
-        switch.run("ip link add br0 up type bridge mcast_snooping 0")?;
-        switch.run("ip link set trunk master br0")?;
-        let (mut nodes, mut addresses) = (Vec::new(), Vec::new());
+        let mut nodes = Vec::new();
         for node in 0..NODES {
-            let (host, leg) =
-                (quiet(lab.host(&format!("node{}", number(node)))?)?, format!("leg{}", node + 1));
-            switch.wire(&leg, &host, "eth0")?;
-            switch.run(&format!("ip link set {leg} master br0"))?;
-            let address = format!("10.9.0.{}", number(node));
-            host.address("eth0", &format!("{address}/24"))?;
+            let host = quiet(lab.host(&format!("node{}", number(node)))?)?;
+            switch.wire(&leg_name(node), &host, "eth0")?;
             host.run("ip route add 224.0.0.0/4 dev eth0")?;
             nodes.push(host);
-            addresses.push(address);
         }
-        Ok(Site { hub, nodes, addresses, lab })
+        Ok(Site { appliances: Vec::new(), hub, switch, nodes, addresses: Vec::new(), lab })
+    }
+
+    /// The switch is a bridge that floods, as the plainest one does.
+    pub(super) fn bridged() -> Result<Site, LabError> {
+        let mut site = Site::wired()?;
+        site.hub.address("trunk", &format!("{HUB}/24"))?;
+        site.hub.run("ip route add 224.0.0.0/4 dev trunk")?;
+        site.switch.run("ip link add br0 up type bridge mcast_snooping 0")?;
+        site.switch.run("ip link set trunk master br0")?;
+        for (node, host) in site.nodes.iter().enumerate() {
+            site.switch.run(&format!("ip link set {} master br0", leg_name(node)))?;
+            let address = format!("10.9.0.{}", number(node));
+            host.address("eth0", &format!("{address}/24"))?;
+            site.addresses.push(address);
+        }
+        Ok(site)
+    }
+
+    /// Each leg is a network of its own, and the switch, at `.1` of each, is left to an appliance.
+    pub(super) fn routed() -> Result<Site, LabError> {
+        let mut site = Site::wired()?;
+        for host in [&site.hub, &site.switch] {
+            host.leave_to_dpdk("trunk")?;
+        }
+        for (node, host) in site.nodes.iter().enumerate() {
+            site.switch.leave_to_dpdk(&leg_name(node))?;
+            let network = leg_network(node);
+            let address = format!("{network}.{}", number(node));
+            host.address("eth0", &format!("{address}/24"))?;
+            host.route("default", &format!("{network}.1"))?;
+            site.addresses.push(address);
+        }
+        Ok(site)
     }
 
     /// Counts and loses from now on.
@@ -86,6 +116,16 @@ impl Site {
         let legs = self.nodes.iter().map(leg).collect::<Result<_, _>>()?;
         Ok(Traffic { trunk: self.trunk()?, legs })
     }
+}
+
+/// The switch's end of a leg.
+pub(super) fn leg_name(node: usize) -> String {
+    format!("leg{}", node + 1)
+}
+
+/// Three bytes of the addresses of a leg that is a network of its own.
+pub(super) fn leg_network(node: usize) -> String {
+    format!("10.9.{}", number(node))
 }
 
 /// A host without IPv6, which would say something on its own.
