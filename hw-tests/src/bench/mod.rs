@@ -35,6 +35,7 @@ pub mod stimulus;
 pub mod testpmd;
 mod veth;
 
+pub(crate) use hub::by_uftp;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 

@@ -25,6 +25,7 @@ use std::path::Path;
 
 use super::report::{Better, Entry, Report};
 use super::{BenchError, BenchOptions, ROUNDS_MIN, binary};
+use crate::lab::LabError;
 use contender::Contender;
 use ours::{Carriage, Hub};
 use peers::{Norm, Uftp};
@@ -84,6 +85,22 @@ const NAMES: [&str; 12] = [
 
 /// How many take part.
 const CONTENDERS: usize = 4;
+
+/// What links carried, in bytes, for a file by UFTP; for those who show it beside ours.
+pub(crate) struct Beside {
+    pub(crate) seconds: f64,
+    pub(crate) trunk: u64,
+    pub(crate) legs: [u64; NODES],
+}
+
+/// Sends a file of this size to three receivers by UFTP.
+pub(crate) fn by_uftp(size: usize, loss: [u32; NODES]) -> Result<Beside, LabError> {
+    let source = Source::new(size)?;
+    let Outcome { took, traffic, .. } = transfer(&Uftp, &source, loss)?;
+    let mut legs = [0; NODES];
+    legs.iter_mut().zip(&traffic.legs).for_each(|(bytes, leg)| *bytes = leg.link.down);
+    Ok(Beside { seconds: took.as_secs_f64(), trunk: traffic.trunk.down, legs })
+}
 
 /// Measures what is wanted.
 pub(super) fn measure(options: &BenchOptions, report: &mut Report) -> Result<(), BenchError> {
