@@ -27,6 +27,9 @@ mod saved;
 mod site;
 mod thread;
 
+#[cfg(test)]
+mod tests;
+
 use millrace_config::model::{Config, Interface};
 
 pub use thread::{HubThread, Means, Prepared};
