@@ -317,8 +317,9 @@ fn routers_further_away_stand_in_through_tunnels() {
     let links = [beside(WAN, "192.0.2.2"), beside(LAN, "198.51.100.6")];
     assert_eq!((&bier(&near).links[..], bier(&near).tunnels.peers.len()), (&links[..], 0));
     let far = built("remote_backups = true");
-    let tunnel = Link::Tunnel { to: addr("10.255.0.5"), tunnel: Tunnel::Udp };
-    assert_eq!(bier(&far).links, [&links[..], &[tunnel]].concat());
+    // One for each way round the ring.
+    let tunnels = ["10.255.0.5", "10.255.0.3"].map(|to| Link::Tunnel { to: addr(to), tunnel: Tunnel::Udp });
+    assert_eq!(bier(&far).links, [&links[..], &tunnels[..]].concat());
     // Others do the same.
     for peer in ["10.255.0.2", "10.255.0.3", "10.255.0.4", "10.255.0.5", "10.255.0.6"] {
         assert!(bier(&far).tunnels.has_peer(addr(peer)), "{peer}");
