@@ -10,6 +10,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::array;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::bift::{Bift, NULL_ROW, NeighbourIndex, Rows, Table};
@@ -284,14 +285,15 @@ fn neighbour_major<const W: usize>(
         None => bits,
     };
     let (masks, _) = rows.masks().as_chunks::<W>();
-    let mut copy = [0; W];
     for (mask, neighbour) in masks.iter().zip(rows.neighbours()) {
-        if bits::and(bits, mask, &mut copy) {
+        // A new one each time, which stays in registers: the halves of what was written in quarters can't be read at once.
+        let copy: [u64; W] = array::from_fn(|word| bits[word] & mask[word]);
+        if !bits::is_zero(&copy) {
             visit.copy(*neighbour, &copy);
         }
     }
     if !bits::is_within(bits, rows.routable()) {
-        copy = *bits;
+        let mut copy = *bits;
         bits::and_not(&mut copy, rows.routable());
         visit.unroutable(&copy);
     }
