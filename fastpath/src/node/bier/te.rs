@@ -11,7 +11,7 @@ use crate::node::Context;
 use crate::tables::bier::Bier;
 
 /// Makes the copies of a packet that its bits ask for here.
-#[inline]
+#[inline(never)] // what goes by routers doesn't carry this along
 pub(super) fn copy<'t, const W: usize, D: Driver>(
     bier: &'t Bier,
     bift: &TeBift,
