@@ -169,6 +169,7 @@ impl Bift {
 
     /// How a copy of this entropy gets to a neighbour: the BIFT-id that it carries, and the link, of several one that
     /// `usable` lets pass; `None` if the neighbour has no such table, or isn't reached over links.
+    #[must_use]
     #[inline(always)] // two numbers in registers, where a call would write them and wait to read them back
     pub fn exit(
         &self,
