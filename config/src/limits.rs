@@ -164,6 +164,10 @@ pub const HUB_LATE_JOIN_SECONDS_MAX: i64 = 31_536_000;
 pub const HUB_KEYS_MAX: usize = 64;
 /// Groups that the hub takes in: each has a session of its own.
 pub const HUB_ACCEPT_MAX: usize = 64;
+/// Passes of a file to receivers that can't answer: so many make good nearly any loss.
+pub const HUB_PASSES_MAX: i64 = 1000;
+/// Repair symbols of a pass, in percent of the source symbols: as many again.
+pub const HUB_OVERHEAD_PERCENT_MAX: i64 = 100;
 /// Sites of a hub: each has a session of its own.
 pub const HUB_SITES_MAX: usize = 32;
 /// Nodes of a site: no more than a storm of NACKs could name.

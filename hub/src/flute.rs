@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Object 0 is the File Delivery Table: XML that names the others. [`packet`] makes packets of any object, [`table`] those of the
-//! table, [`repair_symbols`] what RaptorQ adds. [`Receiver`] puts objects together and says what is missing.
+//! table, [`repair_symbols`] what RaptorQ adds. [`Sender`] sends files often enough, at a rate. [`Receiver`] puts objects together
+//! and says what is missing.
 //!
 //! A receiver takes the close flags at their word and gives up what it lacks, so they are set when nothing follows any more. The
 //! table has to be repeated while its files are sent.
@@ -20,15 +21,21 @@ mod fdt;
 mod lct;
 mod oti;
 mod receiver;
+mod sender;
+mod transmit;
 
 pub use alc::{Fdt, Packet, SymbolId, parse};
 pub use fdt::{File, Table, Unreadable};
 pub use lct::Header;
 pub use oti::{Oti, OtiError};
 pub use receiver::{Counters, Limits, Missing, Receiver, Report};
+pub use sender::{Code, Config, Event, Offer, Progress, Refused, Sender};
+pub use transmit::{Body, Coder, Transmit};
 
 /// The object that is the File Delivery Table (RFC 6726 section 3.3).
 pub const TABLE: u64 = 0;
+/// Bytes in front of the symbol in packets of ours, at most, without what carries them: sessions below 2^32.
+pub const HEADER_LEN: usize = 40;
 /// FEC encoding id 0: no code (RFC 5445 section 3).
 pub const NO_CODE: u8 = 0;
 /// FEC encoding id 6: RaptorQ (RFC 6330 section 3).

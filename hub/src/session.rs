@@ -27,6 +27,7 @@ mod transmit;
 
 pub use config::{Config, Copies, Rate, Straggler};
 pub use counters::{Counters, Ignored, LegCounters};
+pub(crate) use pace::Pacer;
 pub use receiver::{Heard, Receiver, ReceiverConfig, Report, Storage, Unstored};
 pub use sender::{Event, Offer, Progress, Refused, Sender};
 pub use transmit::{Body, Content, Kind, To, Transmit, Unread};

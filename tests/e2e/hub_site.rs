@@ -1,4 +1,5 @@
-//! The content hub of an appliance: contents that are put into it get to the nodes of its site, and repairs to those alone.
+//! The content hub of an appliance: contents that are put into it get to the nodes of its site, and repairs to those alone; or one way
+//! to receivers that can't answer.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,7 +24,19 @@ struct Site {
 }
 
 impl Site {
+    /// A site whose nodes say what they miss.
     fn new(carriage: &str) -> Self {
+        let list: String = NODES
+            .map(|node| {
+                let groups = if node == 3 { ", groups = [\"camera\"]" } else { "" };
+                format!("  {{ id = {node}, address = \"10.9.0.{node}\"{groups} }},\n")
+            })
+            .collect();
+        Self::with(&format!("carriage = \"{carriage}\"\nnodes = [\n{list}]\n"))
+    }
+
+    /// A site that these keys tell of.
+    fn with(keys: &str) -> Self {
         let lab = Lab::new().unwrap();
         let (edge, switch) = (lab.host("edge").unwrap(), lab.host("switch").unwrap());
         // Without snooping it floods, as the plainest switch does.
@@ -41,19 +54,13 @@ impl Site {
         });
         let nodes = nodes.collect();
         let site = Self { appliance: None, nodes, _switch: switch, edge, lab };
-        let list: String = NODES
-            .map(|node| {
-                let groups = if node == 3 { ", groups = [\"camera\"]" } else { "" };
-                format!("  {{ id = {node}, address = \"10.9.0.{node}\"{groups} }},\n")
-            })
-            .collect();
         let text = format!(
             "schema_version = 1\n[site]\nname = \"hub\"\n\
              [[port]]\nname = \"lan\"\ndevice = \"{}\"\naddresses = [\"10.9.0.1/24\"]\n\
              [telemetry]\ncontrol_socket = \"{}\"\n\
              [hub]\nid = 5\nstore_path = \"hub\"\nbudget_bytes = 200_000_000\n\
-             [[hub.site]]\nname = \"house\"\ncarriage = \"{carriage}\"\nport = \"lan\"\ngroup = \"239.1.1.9\"\n\
-             rate_bits_per_second = 40_000_000\nnodes = [\n{list}]\n",
+             [[hub.site]]\nname = \"house\"\nport = \"lan\"\ngroup = \"239.1.1.9\"\n\
+             rate_bits_per_second = 40_000_000\n{keys}",
             Driver::AfXdp.device(0, "lan", 1),
             site.socket().display(),
         );
@@ -97,10 +104,14 @@ impl Site {
 
     /// Begins to receive; back once the node listens.
     fn receive(&self, node: usize) -> Process {
+        self.receive_as(node, &["--hub-number", "5", "--node", &node.to_string()])
+    }
+
+    fn receive_as(&self, node: usize, more: &[&str]) -> Process {
         let host = self.node(node);
         let mut command = host.command(BINARY);
         command.args(["hub", "receive", "--group", "239.1.1.9:6003", "--interface", "eth0"]);
-        command.args(["--hub", "10.9.0.1", "--hub-number", "5", "--json", "--node", &node.to_string()]);
+        command.args(["--hub", "10.9.0.1", "--json"]).args(more);
         command.arg("--into").arg(self.folder(node));
         let process = host.spawn(&format!("receive{node}"), &mut command).unwrap();
         let listens = || match process.stdout().contains("listening") {
@@ -185,4 +196,76 @@ fn on_a_lan_repairs_are_frames_to_the_node_that_missed_something() {
 fn by_ip_multicast_repairs_are_packets_to_the_nodes_own_address() {
     let repairs = repairs("ip-multicast");
     assert!(repairs[1] > 70 && repairs[0] == 0 && repairs[2] == 0, "{repairs:?}");
+}
+
+/// Puts a file to two receivers that can't answer, each of which loses 5 %; what left the hub.
+fn one_way(keys: &str, over: impl Fn(&Value) -> bool) {
+    let mut site = Site::with(keys);
+    let receivers = [2, 3];
+    receivers.iter().for_each(|node| site.lose(*node, 50));
+    site.start();
+    let nodes = receivers.map(|node| site.receive_as(node, &["--tsi", "7", "--count", "1"]));
+    let (file, text) = site.file("image.bin", 3_000_000);
+    let put = site.ask(&format!("put {} --name image-v2.bin", file.display()));
+    assert_eq!(put[0]["taken"]["complete"], true, "{put}");
+    for (node, process) in receivers.into_iter().zip(&nodes) {
+        assert!(process.wait(DONE).unwrap().success(), "{}", site.ask("status"));
+        site.same(node, "image-v2.bin", &text);
+        let told: Vec<Value> =
+            process.stdout().lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let received = told.iter().find(|event| event["event"] == "received");
+        assert_eq!(received.map(|event| &event["verified"]), Some(&true.into()), "{told:?}");
+    }
+    wait_until("its passes to be sent", DONE, || over(&site.ask("status")["sites"][0]["trunk"]))
+        .unwrap_or_else(|error| panic!("{error}: {}", site.ask("status")));
+    let status = site.ask("status");
+    // Who can't answer is owed nothing.
+    assert_eq!(status["contents"][0]["nodes"], serde_json::json!([]), "{status}");
+    drop(nodes);
+    assert!(site.appliance.take().unwrap().stop().unwrap().success());
+    site.lab.inspect().unwrap();
+}
+
+#[test]
+fn receivers_that_cannot_answer_have_a_file_whole_by_raptorq() {
+    // 2143 source symbols, and for each of three blocks a fifth of its own.
+    one_way(
+        "profile = \"flute\"\ncarriage = \"ethernet\"\ntsi = 7\npasses = 1\noverhead_percent = 20\n",
+        |trunk| trunk["first_packets"] == 2143 && trunk["repair_packets"] == 3 * 143,
+    );
+}
+
+#[test]
+fn receivers_that_cannot_answer_have_a_file_whole_after_some_passes() {
+    one_way(
+        "profile = \"flute\"\ncarriage = \"ip-multicast\"\ntsi = 7\ncode = \"none\"\npasses = 8\n",
+        |trunk| trunk["first_packets"] == 2143 && trunk["repair_packets"] == 7 * 2143,
+    );
+}
+
+#[test]
+fn what_is_sent_one_way_begins_anew_after_a_restart_and_what_was_sent_is_not_sent_again() {
+    let keys = "profile = \"flute\"\ncarriage = \"ethernet\"\ntsi = 7\ncode = \"none\"\npasses = 1\n";
+    let mut site = Site::with(keys);
+    site.start();
+    let (file, _) = site.file("old.bin", 14_000);
+    site.ask(&format!("put {}", file.display()));
+    let packets = |site: &Site| site.ask("status")["sites"][0]["trunk"]["first_packets"].as_u64().unwrap();
+    wait_until("the small one to be sent", DONE, || packets(&site) == 10).unwrap();
+    // 8 s at the site's rate.
+    let (file, text) = site.file("new.bin", 40_000_000);
+    site.ask(&format!("put {}", file.display()));
+    wait_until("the large one to be under way", DONE, || packets(&site) > 1000).unwrap();
+    site.appliance.take().unwrap().process().kill().unwrap();
+
+    let node = site.receive_as(2, &["--tsi", "7", "--count", "1"]);
+    site.start();
+    assert!(node.wait(DONE).unwrap().success());
+    site.same(2, "new.bin", &text);
+    assert!(!site.folder(2).join("old.bin").exists());
+    wait_until("one pass of the large one to be sent", DONE, || packets(&site) >= 28_572).unwrap();
+    assert_eq!(packets(&site), 28_572);
+    drop(node);
+    assert!(site.appliance.take().unwrap().stop().unwrap().success());
+    site.lab.inspect().unwrap();
 }

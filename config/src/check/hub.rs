@@ -9,8 +9,8 @@ use super::bier::interfaces;
 use super::network::{Own, own};
 use super::{Checker, all, items};
 use crate::model::{
-    Bier, BierKind, CarriageWord, Hub, HubAccept, HubCarriage, HubIntake, HubNode, HubProfile, HubSite,
-    Interface, Name, Subdomain,
+    Bier, BierKind, CarriageWord, Hub, HubAccept, HubCarriage, HubCode, HubFlute, HubIntake, HubNode,
+    HubProfile, HubSite, Interface, Name, Subdomain,
 };
 use crate::raw;
 use crate::read::At;
@@ -93,10 +93,10 @@ impl Checker {
         };
         let profile = raw.profile.as_ref();
         if let (Some(sender), Some(HubProfile::Flute)) = (&raw.sender, profile.map(|at| at.value)) {
-            self.of_profile("sender", HubProfile::Norm, &sender.span);
+            self.of_profile("hub.accept.sender", HubProfile::Norm, &sender.span);
         }
         if let (Some(tsi), Some(HubProfile::Norm)) = (&raw.tsi, profile.map(|at| at.value)) {
-            self.of_profile("tsi", HubProfile::Flute, &tsi.span);
+            self.of_profile("hub.accept.tsi", HubProfile::Flute, &tsi.span);
         }
         let group = raw.group.as_ref()?;
         if let Some(source) = &raw.source {
@@ -113,7 +113,7 @@ impl Checker {
     }
 
     fn of_profile(&mut self, key: &str, profile: HubProfile, span: &Range<usize>) {
-        let message = format!("`hub.accept.{key}` belongs to another profile");
+        let message = format!("`{key}` belongs to another profile");
         self.note(
             Diagnostic::new(Code::Conflict, span.clone(), message)
                 .label(format!("only with \"{profile}\""))
@@ -165,7 +165,16 @@ impl Checker {
             (one.source, span.clone())
         };
         // Nothing else tells whose feedback it is.
-        self.unique("the feedback's way to", sites.iter().zip(list).map(source));
+        let (norm, flute): (Vec<_>, Vec<_>) =
+            sites.iter().zip(list).partition(|(site, _)| site.flute.is_none());
+        self.unique("the feedback's way to", norm.into_iter().map(source));
+        let session = |(one, at): (&HubSite, &At<raw::HubSite>)| {
+            let tsi = one.flute.map_or(0, |flute| flute.tsi);
+            let span = at.value.tsi.as_ref().filter(|tsi| tsi.given).map_or(&at.span, |tsi| &tsi.span);
+            (format!("{tsi} from {}", one.source.ip()), span.clone())
+        };
+        // Receivers tell sessions apart by nothing else (RFC 5651 section 4).
+        self.unique("the session", flute.into_iter().map(session));
         Some(sites)
     }
 
@@ -186,6 +195,7 @@ impl Checker {
         let group = raw.group.as_ref();
         let source = group.and_then(|group| self.hub_address(at, group.value.0, carriage, ground));
         let nodes = self.hub_nodes(raw, carriage, ground);
+        let flute = self.hub_flute(at, word);
         let rate = raw.rate_bits_per_second.as_ref()?;
         let straggler = match &raw.straggler_bits_per_second {
             None => rate.value.wide().div_ceil(10),
@@ -204,6 +214,7 @@ impl Checker {
         let port = |at: &Option<At<crate::leaf::Int<1, 65535>>>| Some(at.as_ref()?.value.get() as u16);
         Some(HubSite {
             name: raw.name.as_ref()?.value.clone(),
+            flute: flute?,
             carriage: carriage?,
             group: SocketAddr::new(group?.value.0, port(&raw.udp_port)?),
             source: SocketAddr::new(source?, port(&raw.feedback_port)?),
@@ -212,6 +223,50 @@ impl Checker {
             straggler_bits_per_second: straggler,
             nodes: nodes?,
         })
+    }
+
+    /// How FLUTE sends to a site; `Some(None)` if it is NORM.
+    fn hub_flute(
+        &mut self,
+        at: &At<raw::HubSite>,
+        carriage: Option<CarriageWord>,
+    ) -> Option<Option<HubFlute>> {
+        let raw = &at.value;
+        let profile = raw.profile.as_ref()?.value;
+        let named = !items(&raw.nodes).is_empty();
+        if !named && (profile == HubProfile::Norm || carriage == Some(CarriageWord::Bier)) {
+            self.missing_for(at, "nodes", "those that contents are sent to");
+        }
+        let (code, overhead) = (raw.code.as_ref()?, raw.overhead_percent.as_ref()?);
+        let (tsi, passes) = (raw.tsi.as_ref()?, raw.passes.as_ref()?);
+        if profile == HubProfile::Norm {
+            let given = [
+                ("tsi", tsi.given, &tsi.span),
+                ("code", code.given, &code.span),
+                ("passes", passes.given, &passes.span),
+                ("overhead_percent", overhead.given, &overhead.span),
+            ];
+            for (key, _, span) in given.into_iter().filter(|(_, given, _)| *given) {
+                self.of_profile(&format!("hub.site.{key}"), HubProfile::Flute, span);
+            }
+            return Some(None);
+        }
+        if let Some(straggler) = &raw.straggler_bits_per_second {
+            self.of_profile("hub.site.straggler_bits_per_second", HubProfile::Norm, &straggler.span);
+        }
+        if overhead.given && code.value == HubCode::None {
+            self.note(
+                Diagnostic::new(
+                    Code::Conflict,
+                    overhead.span.clone(),
+                    "`hub.site.overhead_percent` belongs to another code",
+                )
+                .label("only with \"raptorq\"")
+                .help("take it out"),
+            );
+        }
+        let overhead_percent = (code.value == HubCode::RaptorQ).then(|| overhead.value.get());
+        Some(Some(HubFlute { tsi: tsi.value.get(), passes: passes.value.get(), overhead_percent }))
     }
 
     fn hub_carriage(&mut self, at: &At<raw::HubSite>, ground: &Ground<'_>) -> Option<HubCarriage> {

@@ -30,7 +30,7 @@ pub struct Hub {
     pub signing_key: Option<SecretRef>,
     /// What is taken in from the network; what one says, no other does.
     pub accept: Vec<HubAccept>,
-    /// The sites, each name once, and each [`HubSite::source`] once.
+    /// The sites, each name once; each [`HubSite::source`] once of those with NORM, each address and TSI once of those with FLUTE.
     pub sites: Vec<HubSite>,
 }
 
@@ -70,11 +70,34 @@ choice! {
     }
 }
 
+choice! {
+    /// How FLUTE makes losses good.
+    pub enum HubCode {
+        /// With RaptorQ (RFC 6330): any of its symbols stand in for those that were lost.
+        "raptorq" => RaptorQ,
+        /// By sending again.
+        "none" => None,
+    }
+}
+
+/// How FLUTE sends contents to a site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HubFlute {
+    /// The session (TSI).
+    pub tsi: u32,
+    /// How often each content is sent, at least once.
+    pub passes: u32,
+    /// Repair symbols of each pass, in percent of the content; `None` without a code.
+    pub overhead_percent: Option<u32>,
+}
+
 /// Nodes that share a group and a rate.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HubSite {
     /// What the operator calls it.
     pub name: Name,
+    /// With FLUTE; else contents are sent by NORM.
+    pub flute: Option<HubFlute>,
     /// How packets get to its nodes.
     pub carriage: HubCarriage,
     /// The group that contents are sent to, and the UDP port.
@@ -87,7 +110,7 @@ pub struct HubSite {
     pub rate_bits_per_second: u64,
     /// Bits per second to a node that is served apart; no more than to the site.
     pub straggler_bits_per_second: u64,
-    /// The nodes; each address and bit once, and each name once in all sites. At least one.
+    /// The nodes; each address and bit once, and each name once in all sites. At least one, unless it is FLUTE without BIER.
     pub nodes: Vec<HubNode>,
 }
 

@@ -3,7 +3,7 @@
 use crate::grammar::table;
 use crate::leaf::{FilePath, Group, HostAddr, Int, List, Socket};
 use crate::limits::*;
-use crate::model::{CarriageWord, HubProfile, MacAddr, Name, SecretRef};
+use crate::model::{CarriageWord, HubCode, HubProfile, MacAddr, Name, SecretRef};
 
 table! {
     /// The content hub: takes contents in once, keeps them, and sends them to every node of its sites, repairs to those alone
@@ -59,6 +59,8 @@ table! {
     struct HubSite {
         /// What you call it.
         default name: Name = "site",
+        /// How contents are sent: with "norm" to nodes that say what they miss, with "flute" to receivers that can't answer.
+        default profile: HubProfile = "norm",
         /// How packets get to its nodes.
         required carriage: CarriageWord,
         /// The network of the nodes, unless they are reached by BIER: the name of a port, or of a VLAN as in "lan.20".
@@ -80,8 +82,16 @@ table! {
         required rate_bits_per_second: Int<HUB_RATE_MIN, HUB_RATE_MAX>,
         /// Bits per second to a node that can't keep up with the others, and is served apart. Without it: a tenth.
         optional straggler_bits_per_second: Int<HUB_RATE_MIN, HUB_RATE_MAX>,
-        /// The nodes.
-        required nodes: List<HubNode, 1, HUB_NODES_MAX>,
+        /// The session of FLUTE (TSI): what receivers tell sites of one address of ours apart by.
+        default tsi: Int<0, 4294967295> = 1,
+        /// How FLUTE makes losses good.
+        default code: HubCode = "raptorq",
+        /// How often FLUTE sends a content.
+        default passes: Int<1, HUB_PASSES_MAX> = 2,
+        /// Repair symbols of each pass, in percent of the content, with code "raptorq".
+        default overhead_percent: Int<1, HUB_OVERHEAD_PERCENT_MAX> = 20,
+        /// The nodes. With profile "flute" and another carriage than "bier" none need be named: whoever listens receives.
+        optional nodes: List<HubNode, 0, HUB_NODES_MAX>,
     }
 }
 

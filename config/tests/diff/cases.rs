@@ -195,6 +195,19 @@ ttl = 8
 rate_bits_per_second = 1_000_000
 nodes = [{ id = 5, address = "192.0.2.11", bfr_id = 1 }]
 
+[[hub.site]]
+name = "field"
+profile = "flute"
+carriage = "ip-multicast"
+port = "lan"
+group = "239.1.1.12"
+feedback_port = 6004
+rate_bits_per_second = 3_000_000
+tsi = 3
+code = "raptorq"
+passes = 4
+overhead_percent = 10
+
 [orchestrator]
 kind = "embedded"
 listen = "127.0.0.1:7443"

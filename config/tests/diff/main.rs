@@ -108,6 +108,7 @@ fn a_port_by_another_name_is_the_same_port() {
          ~ bier-neighbour 0 p3: port lan -> inner\n\
          ~ listener 232.1.1.2: ports [lan] -> [inner]\n\
          ~ hub-accept 232.1.1.10:6003 from 192.0.2.66 8: port lan -> inner\n\
+         ~ hub-site field: port lan -> inner\n\
          ~ hub-site house: port lan -> inner\n"
     );
     assert!(told.touches_ports() && told.restarts().next().is_none());

@@ -57,6 +57,25 @@ ttl = 3
 feedback_port = 7000
 rate_bits_per_second = 1_000_001
 nodes = [{ id = 21, address = "203.0.113.93" }]
+[[hub.site]]
+name = "field"
+profile = "flute"
+carriage = "ip-multicast"
+port = "lan"
+group = "239.1.1.10"
+rate_bits_per_second = 1_000_000
+overhead_percent = 30
+[[hub.site]]
+name = "hill"
+profile = "flute"
+carriage = "bier"
+subdomain = 0
+group = "239.1.1.10"
+rate_bits_per_second = 1_000_000
+tsi = 9
+code = "none"
+passes = 12
+nodes = [{ id = 31, address = "203.0.113.94", bfr_id = 2 }]
 "#;
 
 fn hub(from: &str, to: &str) -> String {
@@ -84,11 +103,18 @@ fn sites_of_each_carriage_know_their_way_and_whose_feedback_comes() {
             (HubCarriage::Bier(SubDomain(0)), "192.0.2.1:6003".to_owned(), 16),
             (HubCarriage::Ethernet(lan), "198.51.100.1:6003".to_owned(), 1),
             (HubCarriage::IpMulticast(vlan), "10.20.0.1:7000".to_owned(), 3),
+            // Nothing comes back to these.
+            (HubCarriage::IpMulticast(lan), "198.51.100.1:6003".to_owned(), 16),
+            (HubCarriage::Bier(SubDomain(0)), "192.0.2.1:6003".to_owned(), 16),
         ]
     );
     let rates: Vec<_> =
         hub.sites.iter().map(|site| (site.rate_bits_per_second, site.straggler_bits_per_second)).collect();
-    assert_eq!(rates, [(100_000_000_000, 10_000_000_000), (1_000_001, 9000), (1_000_001, 100_001)]);
+    assert_eq!(rates[..3], [(100_000_000_000, 10_000_000_000), (1_000_001, 9000), (1_000_001, 100_001)]);
+    let flute: Vec<_> = hub.sites.iter().map(|site| (site.flute, site.nodes.len())).collect();
+    let field = HubFlute { tsi: 1, passes: 2, overhead_percent: Some(30) };
+    let hill = HubFlute { tsi: 9, passes: 12, overhead_percent: None };
+    assert_eq!(flute, [(None, 2), (None, 2), (None, 1), (Some(field), 0), (Some(hill), 1)]);
     let node = &hub.sites[0].nodes[0];
     assert_eq!((node.bfr_id, node.groups[1].as_str()), (BfrId::new(1), "v2"));
     assert_eq!(hub.sites[1].nodes[0].mac.unwrap().to_string(), "02:00:00:00:00:11");
@@ -171,6 +197,18 @@ fn one_mistake_is_one_error() {
         ("203.0.113.93", "2001:db8::93", Conflict, "\"2001:db8::93\""),
         ("bfr_id = 300", "bfr_id = 300, mac = \"02:00:00:00:00:12\"", Conflict, "\"02:00:00:00:00:12\""),
         ("\"v2\"", "\"camera\"", Duplicate, "\"camera\""),
+        ("nodes = [{ id = 21, address = \"203.0.113.93\" }]", "nodes = []", MissingKey, "[[hub.site]]"),
+        ("nodes = [{ id = 31, address = \"203.0.113.94\", bfr_id = 2 }]", "", MissingKey, "[[hub.site]]"),
+        ("name = \"house\"", "name = \"house\"\ntsi = 8", Conflict, "8"),
+        ("name = \"house\"", "name = \"house\"\ncode = \"raptorq\"", Conflict, "\"raptorq\""),
+        ("name = \"house\"", "name = \"house\"\npasses = 2", Conflict, "2"),
+        ("name = \"house\"", "name = \"house\"\noverhead_percent = 20", Conflict, "20"),
+        ("name = \"field\"", "name = \"field\"\nstraggler_bits_per_second = 9001", Conflict, "9001"),
+        ("code = \"none\"", "code = \"none\"\noverhead_percent = 20", Conflict, "20"),
+        ("code = \"none\"", "code = \"rs\"", BadValue, "\"rs\""),
+        ("passes = 12", "passes = 0", OutOfRange, "0"),
+        ("overhead_percent = 30", "overhead_percent = 101", OutOfRange, "101"),
+        ("tsi = 9", "tsi = 1\naddress = \"198.51.100.1\"", Duplicate, "1"),
     ];
     each_is_one_error(hub, rows);
 }

@@ -53,7 +53,9 @@ mod takein;
 pub use error::{NodeError, Refusal};
 pub use meter::Meter;
 pub use news::{News, Received};
-pub use oneway::{OneWay, OneWayNews, OneWayRefusal, OneWaySummary, receive_one_way};
+pub use oneway::{
+    FileDigest, OneWay, OneWayNews, OneWayRefusal, OneWaySummary, location_of, receive_one_way,
+};
 pub use receive::{Settings, Summary, receive};
 pub use send::{Leg, Outcome, Sending, Sent, Told, send};
 pub use socket::Interface;

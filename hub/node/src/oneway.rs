@@ -5,6 +5,8 @@
 //! ```
 
 mod arrivals;
+mod digest;
+mod location;
 mod parts;
 mod stock;
 
@@ -25,6 +27,8 @@ use crate::socket::{Interface, listening};
 use crate::stop::Stop;
 use arrivals::Shelf;
 pub(crate) use arrivals::{Arrivals, Step};
+pub use digest::FileDigest;
+pub use location::location_of;
 use parts::{Parts, Record};
 pub(crate) use stock::FileStock;
 

@@ -6,7 +6,7 @@ use super::Rate;
 
 /// When the next packet may be sent.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pacer {
+pub(crate) struct Pacer {
     rate: Rate,
     catch_up: Duration,
     next: Duration,
@@ -14,20 +14,20 @@ pub(super) struct Pacer {
 
 impl Pacer {
     /// `catch_up` is the time that may be made up for at once, when the caller comes late.
-    pub(super) fn new(rate: Rate, catch_up: Duration, now: Duration) -> Self {
+    pub(crate) fn new(rate: Rate, catch_up: Duration, now: Duration) -> Self {
         Self { rate, catch_up, next: now }
     }
 
-    pub(super) fn set(&mut self, rate: Rate) {
+    pub(crate) fn set(&mut self, rate: Rate) {
         self.rate = rate;
     }
 
-    pub(super) fn next(&self) -> Duration {
+    pub(crate) fn next(&self) -> Duration {
         self.next
     }
 
     /// So many packets, each this long, were sent.
-    pub(super) fn spend(&mut self, now: Duration, packets: usize, len: usize) {
+    pub(crate) fn spend(&mut self, now: Duration, packets: usize, len: usize) {
         let bits = (packets * (len + usize::from(self.rate.overhead))) as u128 * 8;
         let nanoseconds = bits * 1_000_000_000 / u128::from(self.rate.bits_per_second.max(1));
         let cost = Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX));

@@ -65,13 +65,13 @@ pub struct Transmit {
     pub body: Body,
 }
 
-/// Where the bytes of objects come from: a cache.
-pub trait Content {
+/// Where the bytes of objects come from: a cache. Objects are numbered as the profile does, NORM if nothing else is said.
+pub trait Content<O = ObjectId> {
     /// Reads bytes of an object that was announced, exactly as many as there is room for.
     ///
     /// # Errors
     /// [`Unread`]: nothing must be sent then.
-    fn read(&mut self, object: ObjectId, offset: u64, out: &mut [u8]) -> Result<(), Unread>;
+    fn read(&mut self, object: O, offset: u64, out: &mut [u8]) -> Result<(), Unread>;
 }
 
 /// Bytes that couldn't be read, or aren't what they were.

@@ -10,18 +10,28 @@ use millrace_hub_store::desk::{NodeProgress, RuleStatus, Sessions, SiteStatus};
 use millrace_hub_store::{Manifest, Millis, NodeId, Root, Store};
 use tracing::warn;
 
-use super::site::Version;
+use super::oneway::is_for;
+use super::session::Version;
 
-/// The sites' nodes, by what they are called in the ledger, with their groups.
+/// Who contents are for.
 #[derive(Debug)]
-struct Members(Vec<(NodeId, Vec<String>)>);
+struct Members {
+    /// The nodes that say what they have, by what they are called in the ledger, with their groups.
+    nodes: Vec<(NodeId, Vec<String>)>,
+    /// The sites whose receivers can't: nothing is owed there.
+    one_way: Vec<HubSite>,
+}
 
 impl Members {
     fn of(sites: &[HubSite]) -> Self {
-        let nodes = sites.iter().flat_map(|site| &site.nodes);
+        let (one_way, norm): (Vec<_>, Vec<_>) = sites.iter().partition(|site| site.flute.is_some());
+        let nodes = norm.into_iter().flat_map(|site| &site.nodes);
         let groups =
             |node: &millrace_config::model::HubNode| node.groups.iter().map(ToString::to_string).collect();
-        Self(nodes.map(|node| (NodeId(node.id), groups(node))).collect())
+        Self {
+            nodes: nodes.map(|node| (NodeId(node.id), groups(node))).collect(),
+            one_way: one_way.into_iter().cloned().collect(),
+        }
     }
 
     /// The nodes that a content is for.
@@ -29,7 +39,7 @@ impl Members {
         let is_in = move |(_, groups): &&(NodeId, Vec<String>)| {
             group.is_empty() || groups.iter().any(|other| other == group)
         };
-        self.0.iter().filter(is_in).map(|(node, _)| *node)
+        self.nodes.iter().filter(is_in).map(|(node, _)| *node)
     }
 }
 
@@ -82,12 +92,13 @@ impl Board {
 }
 
 impl Board {
-    /// Notes who is owed a content; false if nobody is. On disk before anything is sent, and on the asker's thread: the hub's doesn't
+    /// Notes who is owed a content, and that it is kept for a while; false if it is for nobody. On disk before anything is sent, and on the asker's thread: the hub's doesn't
     /// wait for disks to sync.
     pub(super) fn owe(&self, manifest: &Manifest) -> bool {
         let (what, now) = (manifest.description(), Millis::now());
         let nodes: Vec<_> = self.members.of_group(what.group.as_str()).collect();
-        if nodes.is_empty() {
+        let heard = self.members.one_way.iter().any(|site| is_for(site, what.group.as_str()));
+        if nodes.is_empty() && !heard {
             return false;
         }
         let late_until = Millis(now.0.saturating_add(self.late_join_ms));

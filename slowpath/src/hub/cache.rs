@@ -7,11 +7,17 @@ use millrace_hub::norm::ObjectId;
 use millrace_hub::session::{Content, Unread};
 use millrace_hub_store::{Millis, Reader, Root, Store};
 
-/// The objects of a session, and what was last read of them.
+/// The objects of a session, numbered as its profile does.
 #[derive(Debug)]
-pub(super) struct Cache {
+pub(super) struct Cache<O> {
     store: Arc<Store>,
-    objects: BTreeMap<ObjectId, Held>,
+    objects: BTreeMap<O, Held>,
+}
+
+/// Those of NORM, and what was last read of them.
+#[derive(Debug)]
+pub(super) struct BlockCache {
+    cache: Cache<ObjectId>,
     /// The last block that parity was computed from: its rows follow each other.
     block: Option<(ObjectId, u64, Vec<u8>)>,
 }
@@ -23,21 +29,22 @@ struct Held {
     reader: Option<Reader>,
 }
 
-impl Cache {
+impl<O: Ord> Cache<O> {
     pub(super) fn new(store: Arc<Store>) -> Self {
-        Self { store, objects: BTreeMap::new(), block: None }
+        Self { store, objects: BTreeMap::new() }
     }
 
-    pub(super) fn insert(&mut self, object: ObjectId, root: Root) {
+    pub(super) fn insert(&mut self, object: O, root: Root) {
         self.objects.insert(object, Held { root, reader: None });
     }
 
-    pub(super) fn remove(&mut self, object: ObjectId) {
+    pub(super) fn remove(&mut self, object: O) {
         self.objects.remove(&object);
-        self.block.take_if(|(of, ..)| *of == object);
     }
+}
 
-    fn read_stored(&mut self, object: ObjectId, offset: u64, out: &mut [u8]) -> Result<(), Unread> {
+impl<O: Ord> Content<O> for Cache<O> {
+    fn read(&mut self, object: O, offset: u64, out: &mut [u8]) -> Result<(), Unread> {
         let held = self.objects.get_mut(&object).ok_or(Unread)?;
         let now = Millis::now();
         let mut reader = match held.reader.take() {
@@ -50,10 +57,25 @@ impl Cache {
     }
 }
 
-impl Content for Cache {
+impl BlockCache {
+    pub(super) fn new(store: Arc<Store>) -> Self {
+        Self { cache: Cache::new(store), block: None }
+    }
+
+    pub(super) fn insert(&mut self, object: ObjectId, root: Root) {
+        self.cache.insert(object, root);
+    }
+
+    pub(super) fn remove(&mut self, object: ObjectId) {
+        self.cache.remove(object);
+        self.block.take_if(|(of, ..)| *of == object);
+    }
+}
+
+impl Content for BlockCache {
     fn read(&mut self, object: ObjectId, offset: u64, out: &mut [u8]) -> Result<(), Unread> {
         if out.len() < BLOCK_MIN {
-            return self.read_stored(object, offset, out);
+            return self.cache.read(object, offset, out);
         }
         if let Some((of, at, bytes)) = &self.block
             && (*of, *at, bytes.len()) == (object, offset, out.len())
@@ -61,7 +83,7 @@ impl Content for Cache {
             out.copy_from_slice(bytes);
             return Ok(());
         }
-        self.read_stored(object, offset, out)?;
+        self.cache.read(object, offset, out)?;
         self.block = Some((object, offset, out.to_vec()));
         Ok(())
     }

@@ -10,7 +10,10 @@
 //! ```
 //!
 //! - `thread`: the loop around the sites.
+//! - `session`: what the loop knows of a site.
 //! - `site`: a NORM session and its objects.
+//! - `oneway`: a FLUTE session and its files. Nothing comes back, and nothing is in the ledger but that a content is kept: a file is done
+//!   when its passes are sent, and is sent anew from the beginning of its passes if a restart comes between.
 //! - `outlet`: messages into frames, by carriage.
 //! - `cache`: where the bytes come from.
 //! - `intake`: contents from the network, on a thread of its own.
@@ -22,9 +25,12 @@
 mod board;
 mod cache;
 mod intake;
+mod oneway;
 mod outlet;
 mod saved;
+mod session;
 mod site;
+mod status;
 mod thread;
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use millrace_hub_store::Root;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// A site's session.
@@ -36,20 +37,31 @@ pub(super) struct SavedObject {
     pub(super) sent: u64,
 }
 
-impl Saved {
-    /// What was written for a site; `None` if nothing was, or it can't be read.
-    pub(super) fn read(folder: &Path, site: &str) -> Option<Self> {
-        serde_json::from_slice(&fs::read(path(folder, site)).ok()?).ok()
-    }
+/// A site's session of FLUTE. The ledger knows nothing of who can't answer, so it is also noted here what is done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SavedOneWay {
+    /// The number of the next object.
+    pub(super) next: u64,
+    /// Bytes of a symbol: with others, objects are cut otherwise, and get other numbers.
+    pub(super) symbol: u16,
+    /// What wasn't done: the object, and the content and version that it is.
+    pub(super) objects: Vec<(u64, Root, u64)>,
+    /// What was, of all that has a name.
+    pub(super) done: Vec<(Root, u64)>,
+}
 
-    /// Writes it.
-    pub(super) fn write(&self, folder: &Path, site: &str) -> io::Result<()> {
-        fs::create_dir_all(folder)?;
-        let path = path(folder, site);
-        let new = path.with_extension("new");
-        fs::write(&new, serde_json::to_vec(self)?)?;
-        fs::rename(new, path)
-    }
+/// What was written for a site; `None` if nothing was, or it can't be read.
+pub(super) fn read<T: DeserializeOwned>(folder: &Path, site: &str) -> Option<T> {
+    serde_json::from_slice(&fs::read(path(folder, site)).ok()?).ok()
+}
+
+/// Writes where a site is.
+pub(super) fn write(saved: &impl Serialize, folder: &Path, site: &str) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    let path = path(folder, site);
+    let new = path.with_extension("new");
+    fs::write(&new, serde_json::to_vec(saved)?)?;
+    fs::rename(new, path)
 }
 
 fn path(folder: &Path, site: &str) -> PathBuf {

@@ -1,7 +1,9 @@
 //! One site: a NORM session to its nodes, with the store behind it.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,19 +14,18 @@ use millrace_fastpath::tables::Tables;
 use millrace_hub::nodes::{Node, NodeIndex, NodeSet, Roster};
 use millrace_hub::norm::{self, ObjectId, PayloadId};
 use millrace_hub::segments::SegmentSet;
-use millrace_hub::session::{Config, DATA_HEADER_LEN, Event, Offer, Rate, Refused, Sender};
+use millrace_hub::session::{self, Config, DATA_HEADER_LEN, Event, Offer, Rate, Refused, Sender};
 use millrace_hub::shape::Shape;
-use millrace_hub_store::desk::NodeProgress;
-use millrace_hub_store::{Description, Manifest, Millis, NodeId, Outcome, Ranges, Root, Store};
+use millrace_hub_store::desk::{NodeProgress, SiteStatus};
+use millrace_hub_store::{Description, Manifest, Millis, NodeId, Outcome, Ranges, Store};
 use tracing::{debug, info, warn};
 
-use super::cache::Cache;
+use super::cache::BlockCache;
 use super::network_name;
 use super::outlet::{Carriage, Outlet, Why};
-use super::saved::{Saved, SavedObject};
-
-/// A content and version: what a distribution is of.
-pub(super) type Version = (Root, u64);
+use super::saved::{self, Saved, SavedObject};
+use super::session::{Session, Version};
+use super::status;
 
 /// An object of the session.
 #[derive(Debug)]
@@ -41,7 +42,7 @@ pub(super) struct Site {
     store: Arc<Store>,
     sender: Sender,
     outlet: Outlet,
-    cache: Cache,
+    cache: BlockCache,
     sent: BTreeMap<ObjectId, Sent>,
     /// Contents for which the session has no room until others are done.
     waiting: VecDeque<Manifest>,
@@ -81,7 +82,7 @@ impl Site {
         let roster = roster(&site.nodes, bsl);
         Self {
             name: site.name.to_string(),
-            cache: Cache::new(Arc::clone(&store)),
+            cache: BlockCache::new(Arc::clone(&store)),
             store,
             sender: Sender::new(session, roster, Duration::ZERO),
             outlet,
@@ -97,7 +98,7 @@ impl Site {
 
     /// Begins to send a content to those of its nodes that the ledger says are owed it, or has noted as done. `at` is where an
     /// earlier run of the appliance was with it.
-    pub(super) fn announce(&mut self, now: Duration, manifest: Manifest, at: Option<SavedObject>) {
+    fn begin(&mut self, now: Duration, manifest: Manifest, at: Option<SavedObject>) {
         let what = manifest.description().clone();
         let of = (what.root, what.version);
         if self.sent.values().any(|sent| sent.of == of) {
@@ -148,38 +149,6 @@ impl Site {
         }
     }
 
-    /// A node's feedback.
-    pub(super) fn hear(&mut self, now: Duration, from: IpAddr, datagram: &[u8]) {
-        self.sender.handle(now, from, datagram);
-    }
-
-    /// Puts on the lane what is due, as far as it has room. Returns whether there was anything.
-    pub(super) fn turn(&mut self, now: Duration, tables: &Tables) -> bool {
-        let mut any = self.outlet.go_on(tables, self.sender.roster());
-        for _ in 0..MESSAGES_PER_TURN {
-            if !self.outlet.is_free() {
-                break;
-            }
-            let Some(packet) = self.sender.poll_transmit(now) else { break };
-            any = true;
-            self.message.clear();
-            match packet.write(&mut self.cache, &mut self.message) {
-                Ok(()) => self.outlet.send(tables, self.sender.roster(), &packet.to, &self.message),
-                // Nodes ask for it again; meanwhile the store may have got it back.
-                Err(_) => self.outlet.unsent.add(Why::Unreadable),
-            }
-        }
-        while let Some(event) = self.sender.poll_event() {
-            self.note(now, event);
-        }
-        any
-    }
-
-    /// When [`Self::turn`] has something to do next; at once if the lane holds it up.
-    pub(super) fn next_due(&self) -> Option<Duration> {
-        if self.outlet.is_free() { self.sender.poll_timeout() } else { Some(Duration::ZERO) }
-    }
-
     fn note(&mut self, now: Duration, event: Event) {
         let wall = Millis::now();
         match event {
@@ -201,7 +170,7 @@ impl Site {
                 self.changed = true;
                 info!(site = self.name, content = %sent.what.name, version = sent.what.version, "is done");
                 if let Some(manifest) = self.waiting.pop_front() {
-                    self.announce(now, manifest, None);
+                    self.begin(now, manifest, None);
                 }
             }
             Event::Returned { object, node } => {
@@ -271,14 +240,9 @@ impl Site {
                 (what.root, what.version) == (object.root, object.version)
             };
             if let Some(manifest) = names.iter().find(of) {
-                self.announce(now, manifest.clone(), Some(*object));
+                self.begin(now, manifest.clone(), Some(*object));
             }
         }
-    }
-
-    /// Whether objects have begun or ended since it was last asked.
-    pub(super) fn has_changed(&mut self) -> bool {
-        std::mem::take(&mut self.changed)
     }
 
     /// What a restart goes on with.
@@ -292,23 +256,6 @@ impl Site {
         let unfinished = self.sent.iter().filter(|(_, sent)| !sent.finished);
         let (instance, next, segment) = (self.instance, self.next.0, self.segment);
         Saved { instance, next, segment, objects: unfinished.map(object).collect() }
-    }
-
-    /// How far each content is at each node.
-    pub(super) fn progress(&self) -> impl Iterator<Item = (Version, NodeId, NodeProgress)> + '_ {
-        let segment = u64::from(self.segment);
-        self.sent.iter().flat_map(move |(object, sent)| {
-            self.sender.progress(*object).map(move |one| {
-                let progress = NodeProgress {
-                    site: self.name.clone(),
-                    sent_bytes: (one.sent * segment).min(sent.what.size),
-                    repair_bytes: one.repaired,
-                    owed_bytes: one.owed * segment,
-                    apart: one.apart,
-                };
-                (sent.of, self.node_id(one.node), progress)
-            })
-        })
     }
 
     /// The session, for those who count.
@@ -331,8 +278,82 @@ impl Site {
     }
 }
 
+impl Session for Site {
+    fn announce(&mut self, now: Duration, manifest: &Manifest) {
+        self.begin(now, manifest.clone(), None);
+    }
+
+    fn hear(&mut self, now: Duration, from: IpAddr, datagram: &[u8]) {
+        self.sender.handle(now, from, datagram);
+    }
+
+    fn turn(&mut self, now: Duration, tables: &Tables) -> bool {
+        let mut any = self.outlet.go_on(tables, self.sender.roster());
+        for _ in 0..MESSAGES_PER_TURN {
+            if !self.outlet.is_free() {
+                break;
+            }
+            let Some(packet) = self.sender.poll_transmit(now) else { break };
+            any = true;
+            self.message.clear();
+            match packet.write(&mut self.cache, &mut self.message) {
+                Ok(()) => self.outlet.send(tables, self.sender.roster(), &packet.to, &self.message),
+                // Nodes ask for it again; meanwhile the store may have got it back.
+                Err(_) => self.outlet.unsent.add(Why::Unreadable),
+            }
+        }
+        while let Some(event) = self.sender.poll_event() {
+            self.note(now, event);
+        }
+        any
+    }
+
+    fn next_due(&self) -> Option<Duration> {
+        if self.outlet.is_free() { self.sender.poll_timeout() } else { Some(Duration::ZERO) }
+    }
+
+    fn is_under_way(&self) -> bool {
+        self.sent.values().any(|sent| !sent.finished)
+    }
+
+    fn has_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    fn save(&self, folder: &Path) -> io::Result<()> {
+        saved::write(&self.saved(), folder, &self.name)
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn progress(&self) -> Vec<(Version, NodeId, NodeProgress)> {
+        let segment = u64::from(self.segment);
+        let of = |(object, sent): (&ObjectId, &Sent)| {
+            let (of, size) = (sent.of, sent.what.size);
+            let row = move |one: session::Progress| {
+                let progress = NodeProgress {
+                    site: self.name.clone(),
+                    sent_bytes: (one.sent * segment).min(size),
+                    repair_bytes: one.repaired,
+                    owed_bytes: one.owed * segment,
+                    apart: one.apart,
+                };
+                (of, self.node_id(one.node), progress)
+            };
+            self.sender.progress(*object).map(row).collect::<Vec<_>>()
+        };
+        self.sent.iter().flat_map(of).collect()
+    }
+
+    fn status(&self) -> SiteStatus {
+        status::of_norm(self)
+    }
+}
+
 /// The carriage, the MTU of packets from the IP or BIER header on, and the length of bit strings.
-fn carriage(config: &Configuration, site: &HubSite) -> (Carriage, u16, Bsl) {
+pub(super) fn carriage(config: &Configuration, site: &HubSite) -> (Carriage, u16, Bsl) {
     let network =
         |interface: Interface| (network_name(config, interface), config.port(interface.port).mtu_bytes);
     // Where there are no bit strings nodes need places all the same.
@@ -357,7 +378,7 @@ fn carriage(config: &Configuration, site: &HubSite) -> (Carriage, u16, Bsl) {
     }
 }
 
-fn roster(nodes: &[HubNode], bsl: Bsl) -> Roster {
+pub(super) fn roster(nodes: &[HubNode], bsl: Bsl) -> Roster {
     let mut roster = Roster::new(bsl);
     for (place, node) in (1..).zip(nodes) {
         // In BIER each has a bit of its own, as the configuration was checked for; elsewhere bits only tell nodes apart.
@@ -383,10 +404,10 @@ fn ranges(shape: &Shape, missing: &[(u32, SegmentSet)]) -> Ranges {
 }
 
 /// The longest segment: round, and with all headers within an Ethernet frame.
-const SEGMENT_MAX: usize = 1400;
+pub(super) const SEGMENT_MAX: usize = 1400;
 /// Of a link that says nothing else.
 const MTU: u16 = 1500;
 /// The lane smooths what the thread sends, so that it may come late.
-const CATCH_UP: Duration = Duration::from_millis(20);
+pub(super) const CATCH_UP: Duration = Duration::from_millis(20);
 /// Messages before other sites have their turn.
-const MESSAGES_PER_TURN: usize = 64;
+pub(super) const MESSAGES_PER_TURN: usize = 64;

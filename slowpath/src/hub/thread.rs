@@ -1,6 +1,5 @@
 //! The thread around the sites: feedback in, segments out, and a rest when nothing is due.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -16,15 +15,16 @@ use millrace_fastpath::hub::{Inbox, Inlet, Lane};
 use millrace_fastpath::shared::Shared;
 use millrace_fastpath::tables::Hub as HubTables;
 use millrace_hub::norm::{self, Message};
-use millrace_hub::session::{Counters, Ignored, LegCounters};
 use millrace_hub_node::NodeError;
-use millrace_hub_store::desk::{LegStatus, Sessions, SiteStatus};
+use millrace_hub_store::desk::Sessions;
 use millrace_hub_store::{Manifest, Millis, SigningKey, Store, Trust};
 use tracing::warn;
 
 use super::board::{Board, Shown};
 use super::intake::{Intake, IntakeThread, own_address};
-use super::saved::Saved;
+use super::oneway::OneWay;
+use super::saved::{self, Saved};
+use super::session::Session;
 use super::site::Site;
 
 /// A hub's sessions, before workers run.
@@ -69,7 +69,9 @@ impl Prepared {
             let rate = site.rate_bits_per_second / 100 * 101;
             Arc::new(Lane::new(at % workers.max(1), rate))
         };
-        let feedback = hub.sites.iter().zip(0..).map(|(site, number)| {
+        // Who gets FLUTE says nothing.
+        let feedback = hub.sites.iter().zip(0..).filter(|(site, _)| site.flute.is_none());
+        let feedback = feedback.map(|(site, number)| {
             ((Addr::from(site.source.ip()), site.source.port()), Inlet::Feedback(number))
         });
         let repairs = hub.accept.iter().zip(0..).filter_map(|(rule, number)| {
@@ -157,7 +159,7 @@ struct Running {
     arrivals: Receiver<Manifest>,
     board: Arc<Board>,
     folder: PathBuf,
-    sites: Vec<Site>,
+    sites: Vec<Box<dyn Session>>,
     begun: Instant,
     /// When the board is written next, and where sessions are is saved.
     show_due: Duration,
@@ -168,20 +170,33 @@ impl Running {
         let Prepared { config, store, folder, tables, board, arrivals, .. } = prepared;
         let hub = config.hub.as_ref();
         let sites = hub.into_iter().flat_map(|hub| hub.sites.iter().map(move |site| (hub.id, site)));
-        let sites = sites.zip(&tables.lanes).zip(0u16..).map(|(((id, site), lane), at)| {
-            let saved = Saved::read(&folder, site.name.as_ref());
-            let new = |instance| Site::new(&config, site, id, instance, Arc::clone(lane), Arc::clone(&store));
-            // A run in which nothing is under way isn't gone on with: what nodes know of it would only be in the way.
-            if let Some(saved) = saved.filter(|saved| !saved.objects.is_empty()) {
-                let mut site = new(saved.instance);
-                if site.saved().segment == saved.segment {
-                    site.resume(Duration::ZERO, &saved);
-                    return site;
+        let sites =
+            sites.zip(&tables.lanes).zip(0u16..).map(|(((id, site), lane), at)| -> Box<dyn Session> {
+                if let Some(flute) = site.flute {
+                    let saved = saved::read(&folder, site.name.as_ref());
+                    return Box::new(OneWay::new(
+                        &config,
+                        site,
+                        flute,
+                        Arc::clone(lane),
+                        Arc::clone(&store),
+                        saved,
+                    ));
                 }
-            }
-            new((random as u16).wrapping_add(at))
-        });
-        let mut sites: Vec<Site> = sites.collect();
+                let saved = saved::read::<Saved>(&folder, site.name.as_ref());
+                let new =
+                    |instance| Site::new(&config, site, id, instance, Arc::clone(lane), Arc::clone(&store));
+                // A run in which nothing is under way isn't gone on with: what nodes know of it would only be in the way.
+                if let Some(saved) = saved.filter(|saved| !saved.objects.is_empty()) {
+                    let mut site = new(saved.instance);
+                    if site.saved().segment == saved.segment {
+                        site.resume(Duration::ZERO, &saved);
+                        return Box::new(site);
+                    }
+                }
+                Box::new(new((random as u16).wrapping_add(at)))
+            });
+        let mut sites: Vec<Box<dyn Session>> = sites.collect();
         // What was whole just before a crash may be owed to nobody yet.
         for manifest in store.names() {
             let what = manifest.description();
@@ -212,7 +227,7 @@ impl Running {
         }
         for site in &mut self.sites {
             if site.has_changed() {
-                save(&self.folder, site);
+                save(&self.folder, &**site);
             }
         }
         let tables = self.shared.tables();
@@ -251,7 +266,7 @@ impl Running {
     }
 
     fn rest(&self, now: Duration) {
-        let due = self.sites.iter().filter_map(Site::next_due).min();
+        let due = self.sites.iter().filter_map(|site| site.next_due()).min();
         let rest = match due {
             // Nobody is being sent anything: what nodes say late can wait a little.
             None => QUIET_REST,
@@ -266,16 +281,16 @@ impl Running {
             for (of, node, progress) in site.progress() {
                 shown.progress.entry(of).or_default().insert(node, progress);
             }
-            shown.sites.push(status(site));
-            if !site.saved().objects.is_empty() {
-                save(&self.folder, site);
+            shown.sites.push(site.status());
+            if site.is_under_way() {
+                save(&self.folder, &**site);
             }
         }
         self.board.show(shown);
     }
 
     fn save_all(&self) {
-        self.sites.iter().for_each(|site| save(&self.folder, site));
+        self.sites.iter().for_each(|site| save(&self.folder, &**site));
     }
 }
 
@@ -285,49 +300,14 @@ fn is_feedback(datagram: &[u8]) -> bool {
     !matches!(message, Ok(Message::Info { .. } | Message::Data { .. } | Message::Command { .. }))
 }
 
-fn announce(sites: &mut [Site], now: Duration, manifest: &Manifest) {
-    sites.iter_mut().for_each(|site| site.announce(now, manifest.clone(), None));
+fn announce(sites: &mut [Box<dyn Session>], now: Duration, manifest: &Manifest) {
+    sites.iter_mut().for_each(|site| site.announce(now, manifest));
 }
 
-fn save(folder: &Path, site: &Site) {
-    if let Err(error) = site.saved().write(folder, &site.name) {
+fn save(folder: &Path, site: &dyn Session) {
+    if let Err(error) = site.save(folder) {
         // Without it a restart begins the session anew.
-        warn!(site = site.name, %error, "where the session is can't be kept");
-    }
-}
-
-fn status(site: &Site) -> SiteStatus {
-    let sender = site.sender();
-    let counters: &Counters = sender.counters();
-    let leg = |node| {
-        let name = sender.roster().node(node).id.0;
-        (name, leg_status(&sender.leg(node)))
-    };
-    let mut ignored = BTreeMap::<_, u64>::new();
-    for reason in Ignored::all() {
-        *ignored.entry(reason.name().to_owned()).or_default() += counters.ignored(reason);
-    }
-    SiteStatus {
-        site: site.name.clone(),
-        trunk: leg_status(&counters.trunk),
-        legs: sender.roster().indices().map(leg).collect(),
-        nacks: counters.nacks,
-        acks: counters.acks,
-        feedback_bytes: counters.feedback_bytes,
-        grtt_seconds: sender.grtt().as_secs_f64(),
-        ignored,
-        unsent: site.unsent().map(|(why, count)| (why.to_owned(), count)).collect(),
-    }
-}
-
-fn leg_status(leg: &LegCounters) -> LegStatus {
-    LegStatus {
-        first_packets: leg.first_packets,
-        first_bytes: leg.first_bytes,
-        repair_packets: leg.repair_packets,
-        repair_bytes: leg.repair_bytes,
-        control_packets: leg.control_packets,
-        control_bytes: leg.control_bytes,
+        warn!(site = site.name(), %error, "where the session is can't be kept");
     }
 }
 

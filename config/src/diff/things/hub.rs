@@ -56,6 +56,7 @@ fn accept_of(config: &Config, other: &Config, accept: &HubAccept, each: &mut dyn
 fn site_of(config: &Config, other: &Config, site: &HubSite, each: &mut dyn FnMut(What, String, Thing)) {
     let HubSite {
         name,
+        flute,
         carriage,
         group,
         source,
@@ -74,7 +75,9 @@ fn site_of(config: &Config, other: &Config, site: &HubSite, each: &mut dyn FnMut
         }
         HubCarriage::Bier(subdomain) => (CarriageWord::Bier, thing.fixed([("subdomain", text(subdomain.0))])),
     };
+    let profile = if flute.is_some() { HubProfile::Flute } else { HubProfile::Norm };
     let facts = [
+        ("profile", text(profile)),
         ("carriage", text(word)),
         ("group", text(group.ip())),
         ("udp_port", text(group.port())),
@@ -82,9 +85,23 @@ fn site_of(config: &Config, other: &Config, site: &HubSite, each: &mut dyn FnMut
         ("feedback_port", text(source.port())),
         ("ttl", text(ttl)),
         ("rate_bits_per_second", text(rate_bits_per_second)),
-        ("straggler_bits_per_second", text(straggler_bits_per_second)),
     ];
-    each(What::HubSite, text(name), at_start(thing.fixed(facts)));
+    let mut thing = thing.fixed(facts);
+    match flute {
+        None => {
+            let straggler = text(straggler_bits_per_second);
+            thing = thing.fixed([("straggler_bits_per_second", straggler)]);
+        }
+        Some(HubFlute { tsi, passes, overhead_percent }) => {
+            let code = if overhead_percent.is_some() { HubCode::RaptorQ } else { HubCode::None };
+            let facts = [("tsi", text(tsi)), ("code", text(code)), ("passes", text(passes))];
+            thing = thing.fixed(facts);
+            if let Some(overhead) = overhead_percent {
+                thing = thing.fixed([("overhead_percent", text(overhead))]);
+            }
+        }
+    }
+    each(What::HubSite, text(name), at_start(thing));
     for HubNode { id, address, bfr_id, mac, groups } in nodes {
         let mut node = live([]).fixed([("address", text(address)), ("groups", list(groups))]);
         if let Some(bfr_id) = bfr_id {

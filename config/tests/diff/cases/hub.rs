@@ -169,6 +169,26 @@ pub(super) const CASES: &[Case] = &[
         "! hub-site house: straggler_bits_per_second 5000000 -> 10000000 (needs a restart)",
     ),
     (
+        "HubSite.profile",
+        "name = \"house\"\ncarriage = \"ethernet\"\nport = \"lan\"\ngroup = \"239.1.1.9\"\nudp_port = 6003\naddress = \"198.51.100.1\"\nfeedback_port = 6003\nrate_bits_per_second = 100_000_000\nstraggler_bits_per_second = 5_000_000",
+        "name = \"house\"\nprofile = \"flute\"\ncarriage = \"ethernet\"\nport = \"lan\"\ngroup = \"239.1.1.9\"\nudp_port = 6003\naddress = \"198.51.100.1\"\nfeedback_port = 6003\nrate_bits_per_second = 100_000_000",
+        "! hub-site house: profile norm -> flute (needs a restart); tsi none -> 1 (needs a restart); code none -> raptorq (needs a restart); passes none -> 2 (needs a restart); overhead_percent none -> 20 (needs a restart); straggler_bits_per_second 5000000 -> none (needs a restart)",
+    ),
+    ("HubSite.tsi", "tsi = 3", "tsi = 4", "! hub-site field: tsi 3 -> 4 (needs a restart)"),
+    (
+        "HubSite.code",
+        "code = \"raptorq\"\npasses = 4\noverhead_percent = 10",
+        "code = \"none\"\npasses = 4",
+        "! hub-site field: code raptorq -> none (needs a restart); overhead_percent 10 -> none (needs a restart)",
+    ),
+    ("HubSite.passes", "passes = 4", "", "! hub-site field: passes 4 -> 2 (needs a restart)"),
+    (
+        "HubSite.overhead_percent",
+        "overhead_percent = 10",
+        "",
+        "! hub-site field: overhead_percent 10 -> 20 (needs a restart)",
+    ),
+    (
         "HubSite.nodes",
         "nodes = [{ id = 5, address = \"192.0.2.11\"",
         "nodes = [{ id = 3, address = \"192.0.2.13\", bfr_id = 3 }, { id = 5, address = \"192.0.2.11\"",

@@ -8,7 +8,8 @@ use millrace_hub::flute::{self, Counters, Limits, Oti, Receiver, Report};
 use millrace_hub::session::Storage;
 
 use super::OneWayRefusal;
-use super::parts::{Record, What, last};
+use super::location::last;
+use super::parts::{Record, What};
 use crate::meter::Meter;
 
 /// Where files go that arrive.
@@ -195,7 +196,7 @@ impl<S: Shelf> Arrivals<S> {
     }
 
     fn name(&self, toi: u64) -> Option<String> {
-        self.described.get(&toi).map(|file| last(&file.location).to_owned())
+        self.described.get(&toi).map(|file| last(&file.location))
     }
 
     /// Once it is known what a file that is arriving is, goes on with what is left of it from an earlier run.
@@ -264,7 +265,7 @@ impl<S: Shelf> Arrivals<S> {
             let held = size.saturating_sub(symbols * arriving.oti.symbol_len() as u64);
             arriving.meter.note(now, held);
             let (per_second, left) = (arriving.meter.per_second(), arriving.meter.left(size));
-            let name = self.described.get(toi).map(|file| last(&file.location).to_owned());
+            let name = self.described.get(toi).map(|file| last(&file.location));
             self.steps.push_back(Step::Progress { object: *toi, name, held, size, per_second, left });
         }
     }

@@ -5,15 +5,14 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use md5::{Digest as _, Md5};
 use millrace_hub::flute::{self, Oti};
 use millrace_hub::session::{Storage, Unstored};
 use millrace_hub_store::Label;
 use serde::{Deserialize, Serialize};
 
 use super::OneWayRefusal;
+use super::digest::FileDigest;
+use super::location::last;
 use crate::part::Part;
 
 /// What a file is, as far as that can be told before it is whole.
@@ -159,7 +158,7 @@ impl Parts {
 
     /// All has come: verifies it and makes it durable. Returns its name.
     pub(crate) fn verify(&mut self, toi: u64, size: u64, file: &flute::File) -> Result<Label, OneWayRefusal> {
-        let name = Label::name(last(&file.location));
+        let name = Label::name(&last(&file.location));
         let name = name.ok_or_else(|| OneWayRefusal::Name(file.location.clone()))?;
         if let Some(encoding) = file.encoding.as_deref().filter(|encoding| *encoding != "null") {
             return Err(OneWayRefusal::Encoded(encoding.to_owned()));
@@ -171,7 +170,7 @@ impl Parts {
         // Of another file that had its number there may be more.
         open.part.set_len(size)?;
         if let Some(md5) = &file.md5 {
-            let mut hasher = Md5::new();
+            let mut hasher = FileDigest::default();
             let mut bytes = vec![0; PIECE as usize];
             let mut at = 0;
             while at < size {
@@ -180,7 +179,7 @@ impl Parts {
                 hasher.update(&bytes[..len]);
                 at += len as u64;
             }
-            if STANDARD.encode(hasher.finalize()) != md5.trim() {
+            if hasher.finish() != md5.trim() {
                 return Err(OneWayRefusal::Wrong);
             }
         }
@@ -231,12 +230,6 @@ impl Storage<u64> for Parts {
             Unstored
         })
     }
-}
-
-/// What follows the last slash of a location, without a query.
-pub(crate) fn last(location: &str) -> &str {
-    let path = location.split(['?', '#']).next().unwrap_or_default();
-    path.rsplit('/').next().unwrap_or_default()
 }
 
 fn remove(path: &Path) {
