@@ -15,7 +15,7 @@ build="libdpdk-dev dpdk-dev pkg-config gcc g++ make libclang-14-dev clang-14 pro
 # Test hosts: namespaces, captures, certificates; another Debian for what is newer there.
 hosts="debootstrap iproute2 iputils-ping ethtool tcpdump tshark nftables procps util-linux coreutils openssl"
 # Clients, servers and libraries nobody here wrote.
-peers="libnorm-dev bind9-dnsutils knot knot-dnsutils nsd dnsperf curl wrk python3 python3-scapy"
+peers="libnorm-dev uftp bind9-dnsutils knot knot-dnsutils nsd dnsperf curl wrk socat python3 python3-scapy"
 
 missing=""
 for package in $build $hosts $peers; do

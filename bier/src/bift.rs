@@ -89,8 +89,8 @@ pub struct Bift {
     neighbours: Arc<[Neighbour]>,
     /// The BIFT-id that each neighbour wants; `None` where it has no such table, and then no row leads to it.
     out: Box<[Option<BiftId>]>,
-    /// The link of each neighbour that is reached over one: most are, and then nothing has to be chosen.
-    only_link: Box<[Option<LinkId>]>,
+    /// How copies get to each neighbour that is reached over one link: most are, and then nothing has to be chosen.
+    exits: Box<[Option<(BiftId, LinkId)>]>,
     /// Some of them are hosts.
     has_hosts: bool,
     tables: Box<[Table]>,
@@ -109,9 +109,9 @@ impl Bift {
         seed: u32,
     ) -> Self {
         assert!((1..=TABLES_MAX).contains(&tables.len()) && neighbours.len() == out.len());
-        let only_link = only_links(&neighbours);
+        let exits = exits(&neighbours, &out);
         let has_hosts = neighbours.iter().any(|one| matches!(one.reach, Reach::Hosts(_)));
-        Self { key, local, neighbours, out, only_link, has_hosts, tables, seed, tag: 0 }
+        Self { key, local, neighbours, out, exits, has_hosts, tables, seed, tag: 0 }
     }
 
     /// What it is for.
@@ -169,20 +169,26 @@ impl Bift {
 
     /// How a copy of this entropy gets to a neighbour: the BIFT-id that it carries, and the link, of several one that
     /// `usable` lets pass; `None` if the neighbour has no such table, or isn't reached over links.
-    #[inline]
     #[must_use]
+    #[inline(always)] // two numbers in registers, where a call would write them and wait to read them back
     pub fn exit(
         &self,
         index: NeighbourIndex,
         entropy: u32,
         usable: impl Fn(LinkId) -> bool,
     ) -> Option<(BiftId, LinkId)> {
-        let id = self.out(index)?;
-        let link = match self.only_link[usize::from(index.0)] {
-            Some(link) => link,
-            None => self.neighbour(index).link(entropy, self.seed, usable)?,
-        };
-        Some((id, link))
+        let only = self.exits[usize::from(index.0)];
+        if only.is_some() { only } else { self.exit_of_several(index, entropy, usable) }
+    }
+
+    #[inline(never)] // who has nothing to choose doesn't carry this along
+    fn exit_of_several(
+        &self,
+        index: NeighbourIndex,
+        entropy: u32,
+        usable: impl Fn(LinkId) -> bool,
+    ) -> Option<(BiftId, LinkId)> {
+        Some((self.out(index)?, self.neighbour(index).link(entropy, self.seed, usable)?))
     }
 
     /// Its tables.
@@ -274,12 +280,12 @@ impl Bift {
     }
 }
 
-fn only_links(neighbours: &[Neighbour]) -> Box<[Option<LinkId>]> {
-    let only = |one: &Neighbour| match one.reach.links() {
-        [link] => Some(*link),
+fn exits(neighbours: &[Neighbour], out: &[Option<BiftId>]) -> Box<[Option<(BiftId, LinkId)>]> {
+    let exit = |(one, id): (&Neighbour, &Option<BiftId>)| match one.reach.links() {
+        [link] => Some(((*id)?, *link)),
         _ => None,
     };
-    neighbours.iter().map(only).collect()
+    neighbours.iter().zip(out).map(exit).collect()
 }
 
 /// One of a BIFT's tables: its rows, and the rows that stand ready for failures.

@@ -89,6 +89,13 @@ pub fn and_not(words: &mut [u64], mask: &[u64]) -> bool {
     any != 0
 }
 
+/// Whether all set bits are set in `mask`, too.
+#[inline]
+#[must_use]
+pub fn is_within(words: &[u64], mask: &[u64]) -> bool {
+    words.iter().zip(mask).fold(0, |any, (word, mask)| any | word & !mask) == 0
+}
+
 /// `words |= other`.
 #[inline]
 pub fn or(words: &mut [u64], other: &[u64]) {
@@ -270,6 +277,7 @@ mod tests {
             prop_assert_eq!(lowest(&out).map(BitPosition::index), both.first_one());
             out.copy_from_slice(&a);
             let rest = left.clone() & !right.clone();
+            prop_assert_eq!(is_within(&a, &b), rest.not_any());
             prop_assert_eq!(and_not(&mut out, &b), rest.any());
             prop_assert_eq!(&out[..], rest.as_raw_slice());
             prop_assert_eq!((popcount(&out) as usize, is_zero(&out)), (rest.count_ones(), rest.not_any()));

@@ -10,9 +10,10 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::array;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use crate::bift::{Bift, NULL_ROW, NeighbourIndex, Rows};
+use crate::bift::{Bift, NULL_ROW, NeighbourIndex, Rows, Table};
 use crate::bits;
 use crate::id::BitPosition;
 
@@ -42,6 +43,34 @@ pub enum Part<'a> {
     },
     /// Count: these bits have no way. At most once while all neighbours are up.
     Unroutable(&'a [u64]),
+}
+
+/// Who is told what to do with a packet: a function of [`Part`]s, or somebody with one for each kind, who then needn't ask
+/// which it is. What is said here of parts holds there.
+pub trait Visit {
+    /// [`Part::Local`]
+    fn local(&mut self);
+    /// [`Part::Copy`]
+    fn copy(&mut self, neighbour: NeighbourIndex, bits: &[u64]);
+    /// [`Part::Unroutable`]
+    fn unroutable(&mut self, bits: &[u64]);
+}
+
+impl<F: FnMut(Part<'_>)> Visit for F {
+    #[inline]
+    fn local(&mut self) {
+        self(Part::Local);
+    }
+
+    #[inline]
+    fn copy(&mut self, neighbour: NeighbourIndex, bits: &[u64]) {
+        self(Part::Copy { neighbour, bits });
+    }
+
+    #[inline]
+    fn unroutable(&mut self, bits: &[u64]) {
+        self(Part::Unroutable(bits));
+    }
 }
 
 /// How a packet fared.
@@ -124,45 +153,60 @@ impl Bift {
         procedure: Procedure,
         packet: Packet<'_>,
         down: &Down,
-        mut visit: impl FnMut(Part<'_>),
+        mut visit: impl Visit,
     ) -> Outcome {
         let bits: &[u64; W] = packet.bits.first_chunk().expect("as many words as the table's");
         if packet.ttl <= 1 {
-            return self.last_hop(packet, bits, visit);
+            return self.last_hop(packet, bits, &mut visit);
         }
         let table = self.table(packet.entropy);
         if down.is_empty() {
-            self.run(procedure, table.rows(), bits, visit);
-            return Outcome::Forwarded;
+            self.run(procedure, table.rows(), bits, &mut visit);
+        } else {
+            self.run_around(down, procedure, table, bits, &mut visit);
         }
+        Outcome::Forwarded
+    }
+
+    /// While somebody is down.
+    #[inline(never)] // what nobody's failure concerns doesn't carry this along
+    fn run_around<const W: usize>(
+        &self,
+        down: &Down,
+        procedure: Procedure,
+        table: &Table,
+        bits: &[u64; W],
+        visit: &mut impl Visit,
+    ) {
         // Nothing is prepared for neighbours that no bit leads to. Rows prepared for one failure may lead to a neighbour
         // that fails as well.
         let rows = down.iter().find_map(|neighbour| table.on_failure(neighbour)).unwrap_or(table.rows());
-        self.run(procedure, rows, bits, |part| match part {
-            Part::Copy { neighbour, bits } if down.is_down(neighbour) => visit(Part::Unroutable(bits)),
-            part => visit(part),
+        self.run(procedure, rows, bits, &mut |part: Part<'_>| match part {
+            Part::Local => visit.local(),
+            Part::Copy { neighbour, bits } if !down.is_down(neighbour) => visit.copy(neighbour, bits),
+            Part::Copy { bits, .. } | Part::Unroutable(bits) => visit.unroutable(bits),
         });
-        Outcome::Forwarded
     }
 
     /// TTL 0 and 1: nothing is sent on; with TTL 1 the own bit is served (RFC 8296 section 2.1.1.1), and those of hosts, whose
     /// egress we are.
+    #[inline(never)] // as below
     fn last_hop<const W: usize>(
         &self,
         Packet { ttl, entropy, .. }: Packet<'_>,
         bits: &[u64; W],
-        mut visit: impl FnMut(Part<'_>),
+        visit: &mut impl Visit,
     ) -> Outcome {
         let mut others = *bits;
         if ttl == 1 {
             if let Some(local) = self.local().filter(|local| bits::test(bits, *local)) {
-                visit(Part::Local);
+                visit.local();
                 bits::clear(&mut others, local);
             }
             for (neighbour, mask) in self.hosts(entropy) {
                 let mut theirs = [0; W];
                 if bits::and(bits, mask, &mut theirs) {
-                    visit(Part::Copy { neighbour, bits: &theirs });
+                    visit.copy(neighbour, &theirs);
                     bits::and_not(&mut others, &theirs);
                 }
             }
@@ -176,7 +220,7 @@ impl Bift {
         procedure: Procedure,
         rows: &Rows,
         bits: &[u64; W],
-        visit: impl FnMut(Part<'_>),
+        visit: &mut impl Visit,
     ) {
         let sparse = match procedure {
             Procedure::BitWalk => true,
@@ -196,11 +240,12 @@ impl Bift {
 }
 
 /// RFC 8279 section 6.5, step by step.
+#[inline(never)] // few strings are sparse: the others don't carry this along
 fn bit_walk<const W: usize>(
     rows: &Rows,
     local: Option<BitPosition>,
     mut bits: [u64; W],
-    mut visit: impl FnMut(Part<'_>),
+    visit: &mut impl Visit,
 ) {
     let (masks, _) = rows.masks().as_chunks::<W>();
     let mut copy = [0; W];
@@ -208,7 +253,7 @@ fn bit_walk<const W: usize>(
     while let Some(bit) = bits::lowest(&bits) {
         // Step 3: it is us.
         if local == Some(bit) {
-            visit(Part::Local);
+            visit.local();
             bits::clear(&mut bits, bit);
             continue;
         }
@@ -220,14 +265,14 @@ fn bit_walk<const W: usize>(
                 if let Some(local) = local {
                     bits::clear(&mut copy, local);
                 }
-                visit(Part::Unroutable(&copy));
+                visit.unroutable(&copy);
                 let unroutable = copy;
                 bits::and_not(&mut bits, &unroutable);
             }
             row => {
                 let row = usize::from(row);
                 bits::and(&bits, &masks[row], &mut copy);
-                visit(Part::Copy { neighbour: rows.neighbours()[row], bits: &copy });
+                visit.copy(rows.neighbours()[row], &copy);
                 bits::and_not(&mut bits, &masks[row]);
             }
         }
@@ -235,17 +280,18 @@ fn bit_walk<const W: usize>(
 }
 
 /// The same, from neighbour to neighbour.
+#[inline]
 fn neighbour_major<const W: usize>(
     rows: &Rows,
     local: Option<BitPosition>,
     bits: &[u64; W],
-    mut visit: impl FnMut(Part<'_>),
+    visit: &mut impl Visit,
 ) {
     // Only without a bit is it another string.
     let mut others;
     let bits = match local.filter(|local| bits::test(bits, *local)) {
         Some(local) => {
-            visit(Part::Local);
+            visit.local();
             others = *bits;
             bits::clear(&mut others, local);
             &others
@@ -253,15 +299,17 @@ fn neighbour_major<const W: usize>(
         None => bits,
     };
     let (masks, _) = rows.masks().as_chunks::<W>();
-    let mut copy = [0; W];
     for (mask, neighbour) in masks.iter().zip(rows.neighbours()) {
-        if bits::and(bits, mask, &mut copy) {
-            visit(Part::Copy { neighbour: *neighbour, bits: &copy });
+        // A new one each time, which stays in registers: the halves of what was written in quarters can't be read at once.
+        let copy: [u64; W] = array::from_fn(|word| bits[word] & mask[word]);
+        if !bits::is_zero(&copy) {
+            visit.copy(*neighbour, &copy);
         }
     }
-    copy = *bits;
-    if bits::and_not(&mut copy, rows.routable()) {
-        visit(Part::Unroutable(&copy));
+    if !bits::is_within(bits, rows.routable()) {
+        let mut copy = *bits;
+        bits::and_not(&mut copy, rows.routable());
+        visit.unroutable(&copy);
     }
 }
 

@@ -44,8 +44,8 @@ impl Bsl {
 
     /// The length with this many bits.
     #[must_use]
-    pub fn from_bits(bits: u32) -> Option<Self> {
-        Self::ALL.into_iter().find(|bsl| u32::from(bsl.bits()) == bits)
+    pub const fn from_bits(bits: u32) -> Option<Self> {
+        if bits.is_power_of_two() { Self::from_code((bits >> 5).trailing_zeros() as u8) } else { None }
     }
 
     /// The code on the wire, 1 to 7.

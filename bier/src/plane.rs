@@ -185,11 +185,11 @@ impl Plane {
         &self.ours
     }
 
-    /// The table that a packet with this BIFT-id is for.
+    /// The table that a packet with this BIFT-id is for, and what that is for.
     #[inline]
     #[must_use]
-    pub fn by_id(&self, id: BiftId) -> Option<&AnyBift> {
-        self.tables.get(self.index.place(id)).map(|(_, bift)| bift)
+    pub fn by_id(&self, id: BiftId) -> Option<(BiftKey, &AnyBift)> {
+        self.tables.get(self.index.place(id)).map(|(key, bift)| (*key, bift))
     }
 
     /// The table for this.
@@ -237,8 +237,8 @@ mod tests {
         map.insert(te(1).key(), BiftId::new(70).unwrap()).unwrap();
         map.insert(bier(0).key(), BiftId::new(71).unwrap()).unwrap();
         let plane = Plane::new(BiftIds::Map(map), vec![te(1), bier(0)]).unwrap();
-        assert_eq!(plane.by_id(BiftId::new(70).unwrap()), Some(&te(1)));
-        assert_eq!(plane.by_id(BiftId::new(71).unwrap()), Some(&bier(0)));
+        assert_eq!(plane.by_id(BiftId::new(70).unwrap()), Some((te(1).key(), &te(1))));
+        assert_eq!(plane.by_id(BiftId::new(71).unwrap()), Some((bier(0).key(), &bier(0))));
         assert_eq!(plane.by_id(BiftId::new(72).unwrap()), None);
     }
 

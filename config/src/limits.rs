@@ -12,6 +12,8 @@ pub const ADDRESSES_PER_INTERFACE_MAX: usize = 16;
 pub const MTU_BYTES_MIN: i64 = 576;
 /// Smallest MTU of a port with IPv6, in bytes (RFC 8200 section 5).
 pub const MTU_BYTES_IPV6_MIN: u16 = 1280;
+/// Where BIER inside UDP is sent to.
+pub const BIER_UDP_PORT: u16 = 8138;
 /// Largest MTU, in bytes: jumbo frames as devices commonly take them.
 pub const MTU_BYTES_MAX: i64 = 9216;
 /// Static routes: they are read from a file that a person keeps.

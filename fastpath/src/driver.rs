@@ -68,7 +68,8 @@ impl PortsDown {
     /// Whether this one is down.
     #[inline]
     pub fn has(self, port: PortId) -> bool {
-        self.0 & 1_u32.checked_shl(port.0.into()).unwrap_or(0) != 0
+        // Mostly all are up.
+        !self.is_empty() && self.0 & 1_u32.checked_shl(port.0.into()).unwrap_or(0) != 0
     }
 }
 

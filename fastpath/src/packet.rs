@@ -38,6 +38,8 @@ pub enum Network {
     BierOfOurs,
     /// BIER inside an IP packet to us.
     BierInIp,
+    /// The same, taken out of it: who sent it is known.
+    BierFromTunnel,
 }
 
 /// Which part of a packet a frame carries.

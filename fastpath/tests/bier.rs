@@ -405,6 +405,28 @@ fn full_ports_and_empty_pools_are_counted() {
     bench.check_laws();
 }
 
+/// The packets of a vector are for tables of two sets and two lengths, in any order.
+#[test]
+fn each_packet_of_a_vector_goes_by_its_own_table() {
+    let rows: [&[u16]; 2] = [&[1, 130], &[2, 70]];
+    let of = |bsl| given(SubDomain(0), bsl, &rows, &BiftIds::Static);
+    let mut bench = Bench::new(1);
+    let tables = [of(Bsl::B64), of(Bsl::B128)].concat();
+    install(&mut bench, BiftIds::Static, tables, &[Carriage::NonMpls; 2]);
+    // Router 1 and router 130 have bits whose places lead elsewhere in other sets.
+    let (short, long) = (Bsl::B64, Bsl::B128);
+    let packets = [(short, 1), (short, 2), (short, 130), (long, 130), (long, 2), (short, 70), (short, 1)];
+    for (bsl, id) in packets {
+        bench.deliver(WAN, &packet(bsl, &[id], 9, b"payload"));
+    }
+    bench.run();
+    let sent: Vec<_> =
+        bench.sent(LAN).iter().zip(packets).map(|(frame, (bsl, _))| read(frame, bsl)).collect();
+    let expected = packets.map(|(_, id)| copy(u8::from(id == 2 || id == 70), 8, &[id], b"payload"));
+    assert_eq!(sent, expected);
+    bench.check_laws();
+}
+
 #[test]
 fn without_tables_it_is_a_type_that_nobody_reads() {
     let mut bench = Bench::new(1);

@@ -17,6 +17,7 @@ use millrace_bier::te::{Adjacencies, Adjacency, TeBift};
 use millrace_fastpath::driver::PortId;
 use millrace_fastpath::node::NodeId;
 use millrace_fastpath::node::bier::Loss;
+use millrace_fastpath::queue::{Parcel, Punt};
 use millrace_fastpath::tables::InterfaceId;
 use millrace_fastpath::tables::bier::{Bier, Hop, Link, Tunnel, Tunnels};
 use millrace_fastpath::tables::listeners::{Listener, Listeners};
@@ -87,6 +88,7 @@ fn bench(items: &[(u16, Adjacencies)]) -> Bench {
         behind: Vec::new(),
         signalled: false,
         queried: Vec::new(),
+        within: Vec::new(),
         receivers_from: Vec::new(),
     };
     bier.listeners.set(addr("232.1.1.1"), [Listener::any(InterfaceId(1))]);
@@ -179,6 +181,43 @@ fn each_adjacency_makes_its_copy() {
         assert_eq!((sent(&bench, 9).1, bench.drops(NodeId::Bier, name) > 0), (0, true), "{name}");
     }
     bench.check_laws();
+}
+
+/// What the slowpath was shown, and as what.
+fn shown(bench: &Bench) -> Vec<(Punt, Vec<u8>)> {
+    let queues = &bench.shared.workers[0].queues;
+    let punts: Vec<_> = std::iter::from_fn(|| queues.punts.pop()).collect();
+    let read = |parcel: Box<Parcel>| {
+        let told = (parcel.punt, parcel.bytes().to_vec());
+        queues.punts_empty.push(parcel).unwrap();
+        told
+    };
+    punts.into_iter().map(read).collect()
+}
+
+#[test]
+fn the_slowpath_sees_echo_messages_that_are_delivered_or_end_here() {
+    // Bits, TTL, copies out, whether it is shown. Bit 60 is another router's.
+    for (bits, ttl, out, told) in [
+        (0b1000, 9, 0, true),
+        (0b1001, 9, 1, true),
+        (0b0001, 9, 1, false),
+        (0b0001, 1, 0, true),
+        (0b1001, 1, 0, true),
+        (1 << 59, 1, 0, true),
+        (1 << 59, 9, 0, false),
+    ] {
+        let items = [(1, connected(0)), (4, DECAP)];
+        let mut bench = bench(&items.map(|(bit, one)| (bit, Adjacencies::All(vec![one]))));
+        let mut frame = packet(bits, ttl, 0);
+        frame[14 + 9] = frame[14 + 9] & 0xc0 | 5;
+        bench.deliver_and_run(WAN, &frame);
+        let expected: Vec<_> = told.then_some((Punt::BierOam, frame)).into_iter().collect();
+        assert_eq!(shown(&bench), expected, "TTL {ttl}, {bits:b}");
+        assert_eq!(bench.sent(LAN).len(), out, "TTL {ttl}, {bits:b}: nothing of it to listeners");
+        assert_eq!(bench.sum(|counters| &counters.bier.punted), u64::from(told));
+        bench.check_laws();
+    }
 }
 
 #[test]

@@ -31,7 +31,10 @@ const ALLOWED: [(&str, &[&str]); 14] = [
             "millrace-orchestrator-api",
         ],
     ),
-    ("millrace-hw-tests", &["millrace-fastpath", "millrace-dpdk", "millrace-bier", "millrace-config"]),
+    (
+        "millrace-hw-tests",
+        &["millrace-fastpath", "millrace-dpdk", "millrace-bier", "millrace-config", "millrace-hub"],
+    ),
     // The binary wires everything together; nothing depends on it.
     (
         "millrace",

@@ -15,9 +15,12 @@ use crate::show::At;
 /// What ping and trace have in common.
 #[derive(clap::Args)]
 pub(super) struct Probe {
-    /// The routers, as in 1,2,66-70
+    /// The routers, as in 1,2,66-70; in a sub-domain of BIER-TE the bits of the tree
     #[arg(long, value_name = "BFR-IDS")]
     pub(super) bits: BfrIds,
+    /// Of whom replies are wanted, if not of all; in a sub-domain of BIER-TE the bits of the tree by which receivers get it
+    #[arg(long, value_name = "BFR-IDS")]
+    receivers: Option<BfrIds>,
     /// The sub-domain
     #[arg(long, default_value_t = 0)]
     subdomain: u8,
@@ -44,12 +47,17 @@ enum By {
 }
 
 impl Probe {
-    /// A request that everybody shall answer.
+    /// Of whom replies are wanted.
+    pub(super) fn receivers(&self) -> &BfrIds {
+        self.receivers.as_ref().unwrap_or(&self.bits)
+    }
+
+    /// A request that all of those shall answer.
     pub(super) fn request(&self) -> EchoRequest {
         EchoRequest {
             subdomain: self.subdomain,
             bfr_ids: self.bits.to_string(),
-            target: None,
+            target: self.receivers.as_ref().map(ToString::to_string),
             entropy: self.entropy,
             ttl: u8::MAX,
             reply: match self.reply {

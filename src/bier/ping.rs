@@ -15,6 +15,7 @@ use crate::serve::fail;
 #[command(after_help = "Examples:
   millrace bier ping --bits 2,3,66-70
   millrace bier ping --bits 66 --count 100 --interval 0.1 --reply udp
+  millrace bier ping --subdomain 1 --bits 1,2,7,8 --receivers 7,8      a tree of BIER-TE
   millrace bier ping --bits 2,3 --json | jq '.routers[] | .mean_ms'
 
 Each request is one BIER packet for each set, as multicast would have. A line tells a router's reply: its number, BFR-prefix, the round trip,
@@ -39,7 +40,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
         Ok(asking) => asking,
         Err(error) => return fail(&format!("cannot wait for signals: {error}"), 3),
     };
-    let mut ping = Ping::new(&args.probe.bits);
+    let mut ping = Ping::new(args.probe.receivers());
     let tell = |text: String| {
         if !args.probe.at.is_json() {
             say(&text);

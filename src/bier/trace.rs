@@ -14,6 +14,7 @@ use crate::serve::fail;
 #[command(after_help = "Examples:
   millrace bier trace --bits 66
   millrace bier trace --bits 2,3,66-70 --entropy 17
+  millrace bier trace --subdomain 1 --bits 1,2,7,8 --receivers 7,8
   millrace bier trace --bits 66 --json | jq '.hops[] | .replies[].prefix'
 
 The requests may go one hop, then two, and so on, until all receivers have replied. A line tells a router: its BFR-prefix (and number, if it
@@ -36,7 +37,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
         Ok(asking) => asking,
         Err(error) => return fail(&format!("cannot wait for signals: {error}"), 3),
     };
-    let mut hops = Hops::new(args.probe.bits.clone(), args.probe.request(), args.hops_max);
+    let mut hops = Hops::new(args.probe.receivers().clone(), args.probe.request(), args.hops_max);
     let tell = |text: String| {
         if !args.probe.at.is_json() {
             say(&text);

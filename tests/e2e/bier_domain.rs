@@ -48,6 +48,7 @@ fn streams_reach_the_right_receivers_once_by_af_packet_which_pings_and_traces_fo
     carries_streams(&domain);
     pings(&domain);
     traces(&domain);
+    trees_of_adjacencies(&domain);
     domain.conclude().unwrap();
 }
 
@@ -87,6 +88,17 @@ fn hosts_that_join_and_leave_behind_one_appliance_are_sent_to_by_another() {
     assert_eq!(four.wait_for(&all(4, 0)).unwrap(), all(4, 0));
     let five = domain.listen_behind(&[5], 1).unwrap();
     wait_for_receivers(&domain, &["4,5", "4,5"]);
+    // Both routers listen to all sources of both groups.
+    let learnt = domain.router(1).show("bier").unwrap()["learnt"].clone();
+    let rows = learnt.as_array().unwrap().iter().map(|row| {
+        assert!(row["mode"] == "exclude" && row["expires_seconds"].as_f64().unwrap() > 0.0, "{row}");
+        (row["bfr_id"].as_u64().unwrap(), row["group"].as_str().unwrap().to_owned())
+    });
+    let groups = [Stream::V4, Stream::V6].map(|stream| stream.group().to_owned());
+    let expected = groups.iter().flat_map(|group| [4, 5].map(|id| (id, group.clone())));
+    assert_eq!(rows.collect::<Vec<_>>(), expected.collect::<Vec<_>>(), "{learnt}");
+    let text = domain.router(1).ask("show bier overlay").unwrap();
+    assert!(text.contains("LISTENS TO"), "{text}");
     drop(four);
     wait_for_receivers(&domain, &["5", "5"]);
     both(&domain, COUNT);
@@ -142,6 +154,34 @@ fn pings(domain: &Domain) {
     assert!(wrong.contains("exit status: 2"), "{wrong}");
     let elsewhere = domain.router(1).ask("bier ping --bits 4 --subdomain 7").unwrap_err().to_string();
     assert!(elsewhere.contains("sub-domain 7 isn't configured"), "{elsewhere}");
+}
+
+/// To routers 4 and 5 over 2, as the bits say and no table would have it.
+fn trees_of_adjacencies(domain: &Domain) {
+    let links = [(1, 2), (2, 3), (2, 4), (3, 5)];
+    let bits: Vec<_> = links.iter().map(|(from, to)| Domain::link_bit(*from, *to).to_string()).collect();
+    let tree = format!("--subdomain 1 --bits {},4,5 --receivers 4,5 --timeout 20", bits.join(","));
+    for reply in ["bier", "udp"] {
+        let ping = ask(domain, &format!("ping {tree} --count 2 --interval 0.1 --reply {reply}"));
+        for bit in ["4", "5"] {
+            let router = &ping["routers"][bit];
+            assert_eq!((&router["sent"], &router["answered"]), (&2.into(), &2.into()), "{ping:#}");
+        }
+    }
+    let trace = ask(domain, &format!("trace {tree}"));
+    assert_eq!(trace["missing"], "", "{trace:#}");
+    let hops = trace["hops"].as_array().unwrap().iter().map(|hop| {
+        let replies = hop["replies"].as_array().unwrap().iter();
+        let mut names: Vec<_> = replies.map(|one| format!("{} {}", one["prefix"], one["bfr_id"])).collect();
+        names.sort();
+        assert_eq!(hop["silent"], 0, "{trace:#}");
+        names
+    });
+    let router = |number: u8, bit: &str| format!("\"10.255.0.{number}\" {bit}");
+    let expected = [vec![router(2, "null")], vec![router(3, "null"), router(4, "4")], vec![router(5, "5")]];
+    assert_eq!(hops.collect::<Vec<_>>(), expected, "{trace:#}");
+    let untold = domain.router(1).ask("bier ping --subdomain 1 --bits 4,5").unwrap_err().to_string();
+    assert!(untold.contains("say which of them are those of receivers"), "{untold}");
 }
 
 fn traces(domain: &Domain) {

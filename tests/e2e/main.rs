@@ -7,6 +7,7 @@
 
 mod bier;
 mod bier_domain;
+mod bier_failures;
 mod bier_legs;
 mod bier_reroute;
 mod bier_te;

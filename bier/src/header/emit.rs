@@ -137,7 +137,7 @@ impl Template {
     ///
     /// # Panics
     /// If `out` isn't 12 bytes and as many as the words have.
-    #[inline]
+    #[inline(always)] // where the caller knows how many words there are, this is a few stores
     pub fn emit(&self, bift_id: BiftId, carriage: Carriage, words: &[u64], out: &mut [u8]) {
         let (fixed, bit_string) = out.split_first_chunk_mut::<FIXED_LEN>().expect("room for a header");
         let (mut first, mut rest) = (self.first, self.rest);

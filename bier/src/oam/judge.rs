@@ -47,7 +47,7 @@ pub fn judge(request: &Echo, arrival: &Arrival<'_>) -> Option<Verdict> {
     let wrong = |code, at: usize| Some(Verdict { code, pointer: u32::try_from(at).ok() });
     let mut found = Found::default();
     for (at, tlv) in request.tlvs.iter().enumerate() {
-        found.take(at, tlv, arrival.addresses);
+        found.take(at, tlv, arrival);
     }
     let is_aimed_at = |set: &SetBits| {
         set.key == arrival.key
@@ -80,7 +80,7 @@ pub fn judge(request: &Echo, arrival: &Arrival<'_>) -> Option<Verdict> {
     if found.optional {
         return None;
     }
-    if found.egress.is_some_and(|set| set.bits.words() != arrival.bits) {
+    if found.egress == Some(false) {
         return fine(ReturnCode::MappingMismatch);
     }
     // Elsewhere it is to be ignored (section 3.4.4.1.1).
@@ -108,8 +108,9 @@ struct Found<'a> {
     target: Option<&'a SetBits>,
     /// The first mapping.
     mapping: Option<usize>,
-    /// The bit string that the mapping about us says we get.
-    egress: Option<&'a SetBits>,
+    /// Whether we got what a mapping about us says; one of them, for where bits stand for adjacencies several copies may go
+    /// to one router.
+    egress: Option<bool>,
     multipath: bool,
     /// One that there can't be, or not once more.
     surplus: Option<usize>,
@@ -118,7 +119,7 @@ struct Found<'a> {
 }
 
 impl<'a> Found<'a> {
-    fn take(&mut self, at: usize, tlv: &'a Tlv, addresses: &[IpAddr]) {
+    fn take(&mut self, at: usize, tlv: &'a Tlv, arrival: &Arrival<'_>) {
         match tlv {
             Tlv::Original(set) => {
                 self.original = Some(set);
@@ -133,8 +134,9 @@ impl<'a> Found<'a> {
                 self.mapping = self.mapping.or(Some(at));
                 for sub_tlv in &mapping.sub_tlvs {
                     match sub_tlv {
-                        SubTlv::Egress(set) if is_about(mapping, addresses) => {
-                            self.egress = self.egress.or(Some(set));
+                        SubTlv::Egress(set) if is_about(mapping, arrival.addresses) => {
+                            let is_ours = set.bits.words() == arrival.bits;
+                            self.egress = Some(is_ours || self.egress == Some(true));
                         }
                         SubTlv::Egress(_) => {}
                         SubTlv::Multipath { .. } => self.multipath = true,

@@ -17,10 +17,10 @@ pub(super) use edge::interfaces;
 use super::network::own;
 use super::{Checker, all, items};
 use crate::leaf::{BiftIdList, HostAddr};
-use crate::limits::MPLS_LABEL_MIN;
+use crate::limits::{BIER_UDP_PORT, MPLS_LABEL_MIN};
 use crate::model::{
-    self, AdjacencyTo, Bier, BierKind, BierNeighbour, BierPath, BiftIdForm, Encapsulation, RowEncapsulation,
-    Subdomain, Topology, TunnelKind,
+    self, Adjacency, AdjacencyTo, Bier, BierKind, BierNeighbour, BierPath, BiftIdForm, Encapsulation,
+    RowEncapsulation, Subdomain, Topology, TunnelKind,
 };
 use crate::raw;
 use crate::read::At;
@@ -45,7 +45,9 @@ impl Checker {
         let subdomains = all(list.iter().map(|one| self.subdomain(file, one, seed)));
         if let Some(subdomains) = &subdomains {
             self.our_bift_ids(list, subdomains, seed);
+            self.replies(list, subdomains);
         }
+        self.port_of_tunnels(file, raw, subdomains.as_deref().unwrap_or_default());
         let overlays = self.overlays(raw, subdomains.as_deref());
         let listeners = self.listeners(file, raw);
         let queriers = self.queriers(file, raw);
@@ -72,14 +74,12 @@ impl Checker {
     fn subdomain(&mut self, file: &raw::File, at: &At<raw::Subdomain>, seed: u32) -> Option<Subdomain> {
         let raw = &at.value;
         let encapsulation = raw.encapsulation.as_ref().map(|one| one.value);
-        for ids in
-            raw.bift_id.iter().chain(items(&raw.table).iter().filter_map(|row| row.value.bift_id.as_ref()))
-        {
-            self.bift_ids_alone(&ids.value, encapsulation);
+        let of_rows = items(&raw.table).iter().filter_map(|row| row.value.bift_id.as_ref());
+        let of_adjacencies = items(&raw.adjacencies).iter().filter_map(|one| one.value.bift_id.as_ref());
+        for ids in raw.bift_id.iter().chain(of_rows).chain(of_adjacencies) {
+            self.bift_ids_alone(&ids.value);
         }
-        for ids in items(&raw.adjacencies).iter().filter_map(|one| one.value.bift_id.as_ref()) {
-            self.bift_ids_alone(&ids.value, encapsulation);
-        }
+        self.our_labels(raw);
         self.of_one_kind(raw);
         let ethernet_ports = self.ethernet_ports(file, raw);
         let labels = self.labels(raw);
@@ -112,12 +112,14 @@ impl Checker {
             mtu_bytes: raw.mtu_bytes.as_ref().map(|mtu| mtu.value.get() as u16),
             report_to: raw.report_to.as_ref().map(|at| at.value.clone()),
             report_interval_seconds: raw.report_interval_seconds.as_ref()?.value.get(),
+            replies_by: raw.replies_by.as_ref().map(|at| SubDomain(at.value.get() as u8)),
             ethernet_ports: ethernet_ports?,
             labels: labels?,
             neighbours,
             rows,
             topology: topology?,
             protection: raw.protection.as_ref()?.value,
+            remote_backups: raw.remote_backups.as_ref()?.value,
             adjacencies: adjacencies?,
         };
         if let (Some(own), Some(at)) = (subdomain.bfr_id, &raw.bfr_id)
@@ -197,13 +199,28 @@ impl Checker {
     }
 
     /// What is wrong with BIFT-ids whatever they are for.
-    fn bift_ids_alone(&mut self, ids: &BiftIdList, encapsulation: Option<Encapsulation>) {
+    fn bift_ids_alone(&mut self, ids: &BiftIdList) {
         let BiftIdList::Map(ids) = ids else { return };
         self.unique("the BIFT-id of set", ids.iter().map(|(si, _, span)| (si.0, span.clone())));
         self.unique("the BIFT-id", ids.iter().map(|(_, id, span)| (id.get(), span.clone())));
-        if encapsulation != Some(Encapsulation::Mpls) {
-            return;
+    }
+
+    /// What we call our tables, where some neighbour sends to us behind labels: what it is sent is what it sends.
+    fn our_labels(&mut self, raw: &raw::Subdomain) {
+        let of_rows = items(&raw.table).iter().filter_map(|row| row.value.encapsulation.as_ref());
+        let of_rows = of_rows.filter_map(|at| at.value.of_headers());
+        let of_adjacencies =
+            items(&raw.adjacencies).iter().filter_map(|one| one.value.encapsulation.as_ref());
+        let others = raw.encapsulation.iter().chain(of_adjacencies).map(|at| at.value);
+        let is_any = others.chain(of_rows).any(|one| one == Encapsulation::Mpls);
+        if let Some(ids) = raw.bift_id.as_ref().filter(|_| is_any) {
+            self.are_labels(&ids.value);
         }
+    }
+
+    /// That BIFT-ids can be MPLS labels.
+    fn are_labels(&mut self, ids: &BiftIdList) {
+        let BiftIdList::Map(ids) = ids else { return };
         for (_, id, span) in ids.iter().filter(|(_, id, _)| id.get() < MPLS_LABEL_MIN) {
             let message = format!("the MPLS label {id} has a meaning of its own");
             self.note(
@@ -270,6 +287,14 @@ impl Checker {
                     }
                     None => _ = over.insert(name.value.as_str(), said),
                 }
+            }
+        }
+        for name in order.iter().filter_map(|row| row.neighbour.as_ref()) {
+            let name = name.value.as_str();
+            let of_all = || raw.encapsulation.as_ref().map(|at| at.value);
+            let said = over.get(name).map_or_else(of_all, |at| at.value.of_headers());
+            if let (Some(Encapsulation::Mpls), Some((_, Some(ids)))) = (said, firsts.get(name)) {
+                self.are_labels(&ids.value);
             }
         }
         let addresses = order.iter().filter_map(|row| row.address.as_ref());
@@ -386,6 +411,24 @@ impl Checker {
             return None;
         }
         Some(BierPath::Tunnel(kind))
+    }
+
+    /// That what comes inside UDP isn't taken for translated flows.
+    fn port_of_tunnels(&mut self, file: &raw::File, raw: &raw::Bier, subdomains: &[Subdomain]) {
+        let Some(range) = file.nat.as_ref().and_then(|nat| nat.value.port_range.as_ref()) else { return };
+        if !(range.value.first..=range.value.last).contains(&BIER_UDP_PORT) {
+            return;
+        }
+        let list = items(&raw.subdomains);
+        let uses = list.iter().zip(subdomains).find(|(_, one)| is_in_udp(one));
+        let Some(at) = uses.map(|(at, _)| at.span.clone()) else { return };
+        let message = format!("translated flows would have UDP port {BIER_UDP_PORT}");
+        self.note(
+            Diagnostic::new(Code::Conflict, range.span.clone(), message)
+                .label("has the port of BIER inside UDP")
+                .related(at, "has tunnels of UDP")
+                .help(format!("begin it above {BIER_UDP_PORT}, or end it below")),
+        );
     }
 
     /// That nobody stands in for a neighbour on the same port, which would go down with it.
@@ -575,6 +618,15 @@ impl Checker {
             );
         }
     }
+}
+
+/// Whether some router of the sub-domain is sent to inside UDP, as far as this file tells.
+fn is_in_udp(subdomain: &Subdomain) -> bool {
+    let udp = BierPath::Tunnel(TunnelKind::Udp);
+    let to_all = subdomain.topology.is_some() && subdomain.encapsulation == Encapsulation::Udp;
+    let of_rows = subdomain.neighbours.iter().map(|one| one.path);
+    let of_adjacencies = subdomain.adjacencies.iter().filter_map(Adjacency::link).map(|(path, _)| path);
+    to_all || of_rows.chain(of_adjacencies).any(|path| path == udp)
 }
 
 /// Numbers of links, where only their number matters.

@@ -62,6 +62,9 @@ pub struct Subdomain {
     pub report_to: Option<BfrIds>,
     /// How often everything is told.
     pub report_interval_seconds: u32,
+    /// Where bits stand for adjacencies: the sub-domain by which replies to pings and traces go. Its bits stand for routers, and
+    /// we have the same number there.
+    pub replies_by: Option<SubDomain>,
     /// Where Ethernet frames are sent, each network once.
     pub ethernet_ports: Vec<Interface>,
     /// Labels in front of packets to groups, each once.
@@ -74,6 +77,8 @@ pub struct Subdomain {
     pub topology: Option<Topology>,
     /// What stands ready for failures, where there is a topology.
     pub protection: Protection,
+    /// Routers further away may stand ready, through tunnels; none where nothing does.
+    pub remote_backups: bool,
     /// What bits stand for where the kind is BIER-TE, in the order of the file; empty with the other.
     pub adjacencies: Vec<Adjacency>,
 }

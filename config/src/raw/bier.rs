@@ -68,6 +68,9 @@ table! {
         /// From one time that everything is told to the next, the same at all routers of the sub-domain. Who is silent for twice as
         /// long and ten seconds is taken to listen to nothing any more.
         default report_interval_seconds: Int<1, MULTICAST_QUERY_INTERVAL_SECONDS_MAX> = 125,
+        /// With kind "bier-te": the sub-domain by which replies to pings and traces go, for adjacencies don't lead back. Its bits
+        /// stand for routers, which have the same numbers as here.
+        optional replies_by: Int<0, 255>,
         /// Networks that Ethernet frames which BIER brings in this sub-domain are sent to, as they are: names of ports, and of
         /// VLANs as in "lan.20".
         optional ethernet_ports: List<Name, 1, PORTS_MAX>,
@@ -83,6 +86,9 @@ table! {
         /// What stands ready for when a port goes down, with a topology: other neighbours, as far as they can take over without
         /// a loop and without a second copy.
         default protection: Protection = "none",
+        /// With `protection`: where no neighbour can take over, a router further away does, through a tunnel (see `tunnel`); the same
+        /// at all routers of the topology, for they have to take packets out of tunnels of any other.
+        default remote_backups: bool = false,
         /// What the bits stand for at this router, with kind "bier-te". Several of one bit are all used.
         optional adjacencies: List<BierAdjacency, 0, BIER_ADJACENCIES_MAX>,
     }

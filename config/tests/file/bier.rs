@@ -110,6 +110,19 @@ fn neighbours_elsewhere_are_reached_through_tunnels() {
     assert_eq!(paths, [near, udp, ipv6, udp]);
 }
 
+/// Numbers below 16 are no labels, and are numbers where they aren't behind MPLS.
+#[test]
+fn numbers_are_labels_where_they_are_carried_as_such() {
+    let text = bier("bfr_ids = \"66\",", "bfr_ids = \"66\", encapsulation = \"ethernet\",").replacen(
+        "ecmp_tables = 2",
+        "ecmp_tables = 2\nencapsulation = \"mpls\"",
+        1,
+    );
+    let config = Config::parse("b.toml", &text).unwrap_or_else(|report| panic!("{report}"));
+    let paths: Vec<_> = config.bier.unwrap().subdomains[0].neighbours.iter().map(|one| one.path).collect();
+    assert!(matches!(paths[..], [BierPath::Ethernet(_), BierPath::Mpls(_)]), "{paths:?}");
+}
+
 /// An access switch: two networks of hosts with numbers, one of them with two rows.
 const LEGS: &str = r#"  { neighbour = "leg1", encapsulation = "none", port = "lan", bfr_ids = "7", backup = "p2" },
   { neighbour = "leg2", encapsulation = "none", port = "lan.20", bfr_ids = "8,71" },
@@ -235,6 +248,8 @@ fn one_mistake_is_one_error() {
         ("id = 9", "id = 9\nprotection = \"ring\"", BadValue, "\"ring\""),
         ("id = 10", "id = 10\necmp_tables = 2", Conflict, "2"),
         ("id = 10", "id = 10\nprotection = \"node\"", Conflict, "\"node\""),
+        ("id = 10", "id = 10\nremote_backups = true", Conflict, "true"),
+        ("id = 9", "id = 9\nremote_backups = true", Conflict, "true"),
         ("id = 10", "id = 10\ntable = []", Conflict, "[]"),
         ("{ bit = 3, kind = \"decap\" }", "{ bit = 3, kind = \"decoy\" }", BadValue, "\"decoy\""),
         ("{ bit = 3, kind = \"decap\" }", "{ bit = 129, kind = \"decap\" }", OutOfRange, "129"),
@@ -308,6 +323,37 @@ fn one_mistake_is_one_error() {
         // The static form of sub-domain 0, set 1, of 256 bits.
         ("\"si 1\" = 1000", "\"si 1\" = 0x30001", Duplicate, "0x30001"),
         ("ecmp_tables = 2", "ecmp_tables = 2\nmtu_bytes = 60", OutOfRange, "60"),
+        (
+            "bift_id = { \"si 1\" = 1000 }",
+            "bift_id = { \"si 1\" = 1000 }\nmtu_bytes = 1299\n[[bier.overlay]]\nsource = \"2001:db8:9::1\"\ngroup = \"ff3e::7\"\nsubdomain = 9\nreceivers = \"65\"",
+            Conflict,
+            "1299",
+        ),
+        // What carries headers to one neighbour makes its numbers labels, and ours.
+        (
+            "bfr_ids = \"66\", bift_id = { \"si 0\" = 7, \"si 1\" = 8 }",
+            "bfr_ids = \"66\", encapsulation = \"mpls\", bift_id = { \"si 0\" = 7, \"si 1\" = 1008 }",
+            OutOfRange,
+            "7",
+        ),
+        (
+            "bift_id = { \"si 1\" = 77 }",
+            "encapsulation = \"mpls\", bift_id = { \"si 1\" = 9 }",
+            OutOfRange,
+            "9",
+        ),
+        (
+            "bitstring_bits = 128",
+            "bitstring_bits = 128\nbift_id = { \"si 0\" = 3, \"si 1\" = 4000 }\nencapsulation = \"mpls\"",
+            OutOfRange,
+            "3",
+        ),
+        (
+            "[[bier.listener]]",
+            "[nat]\nport_range = \"8000-60000\"\n[[bier.listener]]",
+            Conflict,
+            "\"8000-60000\"",
+        ),
         ("ecmp_tables = 2", "ecmp_tables = 17", OutOfRange, "17"),
         ("ecmp_tables = 2", "ecmp_tables = 2\nethernet_ports = [\"attic\"]", UnknownName, "\"attic\""),
         ("ecmp_tables = 2", "ecmp_tables = 2\nlabels = [{ label = 15 }]", OutOfRange, "15"),
@@ -345,6 +391,9 @@ fn one_mistake_is_one_error() {
         ("receivers = \"1,66\"", "learn = \"pim\"", BadValue, "\"pim\""),
         ("ecmp_tables = 2", "ecmp_tables = 2\nreport_to = \"1,4\"", UnknownName, "\"1,4\""),
         ("kind = \"bier-te\"", "kind = \"bier-te\"\nreport_to = \"1\"", Conflict, "\"1\""),
+        ("id = 9", "id = 9\nreplies_by = 0", Conflict, "0"),
+        ("id = 10", "id = 10\nreplies_by = 10", UnknownName, "10"),
+        ("id = 10", "id = 10\nbfr_id = 65\nreplies_by = 0", Conflict, "0"),
         ("receivers = \"1,66\"", "", MissingKey, "[[bier.overlay]]"),
         ("ports = [\"lan\", \"lan.20\"]", "", MissingKey, "[[bier.listener]]"),
         ("bfr_id = 5\n", "", Conflict, "0"),

@@ -168,7 +168,7 @@ impl Lane {
 
     /// The next segment, which must be given back. For the worker alone.
     #[inline]
-    pub(crate) fn next(&self, now: Nanos) -> Option<Box<Segment>> {
+    pub fn next(&self, now: Nanos) -> Option<Box<Segment>> {
         let segment = self.ready.pop()?;
         self.due.set(self.due(now).0.saturating_add(self.cost(segment.len)));
         self.sent.add(1);

@@ -14,6 +14,25 @@
 //! copied; of long ones each copy has a header of its own and shares the payload. Unlike other nodes this one needs buffers
 //! and fills the boxes of ports itself, for a frame can become as many as there are neighbours.
 
+/// Calls code that was made for each length of bit strings: `W`, the number of words, is a constant there.
+macro_rules! sized {
+    ($bsl:expr, $words:ident => $call:expr) => {
+        match $bsl {
+            Bsl::B64 => sized!(@ $words, Bsl::B64, $call),
+            Bsl::B128 => sized!(@ $words, Bsl::B128, $call),
+            Bsl::B256 => sized!(@ $words, Bsl::B256, $call),
+            Bsl::B512 => sized!(@ $words, Bsl::B512, $call),
+            Bsl::B1024 => sized!(@ $words, Bsl::B1024, $call),
+            Bsl::B2048 => sized!(@ $words, Bsl::B2048, $call),
+            Bsl::B4096 => sized!(@ $words, Bsl::B4096, $call),
+        }
+    };
+    (@ $words:ident, $bsl:expr, $call:expr) => {{
+        const $words: usize = $bsl.words();
+        $call
+    }};
+}
+
 mod copies;
 mod deliver;
 mod impose;
@@ -25,9 +44,9 @@ mod tunnelled;
 use millrace_bier::bift::{Bift, LinkId, NeighbourIndex};
 use millrace_bier::bift_id::BiftId;
 use millrace_bier::bits;
-use millrace_bier::forward::{Down, Outcome, Packet as Decision, Part, Procedure};
+use millrace_bier::forward::{Down, Outcome, Packet as Decision, Procedure, Visit};
 use millrace_bier::header::{Carriage, FIXED_LEN, Malformed, Proto, Template, View, peek};
-use millrace_bier::id::{BfrId, Bsl, SubDomain};
+use millrace_bier::id::{BfrId, BiftKey, Bsl, SubDomain};
 use millrace_bier::plane::AnyBift;
 
 use super::icmp::Error;
@@ -93,6 +112,8 @@ drops! {
         MembershipLimited => "membership-limited",
         /// A router said what is listened to behind it, and that didn't reach the slowpath: it is behind, or the message too long.
         MembershipUnseen => "membership-unseen",
+        /// What a router said of what is listened to behind it, by an interface that none of the sub-domain's links is on.
+        MembershipStranger => "membership-stranger",
         /// Content for our hub that it didn't get: its thread is behind, or it isn't a whole datagram.
         HubUnseen => "hub-unseen",
     }
@@ -153,6 +174,8 @@ pub enum Loss {
     /// A router said what is listened to behind it, to us too, and that didn't reach the slowpath: it is behind, or the message too
     /// long.
     MembershipUnseen,
+    /// A router said what is listened to behind it, to us too, by an interface that none of the sub-domain's links is on.
+    MembershipStranger,
     /// It was content for our hub too, which didn't get it: its thread is behind, or it isn't a whole datagram.
     HubUnseen,
 }
@@ -192,6 +215,7 @@ impl Loss {
         "oam-unseen",
         "membership-limited",
         "membership-unseen",
+        "membership-stranger",
         "hub-unseen",
     ];
 }
@@ -208,15 +232,18 @@ pub fn process<D: Driver>(
     let tables = cx.tables;
     let mut copies = Copies::new(driver, outboxes);
     let (mut replicated_now, mut made) = (0, 0);
+    let mut last = None;
     for mut packet in scratch.drain(..) {
         let replicated = match (&tables.bier, packet.meta.network) {
             (None, _) => Err(Drop::UnknownBift),
-            (Some(bier), Network::Mpls) => pass_on(bier, Carriage::Mpls, &mut packet, &mut copies, cx),
+            (Some(bier), Network::Mpls) => {
+                pass_on(bier, Carriage::Mpls, &mut last, &mut packet, &mut copies, cx)
+            }
             (Some(bier), Network::Bier | Network::BierOfOurs) => {
-                pass_on(bier, Carriage::NonMpls, &mut packet, &mut copies, cx)
+                pass_on(bier, Carriage::NonMpls, &mut last, &mut packet, &mut copies, cx)
             }
             (Some(bier), Network::BierInIp) => match tunnelled::unwrap(bier, &mut packet) {
-                Ok(()) => pass_on(bier, Carriage::NonMpls, &mut packet, &mut copies, cx),
+                Ok(()) => pass_on(bier, Carriage::NonMpls, &mut last, &mut packet, &mut copies, cx),
                 Err(reason) => Err(reason),
             },
             (Some(bier), _) => impose::impose(bier, &mut packet, &mut copies, cx),
@@ -269,33 +296,63 @@ enum Served {
     TakenIn,
 }
 
+/// The table that the last packet was for. Most packets of a vector are for the one that the packet before was for, and then
+/// nothing that is read of the table has to wait for what is read of the packet.
+type LastTable<'t> = Option<(BiftId, (BiftKey, &'t AnyBift))>;
+
 /// A packet that came as BIER: decides on its copies, and leaves the last ones to be made.
 #[inline]
 fn pass_on<'t, D: Driver>(
     bier: &'t Bier,
     carriage: Carriage,
+    last: &mut LastTable<'t>,
     packet: &mut Packet<D::Frame>,
     copies: &mut Copies<'_, 't, D>,
     cx: &mut Context<'t>,
 ) -> Result<Served, Drop> {
-    let bytes = &packet.frame.bytes()[L3..];
-    let any = bier.plane.by_id(peek(bytes)?).ok_or(Drop::UnknownBift)?;
-    let view = View::parse(bytes, carriage, any.key().bsl)?;
+    let id = peek(&packet.frame.bytes()[L3..])?;
+    let (key, any) = match *last {
+        Some((of, table)) if of == id => table,
+        _ => {
+            let table = bier.plane.by_id(id).ok_or(Drop::UnknownBift)?;
+            *last = Some((id, table));
+            table
+        }
+    };
+    sized!(key.bsl, W => pass_on_sized::<W, D>(bier, key.sub_domain, any, carriage, packet, copies, cx))
+}
+
+/// One for each length: from the frame to the copies, bit strings are arrays whose length the compiler knows.
+#[inline(never)] // they have nothing in common, and one alone has room for its numbers in registers
+fn pass_on_sized<'t, const W: usize, D: Driver>(
+    bier: &'t Bier,
+    sub_domain: SubDomain,
+    any: &'t AnyBift,
+    carriage: Carriage,
+    packet: &mut Packet<D::Frame>,
+    copies: &mut Copies<'_, 't, D>,
+    cx: &mut Context<'t>,
+) -> Result<Served, Drop> {
+    let bsl = const { Bsl::from_bits(64 * W as u32).expect("a length of bit strings") };
+    let view = View::parse(&packet.frame.bytes()[L3..], carriage, bsl)?;
     // What begins here has the hop that this router takes still before it.
     let (ttl, copies_ttl) = match packet.meta.network {
         Network::BierOfOurs => (view.ttl().saturating_add(1), view.ttl()),
         _ => (view.ttl(), view.ttl().saturating_sub(1)),
     };
-    let inner = Inner { proto: view.proto(), bfir_id: view.bfir_id(), sub_domain: any.key().sub_domain };
-    let header = Received { bits: BitString::InFrame, ttl, entropy: view.entropy(), inner };
-    copies.begin(Template::of(&view, carriage, copies_ttl), any.key().bsl);
-    replicate(bier, any, header, packet, copies, cx)
+    let inner = Inner { proto: view.proto(), bfir_id: view.bfir_id(), sub_domain };
+    let header = Received { in_frame: true, ttl, entropy: view.entropy(), inner };
+    let mut words = [0; W];
+    view.load(&mut words);
+    copies.begin(Template::of(&view, carriage, copies_ttl), bsl);
+    replicate::<W, D>(bier, any, header, &words, packet, copies, cx)
 }
 
-/// What a packet's header says of what has to be done with it.
+/// What a packet's header says of what has to be done with it, beside its bit string.
 #[derive(Clone, Copy)]
-struct Received<'a> {
-    bits: BitString<'a>,
+struct Received {
+    /// It came with the packet, and stands in the frame.
+    in_frame: bool,
     ttl: u8,
     entropy: u32,
     inner: Inner,
@@ -310,65 +367,45 @@ struct Inner {
     sub_domain: SubDomain,
 }
 
-/// Where a packet's bit string is, of the length of its table.
-#[derive(Clone, Copy)]
-enum BitString<'a> {
-    InFrame,
-    Apart(&'a [u64]),
-}
-
 /// Does with a packet what its table says.
 #[inline]
-fn replicate<'t, D: Driver>(
+fn replicate<'t, const W: usize, D: Driver>(
     bier: &'t Bier,
     any: &'t AnyBift,
-    header: Received<'_>,
+    header: Received,
+    words: &[u64; W],
     packet: &mut Packet<D::Frame>,
     copies: &mut Copies<'_, 't, D>,
     cx: &mut Context<'t>,
 ) -> Result<Served, Drop> {
-    match any.key().bsl {
-        Bsl::B64 => replicate_sized::<1, D>(bier, any, header, packet, copies, cx),
-        Bsl::B128 => replicate_sized::<2, D>(bier, any, header, packet, copies, cx),
-        Bsl::B256 => replicate_sized::<4, D>(bier, any, header, packet, copies, cx),
-        Bsl::B512 => replicate_sized::<8, D>(bier, any, header, packet, copies, cx),
-        Bsl::B1024 => replicate_sized::<16, D>(bier, any, header, packet, copies, cx),
-        Bsl::B2048 => replicate_sized::<32, D>(bier, any, header, packet, copies, cx),
-        Bsl::B4096 => replicate_sized::<64, D>(bier, any, header, packet, copies, cx),
-    }
-}
-
-/// One for each length: from the frame to the copies, bit strings are arrays whose length the compiler knows.
-fn replicate_sized<'t, const W: usize, D: Driver>(
-    bier: &'t Bier,
-    any: &'t AnyBift,
-    header: Received<'_>,
-    packet: &mut Packet<D::Frame>,
-    copies: &mut Copies<'_, 't, D>,
-    cx: &mut Context<'t>,
-) -> Result<Served, Drop> {
-    let frame = &mut packet.frame;
-    let mut words = [0; W];
-    match header.bits {
-        BitString::InFrame => bits::load(&frame.bytes()[L3 + FIXED_LEN..][..W * 8], &mut words),
-        BitString::Apart(apart) => words.copy_from_slice(apart),
-    }
     let mut shown = None;
+    // While the frame is as it came.
+    if let AnyBift::BierTe(bift) = any
+        && header.inner.proto == Proto::Oam
+    {
+        let is_ours = || te::is_delivered(bift, words, header.entropy);
+        shown = oam(header.ttl, is_ours, packet, cx);
+    }
     if let AnyBift::Bier(bift) = any {
-        count(bier, bift, &words, cx);
-        // While the frame is as it came.
+        count(bier, bift, words, cx);
         if header.inner.proto == Proto::Oam {
-            shown = oam(bift, &words, header.ttl, packet, cx);
-        } else if bier.signalled && matches!(header.bits, BitString::InFrame) {
-            shown = membership(bift, &words, header, packet, cx);
+            // Hosts can't be asked, so we answer for those whose bits end here.
+            let is_local = || bift.local().is_some_and(|local| bits::test(words, local));
+            shown = oam(header.ttl, || is_local() || bift.is_for_hosts(words), packet, cx);
+        } else if bier.signalled && header.in_frame {
+            shown = membership(bier, bift, words, header, packet, cx);
         }
     }
     let frame = &mut packet.frame;
-    let decision = Decision { bits: &words, ttl: header.ttl, entropy: header.entropy };
+    let decision = Decision { bits: words, ttl: header.ttl, entropy: header.entropy };
     let found = match any {
         AnyBift::Bier(bift) => copy::<W, D>(bier, bift, decision, header.inner, frame, copies, cx),
         AnyBift::BierTe(bift) => te::copy::<W, D>(bier, bift, decision, frame, copies, cx),
     };
+    // Most packets only pass.
+    if !found.local && !found.outcome.expired() && shown.is_none() && copies.any() {
+        return Ok(Served::Copied);
+    }
     finish::<D>(bier, found, shown, header.inner, packet, copies, cx)
 }
 
@@ -383,27 +420,68 @@ fn copy<'t, const W: usize, D: Driver>(
     copies: &mut Copies<'_, 't, D>,
     cx: &Context<'t>,
 ) -> Found {
-    let (mut local, mut unroutable, mut others) = (false, false, false);
     let all_up = Down::default();
     let down = bier.down(bift.key().sub_domain).unwrap_or(&all_up);
-    let len = copies.packet_len(frame);
-    let outcome = bift.forward_sized::<W>(Procedure::Fastest, decision, down, |part| match part {
-        Part::Local => local = true,
-        Part::Unroutable(_) => unroutable = true,
-        Part::Copy { neighbour, bits } => {
-            others = true;
-            match way(bier, bift, neighbour, decision.entropy, len, cx) {
-                Ok(copy) => copies.next::<W>(frame, copy, bits, cx),
-                Err(loss) => {
-                    deliver::without_way(bier, bift.neighbour(neighbour), loss, inner, frame, copies, cx);
-                }
-            }
-        }
-    });
+    let (len, entropy) = (copies.packet_len(frame), decision.entropy);
+    let mut parts = Parts::<W, D> {
+        bier,
+        bift,
+        entropy,
+        len,
+        inner,
+        frame,
+        copies,
+        cx,
+        local: false,
+        unroutable: false,
+        others: false,
+    };
+    let outcome = bift.forward_sized::<W>(Procedure::Fastest, decision, down, &mut parts);
+    let Parts { local, unroutable, others, .. } = parts;
     if unroutable {
         lose(Loss::Unroutable, cx);
     }
     Found { local, others, outcome }
+}
+
+/// What becomes of the parts of a packet.
+struct Parts<'a, 'b, 't, const W: usize, D: Driver> {
+    bier: &'t Bier,
+    bift: &'a Bift,
+    entropy: u32,
+    /// Bytes of a copy from the BIER header on.
+    len: usize,
+    inner: Inner,
+    frame: &'a mut D::Frame,
+    copies: &'a mut Copies<'b, 't, D>,
+    cx: &'a Context<'t>,
+    local: bool,
+    unroutable: bool,
+    others: bool,
+}
+
+impl<const W: usize, D: Driver> Visit for &mut Parts<'_, '_, '_, W, D> {
+    #[inline]
+    fn local(&mut self) {
+        self.local = true;
+    }
+
+    #[inline(always)] // for each copy
+    fn copy(&mut self, neighbour: NeighbourIndex, bits: &[u64]) {
+        self.others = true;
+        match way(self.bier, self.bift, neighbour, self.entropy, self.len, self.cx) {
+            Ok(copy) => self.copies.next::<W>(self.frame, copy, bits, self.cx),
+            Err(loss) => {
+                let to = self.bift.neighbour(neighbour);
+                deliver::without_way(self.bier, to, loss, self.inner, self.frame, self.copies, self.cx);
+            }
+        }
+    }
+
+    #[inline]
+    fn unroutable(&mut self, _bits: &[u64]) {
+        self.unroutable = true;
+    }
 }
 
 /// What a table has found for a packet.
@@ -417,7 +495,7 @@ struct Found {
 
 /// Delivers what is for us, and says what becomes of the packet. A message to this router was shown to the slowpath instead,
 /// or should have been.
-#[inline]
+#[inline(never)] // what only passes doesn't carry this along
 fn finish<'t, D: Driver>(
     bier: &'t Bier,
     Found { local, others, outcome }: Found,
@@ -466,29 +544,37 @@ fn finish<'t, D: Driver>(
 
 /// Shows the slowpath an echo message that is for us, or whose time to live ends here; `None` for one that just passes.
 #[cold]
-fn oam<const W: usize, F: Frame>(
-    bift: &Bift,
-    words: &[u64; W],
+fn oam<F: Frame>(
     ttl: u8,
+    is_ours: impl Fn() -> bool,
     packet: &Packet<F>,
     cx: &mut Context<'_>,
 ) -> Option<Result<(), (Drop, Loss)>> {
-    // Hosts can't be asked, so we answer for those whose bits end here.
-    let is_ours = bift.local().is_some_and(|local| bits::test(words, local)) || bift.is_for_hosts(words);
-    (is_ours || ttl <= 1).then(|| punt::oam(packet, cx))
+    (ttl <= 1 || is_ours()).then(|| punt::oam(packet, cx))
 }
 
-/// Shows the slowpath what another router says to us of what is listened to behind it; `None` for anything else.
+/// Shows the slowpath what another router says to us of what is listened to behind it; `None` for anything else. It is believed
+/// only of who is on a link of the sub-domain: whoever is elsewhere could say it for anybody. Through tunnels none but neighbours
+/// are taken packets from.
+#[inline(never)] // as above
 fn membership<const W: usize, F: Frame>(
+    bier: &Bier,
     bift: &Bift,
     words: &[u64; W],
-    header: Received<'_>,
+    header: Received,
     packet: &Packet<F>,
     cx: &mut Context<'_>,
 ) -> Option<Result<(), (Drop, Loss)>> {
     let is_ours = header.ttl > 0 && bift.local().is_some_and(|local| bits::test(words, local));
     let payload = || &packet.frame.bytes()[L3 + FIXED_LEN + W * 8..];
-    (is_ours && punt::is_membership(header.inner.proto, payload())).then(|| punt::membership(packet, cx))
+    if !is_ours || !punt::is_membership(header.inner.proto, payload()) {
+        return None;
+    }
+    let is_from_link = matches!(packet.meta.network, Network::Bier | Network::Mpls);
+    if is_from_link && !bier.is_within(bift.key().sub_domain, packet.meta.interface) {
+        return Some(Err((Drop::MembershipStranger, Loss::MembershipStranger)));
+    }
+    Some(punt::membership(packet, cx))
 }
 
 /// Counts a packet of a table, and where an operator wants that, for whom it is.
@@ -543,7 +629,7 @@ fn over<'t>(
     Ok(Copy { id, way })
 }
 
-#[inline]
+#[cold]
 fn lose(loss: Loss, cx: &Context<'_>) {
     cx.counters.bier.lost[loss as usize].add(1);
 }

@@ -261,7 +261,9 @@ fn classify<F: Frame>(
         Network::V4 | Network::V6 => {}
         Network::Arp => return Ok(Next::Host),
         // Nothing that arrives is read as that.
-        Network::BierOfOurs | Network::BierInIp => return Err(Drop::UnknownEthertype),
+        Network::BierOfOurs | Network::BierInIp | Network::BierFromTunnel => {
+            return Err(Drop::UnknownEthertype);
+        }
         Network::Bier | Network::Mpls if tables.bier.is_none() => return Err(Drop::UnknownEthertype),
         // It is sent to one neighbour at a time (RFC 8296 §3).
         Network::Bier | Network::Mpls if group => return Err(Drop::Multicast),

@@ -226,6 +226,8 @@ pub struct Bier {
     pub behind: Vec<(SubDomain, Behind)>,
     /// Where hosts are asked what they listen to, so that the slowpath wants to hear IGMP.
     pub queried: Vec<InterfaceId>,
+    /// On which interfaces a sub-domain's links are, in order, each once: who is there is believed what is listened to behind it.
+    pub within: Vec<(SubDomain, Vec<InterfaceId>)>,
     /// Routers say in BIER what is listened to behind them, and the slowpath wants to hear it (draft-ietf-bier-mld).
     pub signalled: bool,
     /// Where the counters of a table's receivers begin, by its tag ([`millrace_bier::bift::Bift::tag`]), bit after bit; empty where
@@ -283,6 +285,12 @@ impl Bier {
     #[inline]
     pub fn behind(&self, sub_domain: SubDomain) -> Option<&Behind> {
         self.behind.iter().find(|(id, _)| *id == sub_domain).map(|(_, behind)| behind)
+    }
+
+    /// Whether a link of the sub-domain is on this interface.
+    pub fn is_within(&self, sub_domain: SubDomain, interface: InterfaceId) -> bool {
+        let of = self.within.iter().find(|(id, _)| *id == sub_domain);
+        of.is_some_and(|(_, interfaces)| interfaces.binary_search(&interface).is_ok())
     }
 
     /// Whether a link's port is up.

@@ -56,6 +56,27 @@ fn the_slowpath_sees_reports_for_us_with_the_number_of_who_says_so() {
     }
 }
 
+/// Whoever is elsewhere could say anything for anybody: by no interface of the sub-domain, and not before a limit is spent.
+#[test]
+fn who_is_on_no_link_of_the_sub_domain_is_not_believed() {
+    let mut bench = hearing(&[&[1]]);
+    let mut bier = (**bench.tables.bier.as_ref().unwrap()).clone();
+    bier.within = vec![(SubDomain(0), vec![LAN_IF])];
+    bench.tables.bier = Some(Arc::new(bier));
+    bench.publish();
+    for payload in [igmp(), mld(130), mld(143)] {
+        bench.deliver_and_run(WAN, &packet(Bsl::B64, &[OURS], 9, &payload));
+    }
+    bench.deliver_and_run(WAN, &packet(Bsl::B64, &[OURS, 1], 9, &igmp()));
+    assert_eq!((shown(&bench), bench.drops(NodeId::Bier, "membership-stranger")), (vec![], 3));
+    assert_eq!((bench.sent(LAN).len(), lost(&bench, Loss::MembershipStranger)), (1, 1), "others are served");
+    let mut near = packet(Bsl::B64, &[OURS], 9, &igmp());
+    near[..6].copy_from_slice(&LAN_MAC);
+    bench.deliver_and_run(LAN, &near);
+    assert_eq!(shown(&bench).len(), 1);
+    bench.check_laws();
+}
+
 #[test]
 fn other_packets_and_those_that_nobody_wants_to_hear_are_payloads() {
     let mut silent = bench(Bsl::B64, &[&[1]]);

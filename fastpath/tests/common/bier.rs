@@ -85,6 +85,7 @@ pub fn install(bench: &mut Bench, ours: BiftIds, tables: Vec<AnyBift>, carriages
         tunnels: Tunnels::default(),
         ways: Vec::new(),
         hops: Vec::new(),
+        within: sub_domains.iter().map(|id| (*id, vec![WAN_IF, LAN_IF])).collect(),
         receivers_from: Vec::new(),
         down: sub_domains.iter().map(|id| (*id, Arc::new(Down::new(carriages.len())))).collect(),
         overlay: Overlay::default(),

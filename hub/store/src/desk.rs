@@ -355,6 +355,11 @@ impl Desk {
         })
     }
 
+    /// How the hub is, as [`Ask::Status`] tells, without its contents: for metrics.
+    pub fn totals(&self) -> Status {
+        self.status_of(Vec::new())
+    }
+
     /// Takes something in.
     fn put(&self, what: What) -> Result<Vec<Put>, Refusal> {
         let several = matches!(what.place, Place::Folder(_) | Place::Bucket(_));
@@ -445,13 +450,17 @@ impl Desk {
     }
 
     fn status(&self) -> Status {
-        let (used_bytes, budget_bytes) = self.store.budget();
         let now = Millis::now();
         let contents = self.store.names().into_iter().map(|manifest| {
             let content = self.row(&manifest, now);
             let nodes = self.nodes(content.root, content.version);
             ContentStatus { content, nodes }
         });
+        self.status_of(contents.collect())
+    }
+
+    fn status_of(&self, contents: Vec<ContentStatus>) -> Status {
+        let (used_bytes, budget_bytes) = self.store.budget();
         let counts = self.store.counts();
         let counters = counts.rows().map(|(name, _, count)| (name.to_owned(), count)).collect();
         Status {
@@ -459,7 +468,7 @@ impl Desk {
             used_bytes,
             behind: self.store.is_behind(),
             sends: self.sessions.is_some(),
-            contents: contents.collect(),
+            contents,
             rules: self.sessions.as_ref().map(|sessions| sessions.rules()).unwrap_or_default(),
             sites: self.sessions.as_ref().map(|sessions| sessions.sites()).unwrap_or_default(),
             counters,

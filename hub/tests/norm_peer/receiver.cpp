@@ -19,8 +19,9 @@ int main(int argc, char** argv) {
     if (argc > 8) NormSetDefaultUnicastNack(session, true);
     std::string folder = argv[6];
     NormSetCacheDirectory(instance, (folder + "/").c_str());
-    NormSetRxSocketBuffer(session, 4 << 20);
     if (!NormStartReceiver(session, 32 << 20)) return 3;
+    // Of a socket that isn't open yet the library sets nothing.
+    NormSetRxSocketBuffer(session, 4 << 20);
     printf("ready\n");
     fflush(stdout);
     int left = atoi(argv[5]);

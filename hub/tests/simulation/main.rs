@@ -1,34 +1,22 @@
 //! Whole sites, simulated: what repairs cost against what they must, and that everything ends well. A seed replays a run.
 
 mod bound;
+mod costs;
 mod network;
 mod plot;
 
 use std::time::Duration;
 
+use costs::Costs;
 use millrace_hub::nodes::NodeIndex;
 use millrace_hub::norm::{
     Acked, Feedback, Item, Level, Message, NodeId, ObjectId, Packet, PayloadId, RequestBuilder, Span,
 };
 use millrace_hub::session::{Event, Ignored};
-use network::{Deed, Loss, Network, Setting, Shares};
-use plot::Curve;
-
-const LIMIT: Duration = Duration::from_secs(120);
+use network::{Deed, LIMIT, Loss, Network, Setting, Shares, transfer};
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
-}
-
-/// Every node gets the object.
-fn transfer(setting: &Setting) -> (Network, Shares) {
-    let mut network = Network::new(setting.clone(), setting.nodes);
-    network.at(Duration::ZERO, Deed::Announce);
-    network.run(LIMIT);
-    assert!(network.complete.iter().all(|objects| objects.len() == 1), "{:?}", network.complete);
-    let shares = network.shares();
-    println!("{} nodes, {:?}: {shares:.4?}, at {:?}", setting.nodes, setting.loss[0], network.finished());
-    (network, shares)
 }
 
 /// What holds whatever the loss: legs carry what they lost themselves, and feedback is little.
@@ -252,39 +240,8 @@ fn feedback_that_is_forged_stale_or_double_changes_nothing() {
 /// The picture of costs, over the nodes: what legs and trunk carry, what they must, what others' repairs cost.
 #[test]
 fn costs_are_drawn() {
-    let sizes = [1, 4, 16, 64, 256];
-    let panel = |p: f64| {
-        let run = |loss| {
-            sizes.map(|nodes| (nodes, transfer(&Setting { segments: 2560, ..Setting::new(nodes, loss) }).1))
-        };
-        let (random, bursts) = (run(Loss::Random(p)), run(Loss::Bursts(p)));
-        let of = |shares: &[(usize, Shares)], value: fn(&Shares) -> f64| {
-            shares.iter().map(|(n, s)| (*n, value(s))).collect()
-        };
-        let by = |value: &dyn Fn(usize) -> f64| sizes.iter().map(|n| (*n, value(*n))).collect();
-        let curve = |name, colour, dashed, points| Curve { name, colour, dashed, points };
-        let curves = vec![
-            curve("leg, ours", "#1a7f37", false, of(&random, |s| s.leg)),
-            curve("leg, at least p/(1-p)", "#1a7f37", true, by(&|_| bound::leg(p))),
-            curve("trunk, ours", "#0550ae", false, of(&random, |s| s.trunk)),
-            curve(
-                "trunk, coded, at least (k = 64): also each leg of NORM",
-                "#0550ae",
-                true,
-                by(&|n| bound::trunk_coded(n, p, 64)),
-            ),
-            curve(
-                "trunk and each leg, segments sent again to all (UFTP)",
-                "#a40e26",
-                true,
-                by(&|n| bound::trunk_exact(n, p)),
-            ),
-            curve("trunk, ours, bursts", "#8250df", false, of(&bursts, |s| s.trunk)),
-        ];
-        (format!("{} % lost: repairs per segment, over nodes", p * 100.0), curves)
-    };
-    let drawn = plot::svg(&[0.01, 0.05, 0.10].map(panel));
-    assert_eq!(drawn.matches("<polyline").count(), 18);
+    let drawn = costs::svg(&costs::LOSSES.map(|loss| Costs::simulate(loss, 2560)));
+    assert_eq!(drawn.matches("<polyline").count(), 21);
     let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("hub-repair-costs.svg");
     std::fs::write(&path, drawn).unwrap();
     println!("drawn: {}", path.display());

@@ -18,7 +18,7 @@ const MARGIN: f64 = 46.0;
 const DECADES: (f64, f64) = (-3.0, 1.0);
 
 /// Panels side by side, each with a title.
-pub(crate) fn svg(panels: &[(String, Vec<Curve>)]) -> String {
+pub(crate) fn plot(panels: &[(String, Vec<Curve>)]) -> String {
     let (width, legend) = (
         panels.len() as f64 * (WIDTH + MARGIN) + MARGIN,
         20.0 * panels.first().map_or(0, |p| p.1.len()) as f64,

@@ -17,12 +17,14 @@
 //! Frames have 64 bytes (DNS queries 79) and 128 of them go round, so the frames themselves are always in cache; tables
 //! need not be. That is a ceiling for this core, not a promise for a network card.
 //!
-//! Whole processes on ports of the kernel's are measured by CPU time of all that takes part (`veth`).
+//! Whole processes on ports of the kernel's are measured by CPU time of all that takes part (`veth`). Distributing a file
+//! to receivers that lose some of it is measured by the clock, and by what the links carried (`hub`).
 //!
 //! After each measurement of a node every frame must have met the fate that the benchmark is about, and the three laws must hold.
 
 mod bier;
 pub mod circuit;
+mod hub;
 mod nodes;
 mod publish;
 mod recompute;
@@ -33,6 +35,7 @@ pub mod stimulus;
 pub mod testpmd;
 mod veth;
 
+pub(crate) use hub::by_uftp;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -44,7 +47,7 @@ use millrace_dpdk::{
 use millrace_fastpath::driver::{Burst, Driver, Frame};
 use thiserror::Error;
 
-use crate::lab::LabError;
+use crate::lab::{LabError, unreadable};
 
 use circuit::{PORT, ROUND_FRAMES};
 use nodes::Course;
@@ -58,13 +61,15 @@ pub struct BenchOptions {
     pub rounds: usize,
     /// Frames per measurement.
     pub frames: u64,
+    /// Bytes of the file that `hub` distributes.
+    pub file_bytes: usize,
     /// Only entries whose names begin so; all if empty.
     pub only: String,
 }
 
 impl Default for BenchOptions {
     fn default() -> BenchOptions {
-        BenchOptions { rounds: 5, frames: 2_000_000, only: String::new() }
+        BenchOptions { rounds: 5, frames: 2_000_000, file_bytes: 100_000_000, only: String::new() }
     }
 }
 
@@ -167,12 +172,25 @@ pub fn run(options: &BenchOptions) -> Result<Report, BenchError> {
     let config = EalConfig { memory_bytes: 192 << 20, ..EalConfig::default() };
     let eal = Eal::start(config)?;
     let mut report = Report::default();
-    if !options.only.starts_with(veth::PREFIX) {
+    let of_processes = [veth::PREFIX, hub::PREFIX].iter().any(|prefix| options.only.starts_with(prefix));
+    if !of_processes || hub::send::wanted(options) {
         on_own_thread(|| run_pinned(options, &eal, cpu, &mut report))?;
     }
     on_own_thread(|| veth::measure(&eal, options, &mut report))?;
+    on_own_thread(|| hub::measure(options, &mut report))?;
     report.entries.retain(|entry| options.wants(&entry.name));
     Ok(report)
+}
+
+/// `millrace`, beside this program.
+fn binary() -> Result<PathBuf, BenchError> {
+    let us = std::env::current_exe().map_err(|error| unreadable("our own path", error))?;
+    let binary = us.with_file_name("millrace");
+    if !binary.exists() {
+        let how = format!("no {}; cargo build --release -p millrace", binary.display());
+        return Err(unreadable("the appliance", how).into());
+    }
+    Ok(binary)
 }
 
 fn on_own_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
@@ -211,6 +229,7 @@ fn run_pinned(options: &BenchOptions, eal: &Eal, cpu: usize, report: &mut Report
     add_entries(&figures, &courses, report);
     drop(courses);
     bier::measure(eal, options, hz, report)?;
+    hub::send::measure(eal, cpu, options, hz, report)?;
     reroute::measure(options, report)?;
     recompute::measure(options, report)?;
     publish::measure(eal, cpu, options, &wanted, report)

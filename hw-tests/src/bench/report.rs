@@ -103,6 +103,8 @@ impl Entry {
 pub struct Report {
     /// In the order they were taken.
     pub entries: Vec<Entry>,
+    /// Pictures that go beside the file, by name.
+    pub pictures: Vec<(&'static str, String)>,
 }
 
 impl Report {
@@ -111,7 +113,12 @@ impl Report {
         self.entries.push(entry);
     }
 
-    /// Writes the file, and the folders that it needs.
+    /// Adds a picture.
+    pub fn draw(&mut self, name: &'static str, svg: String) {
+        self.pictures.push((name, svg));
+    }
+
+    /// Writes the file and the pictures beside it, and the folders that it needs.
     ///
     /// # Errors
     /// [`BenchError::Report`]
@@ -123,6 +130,9 @@ impl Report {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(failed)?;
         }
+        for (name, svg) in &self.pictures {
+            std::fs::write(path.with_file_name(name), svg).map_err(failed)?;
+        }
         std::fs::write(path, text).map_err(failed)
     }
 }
@@ -131,16 +141,21 @@ impl fmt::Display for Report {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             formatter,
-            "{:<28} {:>12} {:>12}  {:>7}  {:<15} unit, peer",
+            "{:<32} {:>12} {:>12}  {:>7}  {:<15} unit, peer",
             "name", "ours", "peer", "ratio", "spread"
         )?;
         for entry in &self.entries {
-            let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.2}"));
+            let number = |value: Option<f64>| match value {
+                // Shares would be nothing but zeros.
+                Some(value) if value.abs() < 0.1 => format!("{value:.5}"),
+                Some(value) => format!("{value:.2}"),
+                None => "-".to_owned(),
+            };
             let spread =
                 entry.spread.map_or("-".to_owned(), |(least, most)| format!("[{least:.2}, {most:.2}]"));
             writeln!(
                 formatter,
-                "{:<28} {:>12} {:>12}  {:>7}  {:<15} {}, {}",
+                "{:<32} {:>12} {:>12}  {:>7}  {:<15} {}, {}",
                 entry.name,
                 number(Some(entry.ours)),
                 number(entry.peer),
@@ -196,7 +211,9 @@ mod tests {
             ("testpmd.5tswap", &[4.0]),
         ));
         report.add(Entry::alone("tables.publish.name", "ms", Better::Lower, &[0.5]));
+        report.draw("costs.svg", "<svg/>".to_owned());
         report.write(&path).unwrap();
+        assert_eq!(std::fs::read_to_string(path.with_file_name("costs.svg")).unwrap(), "<svg/>");
         let read: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
         assert_eq!(
             read[0],

@@ -236,6 +236,7 @@ fn with_bier_rows(bsl: Bsl, neighbours: u16, ids: u16, backup: Option<NeighbourI
         |number| Link::Beside { interface: INTERFACE, via: address(number), carriage: Carriage::NonMpls };
     (0..neighbours).for_each(|number| tables.neighbours.insert(INTERFACE, address(number), CLIENT_MAC));
     let mut bier = Bier {
+        within: Vec::new(),
         receivers_from: Vec::new(),
         plane: Plane::new(BiftIds::Static, bifts).expect("the tables of the scene stand together"),
         links: (0..neighbours).map(link).collect(),

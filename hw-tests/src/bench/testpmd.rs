@@ -21,6 +21,8 @@ pub enum Forwarding {
     MacSwap,
     /// Parses up to the ports and swaps addresses and ports.
     FiveTupleSwap,
+    /// Receives nothing, and sends frames of its own.
+    TxOnly,
 }
 
 impl Forwarding {
@@ -29,12 +31,12 @@ impl Forwarding {
             Forwarding::Io => "io",
             Forwarding::MacSwap => "macswap",
             Forwarding::FiveTupleSwap => "5tswap",
+            Forwarding::TxOnly => "txonly",
         }
     }
 }
 
-/// A running testpmd with one `net_ring` port, on which 128 UDP frames of 64 bytes go round. Between measurements its
-/// forwarding thread sleeps, so that the core is ours.
+/// A running testpmd with one port. Between measurements its forwarding thread sleeps, so that the core is ours.
 #[derive(Debug)]
 pub struct Testpmd {
     child: Child,
@@ -54,23 +56,40 @@ const CPU_NANOS: u64 = 300_000_000;
 const BURSTS: usize = 4;
 
 impl Testpmd {
-    /// Starts it with its forwarding thread on `cpu`.
+    /// Starts it with its forwarding thread on `cpu`, and a `net_ring` port, on which 128 UDP frames of 64 bytes go round.
     ///
     /// # Errors
     /// [`BenchError`]
     pub fn start(cpu: usize, memory: Memory) -> Result<Testpmd, BenchError> {
+        Testpmd::start_on("net_ring0", &[], cpu, memory)
+    }
+
+    /// Starts it to send frames of so many bytes to a `net_null` port, which frees them.
+    ///
+    /// # Errors
+    /// [`BenchError`]
+    pub fn start_sender(cpu: usize, memory: Memory, bytes: usize) -> Result<Testpmd, BenchError> {
+        Testpmd::start_on("net_null0", &[format!("--txpkts={bytes}")], cpu, memory)
+    }
+
+    fn start_on(
+        device: &str,
+        arguments: &[String],
+        cpu: usize,
+        memory: Memory,
+    ) -> Result<Testpmd, BenchError> {
         let prefix = format!("testpmd-{}", std::process::id());
         let cpus = core_affinity::get_core_ids().unwrap_or_default();
         let cpus = cpus.iter().map(|core| core.id.to_string()).collect::<Vec<_>>().join(",");
         let mut command = Command::new("stdbuf");
         // A pipe would be block-buffered, and nothing said until the end.
-        command.args(["-oL", PROGRAM, "--no-pci", "--no-telemetry", "--vdev=net_ring0"]);
+        command.args(["-oL", PROGRAM, "--no-pci", "--no-telemetry"]).arg(format!("--vdev={device}"));
         command.arg(format!("--lcores=0@({cpus}),1@{cpu}")).arg(format!("--file-prefix={prefix}"));
         match memory {
             Memory::Hugepages => command.arg("--in-memory"),
             Memory::Ordinary => command.args(["--no-huge", "--no-shconf", "-m", "64"]),
         };
-        command.args(["--", "--interactive", "--total-num-mbufs=8191"]);
+        command.args(["--", "--interactive", "--total-num-mbufs=8191"]).args(arguments);
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -104,7 +123,7 @@ impl Testpmd {
         Ok(testpmd)
     }
 
-    /// Lets the frames go round for a fixed CPU time, and says what each cost.
+    /// Lets the frames go round, or sends, for a fixed CPU time, and says what each cost.
     ///
     /// # Errors
     /// [`BenchError::Testpmd`]
@@ -112,8 +131,12 @@ impl Testpmd {
         self.say(&format!("set fwd {}", forwarding.argument()))?;
         let before = self.cpu_nanos()?;
         let begin = Instant::now();
-        // What the last run left on the ring is taken off first.
-        self.say(&format!("start tx_first {BURSTS}"))?;
+        let (start, counter) = match forwarding {
+            Forwarding::TxOnly => ("start".to_owned(), "TX-packets:"),
+            // What the last run left on the ring is taken off first.
+            _ => (format!("start tx_first {BURSTS}"), "RX-packets:"),
+        };
+        self.say(&start)?;
         self.wait_for("forwarding to start", |line| line.contains("packets/burst=32"))?;
         while self.cpu_nanos()? - before < CPU_NANOS {
             if begin.elapsed() > PATIENCE {
@@ -129,7 +152,7 @@ impl Testpmd {
         let mut frames = None;
         self.wait_for("its counters", |line| {
             // The totals come last and overwrite those of the port.
-            if let Some(rest) = line.trim_start().strip_prefix("RX-packets:") {
+            if let Some(rest) = line.trim_start().strip_prefix(counter) {
                 frames = rest.split_whitespace().next().and_then(|count| count.parse::<u64>().ok());
             }
             line.trim_end().ends_with("Done.")

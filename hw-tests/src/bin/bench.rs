@@ -19,6 +19,9 @@ struct Arguments {
     /// Frames per measurement
     #[arg(long, default_value_t = 2_000_000)]
     frames: u64,
+    /// Bytes of the file that hub distributes
+    #[arg(long, default_value_t = 100_000_000)]
+    file_bytes: usize,
     /// Only entries whose names begin so, such as node.dns
     #[arg(long, default_value = "")]
     only: String,
@@ -28,10 +31,10 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let options = BenchOptions { rounds: arguments.rounds, frames: arguments.frames, only: arguments.only };
+    let Arguments { rounds, frames, file_bytes, only, out } = Arguments::parse();
+    let options = BenchOptions { rounds, frames, file_bytes, only };
     let outcome = run(&options).and_then(|report| {
-        report.write(&arguments.out)?;
+        report.write(&out)?;
         Ok(report)
     });
     match outcome {

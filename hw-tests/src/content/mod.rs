@@ -132,10 +132,10 @@ impl Content {
                     Ok(shown) => shown,
                     Err(error) => return Look::NotYet(error.to_string()),
                 };
-                let links = shown["neighbours"].as_array().into_iter().flatten().flat_map(|neighbour| {
+                let mut links = shown["neighbours"].as_array().into_iter().flatten().flat_map(|neighbour| {
                     neighbour["links"].as_array().into_iter().flatten().map(|link| link["mac"].is_string())
                 });
-                if links.fold(true, |all, found| all && found) {
+                if links.all(|found| found) {
                     Look::Done(())
                 } else {
                     Look::NotYet(shown["neighbours"].to_string())
@@ -165,12 +165,27 @@ impl Content {
     /// # Errors
     /// [`LabError`]
     pub fn lose(&self, node: usize, per_mille: u32) -> Result<(), LabError> {
-        let rule = format!("iifname \"eth0\" meta l4proto udp numgen random mod 1000 < {per_mille} drop");
+        // What of it is data is counted by itself.
+        let (data, lost) = ("iifname \"eth0\" udp length", format!("numgen random mod 1000 < {per_mille}"));
+        let rule = format!("{data} >= 200 {lost} counter name lost drop\n{data} < 200 {lost} drop");
         let text = format!(
-            "table inet lose {{\nchain arrive {{\ntype filter hook prerouting priority -300;\n{rule}\n}}\n}}\n"
+            "table inet lose {{\ncounter lost {{ }}\nchain arrive {{\ntype filter hook prerouting priority -300;\n{rule}\n}}\n}}\n"
         );
         let file = self.lab.write(&format!("lose{node}.nft"), &text)?;
         self.nodes[node].run(&format!("nft -f {}", file.display())).map(drop)
+    }
+
+    /// Packets with data that were lost behind a node's leg.
+    ///
+    /// # Errors
+    /// [`LabError`]
+    pub fn lost(&self, node: usize) -> Result<u64, LabError> {
+        let text = self.nodes[node].run("nft -j list counter inet lose lost")?;
+        let shown: Value =
+            serde_json::from_str(&text).map_err(|error| unreadable("a counter of nft", error))?;
+        let rows = shown["nftables"].as_array().into_iter().flatten();
+        let packets = rows.filter_map(|row| row["counter"]["packets"].as_u64()).next();
+        packets.ok_or_else(|| unreadable("a counter of nft", text))
     }
 
     /// All nodes begin to receive; back once they listen.

@@ -7,6 +7,7 @@
 //!   names of others      answered by the upstream, unchanged on the way
 //!   a burst              200 clients of 8 networks, one cold function, one wake
 //!   multicast by BIER    two streams through five routers, to listeners behind three
+//!   the content hub      a file over a WAN once, to three nodes, repairs to the one that lost; beside UFTP
 //! ```
 //!
 //! A cold start is honest here: each of the 200 services is asked exactly once before anything of it ran; none is
@@ -16,6 +17,7 @@
 
 mod bier;
 pub mod burst;
+mod hub;
 pub mod summary;
 pub mod transit;
 
@@ -104,6 +106,7 @@ pub fn run() -> Result<bool, LabError> {
     sched_setaffinity(None, &cpus).map_err(refused)?;
     println!();
     summary["bier"] = bier::show(&binary, driver, &mut story.promises)?;
+    summary["hub"] = hub::show(&binary, driver, &mut story.promises)?;
 
     let path = write_summary(&binary, &summary)?;
     println!("\n{} promises held; figures in {}", story.promises.kept(), path.display());

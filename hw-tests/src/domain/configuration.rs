@@ -17,7 +17,8 @@ pub(super) fn edge_addresses(router: usize) -> [String; 2] {
     [format!("10.1.{router}.1"), format!("2001:db8:{router}::1")]
 }
 
-fn prefix(router: usize) -> String {
+/// A router's BFR-prefix.
+pub(super) fn prefix(router: usize) -> String {
     format!("10.255.0.{router}")
 }
 
@@ -87,7 +88,7 @@ pub(super) fn router(number: usize, driver: Driver, receivers: Receivers, socket
     }
     let _ = writeln!(
         text,
-        "[bier]\nbfr_prefix = \"{}\"\n[[bier.subdomain]]\nid = 0\nbfr_id = {number}\ntopology = \"domain.toml\"\nrouter = \"{}\"\n",
+        "[bier]\nbfr_prefix = \"{}\"\n[[bier.subdomain]]\nid = 0\nbfr_id = {number}\ntopology = \"domain.toml\"\nrouter = \"{}\"\nprotection = \"link\"\n",
         prefix(number),
         name(number)
     );
@@ -95,6 +96,7 @@ pub(super) fn router(number: usize, driver: Driver, receivers: Receivers, socket
     if is_learnt && EDGES.contains(&number) {
         text.push_str("report_to = \"1\"\n");
     }
+    text.push_str(&adjacencies(number));
     let [v4, v6] = host_addresses(1);
     for (stream, source, protocol) in [(Stream::V4, v4, "igmp"), (Stream::V6, v6, "mld")] {
         if number == 1 {
@@ -118,6 +120,26 @@ pub(super) fn router(number: usize, driver: Driver, receivers: Receivers, socket
     }
     let _ = writeln!(text, "[telemetry]\ncontrol_socket = \"{}\"\nlog = \"info\"", socket.display());
     text
+}
+
+/// A second sub-domain, of BIER-TE: what bits stand for at a router. Bit `n` delivers at router `n`; see [`link_bit`].
+fn adjacencies(number: usize) -> String {
+    let mut text = format!(
+        "[[bier.subdomain]]\nid = 1\nkind = \"bier-te\"\nbfr_id = {number}\nreplies_by = 0\nadjacencies = [\n  \
+         {{ bit = {number}, kind = \"decap\" }},\n"
+    );
+    for (link, other) in links_of(number) {
+        let (bit, address) = (link_bit(number, other), on_link(link, other));
+        let _ = writeln!(text, "  {{ bit = {bit}, kind = \"connected\", address = \"{address}\" }},");
+    }
+    text.push_str("]\n");
+    text
+}
+
+/// The bit of the link from one router to another.
+pub(super) fn link_bit(from: usize, to: usize) -> usize {
+    let (link, _) = links_of(from).find(|(_, other)| *other == to).unwrap_or_default();
+    10 + 2 * link + usize::from(from > to)
 }
 
 /// The links of a router: place, and the router at the other end.
@@ -176,6 +198,7 @@ mod tests {
                 let config =
                     Config::parse("r.toml", &text).unwrap_or_else(|report| panic!("{report}\n{text}"));
                 let bier = config.bier.as_ref().unwrap();
+                assert_eq!(bier.subdomains[1].adjacencies.len(), 1 + links_of(number).count());
                 file.own_links(&config, bier, &bier.subdomains[0], &name(number)).unwrap();
             }
         }

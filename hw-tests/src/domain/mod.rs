@@ -1,9 +1,9 @@
 //! A BIER domain in a lab: five routers, each a `millrace run` of its own, a source in front of one and listeners behind three.
 //!
 //! ```text
-//!   source ── r1 ─┬─ 10 ── r2 ── 10 ── r4 ── h4        r2 ── 10 ── r3
+//!   source ── r1 ─┬─ 10 ── r2 ── 10 ── r4 ── h4        r2 ──  9 ── r3
 //!                 │                    │               r2 ── 20 ── r5
-//!                 │                   10               r3 ── 20 ── r4
+//!                 │                    9               r3 ── 15 ── r4
 //!                 │                    │
 //!                 └─ 10 ── r3 ── 10 ── r5 ── h5
 //!                           └── h3
@@ -13,6 +13,7 @@
 //! listeners of both are behind each of the three, so that what goes astray is heard.
 
 mod configuration;
+mod live;
 mod stream;
 
 use std::path::{Path, PathBuf};
@@ -24,15 +25,17 @@ use crate::edge::{Appliance, Driver, Fates};
 use crate::lab::{Host, Lab, LabError, Look, unreadable, wait_until};
 
 use configuration::Receivers;
+pub use live::Live;
 pub use stream::{Heard, Listeners, Stream};
 
 /// How many routers there are.
 pub const ROUTERS: usize = 5;
 /// The routers with hosts behind them.
 pub const EDGES: [usize; 3] = [3, 4, 5];
-/// The links: two routers, and the cost.
+/// The links: two routers, and the cost. No way is as long as another, and whatever link fails on the way of a stream, a neighbour
+/// takes over.
 pub const LINKS: [(usize, usize, u32); 8] =
-    [(1, 2, 10), (1, 3, 10), (2, 3, 10), (2, 4, 10), (3, 5, 10), (2, 5, 20), (3, 4, 20), (4, 5, 10)];
+    [(1, 2, 10), (1, 3, 10), (2, 3, 9), (2, 4, 10), (3, 5, 10), (2, 5, 20), (3, 4, 15), (4, 5, 9)];
 
 /// How long neighbours get to find each other.
 const SETTLE_MAX: Duration = Duration::from_secs(60);
@@ -41,6 +44,8 @@ const SETTLE_MAX: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Domain {
     routers: Vec<Appliance>,
+    /// Where they run.
+    places: Vec<Host>,
     source: Host,
     /// As [`EDGES`].
     hosts: Vec<Host>,
@@ -102,7 +107,7 @@ impl Domain {
         for router in &running {
             router.wait_until_up()?;
         }
-        let domain = Domain { routers: running, source, hosts, topology, lab };
+        let domain = Domain { routers: running, places: routers, source, hosts, topology, lab };
         domain.wait_for_neighbours()?;
         Ok(domain)
     }
@@ -165,6 +170,29 @@ impl Domain {
         receivers.iter().map(|receiver| configuration::distance(1, *receiver)).sum()
     }
 
+    /// Takes the link between two routers down at the far end, or up, and waits until both of them take it for that.
+    ///
+    /// # Errors
+    /// [`LabError`] where there is no such link, or a router doesn't see it.
+    pub fn set_link(&self, near: usize, far: usize, up: bool) -> Result<(), LabError> {
+        let to = if up { "up" } else { "down" };
+        self.places[far - 1].run(&format!("ip link set dev {} {to}", name(near)))?;
+        for (router, other) in [(near, far), (far, near)] {
+            wait_until("a router to see a link", SETTLE_MAX, || match self.router(router).show("bier") {
+                Ok(shown) if is_down(&shown, other) == Some(!up) => Look::Done(()),
+                Ok(shown) => Look::NotYet(shown["neighbours"].to_string()),
+                Err(error) => Look::NotYet(error.to_string()),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The bit of the link from one router to another in sub-domain 1, which is of BIER-TE; bit `n` has router `n` deliver.
+    #[must_use]
+    pub fn link_bit(from: usize, to: usize) -> usize {
+        configuration::link_bit(from, to)
+    }
+
     /// Ends all routers; the sum of their fates, each of which is whole.
     ///
     /// # Errors
@@ -207,6 +235,13 @@ pub struct LinkFrames {
 fn are_found(shown: &Value) -> bool {
     let rows = shown["neighbours"].as_array().cloned().unwrap_or_default();
     !rows.is_empty() && rows.iter().all(|row| row["links"][0]["mac"].is_string())
+}
+
+/// Whether a router takes a neighbour for down, of those that it has a link to.
+fn is_down(shown: &Value, neighbour: usize) -> Option<bool> {
+    let rows = shown["neighbours"].as_array()?;
+    let prefix = configuration::prefix(neighbour);
+    rows.iter().find(|row| row["neighbour"] == *prefix)?["down"].as_bool()
 }
 
 fn name(number: usize) -> String {

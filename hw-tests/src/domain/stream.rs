@@ -9,7 +9,7 @@ use crate::lab::{LabError, Look, Process, command, unreadable};
 /// How long a stream may take from end to end.
 const STREAM_MAX: Duration = Duration::from_secs(60);
 /// The port that groups listen at.
-const PORT: u16 = 5000;
+pub(super) const PORT: u16 = 5000;
 
 /// A flow that enters the domain at router 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

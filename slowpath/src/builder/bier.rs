@@ -20,11 +20,12 @@ use millrace_bier::plane::{AnyBift, Plane};
 use millrace_bier::te::TeBift;
 use millrace_bier::topology::Domain;
 use millrace_config::domainfile::DomainFile;
+use millrace_config::limits::BIER_UDP_PORT;
 use millrace_config::model::{self, Adjacency, BierKind, BierPath, Config, Protection, TunnelKind};
 use millrace_fastpath::addr::Addr;
 use millrace_fastpath::tables::Bier;
 use millrace_fastpath::tables::bier::{
-    BIFTS_MAX, Behind, Hop, Ingress, LINKS_MAX, Link, RECEIVERS_MAX, Tunnel, Tunnels,
+    BIFTS_MAX, Behind, Hop, Ingress, LINKS_MAX, Link, RECEIVERS_MAX, Tunnel, Tunnels, UDP_PORT,
 };
 use millrace_fastpath::tables::interfaces::InterfaceId;
 use millrace_fastpath::tables::listeners::{Filter, Listener, Listeners};
@@ -105,12 +106,19 @@ pub struct BierNames {
     pub own: Option<IpAddr>,
     /// The BFR-prefixes of routers that have numbers, as far as a topology tells them.
     prefixes: HashMap<(SubDomain, BfrId), IpAddr>,
+    /// By which sub-domain replies to requests of each go.
+    replies_by: HashMap<SubDomain, SubDomain>,
 }
 
 impl BierNames {
     /// The BFR-prefix of the router of this number.
     pub fn prefix(&self, sub_domain: SubDomain, id: BfrId) -> Option<IpAddr> {
         self.prefixes.get(&(sub_domain, id)).copied()
+    }
+
+    /// The sub-domain by which replies to requests of this one go: itself, if its bits stand for routers.
+    pub fn replies_by(&self, sub_domain: SubDomain) -> Option<SubDomain> {
+        self.replies_by.get(&sub_domain).copied()
     }
 
     fn new(wanted: &model::Bier, ways: &[Ways]) -> Self {
@@ -121,7 +129,12 @@ impl BierNames {
             let known = routers.filter_map(|one| Some(((subdomain.id, one.bfr_id()?), one.bier()?)));
             prefixes.extend(known);
         }
-        Self { own: Some(wanted.bfr_prefix), prefixes }
+        let back = |one: &model::Subdomain| match one.kind {
+            BierKind::Bier => Some((one.id, one.id)),
+            BierKind::BierTe => Some((one.id, one.replies_by?)),
+        };
+        let replies_by = wanted.subdomains.iter().filter_map(back).collect();
+        Self { own: Some(wanted.bfr_prefix), prefixes, replies_by }
     }
 }
 
@@ -137,11 +150,12 @@ struct Ways {
 /// A domain, and our place in it.
 struct Topology {
     domain: Domain,
-    computed: Computed,
     /// What the domain calls our links, which are the first of all, and the port of each.
     own: Vec<(LinkId, usize)>,
     /// The BFR-prefixes of those at the far ends of the tunnels, which are the others.
     tunnels: Vec<IpAddr>,
+    /// The tables, with what stands ready for failures.
+    bifts: Vec<Arc<Bift>>,
 }
 
 /// The tables of `config`, and what they share with those of `before`. `interface` knows the ids of interfaces.
@@ -216,6 +230,7 @@ pub(super) fn draft(
         listeners: known.map(|known| known.listeners.clone()).unwrap_or_default(),
         behind: wanted.subdomains.iter().filter_map(|one| behind(one, &interface)).collect(),
         queried: queriers.iter().map(|(interface, _)| *interface).collect(),
+        within: wanted.subdomains.iter().zip(&ways).map(|(one, ways)| (one.id, interfaces(ways))).collect(),
         signalled: !signalling.is_empty(),
         receivers_from: match wanted.count_receivers {
             true => tags.keys.iter().map(|(_, from)| *from).collect(),
@@ -294,7 +309,11 @@ fn ways(
     let root = domain.router(router).ok_or_else(wrong)?;
     let options = Options { tables: subdomain.ecmp_tables.into(), seed: wanted.seed() };
     let computed = Computed::new(&domain, root, options);
-    let far = computed.neighbours().iter().filter(|one| one.reach == Reach::Tunnel);
+    let places: Vec<_> = own.iter().map(|one| (one.link, one.interface.port.0)).collect();
+    let bifts = protected(subdomain, &domain, &computed, &places);
+    // Those who stand in further away are known with the tables alone, where they come behind the others.
+    let neighbours = bifts.first().map_or(&computed.neighbours()[..], |bift| bift.neighbours());
+    let far = neighbours.iter().filter(|one| one.reach == Reach::Tunnel);
     let tunnels: Vec<_> = far.map(|one| one.prefix).collect();
     let kind = subdomain.encapsulation.tunnel().unwrap_or(subdomain.tunnel);
     let by_tunnel = |prefix: &IpAddr| link(BierPath::Tunnel(kind), file.tunnel_address(*prefix));
@@ -302,10 +321,28 @@ fn ways(
     let links = by_link.chain(tunnels.iter().map(by_tunnel)).collect();
     // Others may need tunnels to us where we need none to them.
     let are_there = subdomain.encapsulation.tunnel().is_some()
+        || subdomain.remote_backups
         || domain.routers().iter().any(|router| router.bier().is_none());
     let peers = if are_there { file.addresses() } else { Vec::new() };
-    let own = own.iter().map(|one| (one.link, one.interface.port.0)).collect();
-    Ok(Ways { links, computed: Some(Topology { domain, computed, own, tunnels }), peers })
+    Ok(Ways { links, computed: Some(Topology { domain, own: places, tunnels, bifts }), peers })
+}
+
+/// The tables that follow from a topology, with what stands ready for when one of our ports goes down. `own` are our links, and the
+/// port of each.
+fn protected(
+    subdomain: &model::Subdomain,
+    domain: &Domain,
+    computed: &Computed,
+    own: &[(LinkId, usize)],
+) -> Vec<Arc<Bift>> {
+    // What isn't ours is on no port.
+    let port = |link| own.iter().find(|(one, _)| *one == link).map_or(u32::MAX, |(_, port)| *port as u32);
+    let protection = match subdomain.protection {
+        Protection::None => return computed.bifts().to_vec(),
+        Protection::Link => frr::Protection::Link,
+        Protection::Node => frr::Protection::Node,
+    };
+    frr::protect(domain, computed, frr::Repairs { protection, remote: subdomain.remote_backups }, port)
 }
 
 /// A sub-domain's tables, whose links have these numbers.
@@ -315,26 +352,17 @@ fn bifts(
     ways: &Ways,
     numbers: &[LinkId],
 ) -> Result<Vec<Bift>, BuildError> {
-    let Some(Topology { domain, computed, own, tunnels }) = &ways.computed else {
+    let Some(Topology { own, tunnels, bifts, .. }) = &ways.computed else {
         let wrong = |_| BuildError::BierTables { sub_domain: subdomain.id.0 };
         return subdomain.bifts(wanted.seed(), numbers).map_err(wrong);
     };
     let place = |link| own.iter().position(|(one, _)| *one == link);
     // All links of ours are there, save those to routers without BIER, which no table leads to.
     let number = |link| place(link).map_or(link, |at| numbers[at]);
-    // What isn't ours is on no port.
-    let port = |link: LinkId| place(link).map_or(u32::MAX, |at| own[at].1 as u32);
     let tunnel = |prefix| {
         let at = tunnels.iter().position(|one| *one == prefix)?;
         numbers.get(own.len() + at).copied()
     };
-    let protection = match subdomain.protection {
-        Protection::None => None,
-        Protection::Link => Some(frr::Protection::Link),
-        Protection::Node => Some(frr::Protection::Node),
-    };
-    let protected = protection.map(|protection| frr::protect(domain, computed, protection, port));
-    let bifts = protected.as_deref().unwrap_or(computed.bifts());
     Ok(bifts.iter().map(|bift| bift.with_links(number).with_tunnels(tunnel)).collect())
 }
 
@@ -356,6 +384,8 @@ fn te_bifts(
     subdomain.te_bifts(|at| places[at]).map_err(wrong)
 }
 
+const _: () = assert!(UDP_PORT == BIER_UDP_PORT, "what is checked is what is used");
+
 fn tunnel(kind: TunnelKind) -> Tunnel {
     match kind {
         TunnelKind::Udp => Tunnel::Udp,
@@ -371,6 +401,15 @@ fn tunnels(wanted: &model::Bier, ways: &[Ways]) -> Tunnels {
         peers: peers.into_iter().collect(),
         next_header: wanted.ipv6_next_header,
     }
+}
+
+/// The interfaces that links are on, in order, each once.
+fn interfaces(ways: &Ways) -> Vec<InterfaceId> {
+    let on = |link: &Link| match link {
+        Link::Beside { interface, .. } => Some(*interface),
+        Link::Tunnel { .. } | Link::Hosts { .. } => None,
+    };
+    ways.links.iter().filter_map(on).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 fn ingress(subdomain: &model::Subdomain) -> Option<(SubDomain, Ingress)> {
@@ -432,6 +471,7 @@ fn signalling(wanted: &model::Bier, subdomain: &model::Subdomain) -> Option<Sign
         interval_seconds: subdomain.report_interval_seconds,
         report_to,
         flows,
+        own: subdomain.bfr_id,
     })
 }
 
@@ -467,6 +507,7 @@ fn is_same(known: &Bier, next: &Bier) -> bool {
         listeners: _,
         behind,
         queried,
+        within,
         signalled,
         overlay,
         ingress,
@@ -482,6 +523,7 @@ fn is_same(known: &Bier, next: &Bier) -> bool {
         && down.len() == next.down.len()
         && same_flags()
         && *queried == next.queried
+        && *within == next.within
         && *signalled == next.signalled
         && *receivers_from == next.receivers_from
         && overlay.iter().eq(next.overlay.iter())

@@ -59,6 +59,8 @@ pub struct Members {
     pub queriers: Vec<membership::QuerierRow>,
     /// Groups with listeners on each link.
     pub members: Vec<membership::MemberRow>,
+    /// What other routers listen to, as they say in BIER.
+    pub learnt: Vec<membership::LearntRow>,
 }
 
 /// A question, with the way for its answer.

@@ -2,6 +2,7 @@
 
 use millrace_fastpath::clock::Nanos;
 use millrace_fastpath::queue::{Injected, Punt};
+use millrace_fastpath::shared::Shared;
 use millrace_fastpath::tables::interfaces::InterfaceId;
 use millrace_orchestrator_api::Link;
 use tracing::{debug, warn};
@@ -38,8 +39,11 @@ impl<L: Link> Control<L> {
         match kept.parcel.punt {
             // Workers limit these.
             Punt::BierOam => {
-                let outgoing =
-                    self.oam.receive(interface, frame, oam_context(&self.builder, &self.settings, now));
+                let outgoing = self.oam.receive(
+                    interface,
+                    frame,
+                    oam_context(&self.builder, &self.shared, &self.settings, now),
+                );
                 self.parcels.give_back(kept);
                 outgoing.into_iter().for_each(|one| self.send_oam(one, now));
                 return;
@@ -50,7 +54,11 @@ impl<L: Link> Control<L> {
                 return self.parcels.give_back(kept);
             }
             Punt::BierExpired => {
-                self.oam.receive_expired(interface, frame, oam_context(&self.builder, &self.settings, now));
+                self.oam.receive_expired(
+                    interface,
+                    frame,
+                    oam_context(&self.builder, &self.shared, &self.settings, now),
+                );
                 return self.parcels.give_back(kept);
             }
             Punt::Host | Punt::NeighbourUnknown => {}
@@ -82,7 +90,8 @@ impl<L: Link> Control<L> {
 
     /// Asks an operator's question.
     pub(super) fn ask_echo(&mut self, question: Question, now: Nanos) -> Result<Asked, AskError> {
-        let (asked, packets) = self.oam.ask(question, oam_context(&self.builder, &self.settings, now))?;
+        let (asked, packets) =
+            self.oam.ask(question, oam_context(&self.builder, &self.shared, &self.settings, now))?;
         packets.into_iter().for_each(|one| self.send_oam(one, now));
         self.carry_out();
         self.oam_waits = true;
@@ -185,9 +194,15 @@ impl<L: Link> Control<L> {
     }
 }
 
-fn oam_context<'a>(builder: &'a TableBuilder, settings: &Settings, now: Nanos) -> OamContext<'a> {
+fn oam_context<'a>(
+    builder: &'a TableBuilder,
+    shared: &Shared,
+    settings: &Settings,
+    now: Nanos,
+) -> OamContext<'a> {
     let unix_nanos = settings.unix_offset_nanos.wrapping_add(now.0);
-    OamContext { tables: builder.tables(), names: builder.bier_names(), now, unix_nanos }
+    let (tables, names, ports_down) = (builder.tables(), builder.bier_names(), shared.ports_down());
+    OamContext { tables, ports_down, names, now, unix_nanos }
 }
 
 struct Hex([u8; 6]);

@@ -317,6 +317,7 @@ impl<L: Link> Control<L> {
                     now,
                     queriers: self.memberships.queriers().collect(),
                     members: self.memberships.members(now).collect(),
+                    learnt: self.signals.learnt().collect(),
                 });
             }
             Ok(Ask::Wakes(to)) => {

@@ -33,6 +33,9 @@ mod site;
 mod status;
 mod thread;
 
+#[cfg(test)]
+mod tests;
+
 use millrace_config::model::{Config, Interface};
 
 pub use thread::{HubThread, Means, Prepared};

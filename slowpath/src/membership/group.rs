@@ -40,7 +40,19 @@ impl Group {
     /// Takes in what a host says, at `now`; `until` is when that ends to count (Group Membership Interval). Says who may have
     /// left, and how many sources there was no room for. What is long over must be [expired](Self::expire) before.
     pub(super) fn apply(&mut self, kind: RecordKind, sources: &[Addr], until: Nanos) -> (Doubts, usize) {
+        self.apply_within(SOURCES_MAX, kind, sources, until)
+    }
+
+    /// The same where there is room for so many sources, if that is less than [`SOURCES_MAX`].
+    pub(super) fn apply_within(
+        &mut self,
+        room: usize,
+        kind: RecordKind,
+        sources: &[Addr],
+        until: Nanos,
+    ) -> (Doubts, usize) {
         use RecordKind::*;
+        let room = room.min(SOURCES_MAX);
         let mut doubts = Doubts::default();
         let mut refused = 0;
         match (self.exclude_until, kind) {
@@ -54,7 +66,7 @@ impl Group {
                     doubts.sources = self.sources.iter().filter_map(unnamed).collect();
                 }
                 for source in sources {
-                    refused += usize::from(!self.set(*source, Some(until)));
+                    refused += usize::from(!self.set(room, *source, Some(until)));
                 }
             }
             (None, Block) => doubts.sources = self.known(sources),
@@ -63,24 +75,24 @@ impl Group {
                     doubts.sources = self.known(sources);
                 }
                 // A*B keeps its timers, B-A has none, A-B goes.
-                refused += self.retain(sources, None);
+                refused += self.retain(room, sources, None);
                 self.exclude_until = Some(until);
             }
             // A-X-Y gets the time of the interval, or what the group has left.
             (Some(_), IsExclude) => {
-                refused += self.retain(sources, Some(until));
+                refused += self.retain(room, sources, Some(until));
                 self.exclude_until = Some(until);
             }
             (Some(left), ToExclude) => {
                 doubts.sources = self.wanted(sources);
-                refused += self.retain(sources, Some(left));
+                refused += self.retain(room, sources, Some(left));
                 self.exclude_until = Some(until);
             }
             (Some(left), Block) => {
                 doubts.sources = self.wanted(sources);
                 for source in sources {
                     if !self.sources.contains_key(source) {
-                        refused += usize::from(!self.set(*source, Some(left)));
+                        refused += usize::from(!self.set(room, *source, Some(left)));
                     }
                 }
             }
@@ -154,14 +166,15 @@ impl Group {
     }
 
     /// Keeps these alone; those that are new get this timer. Says how many there was no room for.
-    fn retain(&mut self, sources: &[Addr], fresh: Option<Nanos>) -> usize {
+    fn retain(&mut self, room: usize, sources: &[Addr], fresh: Option<Nanos>) -> usize {
         let had = std::mem::take(&mut self.sources);
-        let kept = sources.iter().map(|source| self.set(*source, had.get(source).copied().unwrap_or(fresh)));
+        let timer = |source: &Addr| had.get(source).copied().unwrap_or(fresh);
+        let kept = sources.iter().map(|source| self.set(room, *source, timer(source)));
         kept.filter(|kept| !kept).count()
     }
 
-    fn set(&mut self, source: Addr, timer: Option<Nanos>) -> bool {
-        let fits = self.sources.len() < SOURCES_MAX || self.sources.contains_key(&source);
+    fn set(&mut self, room: usize, source: Addr, timer: Option<Nanos>) -> bool {
+        let fits = self.sources.len() < room || self.sources.contains_key(&source);
         if fits {
             self.sources.insert(source, timer);
         }

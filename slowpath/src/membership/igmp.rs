@@ -94,17 +94,26 @@ fn has_router_alert(mut options: &[u8]) -> bool {
 
 /// A query from our address, as an Ethernet frame.
 pub(super) fn query_frame(from: Addr, mac: Mac, query: &Query) -> Vec<u8> {
-    let to = query.group.map_or(ALL_SYSTEMS, Addr::v4_bytes);
+    let to = asked_at(query);
+    let mut frame = vec![0x01, 0x00, 0x5e, to[1] & 0x7f, to[2], to[3]];
+    frame.extend(mac);
+    frame.extend(ethernet::IPV4.to_be_bytes());
+    frame.extend(query_packet(from, query));
+    frame
+}
+
+/// The same as an IPv4 packet.
+pub(super) fn query_packet(from: Addr, query: &Query) -> Vec<u8> {
     let mut igmp = vec![QUERY, encoded8(query.response_ms / 100).max(1), 0, 0];
     igmp.extend(query.group.map_or([0; 4], Addr::v4_bytes));
     ask(query, &mut igmp, |source, bytes| bytes.extend(source.v4_bytes()));
     let sum = !checksum::fold(checksum::sum(&igmp));
     igmp[2..4].copy_from_slice(&sum.to_be_bytes());
-    let mut frame = vec![0x01, 0x00, 0x5e, to[1] & 0x7f, to[2], to[3]];
-    frame.extend(mac);
-    frame.extend(ethernet::IPV4.to_be_bytes());
-    frame.extend(packet(from, to, &igmp));
-    frame
+    packet(from, asked_at(query), &igmp)
+}
+
+fn asked_at(query: &Query) -> [u8; 4] {
+    query.group.map_or(ALL_SYSTEMS, Addr::v4_bytes)
 }
 
 /// A report, as an IPv4 packet.

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use millrace_bier::id::BfrId;
+use millrace_bier::id::{BfrId, SubDomain};
 use millrace_bier::overlay::Receivers;
 use millrace_fastpath::addr::Addr;
 use millrace_fastpath::clock::Nanos;
@@ -17,11 +17,29 @@ use super::message::Record;
 /// Groups of routers that are known in one sub-domain: a thousand routers that listen to 64 flows each.
 pub const LEARNT_MAX: usize = 1 << 16;
 
+/// Sources that these groups name in one sub-domain, all together: four of each, in some 16 MB.
+pub const LEARNT_SOURCES_MAX: usize = 4 * LEARNT_MAX;
+
 /// The lowest number of a router.
 const FIRST: BfrId = BfrId::new(1).expect("0 alone is none");
 
 /// A flow, and who gets it from now on.
 pub(super) type Learnt = ((Addr, Addr), Receivers);
+
+/// A group that a router listens to, as it is shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LearntRow {
+    /// The sub-domain.
+    pub sub_domain: SubDomain,
+    /// The router.
+    pub id: BfrId,
+    /// The group.
+    pub group: Addr,
+    /// In EXCLUDE mode, when that ends.
+    pub exclude_until: Option<Nanos>,
+    /// The sources, and until when each is wanted; `None` for one that it doesn't want.
+    pub sources: Vec<(Addr, Option<Nanos>)>,
+}
 
 /// A group of a router.
 type Key = (Addr, BfrId);
@@ -34,6 +52,8 @@ pub(super) struct Learner {
     /// The receivers of the flows that enter here, by group and source.
     flows: BTreeMap<Addr, BTreeMap<Addr, Receivers>>,
     groups: BTreeMap<Key, (Group, Option<Nanos>)>,
+    /// Sources in all of them; at most [`LEARNT_SOURCES_MAX`].
+    sources: usize,
     /// Groups by when something of theirs is over.
     schedule: BTreeSet<(Nanos, Key)>,
     /// Flows whose receivers aren't what was told last, by source and group.
@@ -42,25 +62,47 @@ pub(super) struct Learner {
 
 impl Learner {
     /// These flows, by source and group, enter from now on, and what is said counts for `hold` nanoseconds. What is known of
-    /// their groups stays.
-    pub(super) fn reload(&mut self, hold: u64, flows: impl IntoIterator<Item = (Addr, Addr)>) {
+    /// their groups stays. Whether there are flows that didn't enter before.
+    pub(super) fn reload(&mut self, hold: u64, flows: impl IntoIterator<Item = (Addr, Addr)>) -> bool {
         self.hold = hold;
         let before = std::mem::take(&mut self.flows);
+        let mut is_new = false;
         for (source, group) in flows {
             let known = before.get(&group).and_then(|sources| sources.get(&source)).cloned();
             let receivers = known.unwrap_or_else(|| {
+                is_new = true;
                 self.changed.insert((source, group));
                 self.listening(source, group)
             });
             self.flows.entry(group).or_default().insert(source, receivers);
         }
-        self.groups.retain(|key, (_, at)| {
+        self.groups.retain(|key, (state, at)| {
             let stays = self.flows.contains_key(&key.0);
+            if !stays {
+                self.sources -= state.sources.len();
+            }
             if let Some(at) = at.filter(|_| !stays) {
                 self.schedule.remove(&(at, *key));
             }
             stays
         });
+        is_new
+    }
+
+    /// The families of the flows: whether there is IPv4's, and IPv6's.
+    pub(super) fn families(&self) -> [bool; 2] {
+        [true, false].map(|v4| self.flows.keys().any(|group| group.is_v4() == v4))
+    }
+
+    /// What is known of each router.
+    pub(super) fn rows(&self, sub_domain: SubDomain) -> impl Iterator<Item = LearntRow> {
+        self.groups.iter().map(move |((group, id), (state, _))| LearntRow {
+            sub_domain,
+            id: *id,
+            group: *group,
+            exclude_until: state.exclude_until,
+            sources: state.sources.iter().map(|(source, until)| (*source, *until)).collect(),
+        })
     }
 
     /// Takes in what a router says. False if there is no room for it.
@@ -73,10 +115,14 @@ impl Learner {
             return false;
         }
         let (state, _) = self.groups.entry(key).or_default();
+        let others = self.sources - state.sources.len();
+        let room = LEARNT_SOURCES_MAX - others;
         state.expire(now);
-        let (mut doubts, refused) = state.apply(record.kind, &record.sources, now.plus(self.hold));
+        let (mut doubts, refused) =
+            state.apply_within(room, record.kind, &record.sources, now.plus(self.hold));
         state.lower(&mut doubts, now);
         state.expire(now);
+        self.sources = others + state.sources.len();
         self.settle(key);
         refused == 0
     }
@@ -94,7 +140,9 @@ impl Learner {
     pub(super) fn poll(&mut self, now: Nanos) {
         while let Some((_, key)) = self.schedule.first().copied().filter(|(at, _)| *at <= now) {
             if let Some((state, _)) = self.groups.get_mut(&key) {
+                self.sources -= state.sources.len();
                 state.expire(now);
+                self.sources += state.sources.len();
             }
             self.settle(key);
         }
@@ -139,6 +187,8 @@ impl Learner {
 
 #[cfg(test)]
 mod tests {
+    use millrace_fastpath::tables::listeners::Filter;
+
     use super::super::message::RecordKind::{self, *};
     use super::*;
 
@@ -232,6 +282,41 @@ mod tests {
         assert!(learner.groups.is_empty() && learner.schedule.is_empty());
         assert_eq!(told(&mut learner, 1, 7, ToExclude, &[]), []);
         assert!(learner.groups.is_empty(), "nothing of groups that don't enter here");
+    }
+
+    /// What is named beyond the room is left out, and room that comes free is used again.
+    #[test]
+    fn sources_of_all_groups_together_are_bounded() {
+        let mut learner = learner();
+        let per_router = 128;
+        let sources: Vec<Addr> = (0..per_router as u32).map(|at| Addr::v4(at.to_be_bytes())).collect();
+        let say = |learner: &mut Learner, now: u64, from: usize, kind| {
+            let record = Record { kind, group: GROUP, sources: sources.clone() };
+            let heard = learner.told(Nanos(now), BfrId::new(from as u16).unwrap(), &record);
+            let known: usize = learner.groups.values().map(|(state, _)| state.sources.len()).sum();
+            assert_eq!(known, learner.sources);
+            heard
+        };
+        let routers = LEARNT_SOURCES_MAX / per_router;
+        for from in 1..=routers {
+            assert!(say(&mut learner, 0, from, ToInclude), "{from}");
+        }
+        assert_eq!(learner.sources, LEARNT_SOURCES_MAX);
+        assert!(!say(&mut learner, 0, routers + 1, ToInclude) && say(&mut learner, 0, 3, IsInclude));
+        // Who excludes sources that there is no room for gets more than it wants, and never less.
+        assert!(!say(&mut learner, 0, routers + 2, ToExclude));
+        assert_eq!(
+            learner.groups[&(GROUP, BfrId::new(routers as u16 + 2).unwrap())].0.filter(),
+            Filter::any()
+        );
+        told(&mut learner, 0, 9, ToInclude, &[]);
+        assert_eq!(learner.sources, LEARNT_SOURCES_MAX - per_router);
+        assert!(say(&mut learner, 0, routers + 1, ToInclude));
+        learner.poll(Nanos(HOLD));
+        assert_eq!((learner.sources, learner.groups.len()), (0, 0));
+        assert!(say(&mut learner, HOLD, 1, ToInclude));
+        learner.reload(HOLD, []);
+        assert_eq!(learner.sources, 0);
     }
 
     #[test]

@@ -110,18 +110,26 @@ fn has_router_alert(ip: &[u8]) -> bool {
 
 /// A query from our link-local address, as an Ethernet frame.
 pub(super) fn query_frame(from: Addr, mac: Mac, query: &Query) -> Vec<u8> {
-    let to = query.group.unwrap_or(ALL_NODES);
+    let [.., a, b, c, d] = asked_at(query).v6_bytes();
+    let mut frame = vec![0x33, 0x33, a, b, c, d];
+    frame.extend(mac);
+    frame.extend(ethernet::IPV6.to_be_bytes());
+    frame.extend(query_packet(from, query));
+    frame
+}
+
+/// The same as an IPv6 packet.
+pub(super) fn query_packet(from: Addr, query: &Query) -> Vec<u8> {
     let mut mld = vec![QUERY, 0, 0, 0];
     mld.extend(encoded16(query.response_ms).to_be_bytes());
     mld.extend([0, 0]);
     mld.extend(query.group.unwrap_or(Addr(0)).v6_bytes());
     ask(query, &mut mld, |source, bytes| bytes.extend(source.v6_bytes()));
-    let [.., a, b, c, d] = to.v6_bytes();
-    let mut frame = vec![0x33, 0x33, a, b, c, d];
-    frame.extend(mac);
-    frame.extend(ethernet::IPV6.to_be_bytes());
-    frame.extend(packet(from, to, mld));
-    frame
+    packet(from, asked_at(query), mld)
+}
+
+fn asked_at(query: &Query) -> Addr {
+    query.group.unwrap_or(ALL_NODES)
 }
 
 /// A report, as an IPv6 packet.

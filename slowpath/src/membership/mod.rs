@@ -32,7 +32,7 @@ use millrace_fastpath::wire::{ethernet, ipv4, ipv6};
 
 use crate::builder::is_link_local;
 pub use group::SOURCES_MAX;
-pub use learner::LEARNT_MAX;
+pub use learner::{LEARNT_MAX, LEARNT_SOURCES_MAX, LearntRow};
 use message::Refused;
 pub use message::Version;
 pub use network::GROUPS_MAX;

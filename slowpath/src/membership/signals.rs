@@ -6,22 +6,26 @@
 //!  worker ──shows a report──► receive ──► learner ──► Receivers: who gets a flow now
 //! ```
 //!
-//! Who speaks is told by the BFIR-id of the BIER header; the address that a report comes from means nothing.
+//! Who speaks is told by the BFIR-id of the BIER header; the address that a report comes from means nothing. Where a flow enters that
+//! didn't before, all routers are asked, for it may be long until they say everything by themselves.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use millrace_bier::bift::{Bift, Reach};
+use millrace_bier::bits::{self, BitString};
 use millrace_bier::header::Proto;
-use millrace_bier::id::{BfrId, BiftKey, Bsl, SubDomain};
+use millrace_bier::id::{BfrId, BiftKey, Bsl, Si, SubDomain};
 use millrace_bier::overlay::{Flow, Receivers};
+use millrace_bier::plane::AnyBift;
 use millrace_fastpath::addr::Addr;
 use millrace_fastpath::clock::Nanos;
 use millrace_fastpath::tables::listeners::Listener;
 use millrace_fastpath::tables::{Bier, Tables};
-use millrace_fastpath::wire::ipv6;
 
-use super::learner::{Learner, Learnt};
-use super::message::{Message, Record, Refused};
-use super::speaker::{SOURCES_PER_RECORD, Speaker};
+use super::learner::{Learner, Learnt, LearntRow};
+use super::message::{Message, Query, Record, Refused};
+use super::speaker::{RECORDS_BYTES_MAX, Speaker, bytes};
 use super::{igmp, mld, ours_v6};
 use crate::bier_origin::{self, Origin};
 use crate::oam::Shown;
@@ -39,6 +43,8 @@ pub struct Signalling {
     pub report_to: Receivers,
     /// The flows that enter here and whose receivers say so.
     pub flows: Vec<Flow>,
+    /// Our own number.
+    pub own: Option<BfrId>,
 }
 
 /// What is to be done.
@@ -59,7 +65,9 @@ pub struct SignalCounters {
     pub queries: u64,
     /// Reports of ours, one for each set of routers.
     pub sent: u64,
-    /// Reports of ours that no table leads to anybody, or that were too long.
+    /// Questions of ours, one for each set of routers and family.
+    pub asked: u64,
+    /// Reports and questions of ours that no table leads to anybody, or that were too long.
     pub unsent: u64,
     /// Messages that weren't well-formed, or say nobody as their sender.
     pub malformed: u64,
@@ -73,8 +81,41 @@ pub struct SignalCounters {
 #[derive(Debug, Default)]
 pub struct Signals {
     speakers: BTreeMap<SubDomain, (Speaker, Bsl, Receivers)>,
-    learners: BTreeMap<SubDomain, Learner>,
+    learners: BTreeMap<SubDomain, (Learner, Asking)>,
     counters: SignalCounters,
+}
+
+/// Questions to all routers that are still to be asked.
+#[derive(Debug, Default)]
+struct Asking {
+    /// How often.
+    left: u8,
+    /// When next.
+    at: Nanos,
+    /// From one time that routers say everything to the next, in seconds.
+    interval_seconds: u32,
+    /// Our own number, by which others know where to send to.
+    own: Option<BfrId>,
+}
+
+impl Asking {
+    /// From now on, so many times.
+    fn begin(&mut self, now: Nanos) {
+        (self.left, self.at) = (ASK_TIMES, now);
+    }
+
+    fn next_due(&self) -> Option<Nanos> {
+        (self.left > 0).then_some(self.at)
+    }
+
+    /// Whether it is time; and then for the next one later.
+    fn take(&mut self, now: Nanos) -> bool {
+        let is_due = self.next_due().is_some_and(|at| at <= now);
+        if is_due {
+            (self.left, self.at) = (self.left - 1, now.plus(ASK_AGAIN_NANOS));
+        }
+        is_due
+    }
 }
 
 impl Signals {
@@ -93,15 +134,19 @@ impl Signals {
                 speaker.set_interval(now, interval);
                 if *to != one.report_to {
                     // Those who are new to it know nothing.
-                    speaker.asked(now);
+                    speaker.renew(now);
                 }
                 (*bsl, *to) = (one.bsl, one.report_to.clone());
             }
             if !one.flows.is_empty() {
                 let flows = one.flows.iter().map(|flow| (Addr::from(flow.source), Addr::from(flow.group)));
                 let hold = HOLD_INTERVALS * interval + HOLD_MORE;
-                let learner = self.learners.entry(one.sub_domain).or_default();
-                learner.reload(hold, flows);
+                let (learner, asking) = self.learners.entry(one.sub_domain).or_default();
+                let is_new = learner.reload(hold, flows);
+                if is_new || asking.own != one.own {
+                    asking.begin(now);
+                }
+                (asking.own, asking.interval_seconds) = (one.own, one.interval_seconds);
                 out.extend(learner.changes().map(signal));
             }
         }
@@ -145,15 +190,17 @@ impl Signals {
             return self.counters.unwanted += 1;
         }
         match message {
-            Message::Query(_) => {
+            Message::Query(query) => {
                 let Some((speaker, ..)) = self.speakers.get_mut(&key.sub_domain) else {
                     return self.counters.unwanted += 1;
                 };
                 self.counters.queries += 1;
-                speaker.asked(now);
+                let own = tables.bier.as_ref().and_then(|bier| bier.ingress(key.sub_domain));
+                let response = u64::from(query.response_ms) * 1_000_000;
+                speaker.asked(now, response, own.map(|own| own.bfir_id));
             }
             Message::Report(_, records) => {
-                let Some(learner) = self.learners.get_mut(&key.sub_domain) else {
+                let Some((learner, _)) = self.learners.get_mut(&key.sub_domain) else {
                     return self.counters.unwanted += 1;
                 };
                 self.counters.reports += 1;
@@ -166,33 +213,40 @@ impl Signals {
 
     /// Does what has become due.
     pub fn poll(&mut self, now: Nanos, tables: &Tables, out: &mut Vec<Signal>) {
-        for learner in self.learners.values_mut() {
+        for (id, (learner, asking)) in &mut self.learners {
             learner.poll(now);
             out.extend(learner.changes().map(signal));
+            if asking.take(now) {
+                let packets = questions(learner.families(), asking.interval_seconds, tables);
+                let routers = tables.bier.as_deref().map(|bier| everybody(bier, *id)).unwrap_or_default();
+                send(&packets, &routers, tables, &mut self.counters.asked, &mut self.counters.unsent, out);
+                if let Some((speaker, ..)) = self.speakers.get_mut(id) {
+                    speaker.asked(now, u64::from(RESPONSE_MS) * 1_000_000, asking.own);
+                }
+            }
         }
         for (id, (speaker, bsl, to)) in &mut self.speakers {
             if speaker.next_due() > now {
                 continue;
             }
-            for packet in packets(&speaker.poll(now), tables) {
-                for (si, bits) in to.sets(*bsl) {
-                    let key = BiftKey { sub_domain: *id, si, bsl: *bsl };
-                    match tables.bier.as_deref().and_then(|bier| in_bier(bier, key, bits.words(), &packet)) {
-                        Some(frame) => {
-                            self.counters.sent += 1;
-                            out.push(Signal::Send(frame));
-                        }
-                        None => self.counters.unsent += 1,
-                    }
-                }
-            }
+            let packets = packets(&speaker.poll(now), tables);
+            let key = |(si, bits): (Si, BitString)| (BiftKey { sub_domain: *id, si, bsl: *bsl }, bits);
+            let routers: Vec<_> = to.sets(*bsl).into_iter().map(key).collect();
+            send(&packets, &routers, tables, &mut self.counters.sent, &mut self.counters.unsent, out);
         }
     }
 
     /// When [`Signals::poll`] has something to do next.
     pub fn next_due(&self) -> Option<Nanos> {
         let speakers = self.speakers.values().map(|(speaker, ..)| speaker.next_due());
-        speakers.chain(self.learners.values().filter_map(Learner::next_due)).min()
+        let learners =
+            self.learners.values().map(|(learner, asking)| [learner.next_due(), asking.next_due()]);
+        speakers.chain(learners.flatten().flatten()).min()
+    }
+
+    /// What is known of each router, by sub-domain.
+    pub fn learnt(&self) -> impl Iterator<Item = LearntRow> {
+        self.learners.iter().flat_map(|(id, (learner, _))| learner.rows(*id))
     }
 
     /// What happened so far.
@@ -205,6 +259,65 @@ impl Signalling {
     fn is_told(&self) -> bool {
         self.report_to.iter().next().is_some()
     }
+}
+
+/// Sends each packet to the routers of each set.
+fn send(
+    packets: &[Vec<u8>],
+    routers: &[(BiftKey, BitString)],
+    tables: &Tables,
+    sent: &mut u64,
+    unsent: &mut u64,
+    out: &mut Vec<Signal>,
+) {
+    for packet in packets {
+        for (key, bits) in routers {
+            match tables.bier.as_deref().and_then(|bier| in_bier(bier, *key, bits.words(), packet)) {
+                Some(frame) => {
+                    *sent += 1;
+                    out.push(Signal::Send(frame));
+                }
+                None => *unsent += 1,
+            }
+        }
+    }
+}
+
+/// All other routers that the tables of a sub-domain lead to, by set.
+fn everybody(bier: &Bier, sub_domain: SubDomain) -> Vec<(BiftKey, BitString)> {
+    let bifts = bier.plane.iter().filter_map(AnyBift::of_routers);
+    let all = |bift: &Arc<Bift>| {
+        let is_router = |one| !matches!(bift.neighbour(one).reach, Reach::Hosts(_));
+        let mut bits = BitString::new(bift.key().bsl);
+        for (_, mask) in bift.table(0).rows().iter().filter(|(one, _)| is_router(*one)) {
+            bits::or(bits.words_mut(), mask);
+        }
+        (!bits::is_zero(bits.words())).then_some((bift.key(), bits))
+    };
+    bifts.filter(|bift| bift.key().sub_domain == sub_domain).filter_map(all).collect()
+}
+
+/// The questions to everybody, in these families.
+fn questions([v4, v6]: [bool; 2], interval_seconds: u32, tables: &Tables) -> Vec<Vec<u8>> {
+    let query = Query {
+        group: None,
+        sources: Vec::new(),
+        suppress: false,
+        robustness: ASK_TIMES,
+        interval_seconds,
+        response_ms: RESPONSE_MS,
+    };
+    let (from_v4, from_v6) = sources(tables);
+    let v4 = v4.then(|| igmp::query_packet(from_v4, &query));
+    v4.into_iter().chain(v6.then(|| mld::query_packet(from_v6, &query))).collect()
+}
+
+/// Where our packets come from. Those without an address speak as well (RFC 9776 section 4.2.13, RFC 9777 section 5.2.13).
+fn sources(tables: &Tables) -> (Addr, Addr) {
+    let ours = || tables.interfaces.iter().map(|(_, interface)| interface);
+    let from_v4 = ours().find_map(|one| one.address_like(Addr::v4([0; 4])));
+    let from_v6 = ours().find_map(ours_v6);
+    (from_v4.unwrap_or(Addr::v4([0; 4])), from_v6.unwrap_or_default())
 }
 
 /// Whether a router is one of the sub-domain's: we are, or there is a way to it.
@@ -221,12 +334,9 @@ fn signal(((source, group), receivers): Learnt) -> Signal {
 /// What carries the records: IPv4 and IPv6 packets with a report each.
 fn packets(records: &[Record], tables: &Tables) -> Vec<Vec<u8>> {
     let (v4, v6): (Vec<_>, Vec<_>) = records.iter().cloned().partition(|record| record.group.is_v4());
-    let ours = || tables.interfaces.iter().map(|(_, interface)| interface);
-    let from_v4 = ours().find_map(|one| one.address_like(Addr::v4([0; 4])));
-    let from_v6 = ours().find_map(ours_v6);
-    // Hosts without an address say so, too (RFC 9776 section 4.2.13, RFC 9777 section 5.2.13).
-    let v4 = chunks(&v4).map(|records| igmp::report(from_v4.unwrap_or(Addr::v4([0; 4])), records));
-    let v6 = chunks(&v6).map(|records| mld::report(from_v6.unwrap_or_default(), records));
+    let (from_v4, from_v6) = sources(tables);
+    let v4 = chunks(&v4).map(|records| igmp::report(from_v4, records));
+    let v6 = chunks(&v6).map(|records| mld::report(from_v6, records));
     v4.chain(v6).collect()
 }
 
@@ -247,11 +357,6 @@ fn chunks(mut records: &[Record]) -> impl Iterator<Item = &[Record]> {
     })
 }
 
-/// How long a record is, at most.
-fn bytes(record: &Record) -> usize {
-    RECORD_HEAD + ADDRESS * (1 + record.sources.len())
-}
-
 fn in_bier(bier: &Bier, key: BiftKey, words: &[u64], packet: &[u8]) -> Option<Vec<u8>> {
     let ingress = bier.ingress(key.sub_domain)?;
     let proto = if packet[0] >> 4 == 4 { Proto::Ipv4 } else { Proto::Ipv6 };
@@ -263,8 +368,10 @@ const SECOND: u64 = 1_000_000_000;
 /// So many times nothing need be heard of a router for it to be forgotten, and ten seconds (RFC 9776 section 8.4).
 const HOLD_INTERVALS: u64 = 2;
 const HOLD_MORE: u64 = 10 * SECOND;
-const RECORD_HEAD: usize = 4;
-const ADDRESS: usize = 16;
-/// Bytes of records in a packet that is no longer than IPv6's smallest MTU, with the longest BIER header.
-const RECORDS_BYTES_MAX: usize = 1280 - millrace_bier::header::LEN_MAX - ipv6::HEADER - 8 - 8;
-const _: () = assert!(RECORD_HEAD + ADDRESS * (1 + SOURCES_PER_RECORD) <= RECORDS_BYTES_MAX);
+/// Questions to everybody, one after the other, for the first may find nobody: neighbours may not be known yet.
+const ASK_TIMES: u8 = 3;
+/// How long routers may take to answer: a thousand of them come at a rate that workers let through.
+const RESPONSE_MS: u32 = 2000;
+/// From one question to the next: when the answers to the first are there.
+const ASK_AGAIN_NANOS: u64 = 3 * SECOND;
+const _: () = assert!(RESPONSE_MS as u64 * 1_000_000 < ASK_AGAIN_NANOS);

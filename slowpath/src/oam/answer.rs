@@ -8,7 +8,7 @@ use millrace_bier::oam::{
     Verdict, judge, ntp,
 };
 
-use super::{OamContext, Shown, Ways, addresses, room};
+use super::{OamContext, Shown, Ways, addresses, back, room};
 
 /// The reply to a request, as bytes, and how it is to be sent. `None` for none. A message that can't be parsed is a malformed
 /// request.
@@ -18,7 +18,8 @@ pub(super) fn answer(
     context: OamContext<'_>,
 ) -> Option<(ReplyMode, Vec<u8>)> {
     let words = shown.words();
-    let ways = Ways::of(context.tables, shown.key, &words, shown.view.entropy())?;
+    let entropy = shown.view.entropy();
+    let ways = Ways::of(context.tables, context.ports_down, shown.key, &words, entropy)?;
     let (request, verdict) = match request {
         Ok(request) => {
             let arrival = Arrival {
@@ -48,7 +49,8 @@ pub(super) fn answer(
     reply.tlvs.push(Tlv::Ingress(ingress(shown, context)));
     reply.tlvs.extend(ways.ends.iter().take(ENDS_MAX).copied().map(Tlv::ResponderBfer));
     reply.tlvs.extend(context.names.own.map(Tlv::ResponderBfr));
-    let room = room(context.tables, mode, shown.key.bsl);
+    let back = back(context.tables.bier.as_ref()?, context.names, shown.key.sub_domain);
+    let room = room(context.tables, mode, back.map_or(shown.key.bsl, |(_, bsl)| bsl));
     if let Some(pointer) = verdict.pointer {
         reply.tlvs.push(erroneous(&reply, pointer, shown.view.payload(), room));
     }

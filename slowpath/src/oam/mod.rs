@@ -7,7 +7,9 @@
 //! ```
 //!
 //! There is no I/O and no clock here. Workers bound how much comes, so whatever comes is looked at. A reply goes to the router
-//! whose number the request's BIER header has: in UDP to its BFR-prefix, which only a topology tells.
+//! whose number the request's BIER header has: in UDP to its BFR-prefix, which only a topology tells. Where bits stand for
+//! adjacencies there is no way back by them: replies go by the sub-domain that `replies_by` names, whose routers have the same
+//! numbers; and a router that has a packet delivered goes by the number of the bit that asks for it.
 
 mod answer;
 mod question;
@@ -22,6 +24,7 @@ use millrace_bier::oam::{Echo, Kind, ReplyMode};
 use millrace_bier::plane::AnyBift;
 use millrace_fastpath::addr::Addr;
 use millrace_fastpath::clock::Nanos;
+use millrace_fastpath::driver::PortsDown;
 use millrace_fastpath::packet::L3;
 use millrace_fastpath::queue::PARCEL_BYTES_MAX;
 use millrace_fastpath::tables::interfaces::InterfaceId;
@@ -39,6 +42,8 @@ pub use ways::{Way, Ways};
 pub struct OamContext<'a> {
     /// The tables as they are to be next.
     pub tables: &'a Tables,
+    /// The ports whose link is down.
+    pub ports_down: PortsDown,
     /// Who is who.
     pub names: &'a BierNames,
     /// The time.
@@ -143,7 +148,7 @@ impl Oam {
                 self.counters.requests += 1;
                 let (mode, bytes) = answer::answer(&shown, echo, context)?;
                 let outgoing = match mode {
-                    ReplyMode::Bier => reply_in_bier(&shown, &bytes, context.tables),
+                    ReplyMode::Bier => reply_in_bier(&shown, &bytes, context),
                     _ => reply_in_udp(&shown, &bytes, context),
                 };
                 match outgoing {
@@ -241,19 +246,28 @@ impl<'a> Shown<'a> {
 }
 
 /// A reply to the router where a request began. Its own header says nobody as ingress (section 4.5).
-fn reply_in_bier(shown: &Shown<'_>, message: &[u8], tables: &Tables) -> Option<Outgoing> {
-    let bier = tables.bier.as_ref()?;
-    let (si, bit) = shown.view.bfir_id()?.position(shown.key.bsl)?;
-    let key = BiftKey { si, ..shown.key };
+fn reply_in_bier(shown: &Shown<'_>, message: &[u8], context: OamContext<'_>) -> Option<Outgoing> {
+    let bier = context.tables.bier.as_ref()?;
+    let (sub_domain, bsl) = back(bier, context.names, shown.key.sub_domain)?;
+    let (si, bit) = shown.view.bfir_id()?.position(bsl)?;
+    let key = BiftKey { sub_domain, si, bsl };
     let mut words = vec![0; key.bsl.words()];
     millrace_bier::bits::set(&mut words, bit);
     bier_packet(bier, key, &words, REPLY_TTL, shown.view.entropy(), None, message)
 }
 
 fn reply_in_udp(shown: &Shown<'_>, message: &[u8], context: OamContext<'_>) -> Option<Outgoing> {
-    let to = Addr::from(context.names.prefix(shown.key.sub_domain, shown.view.bfir_id()?)?);
+    let sub_domain = context.names.replies_by(shown.key.sub_domain)?;
+    let to = Addr::from(context.names.prefix(sub_domain, shown.view.bfir_id()?)?);
     let from = source_for(to, context)?;
     Some(Outgoing::Ip(to, udp::packet(from, to, message)))
+}
+
+/// The sub-domain by which replies to requests of this one go, and how long its bit strings are.
+fn back(bier: &Bier, names: &BierNames, sub_domain: SubDomain) -> Option<(SubDomain, Bsl)> {
+    let back = names.replies_by(sub_domain)?;
+    let table = bier.plane.iter().filter_map(AnyBift::of_routers).find(|one| one.key().sub_domain == back)?;
+    Some((back, table.key().bsl))
 }
 
 /// Our BFR-prefix if it is an address of ours of the right family, or else our address on the way there.
@@ -278,13 +292,10 @@ fn bier_packet(
     bier_origin::packet(bier, key, words, origin, message).map(Outgoing::Bier)
 }
 
-/// The length of bit strings in a sub-domain, if its bits stand for routers.
-fn bsl_of(bier: &Bier, sub_domain: SubDomain) -> Option<Bsl> {
-    let is_there = |table: &&AnyBift| table.key().sub_domain == sub_domain;
-    match bier.plane.iter().find(is_there)? {
-        AnyBift::Bier(bift) => Some(bift.key().bsl),
-        AnyBift::BierTe(_) => None,
-    }
+/// The length of bit strings in a sub-domain, and whether its bits stand for routers.
+fn bits_of(bier: &Bier, sub_domain: SubDomain) -> Option<(Bsl, bool)> {
+    let table = bier.plane.iter().find(|table| table.key().sub_domain == sub_domain)?;
+    Some((table.key().bsl, table.of_routers().is_some()))
 }
 
 /// Bytes of an echo message that fit into a packet on each of our links.

@@ -10,16 +10,16 @@ use millrace_bier::oam::{Echo, Interface, Mapping, ReplyMode, ReturnCode, SetBit
 use millrace_bier::overlay::Receivers;
 use millrace_fastpath::clock::Nanos;
 
-use super::{OamContext, Outgoing, Ways, bier_packet, bsl_of, room};
+use super::{OamContext, Outgoing, Ways, back, bier_packet, bits_of, room};
 
 /// What is asked, of whom, and who waits for it.
 #[derive(Debug)]
 pub struct Question {
     /// The sub-domain.
     pub sub_domain: SubDomain,
-    /// The routers that the packet is for.
+    /// The routers that the packet is for. Where bits stand for adjacencies: the bits of its tree.
     pub ids: Vec<BfrId>,
-    /// Of whom replies are wanted; of all without.
+    /// Of whom replies are wanted; of all without. Where bits stand for adjacencies: those by which receivers get it.
     pub target: Option<Vec<BfrId>>,
     /// 20 bits; chooses between equal ways.
     pub entropy: u32,
@@ -73,9 +73,15 @@ pub enum AskError {
     /// There is no BIER.
     #[error("no BIER is configured")]
     NoBier,
-    /// No such sub-domain, or its bits stand for adjacencies.
-    #[error("sub-domain {0} isn't configured here, or isn't one whose bits stand for routers")]
+    /// No such sub-domain.
+    #[error("sub-domain {0} isn't configured here, or has no tables")]
     NoSubDomain(u8),
+    /// Which of the bits are those of receivers isn't said, and nobody else could tell.
+    #[error("the bits of sub-domain {0} stand for adjacencies: say which of them are those of receivers")]
+    NoReceivers(u8),
+    /// Bits for adjacencies don't lead back.
+    #[error("sub-domain {0} has no `replies_by`, so nobody could reply")]
+    NoReplies(u8),
     /// Replies couldn't be addressed.
     #[error("this router has no BFR-id in sub-domain {0}, so nobody could reply to it")]
     NoBfrId(u8),
@@ -122,8 +128,12 @@ impl Questions {
     ) -> Result<(Asked, Vec<Outgoing>), AskError> {
         let bier = context.tables.bier.as_ref().ok_or(AskError::NoBier)?;
         let sub_domain = question.sub_domain;
-        let bsl = bsl_of(bier, sub_domain).ok_or(AskError::NoSubDomain(sub_domain.0))?;
+        let (bsl, of_routers) = bits_of(bier, sub_domain).ok_or(AskError::NoSubDomain(sub_domain.0))?;
         let own = bier.ingress(sub_domain).ok_or(AskError::NoBfrId(sub_domain.0))?;
+        if !of_routers && question.target.is_none() {
+            return Err(AskError::NoReceivers(sub_domain.0));
+        }
+        back(bier, context.names, sub_domain).ok_or(AskError::NoReplies(sub_domain.0))?;
         self.is_waiting(context.now);
         if self.open.len() >= QUESTIONS_MAX {
             return Err(AskError::TooMany);
@@ -154,7 +164,8 @@ impl Questions {
             let (ttl, entropy) = (question.ttl, question.entropy);
             let packet = bier_packet(bier, key, string.words(), ttl, entropy, Some(own.bfir_id), &message);
             packets.push(packet.ok_or(AskError::TooLong)?);
-            asked.ways.extend(Ways::of(context.tables, key, string.words(), entropy));
+            let ways = Ways::of(context.tables, context.ports_down, key, string.words(), entropy);
+            asked.ways.extend(ways);
         }
         let until = context.now.plus(question.patience.as_nanos() as u64);
         let Question { sequence, replies, .. } = question;

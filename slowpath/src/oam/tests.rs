@@ -1,11 +1,14 @@
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
-use millrace_bier::oam::{FIXED_LEN, Interface, Mapping, ReturnCode, Tlv};
+use millrace_bier::bits::BitString;
+use millrace_bier::id::{BitPosition, Si};
+use millrace_bier::oam::{Downstream, FIXED_LEN, Interface, Mapping, ReturnCode, SetBits, SubTlv, Tlv};
 use millrace_config::Config;
 use millrace_config::domainfile::DomainFile;
+use millrace_fastpath::driver::PortId;
 use millrace_fastpath::tables::names::HashKey;
 
 use super::*;
@@ -33,13 +36,18 @@ struct Router {
 
 impl Router {
     fn new(name: &str, prefix: &str, id: u16) -> Self {
+        Self::with(name, prefix, id, DOMAIN, "")
+    }
+
+    /// The same in another domain, with more of BIER.
+    fn with(name: &str, prefix: &str, id: u16, domain: &str, more: &str) -> Self {
         let bier = format!(
             "\n[bier]\nbfr_prefix = \"{prefix}\"\n[[bier.subdomain]]\nid = 0\nbfr_id = {id}\nbitstring_bits = 64\n\
-             topology = \"domain.toml\"\nrouter = \"{name}\"\n"
+             topology = \"domain.toml\"\nrouter = \"{name}\"\n{more}"
         );
         let config = Config::parse("edge.toml", &format!("{EDGE}{bier}")).unwrap();
         // The file has no lengths, which are 256 without.
-        let text = DOMAIN.replace("bfr_id", "bitstring_bits = [64], bfr_id");
+        let text = domain.replace("bfr_id", "bitstring_bits = [64], bfr_id");
         let file = Arc::new(DomainFile::parse("domain.toml", text.as_bytes()).unwrap());
         let files = TableFiles { domains: HashMap::from([(0, file)]), ..TableFiles::default() };
         let builder = TableBuilder::new(&config, &ports(), files, HashKey(1, 2)).unwrap();
@@ -53,13 +61,25 @@ impl Router {
 
     fn receive(&mut self, interface: InterfaceId, frame: &[u8]) -> Option<Outgoing> {
         let (tables, names) = (self.builder.tables(), self.builder.bier_names());
-        let context = OamContext { tables, names, now: self.now, unix_nanos: 2_500_000_000 };
+        let context = OamContext {
+            tables,
+            ports_down: PortsDown::default(),
+            names,
+            now: self.now,
+            unix_nanos: 2_500_000_000,
+        };
         self.oam.receive(interface, frame, context)
     }
 
     fn ask(&mut self, question: Question) -> Result<(Asked, Vec<Vec<u8>>), AskError> {
         let (tables, names) = (self.builder.tables(), self.builder.bier_names());
-        let context = OamContext { tables, names, now: self.now, unix_nanos: 1_500_000_000 };
+        let context = OamContext {
+            tables,
+            ports_down: PortsDown::default(),
+            names,
+            now: self.now,
+            unix_nanos: 1_500_000_000,
+        };
         let (asked, packets) = self.oam.ask(question, context)?;
         Ok((asked, packets.into_iter().map(frame).collect()))
     }
@@ -280,11 +300,143 @@ fn the_latest_packet_that_went_in_circles_is_remembered() {
     let (asked, _replies) = question(&[7, 9]);
     let (_, frames) = first.ask(asked).unwrap();
     let (tables, names) = (first.builder.tables(), first.builder.bier_names());
-    let context = OamContext { tables, names, now: first.now, unix_nanos: 0 };
+    let context =
+        OamContext { tables, ports_down: PortsDown::default(), names, now: first.now, unix_nanos: 0 };
     first.oam.receive_expired(LAN, &frames[0], context);
     let expired = first.oam.expired().unwrap();
     assert_eq!((expired.interface, expired.bfir_id, expired.entropy), (LAN, Some(id(5)), 3));
     assert_eq!(expired.ids, [id(7), id(9)]);
+}
+
+/// The same routers with a tree of adjacencies: bits 1 and 2 are the links, 3 and 4 what the second and the third deliver.
+fn three_with_adjacencies(more: &str) -> [Router; 3] {
+    let of = |name, prefix, id, adjacencies: &str| {
+        let te = format!(
+            "[[bier.subdomain]]\nid = 1\nkind = \"bier-te\"\nbfr_id = {id}\nbitstring_bits = 64\n{more}\n\
+             adjacencies = [{adjacencies}]\n"
+        );
+        Router::with(name, prefix, id, DOMAIN, &te)
+    };
+    [
+        of("first", "192.0.2.1", 5, "{ bit = 1, kind = \"connected\", address = \"198.51.100.7\" }"),
+        of(
+            "middle",
+            "10.255.0.7",
+            7,
+            "{ bit = 2, kind = \"connected\", address = \"198.51.100.9\" }, { bit = 3, kind = \"decap\" }",
+        ),
+        of("last", "10.255.0.9", 9, "{ bit = 4, kind = \"decap\" }"),
+    ]
+}
+
+/// A question by that tree.
+fn of_tree(receivers: &[u16]) -> (Question, Receiver<Reply>) {
+    let (asked, replies) = question(&[1, 2, 3, 4]);
+    let target = Some(receivers.iter().map(|one| id(*one)).collect());
+    (Question { sub_domain: SubDomain(1), target, ..asked }, replies)
+}
+
+/// The request with these bits, as the router before left them.
+fn with_bits(frame: &[u8], bits: u8) -> Vec<u8> {
+    let mut frame = frame.to_vec();
+    frame[14 + 12 + 7] = bits;
+    frame
+}
+
+/// The bits don't lead back, so replies go by the sub-domain of routers, in BIER and in UDP.
+#[test]
+fn a_tree_of_adjacencies_is_traced_and_replies_go_by_routers() {
+    let [mut first, mut middle, mut last] = three_with_adjacencies("replies_by = 0");
+    let (asked, replies) = of_tree(&[3, 4]);
+    let (told, frames) = first.ask(Question { ttl: 1, mappings: Some(vec![]), ..asked }).unwrap();
+    let way = &told.ways[0].ways[0];
+    assert_eq!(
+        (way.prefix, way.ids().collect::<Vec<_>>()),
+        ([198, 51, 100, 7].into(), [2, 3, 4].map(id).to_vec())
+    );
+    let reply = frame(middle.receive(LAN, &with_bits(&frames[0], 0b1110)).unwrap());
+    let view = Shown::read(LAN, &reply, first.builder.tables()).unwrap();
+    assert_eq!(
+        (view.key.sub_domain, ids(view.key, &view.words()).collect::<Vec<_>>()),
+        (SubDomain(0), vec![id(5)])
+    );
+    first.receive(WAN, &reply);
+    let told = replies.try_recv().unwrap();
+    assert_eq!((told.code, told.bfers), (ReturnCode::OneBfer, vec![id(3)]), "the bit by which it got there");
+    let egress = told.mappings[0].egress().unwrap();
+    assert_eq!(ids(egress.key, egress.bits.words()).collect::<Vec<_>>(), [id(4)]);
+    let (asked, replies) = of_tree(&[4]);
+    let (_, frames) = first.ask(Question { ttl: 2, mappings: Some(told.mappings), ..asked }).unwrap();
+    first.receive(WAN, &frame(last.receive(LAN, &with_bits(&frames[0], 0b1000)).unwrap()));
+    let told = replies.try_recv().unwrap();
+    assert_eq!(
+        (told.code, told.bfers, told.bfr),
+        (ReturnCode::OnlyBfer, vec![id(4)], Some([10, 255, 0, 9].into()))
+    );
+    // The second isn't asked any more.
+    assert_eq!(middle.receive(LAN, &with_bits(&frames[0], 0b0110)), None);
+
+    // Of several copies to one router, each is right if the router before told of one like it.
+    let downstream = Downstream::V4Unnumbered { prefix: [10, 255, 0, 9].into(), index: 0 };
+    let copy = |bits: &[u16]| {
+        let key = BiftKey { sub_domain: SubDomain(1), si: Si(0), bsl: Bsl::B64 };
+        let bits = BitString::of(Bsl::B64, bits.iter().map(|bit| BitPosition::new(*bit, Bsl::B64).unwrap()));
+        let sub_tlvs = vec![SubTlv::Egress(SetBits::new(key, bits))];
+        Mapping { mtu: 0, wants_incoming: true, downstream, sub_tlvs }
+    };
+    let (asked, replies) = of_tree(&[4]);
+    let known = Some(vec![copy(&[1, 4]), copy(&[4]), copy(&[3, 4])]);
+    let (_, frames) = first.ask(Question { mappings: known, ..asked }).unwrap();
+    for (bits, code) in [(0b1000, ReturnCode::OnlyBfer), (0b1010, ReturnCode::MappingMismatch)] {
+        first.receive(WAN, &frame(last.receive(LAN, &with_bits(&frames[0], bits)).unwrap()));
+        assert_eq!(replies.try_recv().unwrap().code, code);
+    }
+
+    let (asked, _replies) = of_tree(&[4]);
+    let (_, frames) = first.ask(Question { reply_mode: ReplyMode::Udp, ..asked }).unwrap();
+    let outgoing = last.receive(LAN, &with_bits(&frames[0], 0b1000));
+    assert!(matches!(outgoing, Some(Outgoing::Ip(to, _)) if to == Addr::v4([192, 0, 2, 1])), "{outgoing:?}");
+}
+
+#[test]
+fn a_tree_whose_replies_would_be_lost_isnt_asked() {
+    let [mut first, _, mut last] = three_with_adjacencies("");
+    let (asked, _replies) = of_tree(&[4]);
+    assert_eq!(first.ask(asked).unwrap_err(), AskError::NoReplies(1));
+    let [mut with, ..] = three_with_adjacencies("replies_by = 0");
+    let (asked, _replies) = of_tree(&[4]);
+    assert_eq!(with.ask(Question { target: None, ..asked }).unwrap_err(), AskError::NoReceivers(1));
+    // Who isn't told where replies go counts them.
+    let (asked, _replies) = of_tree(&[4]);
+    let (_, frames) = with.ask(asked).unwrap();
+    assert_eq!(last.receive(LAN, &with_bits(&frames[0], 0b1000)), None);
+    assert_eq!(last.oam.counters().replies_unsent, 1);
+}
+
+/// What of parallel links is down is no way, as for the workers.
+#[test]
+fn ways_go_over_links_that_are_up() {
+    let domain = DOMAIN.replacen(
+        "link = [",
+        "link = [\n{ a = \"first\", b = \"middle\", a_address = \"192.0.2.1\", b_address = \"192.0.2.7\" },",
+        1,
+    );
+    let first = Router::with("first", "192.0.2.1", 5, &domain, "");
+    let tables = first.builder.tables();
+    let key = BiftKey { sub_domain: SubDomain(0), si: Si(0), bsl: Bsl::B64 };
+    let words = [1 << 8];
+    let links = |down: &[u16]| -> BTreeSet<Option<IpAddr>> {
+        let down = down.iter().fold(PortsDown::default(), |all, port| all.with(PortId(*port), true));
+        let way = |entropy| {
+            let ways = Ways::of(tables, down, key, &words, entropy).unwrap().ways;
+            ways.first().and_then(|way| way.link).map(|(address, _)| address)
+        };
+        (0..64).map(way).collect()
+    };
+    let [wan, lan] = [[192, 0, 2, 7], [198, 51, 100, 7]].map(|address| Some(IpAddr::from(address)));
+    assert_eq!(links(&[]), [wan, lan].into());
+    assert_eq!((links(&[0]), links(&[1])), ([lan].into(), [wan].into()));
+    assert_eq!(links(&[0, 1]), [None].into());
 }
 
 /// Hosts can't be asked: who has their bits answers for all of them at once, by its own prefix.

@@ -27,7 +27,7 @@ use crate::oam::AskError;
 use crate::reload::{ReloadReport, Reloader};
 pub use asked::FLOWS_SHOWN_MAX;
 pub use echo::ECHO_MS_MAX;
-pub(super) use echo::name;
+pub(super) use echo::{name, neighbours};
 pub use text::mac_text;
 use text::*;
 
@@ -92,6 +92,11 @@ impl Sources {
     /// The same, for a content hub.
     pub fn with_hub(self, desk: Desk) -> Self {
         Self { desk: Some(desk), ..self }
+    }
+
+    /// How the content hub is, if there is one.
+    pub(super) fn hub_totals(&self) -> Option<desk::Status> {
+        self.desk.as_ref().map(Desk::totals)
     }
 
     /// `hub`
@@ -329,6 +334,7 @@ pub(super) fn counters(status: &Status) -> Vec<(&'static str, u64)> {
         ("signals_reports", status.signals.reports),
         ("signals_queries", status.signals.queries),
         ("signals_sent", status.signals.sent),
+        ("signals_asked", status.signals.asked),
         ("signals_unsent", status.signals.unsent),
         ("signals_malformed", status.signals.malformed),
         ("signals_unwanted", status.signals.unwanted),

@@ -6,7 +6,7 @@ use millrace_bier::id::BfrId;
 use millrace_config::model::BfrIds;
 use serde::Serialize;
 
-use super::collect::name;
+use super::collect::{name, neighbours};
 use super::rows::*;
 
 /// What one router answered to a ping.
@@ -117,7 +117,8 @@ impl Hops {
         if self.hops.is_empty() {
             self.ways.clone_from(&report.ways);
         }
-        let expected = count.unwrap_or(report.ways.len() + usize::from(report.local));
+        let to = |ways: &[EchoWayRow]| neighbours(ways.iter().map(|way| way.neighbour.clone()));
+        let expected = count.unwrap_or_else(|| to(&report.ways) + usize::from(report.local));
         let mut fresh = Vec::new();
         for reply in report.replies {
             if !seen.contains(&name(&reply)) {
@@ -130,7 +131,7 @@ impl Hops {
         let ways: Vec<EchoWayRow> = fresh.iter().flat_map(|reply| reply.ways.clone()).collect();
         // Behind silent routers somebody may be whom nobody tells of.
         let untold = ways.is_empty() && self.missing.iter().next().is_some();
-        *count = Some(if untold { self.missing.iter().count() } else { ways.len() });
+        *count = Some(if untold { self.missing.iter().count() } else { to(&ways) });
         if !ways.is_empty() {
             self.request.ways = Some(ways);
         }
@@ -242,6 +243,24 @@ mod tests {
         assert_eq!((hop.ttl, hop.replies.len(), hop.silent), (2, 1, 0));
         assert_eq!(hops.next(), None);
         assert_eq!(hops.missing.to_string(), "");
+    }
+
+    /// Where bits stand for adjacencies several copies may go to one router, which replies to the first that comes.
+    #[test]
+    fn a_router_that_gets_several_copies_is_waited_for_once() {
+        let mut hops = Hops::new(ids("7"), request(), 16);
+        let one = reply("p2", None, 5, &[("p3", "3,7"), ("p3", "4,7"), ("p4", "7")]);
+        let ways = [("p2", "1,7"), ("p2", "2,7")].map(|(neighbour, ids)| EchoWayRow {
+            neighbour: neighbour.to_owned(),
+            bfr_ids: ids.to_owned(),
+            ..EchoWayRow::default()
+        });
+        let hop = hops.take(EchoReport { ways: ways.into(), ..report(1, vec![one], "7") });
+        assert_eq!(hop.silent, 0);
+        let EchoUntil::New { count, .. } = hops.next().unwrap().until else {
+            panic!("it waits for new ones")
+        };
+        assert_eq!(count, Some(2));
     }
 
     #[test]

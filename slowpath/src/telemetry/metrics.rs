@@ -1,5 +1,7 @@
 //! OpenMetrics 1.0, written by hand: the same values as in the rows, so that a dashboard and an operator see the same.
 
+mod hub;
+
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write;
 
@@ -36,6 +38,9 @@ pub(super) fn render(sources: &Sources, format: Format) -> String {
     nodes(sources, &mut page);
     services(sources, &mut page);
     bier(sources, &mut page);
+    if let Some(status) = sources.hub_totals() {
+        hub::hub(&status, &mut page);
+    }
     control(sources, &mut page);
     reloads(sources, &mut page);
     if format == Format::OpenMetrics {

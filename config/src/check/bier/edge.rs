@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use millrace_bier::header;
 use millrace_bier::id::{BfrId, SubDomain};
 
 use crate::check::network::own;
 use crate::check::{Checker, all, items};
+use crate::limits::MTU_BYTES_IPV6_MIN;
 use crate::model::{
     self, BierKind, BierLabel, Interface, Learn, Listener, Overlay, PortIndex, Querier, Subdomain,
 };
@@ -26,7 +28,34 @@ impl Checker {
             Some((format!("{} to {}", source.value.0, group.value.0), group.span.clone()))
         });
         self.unique("the flow from", flows);
+        self.ipv6_fits(raw, subdomains.unwrap_or_default());
         all(list.iter().map(|one| self.overlay(one, subdomains)))
+    }
+
+    /// That sub-domains by which flows of IPv6 enter carry packets as long as any link of IPv6: no sender makes shorter ones, whatever
+    /// it is told (RFC 8200 section 5, RFC 8201 section 4).
+    fn ipv6_fits(&mut self, raw: &raw::Bier, subdomains: &[Subdomain]) {
+        for (at, one) in items(&raw.subdomains).iter().zip(subdomains) {
+            let Some(mtu) = &at.value.mtu_bytes else { continue };
+            let header = header::len(one.bsl) as u32;
+            let least = u32::from(MTU_BYTES_IPV6_MIN) + header;
+            let enters = |flow: &&At<raw::Overlay>| {
+                let number = flow.value.subdomain.as_ref().map(|number| number.value.get());
+                number == Some(one.id.0.into())
+            };
+            let groups =
+                items(&raw.overlays).iter().filter(enters).filter_map(|flow| flow.value.group.as_ref());
+            let of_ipv6 = groups.into_iter().find(|group| group.value.0.is_ipv6());
+            let Some(group) = of_ipv6.filter(|_| mtu.value.get() < least) else { continue };
+            let message =
+                format!("packets of IPv6 may be {MTU_BYTES_IPV6_MIN} bytes long, and {header} of header");
+            self.note(
+                Diagnostic::new(Code::Conflict, mtu.span.clone(), message)
+                    .label("shorter than that")
+                    .related(group.span.clone(), "a group of IPv6 that enters by it")
+                    .help(format!("{least} at least, with bit strings of {}", one.bsl.bits())),
+            );
+        }
     }
 
     fn overlay(&mut self, at: &At<raw::Overlay>, subdomains: Option<&[Subdomain]>) -> Option<Overlay> {

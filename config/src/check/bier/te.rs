@@ -6,7 +6,7 @@ use millrace_bier::id::{BitPosition, Si};
 
 use crate::check::network::own;
 use crate::check::{Checker, all, items};
-use crate::model::{Adjacency, AdjacencyKind, AdjacencyTo, BierKind};
+use crate::model::{Adjacency, AdjacencyKind, AdjacencyTo, BierKind, Encapsulation, Protection, Subdomain};
 use crate::raw;
 use crate::read::At;
 use crate::report::{Code, Diagnostic};
@@ -29,14 +29,29 @@ impl Checker {
             }
             self.note(wrong);
         }
+        let remote = raw.remote_backups.as_ref().filter(|at| at.given);
+        let is_unprotected = || raw.protection.as_ref().is_some_and(|at| at.value == Protection::None);
+        if let Some(remote) = remote.filter(|at| at.value && kind.value == BierKind::Bier && is_unprotected())
+        {
+            let message = "`remote_backups` means something with `protection` only";
+            self.note(
+                Diagnostic::new(Code::Conflict, remote.span.clone(), message)
+                    .label("nothing stands ready")
+                    .help("say what for: `protection = \"link\"` or `\"node\"`"),
+            );
+        }
         let of_bier = [
             ("table", raw.table.as_ref().map(|at| at.span.clone())),
             ("topology", raw.topology.as_ref().map(|at| at.span.clone())),
             ("router", raw.router.as_ref().map(|at| at.span.clone())),
             ("ecmp_tables", raw.ecmp_tables.as_ref().filter(|at| at.given).map(|at| at.span.clone())),
             ("protection", protected.map(|at| at.span.clone())),
+            ("remote_backups", remote.map(|at| at.span.clone())),
         ];
-        let of_te = [("adjacencies", raw.adjacencies.as_ref().map(|at| at.span.clone()))];
+        let of_te = [
+            ("adjacencies", raw.adjacencies.as_ref().map(|at| at.span.clone())),
+            ("replies_by", raw.replies_by.as_ref().map(|at| at.span.clone())),
+        ];
         let (others, bits): (&[_], _) = match kind.value {
             BierKind::Bier => (&of_te, "routers"),
             BierKind::BierTe => (&of_bier, "adjacencies"),
@@ -50,6 +65,32 @@ impl Checker {
                 false => wrong.help("write `kind = \"bier-te\"`"),
             };
             self.note(wrong);
+        }
+    }
+
+    /// That replies go by sub-domains of routers, to the number that we have in requests.
+    pub(super) fn replies(&mut self, raws: &[At<raw::Subdomain>], subdomains: &[Subdomain]) {
+        for (raw, one) in raws.iter().zip(subdomains) {
+            let (Some(at), Some(by)) = (&raw.value.replies_by, one.replies_by) else { continue };
+            if one.kind == BierKind::Bier {
+                continue;
+            }
+            let of_routers = || subdomains.iter().filter(|other| other.kind == BierKind::Bier);
+            let Some(back) = of_routers().find(|other| other.id == by) else {
+                let numbers: Vec<_> = of_routers().map(|other| other.id.0.to_string()).collect();
+                let names = numbers.iter().map(String::as_str);
+                self.unknown("sub-domain of routers", &by.0.to_string(), &at.span, names);
+                continue;
+            };
+            // Who has no number here asks nothing by it.
+            if let Some(own) = one.bfr_id.filter(|own| back.bfr_id != Some(*own)) {
+                let message = format!("we aren't router {own} in sub-domain {}", by.0);
+                self.note(
+                    Diagnostic::new(Code::Conflict, at.span.clone(), message)
+                        .label("replies would go to another router")
+                        .help("give both sub-domains the same `bfr_id`"),
+                );
+            }
         }
     }
 
@@ -106,10 +147,19 @@ impl Checker {
             AdjacencyKind::Connected | AdjacencyKind::Routed => {
                 let own = own(file);
                 let address = raw.address.as_ref()?;
-                self.not_ours(address.value.0, &own, "the router", &address.span)?;
                 let near: Vec<_> = own.iter().collect();
                 let is_near = own.iter().any(|own| own.address.network().contains(address.value.0));
                 let is_connected = kind.value == AdjacencyKind::Connected;
+                let said = raw.encapsulation.as_ref();
+                let over = said.or(subdomain.encapsulation.as_ref())?;
+                // To one further away goes a tunnel, if nothing is said.
+                if let Some(ids) = &raw.bift_id
+                    && over.value == Encapsulation::Mpls
+                    && (is_connected || is_near || said.is_some())
+                {
+                    self.are_labels(&ids.value);
+                }
+                self.not_ours(address.value.0, &own, "the router", &address.span)?;
                 let interface = match is_near || is_connected {
                     true => {
                         let known = self.addresses_known(file);
@@ -117,8 +167,6 @@ impl Checker {
                     }
                     false => None,
                 };
-                let said = raw.encapsulation.as_ref();
-                let over = said.or(subdomain.encapsulation.as_ref())?;
                 let path = match (over.value.tunnel(), interface) {
                     (Some(kind), _) => self.tunnel(kind, address, &over.span)?,
                     (None, Some(interface)) => over.value.path(interface),

@@ -74,12 +74,14 @@ fn subdomain_of(config: &Config, subdomain: &Subdomain, each: &mut dyn FnMut(Wha
         mtu_bytes,
         report_to,
         report_interval_seconds,
+        replies_by,
         ethernet_ports,
         labels,
         neighbours,
         rows,
         topology,
         protection,
+        remote_backups,
         adjacencies,
     } = subdomain;
     let mut thing = live([
@@ -94,6 +96,9 @@ fn subdomain_of(config: &Config, subdomain: &Subdomain, each: &mut dyn FnMut(Wha
     ]);
     if let Some(report_to) = report_to {
         thing = thing.and([("report_to", text(report_to))]);
+    }
+    if let Some(replies_by) = replies_by {
+        thing = thing.and([("replies_by", text(replies_by.0))]);
     }
     if let Some(mtu_bytes) = mtu_bytes {
         thing = thing.and([("mtu_bytes", text(mtu_bytes))]);
@@ -112,8 +117,12 @@ fn subdomain_of(config: &Config, subdomain: &Subdomain, each: &mut dyn FnMut(Wha
         thing = thing.and([("bfr_id", text(bfr_id))]);
     }
     if let Some(Topology { file, router }) = topology {
-        let facts =
-            [("topology", text(file.display())), ("router", text(router)), ("protection", text(protection))];
+        let facts = [
+            ("topology", text(file.display())),
+            ("router", text(router)),
+            ("protection", text(protection)),
+            ("remote_backups", text(remote_backups)),
+        ];
         thing = thing.and(facts);
     }
     each(What::Subdomain, text(id.0), thing);

@@ -79,6 +79,12 @@ pub(super) const CASES: &[Case] = &[
         "~ subdomain 0: report_interval_seconds 60 -> 125",
     ),
     (
+        "Subdomain.replies_by",
+        "kind = \"bier-te\"",
+        "kind = \"bier-te\"\nreplies_by = 6",
+        "~ subdomain 7: replies_by none -> 6",
+    ),
+    (
         "Overlay.learn",
         "learn = \"igmp\"",
         "receivers = \"1\"",
@@ -102,6 +108,12 @@ pub(super) const CASES: &[Case] = &[
         "bfir_id = 1 }",
         "bfir_id = 2 }",
         "~ subdomain 0: labels [100 of 1, 100] -> [100 of 2, 100]",
+    ),
+    (
+        "Subdomain.remote_backups",
+        "protection = \"link\"",
+        "protection = \"link\"\nremote_backups = true",
+        "~ subdomain 6: remote_backups false -> true",
     ),
     (
         "Subdomain.tunnel",

@@ -3,9 +3,11 @@
 //! Copies are decided on first and made together: then it is known how many there are, the last can be the frame itself, and
 //! what all of them refer to is counted once.
 
+use std::ops::Range;
+
 use arrayvec::ArrayVec;
 use millrace_bier::bift_id::BiftId;
-use millrace_bier::header::{Template, len};
+use millrace_bier::header::{FIXED_LEN, Template, len};
 use millrace_bier::id::Bsl;
 
 use super::{Loss, lose};
@@ -79,7 +81,7 @@ impl<'a, 't, D: Driver> Copies<'a, 't, D> {
 
     /// It goes on with this header. What waits of the set before goes first.
     pub(super) fn enter(&mut self, frame: &mut D::Frame, template: Template, bsl: Bsl, cx: &Context<'_>) {
-        self.make(frame, self.waiting.len(), cx);
+        sized!(self.bsl, W => self.make_all::<W>(frame, cx));
         (self.template, self.bsl) = (template, bsl);
     }
 
@@ -104,7 +106,7 @@ impl<'a, 't, D: Driver> Copies<'a, 't, D> {
     }
 
     /// One more copy, with these bits, of which there are `W` words.
-    #[inline]
+    #[inline(always)] // a few stores
     pub(super) fn next<const W: usize>(
         &mut self,
         frame: &mut D::Frame,
@@ -113,7 +115,7 @@ impl<'a, 't, D: Driver> Copies<'a, 't, D> {
         cx: &Context<'_>,
     ) {
         if self.waiting.is_full() {
-            self.make(frame, BURST_MAX, cx);
+            self.make_all::<W>(frame, cx);
         }
         self.waiting.push(copy);
         // There is room for as many of the longest.
@@ -124,20 +126,37 @@ impl<'a, 't, D: Driver> Copies<'a, 't, D> {
     #[inline]
     pub(super) fn last(
         &mut self,
+        packet: Packet<D::Frame>,
+        cx: &mut Context<'_>,
+    ) -> Option<Packet<D::Frame>> {
+        sized!(self.bsl, W => self.last_sized::<W>(packet, cx))
+    }
+
+    fn last_sized<const W: usize>(
+        &mut self,
         mut packet: Packet<D::Frame>,
         cx: &mut Context<'_>,
     ) -> Option<Packet<D::Frame>> {
         let count = self.waiting.len();
-        let itself = !self.shared && (count == 1 || count > 1 && self.is_short(&packet.frame));
-        self.make(&mut packet.frame, count - usize::from(itself), cx);
-        let Some(copy) = self.waiting.last().copied() else { return Some(packet) };
-        if !self.rewrite(&mut packet.frame, &copy) {
-            // It entered here, and there is less room in front of it than its header is long.
-            self.make(&mut packet.frame, 1, cx);
+        if self.shared || count > 1 && !self.is_short(&packet.frame) {
+            self.make_all::<W>(&mut packet.frame, cx);
             return Some(packet);
+        }
+        let Some(last) = count.checked_sub(1) else { return Some(packet) };
+        if last > 0 {
+            self.make::<W>(&mut packet.frame, 0..last, cx);
+        }
+        let copy = self.waiting[last];
+        let fits = self.rewrite::<W>(&mut packet.frame, &copy);
+        if !fits {
+            // It entered here, and there is less room in front of it than its header is long.
+            self.make::<W>(&mut packet.frame, last..count, cx);
         }
         self.waiting.clear();
         self.bits.clear();
+        if !fits {
+            return Some(packet);
+        }
         self.send(packet.frame, copy.way, cx);
         cx.metas.put(packet.meta);
         None
@@ -149,53 +168,54 @@ impl<'a, 't, D: Driver> Copies<'a, 't, D> {
         frame.bytes().len() <= self.payload_at + COPIED_MAX && frame.segments() == 1
     }
 
-    /// Makes the first `count` of the copies that wait: frames of their own, or with a header of their own in front of the
-    /// shared payload.
+    /// Makes all copies that wait.
     #[inline]
-    fn make(&mut self, frame: &mut D::Frame, count: usize, cx: &Context<'_>) {
-        if count > 0 {
-            self.make_some(frame, count, cx);
+    fn make_all<const W: usize>(&mut self, frame: &mut D::Frame, cx: &Context<'_>) {
+        if !self.waiting.is_empty() {
+            self.make::<W>(frame, 0..self.waiting.len(), cx);
+            self.waiting.clear();
+            self.bits.clear();
         }
     }
 
-    fn make_some(&mut self, frame: &mut D::Frame, count: usize, cx: &Context<'_>) {
+    /// Makes some of the copies that wait, at least one: frames of their own, or with a header of their own in front of the
+    /// shared payload.
+    #[inline(never)] // the only copy of a packet is the frame itself, and doesn't carry this along
+    fn make<const W: usize>(&mut self, frame: &mut D::Frame, which: Range<usize>, cx: &Context<'_>) {
         let copied = self.is_short(frame);
         if !copied && !self.shared {
             // The headers were found in it.
             frame.trim_front(self.payload_at);
             (self.payload_at, self.shared) = (0, true);
         }
-        let payload = if copied { &frame.bytes()[self.payload_at..] } else { &[] };
-        let words = self.bsl.words();
-        let (of, len_of) = (&frame.bytes()[self.payload_at..], frame.total_len() - self.payload_at);
-        let mut behind_it = Payload { first: of, len: len_of, sum: None };
+        let first = &frame.bytes()[self.payload_at..];
+        let mut payload = Payload { first, len: frame.total_len() - self.payload_at, sum: None };
+        let behind = if copied { first } else { &[] };
+        let template = self.template;
         let mut fresh = Burst::<D::Frame>::new();
         let mut ways = ArrayVec::<&Way, BURST_MAX>::new();
-        let mut done = 0;
-        for run in self.waiting[..count].chunk_by(|one, next| one.way.port == next.way.port) {
+        let mut strings = &self.bits.as_chunks::<W>().0[which.clone()];
+        let mut all = true;
+        for run in self.waiting[which].chunk_by(|one, next| one.way.port == next.way.port) {
             let before = fresh.len();
             let got = self.driver.allocate_all(run[0].way.port, run.len(), &mut fresh);
             (got..run.len()).for_each(|_| lose(Loss::NoBuffer, cx));
-            let bits = self.bits[done * words..].chunks_exact(words);
-            for ((copy, bits), one) in run.iter().zip(bits).zip(&mut fresh[before..]) {
-                let head = usize::from(copy.way.front_len) + len(self.bsl);
+            let (of_run, others) = strings.split_at(run.len());
+            strings = others;
+            for ((copy, bits), one) in run.iter().zip(of_run).zip(&mut fresh[before..]) {
                 // One without the room stays empty.
-                if one.extend(head + payload.len()) {
-                    let (front, behind) = one.bytes_mut().split_at_mut(head);
-                    write(front, copy, &self.template, bits, &mut behind_it);
-                    if copied {
-                        behind.copy_from_slice(payload);
-                    }
+                let fits = one.extend(front_len::<W>(copy.way) + behind.len());
+                if fits {
+                    write(one.bytes_mut(), copy, &template, bits, &mut payload).copy_from_slice(behind);
                 }
+                all &= fits;
                 ways.push(copy.way);
             }
-            done += run.len();
         }
-        self.waiting.drain(..count);
-        self.bits.drain(..count * words);
         let whole = if copied { fresh.len() } else { self.driver.attach_all(&mut fresh, frame) };
+        all &= whole == fresh.len();
         for (at, (frame, way)) in fresh.drain(..).zip(&ways).enumerate() {
-            if at < whole && !frame.bytes().is_empty() {
+            if all || at < whole && !frame.bytes().is_empty() {
                 self.send(frame, way, cx);
             } else {
                 lose(Loss::NoBuffer, cx);
@@ -204,30 +224,32 @@ impl<'a, 't, D: Driver> Copies<'a, 't, D> {
         }
     }
 
-    /// Turns the frame itself into the only copy that is left; false if it hasn't got the room.
+    /// Turns the frame itself into the last of the copies that wait; false if it hasn't got the room.
     #[inline]
-    fn rewrite(&self, frame: &mut D::Frame, copy: &Copy<'_>) -> bool {
-        let head = usize::from(copy.way.front_len) + len(self.bsl);
-        let fits = match head.checked_sub(self.payload_at) {
+    fn rewrite<const W: usize>(&self, frame: &mut D::Frame, copy: &Copy<'_>) -> bool {
+        let Some(bits) = self.bits.last_chunk::<W>() else { return false };
+        let front = front_len::<W>(copy.way);
+        let fits = match front.checked_sub(self.payload_at) {
             Some(more) => frame.prepend(more),
-            None => frame.trim_front(self.payload_at - head),
+            None => frame.trim_front(self.payload_at - front),
         };
         if fits {
-            let len = frame.total_len() - head;
-            let (front, first) = frame.bytes_mut().split_at_mut(head);
-            write(front, copy, &self.template, &self.bits, &mut Payload { first, len, sum: None });
+            let len = frame.total_len() - front;
+            let bytes = frame.bytes_mut();
+            let (front, first) = bytes.split_at_mut(front);
+            write(front, copy, &self.template, bits, &mut Payload { first, len, sum: None });
         }
         fits
     }
 
-    #[inline]
+    #[inline(always)]
     fn send(&mut self, frame: D::Frame, way: &Way, cx: &Context<'_>) {
         cx.counters.bier.copies[usize::from(way.link) % LINKS_MAX].add(1);
         self.give(frame, way.port, cx);
     }
 
     /// Puts a finished frame into the box of its port, which is emptied when it is full.
-    #[inline]
+    #[inline(always)]
     pub(super) fn give(&mut self, frame: D::Frame, port: PortId, cx: &Context<'_>) {
         let Some(outbox) = self.outboxes.get_mut(port.index()) else {
             lose(Loss::NoInterface, cx);
@@ -273,12 +295,25 @@ impl Payload<'_> {
     }
 }
 
-/// Writes all that stands in front of the payload.
+/// Bytes of all that stands in front of the payload.
 #[inline]
-fn write(front: &mut [u8], copy: &Copy<'_>, template: &Template, bits: &[u64], payload: &mut Payload<'_>) {
+fn front_len<const W: usize>(way: &Way) -> usize {
+    usize::from(way.front_len) + FIXED_LEN + W * 8
+}
+
+/// Writes all that stands in front of the payload, and gives back what is behind that.
+#[inline(always)] // lengths are known where it is called
+fn write<'b, const W: usize>(
+    bytes: &'b mut [u8],
+    copy: &Copy<'_>,
+    template: &Template,
+    bits: &[u64; W],
+    payload: &mut Payload<'_>,
+) -> &'b mut [u8] {
     let way = copy.way;
     let front_len = usize::from(way.front_len);
-    let (head, header) = front.split_at_mut(front_len);
+    let (head, rest) = bytes.split_at_mut(front_len);
+    let (header, behind) = rest.split_at_mut(FIXED_LEN + W * 8);
     template.emit(copy.id, way.carriage, bits, header);
     match (head.first_chunk_mut::<L3>(), way.head.first_chunk()) {
         // Of known length: most links have no tags and are no tunnels.
@@ -286,6 +321,7 @@ fn write(front: &mut [u8], copy: &Copy<'_>, template: &Template, bits: &[u64], p
         _ if front_len == way.head.len() => head.copy_from_slice(&way.head),
         _ => write_tunnel(head, way, template, header, payload),
     }
+    behind
 }
 
 /// The same in front of the BIER header, for a tunnel.

@@ -1,10 +1,12 @@
 //! Where multicast enters (BFIR, RFC 8279 §4.1): a header for each set of receivers, and through our own tables with each.
 
 use millrace_bier::header::{Carriage, Header, Proto, len};
+use millrace_bier::id::Bsl;
 use millrace_bier::overlay::{Flow, Impose};
+use millrace_bier::plane::AnyBift;
 
 use super::copies::Copies;
-use super::{BitString, Drop, Inner, Received, Served, replicate};
+use super::{Drop, Inner, Received, Served, replicate};
 use crate::driver::{Driver, Frame};
 use crate::node::Context;
 use crate::packet::{L3, Meta, Network, Packet};
@@ -68,8 +70,8 @@ pub(super) fn impose<'t, D: Driver>(
         // A hop more than copies shall have: this router takes one.
         let ttl = ingress.ttl.saturating_add(1);
         let inner = Inner { proto: header.proto, bfir_id: header.bfir_id, sub_domain: key.sub_domain };
-        let header = Received { bits: BitString::Apart(words), ttl, entropy, inner };
-        match replicate(bier, any, header, packet, copies, cx) {
+        let header = Received { in_frame: false, ttl, entropy, inner };
+        match sized!(key.bsl, W => replicate_apart::<W, D>(bier, any, header, words, packet, copies, cx)) {
             Ok(Served::Copied) => {}
             Ok(other) => served = other,
             Err(reason) => wrong = Some(reason),
@@ -79,6 +81,21 @@ pub(super) fn impose<'t, D: Driver>(
         Some(reason) if !copies.any() && served == Served::Copied => Err(reason),
         _ => Ok(served),
     }
+}
+
+/// Does with a packet what the table says of a bit string that isn't in its frame; one for each length.
+fn replicate_apart<'t, const W: usize, D: Driver>(
+    bier: &'t Bier,
+    any: &'t AnyBift,
+    header: Received,
+    words: &[u64],
+    packet: &mut Packet<D::Frame>,
+    copies: &mut Copies<'_, 't, D>,
+    cx: &mut Context<'t>,
+) -> Result<Served, Drop> {
+    // As many as its table has, which the overlay made it for.
+    let words = words.first_chunk().ok_or(Drop::BitStringCut)?;
+    replicate::<W, D>(bier, any, header, words, packet, copies, cx)
 }
 
 /// How long a packet of a flow that enters here may be, so that links carry it behind its header (BIER-MTU, RFC 8296 §3).

@@ -11,7 +11,7 @@ use crate::node::Context;
 use crate::tables::bier::Bier;
 
 /// Makes the copies of a packet that its bits ask for here.
-#[inline]
+#[inline(never)] // what goes by routers doesn't carry this along
 pub(super) fn copy<'t, const W: usize, D: Driver>(
     bier: &'t Bier,
     bift: &TeBift,
@@ -34,6 +34,16 @@ pub(super) fn copy<'t, const W: usize, D: Driver>(
         }
     });
     Found { local, others, outcome }
+}
+
+/// Whether a packet is delivered here, however many hops it has left.
+pub(super) fn is_delivered(bift: &TeBift, words: &[u64], entropy: u32) -> bool {
+    let mut local = false;
+    let decision = Decision { bits: words, ttl: u8::MAX, entropy };
+    let _forwarded = bift.forward(decision, |TeCopy { adjacency, .. }| {
+        local |= matches!(adjacency, Adjacency::LocalDecap { .. });
+    });
+    local
 }
 
 /// How a copy gets to the router at a place.

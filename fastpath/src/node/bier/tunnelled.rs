@@ -41,7 +41,7 @@ pub(super) fn unwrap<F: Frame>(bier: &Bier, packet: &mut Packet<F>) -> Result<()
     bytes.copy_within(..ethernet::HEADER, away);
     ethernet::set_ethertype(&mut bytes[away..], header::ETHERTYPE);
     frame.trim_front(away);
-    meta.network = Network::Bier;
+    meta.network = Network::BierFromTunnel;
     Ok(())
 }
 

@@ -37,7 +37,7 @@ use core_affinity::CoreId;
 use millrace_dpdk::Eal;
 
 use super::report::Report;
-use super::{BenchError, BenchOptions, ROUNDS_MIN};
+use super::{BenchError, BenchOptions, ROUNDS_MIN, binary};
 use crate::lab::{Process, unreadable};
 use cpu::CpuMeter;
 use generator::{Generator, Load, Sent};
@@ -98,16 +98,6 @@ impl Setup<'_> {
     fn cpu_list(&self) -> String {
         self.cpus.iter().map(usize::to_string).collect::<Vec<_>>().join(",")
     }
-}
-
-fn binary() -> Result<PathBuf, BenchError> {
-    let us = std::env::current_exe().map_err(|error| unreadable("our own path", error))?;
-    let binary = us.with_file_name("millrace");
-    if !binary.exists() {
-        let how = format!("no {}; cargo build --release -p millrace", binary.display());
-        return Err(unreadable("the appliance", how).into());
-    }
-    Ok(binary)
 }
 
 /// What came of a load.

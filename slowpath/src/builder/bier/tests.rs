@@ -284,6 +284,54 @@ fn a_topology_becomes_tables_whose_links_are_ours() {
     assert!(builder.tables().bier.as_ref().unwrap().tunnels.peers.is_empty());
 }
 
+/// A ring of six, where nobody beside us leads to the router after next but over the next one.
+const RING: &str = r#"
+router = [
+  { name = "edge", prefix = "192.0.2.1", bfr_id = 1 },
+  { name = "r2", prefix = "10.255.0.2", bfr_id = 2 },
+  { name = "r3", prefix = "10.255.0.3", bfr_id = 3 },
+  { name = "r4", prefix = "10.255.0.4", bfr_id = 4 },
+  { name = "r5", prefix = "10.255.0.5", bfr_id = 5 },
+  { name = "r6", prefix = "10.255.0.6", bfr_id = 6 },
+]
+link = [
+  { a = "edge", b = "r2", b_address = "192.0.2.2" },
+  { a = "r2", b = "r3" },
+  { a = "r3", b = "r4" },
+  { a = "r4", b = "r5" },
+  { a = "r5", b = "r6" },
+  { a = "r6", b = "edge", a_address = "198.51.100.6" },
+]
+"#;
+
+#[test]
+fn routers_further_away_stand_in_through_tunnels() {
+    let built = |more: &str| {
+        let bier = BY_TOPOLOGY.replace("bfr_id = 5", &format!("bfr_id = 1\nprotection = \"node\"\n{more}"));
+        let files = files_of(&bier, RING).unwrap();
+        TableBuilder::new(&parse(&bier), &ports(), files, HashKey(1, 2)).unwrap()
+    };
+    let near = built("");
+    let beside =
+        |interface, via: &str| Link::Beside { interface, via: addr(via), carriage: Carriage::NonMpls };
+    let links = [beside(WAN, "192.0.2.2"), beside(LAN, "198.51.100.6")];
+    assert_eq!((&bier(&near).links[..], bier(&near).tunnels.peers.len()), (&links[..], 0));
+    let far = built("remote_backups = true");
+    // One for each way round the ring.
+    let tunnels = ["10.255.0.5", "10.255.0.3"].map(|to| Link::Tunnel { to: addr(to), tunnel: Tunnel::Udp });
+    assert_eq!(bier(&far).links, [&links[..], &tunnels[..]].concat());
+    // Others do the same.
+    for peer in ["10.255.0.2", "10.255.0.3", "10.255.0.4", "10.255.0.5", "10.255.0.6"] {
+        assert!(bier(&far).tunnels.has_peer(addr(peer)), "{peer}");
+    }
+    let table = bift(bier(&far), 0);
+    let next = table.neighbours().iter().position(|one| one.prefix.to_string() == "10.255.0.2").unwrap();
+    let instead = table.tables()[0].on_failure(NeighbourIndex(next as u16)).unwrap();
+    let third = millrace_bier::id::BitPosition::new(3, Bsl::B256).unwrap();
+    let by = instead.neighbour_of(third).map(|one| &table.neighbour(one).reach);
+    assert_eq!(by, Some(&Reach::Links([LinkId(2)].into())), "the tunnel");
+}
+
 const FAR: &str = r#"
 [bier]
 bfr_prefix = "198.51.100.1"

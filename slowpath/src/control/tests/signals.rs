@@ -201,6 +201,35 @@ fn what_was_learnt_outlives_a_reload_that_keeps_the_flow() {
     root.check_laws();
 }
 
+/// What listens to a flow that didn't enter before isn't known until it is said again, which may be long: it is asked for.
+#[test]
+fn a_flow_that_enters_anew_is_asked_for_and_found_soon() {
+    let (mut leaf, mut root) = (Router::new(LEAF), Router::new(&ROOT.replace("232.1.1.1", "232.1.1.3")));
+    leaf.hear(0, &report(GROUPS[0], TO_EXCLUDE));
+    leaf.turn();
+    carry(leaf.turn(), &mut root);
+    assert_eq!(leaf.later(1_000_000_000).len(), 1, "once more");
+    (0..10).for_each(|_| drop(root.later(1_000_000_000)));
+    let asked = root.plant.control.signals.counters().asked;
+    assert_eq!(asked, 6, "at the start, three times, by IGMP and MLD");
+    let text = format!("{}{ROOT}", crate::testing::EDGE);
+    let config = Arc::new(Config::parse("edge.toml", &text).unwrap());
+    let reload = drafted(&root.plant.control, &config);
+    root.plant.control.reload(reload, root.now);
+    let questions: Vec<_> = [root.turn(), root.turn()].concat();
+    assert_eq!(questions.iter().map(|frame| bits(frame)).collect::<Vec<_>>(), [1 << 4, 1 << 4]);
+    assert_eq!(root.enter(&stream(GROUPS[0])), Vec::<Vec<u8>>::new());
+    carry(questions, &mut leaf);
+    let answers: Vec<_> = (0..200).flat_map(|_| leaf.turn()).collect();
+    assert_eq!(answers.iter().map(|frame| bits(frame)).collect::<Vec<_>>(), [1]);
+    carry(answers, &mut root);
+    assert_eq!(root.enter(&stream(GROUPS[0])).len(), 1);
+    let learnt: Vec<_> = root.plant.control.signals.learnt().map(|row| (row.id.get(), row.group)).collect();
+    assert_eq!(learnt, [(5, addr(GROUPS[0]))]);
+    leaf.check_laws();
+    root.check_laws();
+}
+
 #[test]
 fn a_router_where_flows_enter_and_leave_tells_itself() {
     let both = ROOT.replace("bfr_id = 1\n", "bfr_id = 1\nreport_to = \"1,5\"\n");

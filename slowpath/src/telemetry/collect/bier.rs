@@ -9,6 +9,7 @@ use millrace_bier::id::{BfrId, BiftKey, BitPosition, SubDomain};
 use millrace_bier::plane::AnyBift;
 use millrace_bier::te::{Adjacencies, Adjacency, TeBift};
 use millrace_config::model::BfrIds;
+use millrace_fastpath::addr::Addr;
 use millrace_fastpath::clock::Nanos;
 use millrace_fastpath::node::bier::Loss;
 use millrace_fastpath::node::{NodeId, drop_names};
@@ -20,7 +21,7 @@ use millrace_fastpath::tables::{Bier, Tables};
 use super::text::{mac_text, seconds};
 use super::{CollectError, Sources};
 use crate::control::Members;
-use crate::membership::{MemberRow, QuerierRow, Version};
+use crate::membership::{LearntRow, MemberRow, QuerierRow, Version};
 use crate::oam::Expired;
 use crate::telemetry::rows::*;
 
@@ -30,7 +31,8 @@ impl Sources {
     /// # Errors
     /// The control loop has ended.
     pub fn bier(&self) -> Result<BierReport, CollectError> {
-        let Members { now, queriers, members } = self.asker.members().ok_or(CollectError::NoControl)?;
+        let Members { now, queriers, members, learnt } =
+            self.asker.members().ok_or(CollectError::NoControl)?;
         let tables = self.shared.tables();
         let since = |at: Nanos| seconds(at.since(now));
         let querier = |row: QuerierRow| BierQuerierRow {
@@ -41,24 +43,32 @@ impl Sources {
             due_seconds: since(row.due),
             groups: row.groups,
         };
+        let source = |(source, until): (Addr, Option<Nanos>)| BierSourceRow {
+            source: source.to_string(),
+            expires_seconds: until.map(since),
+        };
+        let sources = |named: Vec<_>| named.into_iter().map(source).collect::<Vec<_>>();
+        let mode = |exclude: Option<Nanos>| if exclude.is_some() { "exclude" } else { "include" };
         let member = |row: MemberRow| BierMemberRow {
             interface: interface(&tables, row.interface),
             group: row.group.to_string(),
-            mode: if row.exclude_until.is_some() { "exclude" } else { "include" }.to_owned(),
+            mode: mode(row.exclude_until).to_owned(),
             expires_seconds: row.exclude_until.map(since),
-            sources: row
-                .sources
-                .into_iter()
-                .map(|(source, until)| BierSourceRow {
-                    source: source.to_string(),
-                    expires_seconds: until.map(since),
-                })
-                .collect(),
+            sources: sources(row.sources),
             version: version(row.version, row.group.is_v4()).to_owned(),
+        };
+        let learnt_row = |row: LearntRow| BierLearntRow {
+            subdomain: row.sub_domain.0,
+            bfr_id: row.id.get(),
+            group: row.group.to_string(),
+            mode: mode(row.exclude_until).to_owned(),
+            expires_seconds: row.exclude_until.map(since),
+            sources: sources(row.sources),
         };
         Ok(BierReport {
             queriers: queriers.into_iter().map(querier).collect(),
             members: members.into_iter().map(member).collect(),
+            learnt: learnt.into_iter().map(learnt_row).collect(),
             ..self.bier_tables()
         })
     }
@@ -121,6 +131,7 @@ impl Sources {
             listeners,
             queriers: Vec::new(),
             members: Vec::new(),
+            learnt: Vec::new(),
             counters: self.bier_counters(&tables, Some(bier)),
         }
     }

@@ -86,7 +86,10 @@ struct Waited {
 
 impl Waited {
     fn new(request: &EchoRequest, wanted: &[BfrId], asked: &Asked) -> Self {
-        let first = || asked.ways.iter().map(|ways| ways.ways.len() + usize::from(ways.local)).sum();
+        let first = || {
+            let locals = asked.ways.iter().filter(|ways| ways.local).count();
+            neighbours(asked.ways.iter().flat_map(|ways| &ways.ways).map(|way| way.prefix)) + locals
+        };
         let new = match &request.until {
             EchoUntil::All => None,
             EchoUntil::New { count, seen } => {
@@ -116,6 +119,11 @@ impl Waited {
             Some((left, _)) => *left == 0,
         }
     }
+}
+
+/// How many different ones there are: several copies may go to one router.
+pub(in crate::telemetry) fn neighbours<T: Eq + std::hash::Hash>(all: impl Iterator<Item = T>) -> usize {
+    all.collect::<HashSet<_>>().len()
 }
 
 /// What a router goes by.

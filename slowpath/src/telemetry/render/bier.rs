@@ -188,17 +188,32 @@ fn overlay(report: &BierReport) -> String {
     }
     let mut members = Table::new(&["INTERFACE", "MEMBERS OF", "MODE", "EXPIRES", "SOURCES", "VERSION"]);
     for row in &report.members {
-        let sources: Vec<_> = row.sources.iter().map(source).collect();
         members.row(vec![
             row.interface.clone(),
             row.group.clone(),
             row.mode.clone(),
             or_dash(row.expires_seconds.map(|left| format!("{left:.1} s"))),
-            if sources.is_empty() { "-".to_owned() } else { sources.join(" ") },
+            sources(&row.sources),
             row.version.clone(),
         ]);
     }
-    [flows, listeners, queriers, members].map(|table| table.text()).join("\n")
+    let mut learnt = Table::new(&["SUBDOMAIN", "BFR-ID", "LISTENS TO", "MODE", "EXPIRES", "SOURCES"]);
+    for row in &report.learnt {
+        learnt.row(vec![
+            row.subdomain.to_string(),
+            row.bfr_id.to_string(),
+            row.group.clone(),
+            row.mode.clone(),
+            or_dash(row.expires_seconds.map(|left| format!("{left:.1} s"))),
+            sources(&row.sources),
+        ]);
+    }
+    [flows, listeners, queriers, members, learnt].map(|table| table.text()).join("\n")
+}
+
+fn sources(rows: &[BierSourceRow]) -> String {
+    let texts: Vec<_> = rows.iter().map(source).collect();
+    if texts.is_empty() { "-".to_owned() } else { texts.join(" ") }
 }
 
 /// A source with the time that it has left, or with `!` where nobody wants it.

@@ -1,6 +1,6 @@
 //! What a content hub answers.
 
-use millrace_hub_store::desk::{Ask, ContentRow, NodeRow, NodeState, Put, Status, Verified};
+use millrace_hub_store::desk::{Ask, ContentRow, NodeRow, NodeState, Put, SiteStatus, Status, Verified};
 use serde_json::Value;
 
 use super::{Table, rows};
@@ -81,6 +81,7 @@ fn status(status: &Status) -> String {
         text += &format!("; {acked} nodes have it, {owed} wait, {failed} are given up\n");
         text += &nodes(row.size, &content.nodes);
     }
+    text += &sites(&status.sites);
     let wrong =
         ["groups_damaged", "contents_lost", "disk_full", "read_errors", "write_errors", "commit_errors"];
     for name in wrong {
@@ -89,6 +90,32 @@ fn status(status: &Status) -> String {
         }
     }
     text
+}
+
+/// What was sent to each site: the trunk, then each leg.
+fn sites(all: &[SiteStatus]) -> String {
+    if all.is_empty() {
+        return String::new();
+    }
+    let mut table =
+        Table::new(&["SITE", "LINK", "FIRST COPIES", "BYTES", "REPAIRS", "BYTES", "NACKS", "ACKS"]);
+    for site in all {
+        let legs = site.legs.iter().map(|(node, leg)| (format!("node {node}"), leg));
+        for (link, leg) in std::iter::once(("trunk".to_owned(), &site.trunk)).chain(legs) {
+            let said = |count: u64| if link == "trunk" { count.to_string() } else { "-".to_owned() };
+            table.row(vec![
+                site.site.clone(),
+                link.clone(),
+                leg.first_packets.to_string(),
+                leg.first_bytes.to_string(),
+                leg.repair_packets.to_string(),
+                leg.repair_bytes.to_string(),
+                said(site.nacks),
+                said(site.acks),
+            ]);
+        }
+    }
+    format!("\n{}", table.text())
 }
 
 /// The nodes that a content isn't done with, a line each.

@@ -21,6 +21,8 @@ pub struct BierReport {
     pub queriers: Vec<BierQuerierRow>,
     /// What they have said.
     pub members: Vec<BierMemberRow>,
+    /// What other routers say in BIER that is listened to behind them, of the flows that enter here and are learnt.
+    pub learnt: Vec<BierLearntRow>,
     /// What workers counted.
     pub counters: BierCountersReport,
 }
@@ -176,6 +178,23 @@ pub struct BierMemberRow {
     pub sources: Vec<BierSourceRow>,
     /// The oldest version that a host speaks: `igmpv1` to `igmpv3`, `mldv1` or `mldv2`.
     pub version: String,
+}
+
+/// A group that somebody listens to behind another router.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct BierLearntRow {
+    /// The sub-domain.
+    pub subdomain: u8,
+    /// The router's number.
+    pub bfr_id: u16,
+    /// The group.
+    pub group: String,
+    /// `include`: it listens to `sources` alone; `exclude`: to all but those of them that it doesn't want.
+    pub mode: String,
+    /// When `exclude` ends, unless the router speaks up.
+    pub expires_seconds: Option<f64>,
+    /// The sources that it named.
+    pub sources: Vec<BierSourceRow>,
 }
 
 /// A source of a group.
