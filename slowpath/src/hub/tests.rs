@@ -18,7 +18,8 @@ use millrace_hub::session::{Receiver, ReceiverConfig, Report, Storage, Unstored}
 use millrace_hub_store::{Label, Limits, Manifest, Millis, Named, NodeId, Outcome, Store};
 use tempfile::TempDir;
 
-use super::saved::Saved;
+use super::saved::{self, Saved};
+use super::session::Session as _;
 use super::site::Site;
 
 const HUB: &str = "198.51.100.1";
@@ -149,7 +150,7 @@ impl World {
         let manifest = incoming.finish(named, None, Millis::now()).unwrap();
         let (what, now) = (manifest.description(), Millis::now());
         self.store.distribute(what.root, 1, nodes.iter().map(|node| NodeId(*node)), now, now).unwrap();
-        self.site.announce(self.now, manifest.clone(), None);
+        self.site.announce(self.now, &manifest);
         manifest
     }
 
@@ -233,7 +234,7 @@ fn repairs_go_in_frames_to_those_who_lost_something() {
     let lost = world.nodes[&12].alone;
     // 715 segments, and commands to single nodes.
     assert!((36..70).contains(&lost), "{lost}");
-    let leg = |node: u32| world.site.progress().find(|(_, id, _)| id.0 == node).unwrap().2;
+    let leg = |node: u32| world.site.progress().into_iter().find(|(_, id, _)| id.0 == node).unwrap().2;
     assert_eq!((leg(11).repair_bytes, leg(13).repair_bytes), (0, 0));
     assert!(leg(12).repair_bytes > 36 * 1400);
     assert!(world.site.unsent().all(|(_, count)| count == 0));
@@ -254,12 +255,12 @@ fn a_hub_that_is_killed_goes_on_with_the_same_session_where_it_was() {
     let mut world = World::new();
     let content = bytes(2_000_000, 3);
     let manifest = world.put("a", &content, &NODES);
-    let sent = |world: &World| world.site.progress().next().map_or(0, |(_, _, one)| one.sent_bytes);
+    let sent = |world: &World| world.site.progress().first().map_or(0, |(_, _, one)| one.sent_bytes);
     world.run_until(|frame, node| node == 13 && frame % 30 == 0, |world| sent(world) > 1_000_000);
     let before = world.frames;
     let folder = world.folder.path().join("sites");
-    world.site.saved().write(&folder, "house").unwrap();
-    let saved = Saved::read(&folder, "house").unwrap();
+    world.site.save(&folder).unwrap();
+    let saved: Saved = saved::read(&folder, "house").unwrap();
     assert_eq!((saved.instance, saved.next, saved.objects.len()), (7, 1, 1));
     // What was on the lane is gone with it.
     world.lane = Arc::new(Lane::new(0, 1_000_000_000));
