@@ -182,13 +182,13 @@ fn a_full_lane_holds_up_who_fills_it_and_loses_nothing() {
         put += 1;
     }
     assert_eq!(put, LANE_SEGMENTS_MAX);
-    // 1250 bytes are a tenth of a millisecond; one more may be made up for.
+    // 1250 bytes are a tenth of a millisecond; ten more may be made up for.
     for _ in 0..10_000 {
         bench.run();
         bench.advance_us(1);
     }
     let sent = bench.sent(LAN).len();
-    assert!((100..=111).contains(&sent), "{sent} in 10 ms");
+    assert!((200..=202).contains(&sent), "{sent} in 10 ms");
     assert_eq!(lane.waiting(), LANE_SEGMENTS_MAX - sent);
     while send(&lane, Way::Interface(LAN_IF), &[&frame]) {
         put += 1;

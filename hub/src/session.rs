@@ -35,7 +35,7 @@ pub use transmit::{Body, Content, Kind, To, Transmit, Unread};
 use core::time::Duration;
 
 /// Bytes of a message that carries content, in front of the content: with EXT_FTI, without an IP or UDP header.
-pub const DATA_HEADER_LEN: usize = 36;
+pub const DATA_HEADER_LEN: usize = 32;
 
 /// What is added to times on the wire: there, zero means that no probe was heard.
 const WIRE_EPOCH: Duration = Duration::from_secs(1);

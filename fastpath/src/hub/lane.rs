@@ -20,8 +20,9 @@ use crate::tables::InterfaceId;
 pub const LANE_SEGMENTS_MAX: usize = 256;
 /// The longest frame of a segment: a full one with two VLAN tags to come, and fewer than a buffer holds.
 pub const SEGMENT_BYTES_MAX: usize = 1522;
-/// Time that may be made up for at once, when a worker comes late.
-const BURST_NANOS: u64 = 1_000_000;
+/// Time that may be made up for at once, when a worker comes late: two turns of others on its core where the kernel's tick has 4 ms, and
+/// some. With less a worker that shares its core loses of its rate what it may not make up for.
+const BURST_NANOS: u64 = 10_000_000;
 /// Picoseconds in a nanosecond.
 const PICOS: u64 = 1000;
 
@@ -237,9 +238,9 @@ mod tests {
         // A byte a microsecond.
         let lane = Lane::new(0, 8_000_000);
         let first = run(&lane, 1_000_000, 100_000, 1000);
-        assert!((100..=102).contains(&first), "100, and a burst of a millisecond: {first}");
+        assert!((110..=112).contains(&first), "100, and a burst of ten milliseconds: {first}");
         let later = run(&lane, 90_000_000, 100_000, 1000);
-        assert!((100..=102).contains(&later), "a long silence saves no more: {later}");
+        assert!((110..=112).contains(&later), "a long silence saves no more: {later}");
         lane.set_rate(80_000_000);
         let faster = run(&lane, 90_101_000, 100_000, 1000);
         assert!((995..=1011).contains(&faster), "{faster}");

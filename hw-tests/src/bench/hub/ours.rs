@@ -28,7 +28,7 @@ const FIRST_LEG: usize = 66;
 /// With a bit string of 256 bits.
 const BIER_HEADER: u64 = 44;
 /// A segment in BIER: what an MTU of 1500 has room for, in whole words.
-const SEGMENT_IN_BIER: u64 = 1392;
+const SEGMENT_IN_BIER: u64 = 1396;
 
 /// How packets get to the receivers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
