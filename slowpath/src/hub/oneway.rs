@@ -66,8 +66,8 @@ pub(super) struct OneWay {
     done: Vec<Version>,
     /// The next object's number.
     next: u64,
-    /// Bytes of a symbol.
-    symbol: u16,
+    /// Bytes of a symbol, and whether there is a code.
+    cut: (u16, bool),
     /// What a restart would go on with isn't what was last saved.
     changed: bool,
     message: Vec<u8>,
@@ -114,7 +114,7 @@ impl OneWay {
             sent: BTreeMap::new(),
             done: Vec::new(),
             next: 1,
-            symbol,
+            cut: (symbol, flute.overhead_percent.is_some()),
             changed: true,
             message: Vec::new(),
         };
@@ -134,7 +134,7 @@ impl OneWay {
         for (toi, root, of) in saved.objects {
             let known = names.iter().find(|manifest| version(manifest) == (root, of));
             if let Some(manifest) = known {
-                self.take(manifest, (saved.symbol == self.symbol).then_some(toi));
+                self.take(manifest, (saved.cut == self.cut).then_some(toi));
             }
         }
         for manifest in &names {
@@ -253,7 +253,7 @@ impl OneWay {
     fn saved(&self) -> SavedOneWay {
         let object = |file: &File| (file.toi, file.what.root, file.what.version);
         let objects = self.under_way().map(object).collect();
-        SavedOneWay { next: self.next, symbol: self.symbol, objects, done: self.done.clone() }
+        SavedOneWay { next: self.next, cut: self.cut, objects, done: self.done.clone() }
     }
 }
 
@@ -334,3 +334,6 @@ const NEVER: u32 = u32::MAX;
 const SENT_MAX: usize = 64;
 /// Bytes that are hashed in a turn: a moment's work, which the lane smooths.
 const PIECE: u64 = 1 << 18;
+
+#[cfg(test)]
+mod tests;

@@ -42,8 +42,8 @@ pub(super) struct SavedObject {
 pub(super) struct SavedOneWay {
     /// The number of the next object.
     pub(super) next: u64,
-    /// Bytes of a symbol: with others, objects are cut otherwise, and get other numbers.
-    pub(super) symbol: u16,
+    /// Bytes of a symbol, and whether there is a code: with others, objects are cut otherwise, and get other numbers.
+    pub(super) cut: (u16, bool),
     /// What wasn't done: the object, and the content and version that it is.
     pub(super) objects: Vec<(u64, Root, u64)>,
     /// What was, of all that has a name.
