@@ -228,6 +228,8 @@ impl Running {
         for site in &mut self.sites {
             if site.has_changed() {
                 save(&self.folder, &**site);
+                // Whoever waits for the end finds the figures of the end.
+                self.show_due = Duration::ZERO;
             }
         }
         let tables = self.shared.tables();
