@@ -57,7 +57,7 @@ impl ReceiverConfig {
             address,
             size_max: 1 << 40,
             blocks_max: 1 << 24,
-            objects_max: 64,
+            objects_max: 256,
             parity_max: 64 << 20,
             pause: Duration::from_millis(25),
             request_max: 1200,

@@ -269,7 +269,7 @@ impl Content {
     /// Waits until the hub knows that every node has everything; its last status.
     ///
     /// # Errors
-    /// [`LabError::Timeout`] with the hub's last status.
+    /// [`LabError`] with the hub's last status.
     pub fn wait_until_done(&self, deadline: Duration) -> Result<Value, LabError> {
         wait_until("every node to have everything", deadline, || {
             let told = self.hub().ask("hub status --json");

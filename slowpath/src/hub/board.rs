@@ -95,17 +95,41 @@ impl Board {
     /// Notes who is owed a content, and that it is kept for a while; false if it is for nobody. On disk before anything is sent, and on the asker's thread: the hub's doesn't
     /// wait for disks to sync.
     pub(super) fn owe(&self, manifest: &Manifest) -> bool {
+        self.owe_until(manifest, Millis(Millis::now().0.saturating_add(self.late_join_ms)))
+    }
+
+    /// The same; late ones may come until then.
+    pub(super) fn owe_until(&self, manifest: &Manifest, late_until: Millis) -> bool {
         let (what, now) = (manifest.description(), Millis::now());
         let nodes: Vec<_> = self.members.of_group(what.group.as_str()).collect();
         let heard = self.members.one_way.iter().any(|site| is_for(site, what.group.as_str()));
         if nodes.is_empty() && !heard {
             return false;
         }
-        let late_until = Millis(now.0.saturating_add(self.late_join_ms));
         if let Err(error) = self.store.distribute(what.root, what.version, nodes, late_until, now) {
             warn!(content = %what.name, %error, "what nodes are owed isn't durable");
         }
         true
+    }
+
+    /// Lets go of what nobody can be sent any more: contents that a newer one has taken the name of, and nodes that the
+    /// configuration doesn't have.
+    pub(super) fn release(&self) {
+        let (names, now) = (self.store.names(), Millis::now());
+        for (root, version, owed) in self.store.unfinished() {
+            let is_it = |manifest: &Manifest| {
+                let what = manifest.description();
+                (what.root, what.version) == (root, version)
+            };
+            if !names.iter().any(is_it) {
+                self.store.end_distribution(root, version, now);
+                continue;
+            }
+            let known = |node: &NodeId| self.members.nodes.iter().any(|(member, _)| member == node);
+            for node in owed.into_iter().filter(|node| !known(node)) {
+                self.store.failed(root, version, node, Vec::new(), now);
+            }
+        }
     }
 
     pub(super) fn show_rules(&self, rules: Vec<RuleStatus>) {

@@ -87,8 +87,8 @@ impl OneWay {
         let outlet = Outlet::new(carriage, lane, site.source, site.group, site.ttl);
         let overhead = outlet.overhead();
         // From the Ethernet header on; the link's MTU is without it.
-        let room = usize::from(mtu) + millrace_fastpath::packet::L3 - overhead - HEADER_LEN;
-        let symbol = (room.min(SEGMENT_MAX) & !3) as u16;
+        let room = (usize::from(mtu) + millrace_fastpath::packet::L3).saturating_sub(overhead + HEADER_LEN);
+        let symbol = (room.clamp(SYMBOL_MIN, SEGMENT_MAX) & !3) as u16;
         let code =
             flute.overhead_percent.map_or(Code::None, |overhead_percent| Code::RaptorQ { overhead_percent });
         let session = Config {
@@ -334,6 +334,9 @@ const NEVER: u32 = u32::MAX;
 const SENT_MAX: usize = 64;
 /// Bytes that are hashed in a turn: a moment's work, which the lane smooths.
 const PIECE: u64 = 1 << 18;
+
+/// The shortest symbol, where a link carries next to nothing: packets are too long for it then, and counted.
+const SYMBOL_MIN: usize = 64;
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,8 @@
 //! Where sessions are, on disk: a hub that is killed goes on with the same run of its session, so that nodes keep what they have, and
 //! first copies go on where they were. What nodes have acknowledged is in the store's ledger.
 //!
-//! The file is renamed into its place and not synced: a loss of power costs a session's run, and nothing that nodes have.
+//! The file is renamed into its place and not synced, so after a loss of power an older one may be there: it counts only until the
+//! machine starts anew. That costs a session's run, and nothing that nodes have.
 
 use std::fs;
 use std::io;
@@ -14,6 +15,8 @@ use serde::{Deserialize, Serialize};
 /// A site's session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Saved {
+    /// The machine's start that it was written after.
+    pub(super) boot: String,
     /// The run.
     pub(super) instance: u16,
     /// The number of the next object: those of what is done aren't used again.
@@ -50,6 +53,11 @@ pub(super) struct SavedOneWay {
     pub(super) done: Vec<(Root, u64)>,
 }
 
+/// This start of the machine.
+pub(super) fn boot() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default()
+}
+
 /// What was written for a site; `None` if nothing was, or it can't be read.
 pub(super) fn read<T: DeserializeOwned>(folder: &Path, site: &str) -> Option<T> {
     serde_json::from_slice(&fs::read(path(folder, site)).ok()?).ok()
@@ -60,8 +68,13 @@ pub(super) fn write(saved: &impl Serialize, folder: &Path, site: &str) -> io::Re
     fs::create_dir_all(folder)?;
     let path = path(folder, site);
     let new = path.with_extension("new");
-    fs::write(&new, serde_json::to_vec(saved)?)?;
-    fs::rename(new, path)
+    let written = fs::write(&new, serde_json::to_vec(saved)?).and_then(|()| fs::rename(&new, &path));
+    if written.is_err() {
+        // The next start mustn't go on with what is stale: numbers would be used twice. What isn't there can't be removed.
+        let _ = fs::remove_file(&new);
+        let _ = fs::remove_file(&path);
+    }
+    written
 }
 
 fn path(folder: &Path, site: &str) -> PathBuf {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use millrace_bier::id::{BfrId, Bsl};
 use millrace_config::model::{Config as Configuration, HubCarriage, HubNode, HubSite, Interface};
 use millrace_fastpath::hub::Lane;
+use millrace_fastpath::packet::L3;
 use millrace_fastpath::tables::Tables;
 use millrace_hub::nodes::{Node, NodeIndex, NodeSet, Roster};
 use millrace_hub::norm::{self, ObjectId, PayloadId};
@@ -71,8 +72,9 @@ impl Site {
         let overhead = outlet.overhead();
         let rate = |bits_per_second| Rate { bits_per_second, overhead: overhead as u16 };
         // From the Ethernet header on; the link's MTU is without it.
-        let room = usize::from(mtu) + millrace_fastpath::packet::L3 - overhead - DATA_HEADER_LEN;
-        let segment = (room.min(SEGMENT_MAX) & !3) as u16;
+        let room = (usize::from(mtu) + L3).saturating_sub(overhead + DATA_HEADER_LEN);
+        // Where a link carries next to nothing, packets are too long for it, and counted.
+        let segment = (room.clamp(SEGMENT_MIN, SEGMENT_MAX) & !3) as u16;
         let mut session = Config::lan(norm::NodeId(hub), instance);
         session.segment = segment;
         session.copies = outlet.copies();
@@ -142,7 +144,9 @@ impl Site {
             Err(Refused::Full) => self.waiting.push_back(manifest),
             Err(error) => {
                 warn!(site = self.name, content = %what.name, %error, "can't be sent");
-                for node in distribution.owed().collect::<Vec<_>>() {
+                // Other sites have nodes that are owed it, too.
+                let ours = self.sender.roster().indices().map(|index| self.node_id(index));
+                for node in ours.filter(|node| distribution.nodes.get(node) == Some(&Outcome::Owed)) {
                     self.store.failed(what.root, what.version, node, Vec::new(), Millis::now());
                 }
             }
@@ -169,13 +173,15 @@ impl Site {
                 sent.finished = true;
                 self.changed = true;
                 info!(site = self.name, content = %sent.what.name, version = sent.what.version, "is done");
-                if let Some(manifest) = self.waiting.pop_front() {
-                    self.begin(now, manifest, None);
-                }
+                self.begin_waiting(now);
             }
             Event::Returned { object, node } => {
                 let Some(sent) = self.sent.get(&object) else { return };
                 let (of, name) = (sent.of, self.node_id(node));
+                let known = self.store.distribution(of.0, of.1).and_then(|mut one| one.nodes.remove(&name));
+                if !matches!(known, Some(Outcome::Failed(_))) {
+                    return;
+                }
                 info!(site = self.name, content = %sent.what.name, node = name.0, "is heard of again");
                 let late_until = Millis::default();
                 if let Err(error) = self.store.distribute(of.0, of.1, [name], late_until, wall) {
@@ -188,6 +194,20 @@ impl Site {
             }
             Event::Together(node) => {
                 info!(site = self.name, node = self.node_id(node).0, "has caught up");
+            }
+        }
+    }
+
+    /// Begins what waited, until there is no room again.
+    fn begin_waiting(&mut self, now: Duration) {
+        for _ in 0..self.waiting.len() {
+            let Some(manifest) = self.waiting.pop_front() else { return };
+            let left = self.waiting.len();
+            self.begin(now, manifest, None);
+            if self.waiting.len() > left {
+                // It went to the end; it was the first.
+                self.waiting.rotate_right(1);
+                return;
             }
         }
     }
@@ -255,7 +275,7 @@ impl Site {
         };
         let unfinished = self.sent.iter().filter(|(_, sent)| !sent.finished);
         let (instance, next, segment) = (self.instance, self.next.0, self.segment);
-        Saved { instance, next, segment, objects: unfinished.map(object).collect() }
+        Saved { boot: saved::boot(), instance, next, segment, objects: unfinished.map(object).collect() }
     }
 
     /// The session, for those who count.
@@ -372,7 +392,8 @@ pub(super) fn carriage(config: &Configuration, site: &HubSite) -> (Carriage, u16
         HubCarriage::Bier(sub_domain) => {
             let one = config.bier.as_ref().and_then(|bier| bier.subdomain(sub_domain));
             let bsl = one.map_or(places, |one| one.bsl);
-            let mtu = one.and_then(|one| one.mtu_bytes).unwrap_or(MTU);
+            let least = config.ports.iter().map(|port| port.mtu_bytes).min().unwrap_or(MTU);
+            let mtu = one.and_then(|one| one.mtu_bytes).unwrap_or(least);
             (Carriage::Bier { sub_domain, bsl }, mtu.min(MTU), bsl)
         }
     }
@@ -403,6 +424,8 @@ fn ranges(shape: &Shape, missing: &[(u32, SegmentSet)]) -> Ranges {
     ranges
 }
 
+/// The shortest: a manifest has to fit.
+const SEGMENT_MIN: usize = (millrace_hub_store::MANIFEST_LEN_MAX + 3) & !3;
 /// The longest segment: round, and with all headers within an Ethernet frame.
 pub(super) const SEGMENT_MAX: usize = 1400;
 /// Of a link that says nothing else.

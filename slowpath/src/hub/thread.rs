@@ -187,7 +187,9 @@ impl Running {
                 let new =
                     |instance| Site::new(&config, site, id, instance, Arc::clone(lane), Arc::clone(&store));
                 // A run in which nothing is under way isn't gone on with: what nodes know of it would only be in the way.
-                if let Some(saved) = saved.filter(|saved| !saved.objects.is_empty()) {
+                if let Some(saved) =
+                    saved.filter(|saved| !saved.objects.is_empty() && saved.boot == saved::boot())
+                {
                     let mut site = new(saved.instance);
                     if site.saved().segment == saved.segment {
                         site.resume(Duration::ZERO, &saved);
@@ -201,10 +203,21 @@ impl Running {
         for manifest in store.names() {
             let what = manifest.description();
             let whole = store.progress(what.root, Millis::now()).is_some_and(|progress| progress.complete);
-            if whole && store.distribution(what.root, what.version).is_none() {
-                board.owe(&manifest);
+            if !whole {
+                continue;
+            }
+            match store.distribution(what.root, what.version) {
+                None => {
+                    board.owe(&manifest);
+                }
+                // Nodes that were given up may be there again, and others new.
+                Some(known) if Millis::now() < known.late_until => {
+                    board.owe_until(&manifest, known.late_until);
+                }
+                Some(_) => {}
             }
         }
+        board.release();
         let unfinished = store.unfinished();
         for manifest in store.names() {
             let what = manifest.description();

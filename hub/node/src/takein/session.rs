@@ -59,7 +59,7 @@ impl Session {
                 let limits = Limits {
                     size_max: budget,
                     block_max: BLOCK_MAX,
-                    objects_max: OBJECTS_MAX,
+                    objects_max: FILES_MAX,
                     repair_max: PARITY_MAX,
                 };
                 Kind::Flute(Box::new(FileArrivals::open(stock, name, limits)))
@@ -165,6 +165,8 @@ const BLOCKS_MAX: u32 = 1 << 20;
 /// Bytes of a block that has to be decoded in memory.
 const BLOCK_MAX: u64 = 16 << 20;
 /// Objects of a sender that arrive at once.
-const OBJECTS_MAX: usize = 32;
+const OBJECTS_MAX: usize = 256;
+/// The same by FLUTE.
+const FILES_MAX: usize = 32;
 /// Bytes of parity that a sender's blocks may take before they are whole.
 const PARITY_MAX: usize = 16 << 20;

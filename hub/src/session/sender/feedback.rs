@@ -208,6 +208,8 @@ impl Sender {
         }
         match object.share(node).outcome {
             Outcome::Complete => return Err(Ignored::Stale),
+            // It was given up, and has all of it after all.
+            Outcome::Failed if object.all_sent(node) => {}
             Outcome::Failed => return Err(Ignored::GivenUp),
             Outcome::Excluded => return Err(Ignored::UnknownObject),
             Outcome::Pending if !object.all_sent(node) => return Err(Ignored::NotYetSent),
