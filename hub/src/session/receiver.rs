@@ -385,10 +385,11 @@ impl Receiver {
             None => return,
         }
         // By age, oldest first: numbers wrap around.
-        while self.objects.len() > self.config.objects_max {
-            let newest = self.newest.unwrap_or(object);
-            let age = |id: &ObjectId| newest.0.wrapping_sub(id.0);
-            let Some(oldest) = self.objects.keys().copied().max_by_key(age) else { break };
+        let newest = self.newest.unwrap_or(object);
+        let age = |id: &ObjectId| newest.0.wrapping_sub(id.0);
+        while let Some(oldest) = self.objects.keys().copied().max_by_key(age)
+            && usize::from(age(&oldest)) >= self.config.objects_max
+        {
             self.give_up(oldest);
             self.objects.remove(&oldest);
         }

@@ -296,8 +296,7 @@ impl Sender {
         self.objects.len() < before
     }
 
-    /// Takes a node in, or in again: it is sent all that is kept and that it `gets`, apart from the others, whatever it had; what it
-    /// still waits for goes on where it is.
+    /// Takes a node in, or in again: whatever it had, it is sent all that is kept and that it `gets`, apart from the others.
     ///
     /// # Errors
     /// [`NoPlace`].
@@ -320,25 +319,12 @@ impl Sender {
         }
         let begun = self.objects.iter().any(|object| object.position > 0 || object.info_sent);
         let member = &mut self.members[usize::from(index.0)];
-        let (was_left, was_apart) = (member.left, member.apart);
         (member.left, member.apart) = (false, begun);
         self.everyone.insert(index);
         self.everyone_packets = self.config.copies.to_everyone(&self.roster, &self.everyone);
         for object in &mut self.objects {
             let mut share = Share::new(begun.then_some(0));
             let gets = gets(object.id);
-            let waits = object
-                .shares
-                .get(usize::from(index.0))
-                .is_some_and(|share| share.outcome == Outcome::Pending);
-            if gets && waits && !was_left {
-                // What it waits for goes on where it is, apart as the rest.
-                if begun && !was_apart {
-                    object.share_mut(index).cursor = Some(object.position);
-                    object.ledger.withdraw(index, now);
-                }
-                continue;
-            }
             if !gets {
                 share.outcome = Outcome::Excluded;
             }

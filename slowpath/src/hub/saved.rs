@@ -53,6 +53,13 @@ pub(super) struct SavedOneWay {
     pub(super) done: Vec<(Root, u64)>,
 }
 
+impl SavedOneWay {
+    /// A session that begins, when these contents have names already: they aren't for it.
+    pub(super) fn beginning(done: Vec<(Root, u64)>) -> Self {
+        Self { next: 1, cut: (0, false), objects: Vec::new(), done }
+    }
+}
+
 /// This start of the machine.
 pub(super) fn boot() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default()

@@ -158,7 +158,7 @@ impl World {
     fn run_until(&mut self, lost: impl Fn(u64, u32) -> bool, done: impl Fn(&Self) -> bool) {
         let limit = self.now + Duration::from_secs(400);
         while !done(self) {
-            assert!(self.now < limit, "not done");
+            assert!(self.now < limit, "not done: {:?}, {:?}", self.site.progress(), self.store.unfinished());
             let quiet = self.nodes.values().all(|node| node.receiver.poll_timeout().is_none());
             let due = self.site.next_due().map_or(self.now, |due| due.max(self.now));
             let step = Duration::from_micros(200);

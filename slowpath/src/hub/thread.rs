@@ -23,8 +23,8 @@ use tracing::warn;
 use super::board::{Board, Shown};
 use super::intake::{Intake, IntakeThread, own_address};
 use super::oneway::OneWay;
-use super::saved::{self, Saved};
-use super::session::Session;
+use super::saved::{self, Saved, SavedOneWay};
+use super::session::{Session, Version};
 use super::site::Site;
 
 /// A hub's sessions, before workers run.
@@ -36,6 +36,8 @@ pub struct Prepared {
     tables: Arc<HubTables>,
     board: Arc<Board>,
     arrivals: Receiver<Manifest>,
+    /// What had a name before anything could be put in.
+    known: Vec<Version>,
     /// Where there are rules.
     intake: Option<Intake>,
 }
@@ -97,7 +99,9 @@ impl Prepared {
         let intake = Intake::open(config, hub, &means, contents, answers, Arc::clone(&board))?;
         let intake = Some(intake).filter(|_| !hub.accept.is_empty());
         let (config, folder, tables) = (config.clone(), folder.join("sites"), Arc::new(tables));
-        Ok(Self { config, store: Arc::clone(store), folder, tables, board, arrivals, intake })
+        let of = |manifest: &Manifest| (manifest.description().root, manifest.description().version);
+        let known = store.names().iter().map(of).collect();
+        Ok(Self { config, store: Arc::clone(store), folder, tables, board, arrivals, known, intake })
     }
 
     /// What workers read.
@@ -167,13 +171,15 @@ struct Running {
 
 impl Running {
     fn new(prepared: Prepared, shared: Arc<Shared>, random: u64) -> Self {
-        let Prepared { config, store, folder, tables, board, arrivals, .. } = prepared;
+        let Prepared { config, store, folder, tables, board, arrivals, known, .. } = prepared;
         let hub = config.hub.as_ref();
         let sites = hub.into_iter().flat_map(|hub| hub.sites.iter().map(move |site| (hub.id, site)));
         let sites =
             sites.zip(&tables.lanes).zip(0u16..).map(|(((id, site), lane), at)| -> Box<dyn Session> {
                 if let Some(flute) = site.flute {
                     let saved = saved::read(&folder, site.name.as_ref());
+                    // What is put in from here on is for it, also before this thread runs.
+                    let saved = saved.or_else(|| Some(SavedOneWay::beginning(known.clone())));
                     return Box::new(OneWay::new(
                         &config,
                         site,

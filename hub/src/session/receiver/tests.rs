@@ -47,3 +47,14 @@ proptest! {
         }
     }
 }
+
+/// One that was there while it was near isn't kept when it has fallen behind.
+#[test]
+fn what_falls_behind_is_given_up_even_where_there_is_room() {
+    let config = ReceiverConfig { objects_max: 3, ..ReceiverConfig::new(NodeId(2), NodeId(1), SENDER) };
+    let mut receiver = Receiver::new(config);
+    for number in [0, 65534, 1] {
+        receiver.handle(Duration::ZERO, SENDER, &segment(number), &mut Nowhere);
+    }
+    assert!(receiver.objects.keys().eq(&[ObjectId(0), ObjectId(1)]));
+}

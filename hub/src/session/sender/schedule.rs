@@ -18,8 +18,6 @@ const PROBED_AT_ONCE: usize = 4;
 const FIRST_PROBES: Duration = Duration::from_millis(20);
 /// Acknowledgements are asked for again after twice the round-trip time, then twice as long each time, up to this.
 const FLUSH_PAUSE_MAX: Duration = Duration::from_millis(250);
-/// Repairs that are planned at once, and somewhat more.
-const PLANNED_MAX: usize = 4096;
 /// A repair that wasn't named again after so many round trips is taken for received.
 const SETTLED_AFTER: u32 = 8;
 
@@ -30,10 +28,7 @@ impl Sender {
         let packets = |nodes: &NodeSet| config.copies.to_some(roster, nodes);
         for object in objects.iter_mut() {
             object.ledger.settle(now);
-            // What is beyond stays due: one request may name all of a large object.
-            while together.repairs.len() + apart.repairs.len() < PLANNED_MAX
-                && let Some(mut wants) = object.ledger.take_due(now)
-            {
+            while let Some(mut wants) = object.ledger.take_due(now) {
                 let (block, all) = (wants.block, core::mem::take(&mut wants.nodes));
                 let (alone, group): (Vec<_>, Vec<_>) =
                     all.into_iter().partition(|(node, _)| members[usize::from(node.0)].apart);
@@ -78,8 +73,6 @@ impl Sender {
         };
         let packets = self.packets(&transmit.to);
         self.apart.pacer.spend(now, packets, transmit.message_len());
-        // It is the site's rate that both share.
-        self.together.pacer.spend(now, packets, transmit.message_len());
         Some(transmit)
     }
 
@@ -283,8 +276,8 @@ impl Sender {
             let silent = share.silent >= config.silent_rounds_max && now >= heard + config.patience;
             if silent || share.rounds >= config.rounds_max {
                 share.outcome = Outcome::Failed;
-                // Who was heard through all rounds isn't news when it is heard again.
-                share.returned = !silent;
+                // Who was heard to the end isn't news when it is heard again.
+                share.returned = share.silent < config.silent_rounds_max;
                 let missing = object.ledger.missing(node).collect();
                 object.ledger.acknowledge(node);
                 self.events.push_back(Event::Failed { object: id, node, missing });
