@@ -53,6 +53,10 @@ pub(super) fn show(binary: &Path, driver: Driver, promises: &mut Promises) -> Re
     }
     println!("  {complete} of {NODES} nodes have it, SHA-256 {}…, after {seconds:.2} s", &wanted[..16]);
 
+    let fates = content.conclude();
+    let explained = fates.as_ref().is_ok_and(|all| all.iter().all(|one| one.unexplained() == 0));
+    promises.expect(explained, format!("an appliance lost a frame, or didn't end cleanly: {fates:?}"));
+    // Labs take turns.
     let uftp = bench::by_uftp(SIZE, [0, PER_MILLE, 0])?;
     let down = |at: usize| links[at].down - before[at].down;
     let leg = |node: usize| legs(&status, node);
@@ -89,9 +93,6 @@ pub(super) fn show(binary: &Path, driver: Driver, promises: &mut Promises) -> Re
         .expect(lost > 0 && over <= REPAIR_OVER_LOSS_MAX, format!("{over:.3} repairs for each packet lost"));
     println!("  {lost} packets lost, {over:.3} repairs for each; none on clean legs\n");
     promises.expect(down(0) < SIZE as u64 * 23 / 20, "the WAN carried more than one copy");
-    let fates = content.conclude();
-    let explained = fates.as_ref().is_ok_and(|all| all.iter().all(|one| one.unexplained() == 0));
-    promises.expect(explained, format!("an appliance lost a frame, or didn't end cleanly: {fates:?}"));
     let bytes = |link: &Link| link.down;
     Ok(json!({
         "nodes": NODES,
