@@ -214,7 +214,9 @@ impl Bench {
         for port in [WAN, LAN] {
             while self.net.take(port).is_some() {}
         }
-        assert_eq!(self.net.free_frames(), self.frames, "no frame is lost");
+        let lanes = self.tables.hub.iter().flat_map(|hub| &hub.lanes);
+        let lent: usize = lanes.map(|lane| lane.lent()).sum();
+        assert_eq!(self.net.free_frames() + lent, self.frames, "no frame is lost");
         for worker in &self.shared.workers {
             Fates::read(&worker.counters.fates).check().unwrap();
         }
