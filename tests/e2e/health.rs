@@ -4,6 +4,7 @@
 use std::process::Command;
 
 use millrace_hw_tests::edge::client::curl;
+use millrace_hw_tests::edge::web::serve_files;
 use millrace_hw_tests::edge::{Service, Shape, Site};
 use millrace_hw_tests::lab::{Look, Process, wait_until};
 use serde_json::Value;
@@ -20,12 +21,7 @@ fn serve(world: &World, address: &str) -> Process {
     std::fs::write(folder.join("page.txt"), address).unwrap();
     let long: String = (0..131_072).map(|line| format!("{line:07}\n")).collect();
     std::fs::write(folder.join("long.txt"), long).unwrap();
-    let mut server = world.edge.function.command("python3");
-    server.args(["-m", "http.server", "80", "--bind", address, "--directory"]).arg(&folder);
-    let server = world.edge.function.spawn("http", &mut server).unwrap();
-    let page = format!("curl -sS --fail http://{address}/page.txt");
-    server.wait_until("the server to listen", SOON, || world.edge.function.run(&page).is_ok()).unwrap();
-    server
+    serve_files(&world.edge, address, &folder).unwrap()
 }
 
 /// The instance of `web` at an address.
@@ -61,7 +57,7 @@ fn a_server_that_hangs_gets_nothing_new_and_keeps_what_it_has() {
 
     let back = world.edge.lab().folder().join("back");
     let mut get = world.edge.client.command("curl");
-    get.args(["-sS", "--fail", "--max-time", "120", "--limit-rate", "200k", "-4", "-o"]).arg(&back);
+    get.args(["-sS", "--fail", "--max-time", "120", "--limit-rate", "100k", "-4", "-o"]).arg(&back);
     let download = world.edge.client.spawn("curl", get.arg("http://web.fn.example/long.txt")).unwrap();
     let hanging = wait_until("the download to be a flow", SOON, || {
         // Those of servers that hang are few; the first that is there is the download's.

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use millrace_hw_tests::edge::client::curl;
+use millrace_hw_tests::edge::web::serve_files;
 use millrace_hw_tests::edge::{Service, Shape, Site};
 
 use crate::world::{World, assert_refused, functions, hello};
@@ -59,14 +60,7 @@ fn a_held_syn_goes_to_the_fallback_at_its_deadline() {
     );
     let world = frozen(site);
     let page = world.edge.lab().write("page.txt", "the fixed backend\n").unwrap();
-    let mut server = world.edge.function.command("python3");
-    server.args(["-m", "http.server", "80", "--bind", "198.51.100.21", "--directory"]);
-    let server = world.edge.function.spawn("http", server.arg(page.parent().unwrap())).unwrap();
-    server
-        .wait_until("the backend to listen", crate::world::SOON, || {
-            world.edge.function.run("curl -sS --fail http://198.51.100.21/page.txt").is_ok()
-        })
-        .unwrap();
+    let server = serve_files(&world.edge, "198.51.100.21", page.parent().unwrap()).unwrap();
     let times = curl(&world.edge.client, "-4", "http://late.fn.example/page.txt").unwrap();
     assert_eq!((times.status, times.body.as_str()), (200, "the fixed backend\n"));
     drop(server);

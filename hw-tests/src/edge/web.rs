@@ -1,5 +1,6 @@
-//! A web server at addresses that no serving node has: what fixed backends lead to.
+//! Web servers at addresses that no serving node has: what fixed backends lead to.
 
+use std::path::Path;
 use std::time::Duration;
 
 use crate::lab::{Host, LabError, Process};
@@ -12,10 +13,25 @@ const START_MAX: Duration = Duration::from_secs(20);
 /// What the page says.
 pub const PAGE: &str = "the far end\n";
 
-/// Python's own server: a page to whoever asks for one, and to a POST its own body.
-const SCRIPT: &str = r#"
-import http.server, socket, sys
+/// Python's own server, without the name of its address: it would ask a resolver for that, and wait for seconds, for there is none.
+const SERVER: &str = r#"
+import functools, http.server, socket, socketserver, sys
 
+class Server(http.server.ThreadingHTTPServer):
+    request_queue_size = 256
+    daemon_threads = True
+
+    def server_bind(self):
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.server_address[:2]
+
+    def serve(self):
+        print("listening", file=sys.stderr, flush=True)
+        self.serve_forever()
+"#;
+
+/// A page to whoever asks for one, and to a POST its own body.
+const PAGES: &str = r#"
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     wbufsize = -1
@@ -35,15 +51,33 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *args):
         pass
 
-class Server(http.server.ThreadingHTTPServer):
-    address_family = socket.AF_INET6
-    request_queue_size = 256
-    daemon_threads = True
-
-server = Server(("::", 80), Handler)
-print("listening", file=sys.stderr, flush=True)
-server.serve_forever()
+Server.address_family = socket.AF_INET6
+Server(("::", 80), Handler).serve()
 "#;
+
+/// The files of a folder.
+const FILES: &str = r#"
+address, folder = sys.argv[1:]
+handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=folder)
+Server((address, 80), handler).serve()
+"#;
+
+/// Starts a server in this host, and waits until it listens.
+fn start(host: &Host, script: &str, arguments: &[&str]) -> Result<Process, LabError> {
+    let mut command = host.command("python3");
+    command.arg("-c").arg([SERVER, script].concat()).args(arguments);
+    let process = host.spawn("web", &mut command)?;
+    process.wait_until("the web server to listen", START_MAX, || process.stderr().contains("listening"))?;
+    Ok(process)
+}
+
+/// Starts a web server of a folder's files on port 80 of an IPv4 address of the function host.
+///
+/// # Errors
+/// [`LabError`] with its last words.
+pub fn serve_files(edge: &Edge, address: &str, folder: &Path) -> Result<Process, LabError> {
+    start(&edge.function, FILES, &[address, &folder.to_string_lossy()])
+}
 
 /// A running web server on port 80 of all addresses of the function host, IPv4 and IPv6.
 #[derive(Debug)]
@@ -57,10 +91,7 @@ impl WebServer {
     /// # Errors
     /// [`LabError`] with its last words.
     pub fn start(edge: &Edge) -> Result<Self, LabError> {
-        let mut command = edge.function.command("python3");
-        let process = edge.function.spawn("web", command.args(["-c", SCRIPT]))?;
-        process
-            .wait_until("the web server to listen", START_MAX, || process.stderr().contains("listening"))?;
+        let process = start(&edge.function, PAGES, &[])?;
         Ok(WebServer { process })
     }
 
