@@ -24,7 +24,7 @@ use super::outgoing::{Outcome, Outgoing, Share};
 use super::pace::Pacer;
 use super::transmit::{Body, Kind, To, Transmit};
 use super::{Config, Copies, Rate};
-use crate::ledger::Ledger;
+use crate::ledger::{Lane, Ledger};
 use crate::nodes::{NoPlace, Node, NodeIndex, NodeSet, Roster};
 use crate::norm::{Fti, ObjectId, quantize_group_size, quantize_rtt};
 use crate::norm::{Message, Packet, SenderHead};
@@ -154,8 +154,9 @@ struct Queued {
     nodes: NodeSet,
 }
 
+/// What leaves at a rate of its own: what a lane's nodes are sent.
 #[derive(Clone, Debug)]
-struct Lane {
+struct Queue {
     pacer: Pacer,
     repairs: VecDeque<Queued>,
 }
@@ -174,8 +175,8 @@ pub struct Sender {
     next_object: ObjectId,
     sequence: u16,
     grtt: Grtt,
-    together: Lane,
-    apart: Lane,
+    /// By lane.
+    queues: [Queue; 2],
     control: VecDeque<Transmit>,
     probe_due: Duration,
     probe_sequence: u16,
@@ -190,12 +191,11 @@ impl Sender {
     /// A sender with these nodes and no object.
     #[must_use]
     pub fn new(config: Config, roster: Roster, now: Duration) -> Self {
-        let lane = |rate| Lane { pacer: Pacer::new(rate, config.catch_up, now), repairs: VecDeque::new() };
+        let queue = |rate| Queue { pacer: Pacer::new(rate, config.catch_up, now), repairs: VecDeque::new() };
         let everyone: NodeSet = roster.indices().collect();
         Self {
             grtt: Grtt::new(config.grtt, config.grtt_min, config.grtt_max),
-            together: lane(config.rate),
-            apart: lane(config.straggler.rate),
+            queues: [queue(config.rate), queue(config.straggler.rate)],
             members: vec![Member::default(); roster.len()],
             everyone_packets: config.copies.to_everyone(&roster, &everyone),
             everyone,
@@ -368,10 +368,13 @@ impl Sender {
 
     /// The next packet, if one is to be sent now.
     pub fn poll_transmit(&mut self, now: Duration) -> Option<Transmit> {
-        self.plan(now);
+        self.settle(now);
+        Lane::ALL.iter().for_each(|lane| self.plan(*lane, now));
         self.queue_control(now);
-        let transmit =
-            self.control.pop_front().or_else(|| self.next_together(now)).or_else(|| self.next_apart(now))?;
+        let transmit = self
+            .control
+            .pop_front()
+            .or_else(|| Lane::ALL.iter().find_map(|lane| self.next_of(*lane, now)))?;
         self.count(&transmit);
         Some(transmit)
     }
@@ -390,7 +393,7 @@ impl Sender {
     /// Changes the group's rate: a rate plan follows the slowest class of nodes that is to be kept in the group.
     pub fn set_rate(&mut self, rate: Rate) {
         self.config.rate = rate;
-        self.together.pacer.set(rate);
+        self.queues[Lane::Together as usize].pacer.set(rate);
     }
 
     /// The nodes.
@@ -518,6 +521,12 @@ impl Sender {
     }
 }
 
+impl Member {
+    fn lane(&self) -> Lane {
+        if self.apart { Lane::Apart } else { Lane::Together }
+    }
+}
+
 impl Copies {
     fn to_everyone(self, roster: &Roster, everyone: &NodeSet) -> usize {
         match self {
@@ -564,3 +573,6 @@ impl LegCounters {
         self.with(other, |a, b| a - b)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -125,6 +125,7 @@ impl Sender {
 
     /// What one span of a request says of one object.
     fn request(&mut self, at: usize, node: NodeIndex, request: Request<'_>, span: Span, seen: &Seen) {
+        let lane = self.members[usize::from(node.0)].lane();
         let object = &mut self.objects[at];
         if object.share(node).outcome == Outcome::Failed {
             return self.counters.ignore(Ignored::GivenUp);
@@ -176,7 +177,7 @@ impl Sender {
             } else if sent.is_empty() {
                 Some(Ignored::NotYetSent)
             } else {
-                match object.ledger.want(node, block, sent, seen.before, due) {
+                match object.ledger.want(node, lane, block, sent, seen.before, due) {
                     Noted::New => None,
                     Noted::Duplicate => Some(Ignored::Duplicate),
                     Noted::OnTheWay => Some(Ignored::OnTheWay),
