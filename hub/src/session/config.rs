@@ -70,7 +70,7 @@ pub struct Config {
     pub silent_rounds_max: u16,
     /// for at least this long;
     pub patience: Duration,
-    /// and one that goes on asking for repairs through so many rounds.
+    /// and one that goes on asking for repairs through so many rounds, and one more for each 4096 blocks of an object.
     pub rounds_max: u16,
 }
 

@@ -12,7 +12,7 @@ use millrace_hub::nodes::NodeIndex;
 use millrace_hub::norm::{
     Acked, Feedback, Item, Level, Message, NodeId, ObjectId, Packet, PayloadId, RequestBuilder, Span,
 };
-use millrace_hub::session::{Event, Ignored};
+use millrace_hub::session::{Config, Event, Ignored};
 use network::{Deed, LIMIT, Loss, Network, Setting, Shares, transfer};
 
 fn ms(ms: u64) -> Duration {
@@ -192,6 +192,24 @@ fn losing_all_or_the_end_is_found_by_the_flush() {
         network.run(LIMIT);
         assert!(network.complete.iter().all(|objects| objects.len() == 1));
     }
+}
+
+/// It can't name all of it in one datagram, and the hub doesn't look at more of one.
+#[test]
+fn losing_all_of_an_object_of_many_blocks_is_repaired_bit_by_bit() {
+    let change = |config: &mut Config| (config.block, config.parity) = (2, 2);
+    let mut network =
+        Network::new(Setting { segments: 20_000, change, ..Setting::new(3, Loss::Random(0.0)) }, 3);
+    network.at(Duration::ZERO, Deed::Announce);
+    network.cut(Duration::ZERO, ms(2500));
+    network.run(LIMIT);
+    assert!(network.complete.iter().all(|objects| objects.len() == 1));
+    assert!(network.sender.counters().ignored(Ignored::TooMuch) > 0);
+    for leg in &network.legs {
+        assert!(leg.repairs as f64 <= leg.lost as f64 * 1.05 + 2.0, "{leg:?}");
+    }
+    // At the rate, each segment twice takes four and a half seconds.
+    assert!(network.finished().unwrap() < Duration::from_secs(7), "{:?}", network.finished());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use super::feedback::NAMED_MAX;
 use super::{Event, Outcome, Queued, Sender};
 use crate::ledger::Lane;
 use crate::nodes::{NodeIndex, NodeSet};
@@ -262,6 +263,9 @@ impl Sender {
     fn flush(&mut self, at: usize, now: Duration) {
         let (grtt, config) = (self.grtt.get(), self.config);
         let object = &mut self.objects[at];
+        // A round repairs no more than one datagram can ask for.
+        let long = u16::try_from(object.shape.blocks() / NAMED_MAX).unwrap_or(u16::MAX);
+        let rounds_max = config.rounds_max.saturating_add(long);
         object.flush_pause = (2 * object.flush_pause).clamp(2 * grtt, FLUSH_PAUSE_MAX.max(2 * grtt));
         object.flush_due = Some(now + object.flush_pause);
         let (id, last) = (object.id, object.shape.last());
@@ -272,7 +276,7 @@ impl Sender {
             let share = object.share_mut(node);
             let heard = *share.heard.get_or_insert(now);
             let silent = share.silent >= config.silent_rounds_max && now >= heard + config.patience;
-            if silent || share.rounds >= config.rounds_max {
+            if silent || share.rounds >= rounds_max {
                 share.outcome = Outcome::Failed;
                 // Who was heard to the end isn't news when it is heard again.
                 share.returned = share.silent < config.silent_rounds_max;
@@ -281,7 +285,7 @@ impl Sender {
                 self.events.push_back(Event::Failed { object: id, node, missing });
                 continue;
             }
-            (share.silent, share.rounds) = (share.silent.saturating_add(1), share.rounds + 1);
+            (share.silent, share.rounds) = (share.silent.saturating_add(1), share.rounds.saturating_add(1));
             asked.push(node);
         }
         if object.pending().next().is_none() {

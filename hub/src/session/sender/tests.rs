@@ -98,6 +98,26 @@ fn a_request_for_a_huge_object_waits_in_the_ledger_and_the_other_lane_goes_on() 
     assert!(filled > BLOCKS / 10, "{filled} to the one that joined");
 }
 
+/// A datagram that names a huge object a hundred times costs no more than one that names what is looked at, once.
+#[test]
+fn a_request_is_looked_at_as_far_as_its_share_of_blocks() {
+    let mut sender = sender(1);
+    let offer = Offer { sent: 200_000, ..Offer::file(800_000, Vec::new()) };
+    let object = sender.announce(Duration::ZERO, offer).unwrap();
+    let mut builder = RequestBuilder::new(2000);
+    for _ in 0..100 {
+        let item = |block| Item { object, id: PayloadId { block, segment: 0 } };
+        assert!(builder.add(Level::Block, false, Span { first: item(0), last: item(BLOCK_MAX) }));
+    }
+    let feedback = Feedback { sender: NodeId(1), instance: 7, echo: Duration::ZERO, cc: None };
+    let message = Message::Nack { feedback, requests: builder.requests() };
+    let datagram = Packet { sequence: 0, source: node(0).id, message }.to_vec();
+    sender.handle(ms(500), node(0).address, &datagram);
+    assert_eq!(sender.missing(object, NodeIndex(0)).len(), 4095, "and the span itself");
+    let ignored = |reason| sender.counters().ignored(reason);
+    assert_eq!((ignored(Ignored::TooMuch), ignored(Ignored::Duplicate)), (1, 0));
+}
+
 /// Repairs that nobody waits for any more make room for what waits behind them, in the same poll.
 #[test]
 fn repairs_that_are_void_hold_nothing_up() {
