@@ -71,6 +71,15 @@ pub enum Lane {
 impl Lane {
     /// Each of them.
     pub const ALL: [Self; 2] = [Self::Together, Self::Apart];
+
+    /// The one that this isn't.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Together => Self::Apart,
+            Self::Apart => Self::Together,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default)]

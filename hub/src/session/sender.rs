@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A late joiner begins apart, with the first object that is kept; a straggler goes there with what it waits for. Both come
-//! back when they have caught up with the group. Those that are at the same place share packets, and the hindmost is served
+//! back when they have caught up with the group. Where both have something due they take turns. Those that are at the same place share packets, and the hindmost is served
 //! first, so that they come together.
 
 mod feedback;
@@ -177,6 +177,9 @@ pub struct Sender {
     grtt: Grtt,
     /// By lane.
     queues: [Queue; 2],
+    /// Which lane is asked first: the one that wasn't served last. What is behind us may take less than both rates, and then
+    /// the group alone, which never has enough, would leave nothing to those apart.
+    turn: [Lane; 2],
     control: VecDeque<Transmit>,
     probe_due: Duration,
     probe_sequence: u16,
@@ -196,6 +199,7 @@ impl Sender {
         Self {
             grtt: Grtt::new(config.grtt, config.grtt_min, config.grtt_max),
             queues: [queue(config.rate), queue(config.straggler.rate)],
+            turn: Lane::ALL,
             members: vec![Member::default(); roster.len()],
             everyone_packets: config.copies.to_everyone(&roster, &everyone),
             everyone,
@@ -374,7 +378,7 @@ impl Sender {
         let transmit = self
             .control
             .pop_front()
-            .or_else(|| Lane::ALL.iter().find_map(|lane| self.next_of(*lane, now)))?;
+            .or_else(|| self.turn.into_iter().find_map(|lane| self.next_of(lane, now)))?;
         self.count(&transmit);
         Some(transmit)
     }

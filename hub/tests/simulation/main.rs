@@ -153,6 +153,40 @@ fn a_straggler_does_not_delay_the_others() {
     assert!(with <= without.mul_f64(1.1), "{with:?} rather than {without:?}");
 }
 
+/// The hub's way out takes hardly more than the group's rate, and the group always has something to send: the one that
+/// joined late gets its share all the same, at once, and the others go on.
+#[test]
+fn those_served_apart_get_their_share_of_a_way_out_that_is_full() {
+    let times = |change| {
+        let setting = Setting {
+            segments: 40_000,
+            outlet: Some((ms(10), 8900.0 * 1.01)),
+            change,
+            ..Setting::new(4, Loss::Random(0.01))
+        };
+        let mut network = Network::new(setting, 3);
+        network.at(Duration::ZERO, Deed::Announce);
+        network.at(ms(500), Deed::Join(3));
+        network.run(LIMIT);
+        assert!(network.complete.iter().all(|objects| objects.len() == 1), "{:?}", network.complete);
+        let done = |joined| {
+            let of = move |(at, event): &(Duration, Event)| match event {
+                Event::Complete { node, .. } if (node.0 == 3) == joined => Some(at.as_secs_f64()),
+                _ => None,
+            };
+            network.events.iter().filter_map(of).fold(0.0, f64::max)
+        };
+        (done(false), done(true))
+    };
+    // Alone the group takes 4.5 seconds, and the other, at a tenth of the rate, 45 from when it has its turn.
+    let (group, joined) =
+        times(|config| config.straggler.rate.bits_per_second = config.rate.bits_per_second / 10);
+    assert!((4.7..5.6).contains(&group) && joined < 47.0, "{group} s, {joined} s");
+    // With the same rate for both, each has half of it.
+    let (group, joined) = times(|config| config.straggler.rate = config.rate);
+    assert!((7.5..9.5).contains(&group) && joined < 10.0, "{group} s, {joined} s");
+}
+
 #[test]
 fn a_node_that_never_answers_is_given_up_and_the_rest_is_done() {
     let setting = Setting {

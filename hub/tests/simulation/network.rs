@@ -110,6 +110,9 @@ pub(crate) struct Setting {
     pub(crate) feedback_lost: bool,
     /// One way.
     pub(crate) delay: Duration,
+    /// What takes packets from the hub, and holds it up when it has enough of them: for how long its queue lasts, and how many
+    /// packets of first copies' length it sends in a second.
+    pub(crate) outlet: Option<(Duration, f64)>,
     pub(crate) seed: u64,
     pub(crate) change: fn(&mut Config),
 }
@@ -123,6 +126,7 @@ impl Setting {
             loss,
             feedback_lost: false,
             delay: Duration::from_millis(20),
+            outlet: None,
             seed: 1,
             change: |_| {},
         }
@@ -222,6 +226,8 @@ pub(crate) struct Network {
     queue: BinaryHeap<Reverse<Queued>>,
     number: u64,
     cut_until: Duration,
+    /// When the outlet has sent all that it has.
+    outlet_until: Duration,
     hub_wake: Option<Duration>,
     node_wakes: Vec<Option<Duration>>,
 }
@@ -261,6 +267,7 @@ impl Network {
             queue: BinaryHeap::new(),
             number: 0,
             cut_until: Duration::ZERO,
+            outlet_until: Duration::ZERO,
             hub_wake: None,
             node_wakes: vec![None; setting.nodes],
             setting,
@@ -340,8 +347,19 @@ impl Network {
         }
     }
 
+    /// When the outlet takes the next packet.
+    fn outlet_free(&self) -> Duration {
+        self.setting.outlet.map_or(Duration::ZERO, |(holds, _)| self.outlet_until.saturating_sub(holds))
+    }
+
     fn poll_sender(&mut self) {
-        while let Some(packet) = self.sender.poll_transmit(self.now) {
+        while self.outlet_free() <= self.now
+            && let Some(packet) = self.sender.poll_transmit(self.now)
+        {
+            if let Some((_, per_second)) = self.setting.outlet {
+                let left = self.outlet_until.max(self.now);
+                self.outlet_until = left + Duration::from_secs_f64(1.0 / per_second);
+            }
             let mut datagram = Vec::with_capacity(packet.message_len());
             packet.write(&mut Pattern, &mut datagram).unwrap();
             if !matches!(packet.body, Body::None) {
@@ -369,7 +387,8 @@ impl Network {
                 if lost {
                     leg.lost += u64::from(packet.kind != Kind::Control);
                 } else {
-                    self.push(self.now + self.setting.delay, Arrival::AtNode(at, datagram.clone()));
+                    let at_once = self.outlet_until.max(self.now);
+                    self.push(at_once + self.setting.delay, Arrival::AtNode(at, datagram.clone()));
                 }
             }
         }
@@ -378,7 +397,9 @@ impl Network {
         }
         if let Some(at) = self.sender.poll_timeout() {
             // A timeout is for something to come: after everything due was taken, none lies in the past.
-            assert!(at > self.now, "a timeout at {at:?} at {:?}: {:?}", self.now, self.sender);
+            let held_up = self.outlet_free() > self.now;
+            assert!(held_up || at > self.now, "a timeout at {at:?} at {:?}: {:?}", self.now, self.sender);
+            let at = at.max(self.outlet_free());
             if self.hub_wake.is_none_or(|wake| at < wake) {
                 self.hub_wake = Some(at);
                 self.push(at, Arrival::WakeHub);

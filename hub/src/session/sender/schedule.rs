@@ -69,6 +69,7 @@ impl Sender {
         };
         let packets = self.packets(&transmit.to);
         self.queues[lane as usize].pacer.spend(now, packets, transmit.message_len());
+        self.turn = [lane.other(), lane];
         Some(transmit)
     }
 
