@@ -69,6 +69,8 @@ pub(super) struct Outgoing {
     /// How long after that the next ones are, if nothing happens.
     pub(super) flush_pause: Duration,
     pub(super) reported: bool,
+    /// Until when it is kept for those that come late.
+    pub(super) late_until: Duration,
 }
 
 impl Outgoing {

@@ -7,8 +7,10 @@
 //!            └─ apart     the same for stragglers and late joiners, to them alone    at theirs
 //! ```
 //!
+//! Where both lanes have something due they take turns.
+//!
 //! A late joiner begins apart, with the first object that is kept; a straggler goes there with what it waits for. Both come
-//! back when they have caught up with the group. Where both have something due they take turns. Those that are at the same place share packets, and the hindmost is served
+//! back when they have caught up with the group. Those that are at the same place share packets, and the hindmost is served
 //! first, so that they come together.
 
 mod feedback;
@@ -51,13 +53,17 @@ pub struct Offer {
     pub complete: NodeSet,
     /// Who gets it; without, every node. Others aren't sent anything of it, and are told that it is gone if they ask.
     pub nodes: Option<NodeSet>,
+    /// So long it is kept for nodes that come late. Until then those that are given up in silence are probed now and then, when
+    /// nothing else is sent: a receiver that comes back says nothing before it hears something.
+    pub late_until: Duration,
 }
 
 impl Offer {
     /// A file that nobody has.
     #[must_use]
     pub fn file(size: u64, info: Vec<u8>) -> Self {
-        Self { size, file: true, info, number: None, sent: 0, complete: NodeSet::new(), nodes: None }
+        let (complete, late_until) = (NodeSet::new(), Duration::ZERO);
+        Self { size, file: true, info, number: None, sent: 0, complete, nodes: None, late_until }
     }
 }
 
@@ -271,6 +277,7 @@ impl Sender {
             flush_due: None,
             flush_pause: Duration::ZERO,
             reported: false,
+            late_until: offer.late_until,
             info: offer.info,
         };
         offer.complete.iter().for_each(|node| {
@@ -317,6 +324,7 @@ impl Sender {
             }
             None => self.roster.add(node)?,
         };
+        self.probe_due = self.probe_due.min(now);
         let base = self.everyone_leg;
         if usize::from(index.0) == self.members.len() {
             self.members.push(Member { base, ..Member::default() });
@@ -465,6 +473,19 @@ impl Sender {
 
     fn is_idle(&self) -> bool {
         self.objects.iter().all(|object| object.pending().next().is_none())
+    }
+
+    /// Whether there is somebody to probe at this time: a node that is sent something, or one that may come back.
+    fn is_probing(&self, at: Duration) -> bool {
+        !self.is_idle() || self.everyone.iter().any(|node| self.is_missed(node, at))
+    }
+
+    /// Whether a node was given up in silence, and something is still kept for it.
+    fn is_missed(&self, node: NodeIndex, at: Duration) -> bool {
+        self.objects.iter().any(|object| {
+            let share = object.share(node);
+            object.late_until > at && share.outcome == Outcome::Failed && !share.returned
+        })
     }
 
     fn report_if_finished(&mut self, id: ObjectId) {

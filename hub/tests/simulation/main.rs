@@ -203,6 +203,44 @@ fn a_node_that_never_answers_is_given_up_and_the_rest_is_done() {
     assert!(matches!(network.events.last(), Some((_, Event::Finished { .. }))));
 }
 
+/// Receivers that were switched on say nothing before they hear something.
+#[test]
+fn a_node_that_was_given_up_and_comes_back_in_silence_is_found_and_served_alone() {
+    let run = |back: Option<Duration>| {
+        let change = |config: &mut Config| config.patience = Duration::from_secs(5);
+        let mut network = Network::new(Setting { change, ..Setting::new(3, Loss::Random(0.01)) }, 3);
+        network.off[1] = true;
+        network.at(Duration::ZERO, Deed::AnnounceUntil(Duration::from_secs(100)));
+        if let Some(back) = back {
+            network.at(back, Deed::Switch(1, true));
+        }
+        network.run(LIMIT);
+        network
+    };
+    let is_returned = |event: &Event| *event == Event::Returned { object: ObjectId(0), node: NodeIndex(1) };
+    let never = run(None);
+    assert!(!never.events.iter().any(|(_, event)| is_returned(event)));
+    // It has an end, and little is sent until then.
+    assert!((90..=101).contains(&never.now.as_secs()), "{:?}", never.now);
+    let given_up = never.finished().unwrap();
+    assert!(given_up < Duration::from_secs(10), "{given_up:?}");
+
+    let found = run(Some(Duration::from_secs(42)));
+    let at = found.events.iter().find(|(_, event)| is_returned(event)).unwrap().0.as_secs_f64();
+    assert!((42.0..53.0).contains(&at), "{at}");
+    assert_eq!([0, 1, 2].map(|at| found.complete[at].len()), [1, 1, 1]);
+    // The others are sent nothing because of it but probes, while it is served.
+    for at in [0, 2] {
+        let (leg, before) = (&found.legs[at], &never.legs[at]);
+        assert_eq!((leg.first, leg.repairs), (before.first, before.repairs));
+        assert!(leg.control_bytes - before.control_bytes < 1000, "{leg:?}, {before:?}");
+    }
+    // Until then it was probed every ten seconds.
+    let probes = never.legs[1].control_bytes - never.legs[0].control_bytes;
+    assert!(probes < 10_000, "{probes}");
+    assert!(found.finished().unwrap() < Duration::from_secs(60), "{:?}", found.finished());
+}
+
 #[test]
 fn a_cut_of_ten_seconds_is_got_over() {
     let mut network = Network::new(Setting { segments: 20_000, ..Setting::new(3, Loss::Random(0.01)) }, 3);

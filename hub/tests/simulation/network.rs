@@ -150,6 +150,7 @@ pub(crate) struct LegFigures {
     pub(crate) repairs: u64,
     /// First copies and repairs that were lost.
     pub(crate) lost: u64,
+    pub(crate) control_bytes: u64,
     pub(crate) feedback_bytes: u64,
 }
 
@@ -158,7 +159,11 @@ pub(crate) enum Deed {
     Announce,
     /// An object for some of the nodes.
     AnnounceTo(&'static [u16]),
+    /// An object for all, that is kept so long for those who come late.
+    AnnounceUntil(Duration),
     Join(usize),
+    /// A node is switched on, or off.
+    Switch(usize, bool),
 }
 
 enum Arrival {
@@ -336,6 +341,12 @@ impl Network {
                             let offer = Offer { nodes, ..Offer::file(size, b"a name".to_vec()) };
                             self.sender.announce(self.now, offer).unwrap();
                         }
+                        Deed::AnnounceUntil(late_until) => {
+                            let size = self.setting.segments * u64::from(SEGMENT) - 3;
+                            let offer = Offer { late_until, ..Offer::file(size, b"a name".to_vec()) };
+                            self.sender.announce(self.now, offer).unwrap();
+                        }
+                        Deed::Switch(at, on) => self.off[at] = !on,
                         Deed::Join(at) => {
                             self.sender.join(self.now, node(at), |_| true).unwrap();
                         }
@@ -382,7 +393,7 @@ impl Network {
                 match packet.kind {
                     Kind::First => leg.first += 1,
                     Kind::Repair => leg.repairs += 1,
-                    Kind::Control => {}
+                    Kind::Control => leg.control_bytes += datagram.len() as u64 + UDP,
                 }
                 if lost {
                     leg.lost += u64::from(packet.kind != Kind::Control);
@@ -392,8 +403,18 @@ impl Network {
                 }
             }
         }
+        let mut joined = false;
         while let Some(event) = self.sender.poll_event() {
+            // As hubs do.
+            if let Event::Returned { node, .. } = event {
+                let node = *self.sender.roster().node(node);
+                self.sender.join(self.now, node, |_| true).unwrap();
+                joined = true;
+            }
             self.events.push((self.now, event));
+        }
+        if joined {
+            return self.poll_sender();
         }
         if let Some(at) = self.sender.poll_timeout() {
             // A timeout is for something to come: after everything due was taken, none lies in the past.

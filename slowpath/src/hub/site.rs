@@ -122,6 +122,7 @@ impl Site {
             sent: at.map_or(0, |at| at.sent),
             complete,
             nodes: Some(nodes),
+            late_until: now.saturating_add(until(distribution.late_until)),
             ..Offer::file(what.size, manifest.as_bytes().to_vec())
         };
         let announced = self.sender.announce(now, offer.clone()).or_else(|refused| match refused {
@@ -410,6 +411,11 @@ pub(super) fn roster(nodes: &[HubNode], bsl: Bsl) -> Roster {
         }
     }
     roster
+}
+
+/// How long it is until then.
+fn until(then: Millis) -> Duration {
+    Duration::from_millis(then.0.saturating_sub(Millis::now().0))
 }
 
 /// Byte ranges of missing segments.

@@ -143,13 +143,20 @@ impl World {
 
     /// Puts bytes in for these nodes, and has the site send them.
     fn put(&mut self, name: &str, bytes: &[u8], nodes: &[u32]) -> Manifest {
+        self.put_until(name, bytes, nodes, Duration::ZERO)
+    }
+
+    /// The same; it is kept so long for those who come late.
+    fn put_until(&mut self, name: &str, bytes: &[u8], nodes: &[u32], late: Duration) -> Manifest {
         let mut incoming = self.store.put(None, Millis::now()).unwrap();
         incoming.write(bytes, Millis::now()).unwrap();
         let (name, group) = (Label::name(name).unwrap(), Label::group("").unwrap());
         let named = Named { name, group, version: Some(1) };
         let manifest = incoming.finish(named, None, Millis::now()).unwrap();
         let (what, now) = (manifest.description(), Millis::now());
-        self.store.distribute(what.root, 1, nodes.iter().map(|node| NodeId(*node)), now, now).unwrap();
+        let late_until = Millis(now.0 + late.as_millis() as u64);
+        let nodes = nodes.iter().map(|node| NodeId(*node));
+        self.store.distribute(what.root, 1, nodes, late_until, now).unwrap();
         self.site.announce(self.now, &manifest);
         manifest
     }
@@ -332,6 +339,42 @@ fn a_node_that_was_given_up_and_comes_back_is_served_from_the_cache() {
     for (node, before) in [11, 12].into_iter().zip(others) {
         assert!(world.nodes[&node].alone - before < 20, "node {node}");
     }
+}
+
+#[test]
+fn a_node_that_comes_back_and_says_nothing_is_found_while_the_content_is_kept() {
+    let mut world = World::new();
+    world.nodes.get_mut(&13).unwrap().on = false;
+    let content = bytes(100_000, 9);
+    let manifest = world.put_until("a", &content, &NODES, Duration::from_secs(600));
+    let failed = |world: &World| matches!(world.outcome(&manifest, 13), Outcome::Failed(_));
+    world.run_until(|_, _| false, |world| world.all_acked(&manifest, &[11, 12]) && failed(world));
+    assert!(!world.site.is_under_way());
+    let (frames, later) = (world.frames, world.now + Duration::from_secs(95));
+    world.run_until(|_, _| false, |world| world.now >= later);
+    assert!((9..=11).contains(&(world.frames - frames)), "a probe every ten seconds");
+    let back = world.now;
+    let others = [11, 12].map(|node| world.nodes[&node].alone);
+    // It is a new receiver, which knows nothing.
+    world.nodes.get_mut(&13).unwrap().on = true;
+    world.run_until(|_, _| false, |world| world.all_acked(&manifest, &NODES));
+    assert!(world.now - back < Duration::from_secs(12), "{:?}", world.now - back);
+    assert!(world.nodes[&13].memory.0[&ObjectId(0)] == content);
+    for (node, before) in [11, 12].into_iter().zip(others) {
+        assert!(world.nodes[&node].alone - before < 5, "node {node}");
+    }
+    world.run_until(|_, _| false, |world| world.site.next_due().is_none());
+}
+
+/// What isn't kept for late ones isn't probed for.
+#[test]
+fn a_node_that_is_given_up_is_left_alone_where_nothing_is_kept() {
+    let mut world = World::new();
+    world.nodes.get_mut(&13).unwrap().on = false;
+    let manifest = world.put("a", &bytes(100_000, 10), &NODES);
+    let failed = |world: &World| matches!(world.outcome(&manifest, 13), Outcome::Failed(_));
+    world.run_until(|_, _| false, |world| world.all_acked(&manifest, &[11, 12]) && failed(world));
+    assert_eq!(world.site.next_due(), None);
 }
 
 #[test]

@@ -14,8 +14,10 @@ use crate::plan::plan;
 use crate::session::WIRE_EPOCH;
 use crate::session::transmit::{Body, Kind, To, Transmit, body};
 
-/// Nodes that a probe asks.
+/// Nodes that a probe asks,
 const PROBED_AT_ONCE: usize = 4;
+/// and, of those that are given up, when nothing else is sent: as many as answer at once without harm.
+const MISSED_PROBED_AT_ONCE: usize = 32;
 /// Time between probes until every node was asked once.
 const FIRST_PROBES: Duration = Duration::from_millis(20);
 /// Acknowledgements are asked for again after twice the round-trip time, then twice as long each time, up to this.
@@ -213,7 +215,7 @@ impl Sender {
 
     /// Probes, flushes and infos whose time has come.
     pub(super) fn queue_control(&mut self, now: Duration) {
-        if self.probe_due <= now && !self.is_idle() {
+        if self.probe_due <= now && self.is_probing(self.probe_due) {
             self.probe(now);
         }
         for at in 0..self.objects.len() {
@@ -236,11 +238,18 @@ impl Sender {
         self.grtt.end_probe();
         let all = self.roster.len() as u16;
         let turn = (0..all).map(|at| NodeIndex((self.probe_next + at) % all));
-        let nodes: Vec<_> = turn.filter(|node| self.everyone.contains(*node)).take(PROBED_AT_ONCE).collect();
+        let turn = turn.filter(|node| self.everyone.contains(*node));
+        // While nothing is sent, those who have everything are left alone.
+        let (nodes, pause): (Vec<_>, _) = if self.is_idle() {
+            let missed = turn.filter(|node| self.is_missed(*node, self.probe_due));
+            (missed.take(MISSED_PROBED_AT_ONCE).collect(), self.config.probe_missed)
+        } else {
+            (turn.take(PROBED_AT_ONCE).collect(), self.config.probe)
+        };
         self.probe_next = nodes.last().map_or(0, |node| (node.0 + 1) % all);
         self.probed = (self.probed + nodes.len()).min(usize::from(u16::MAX));
-        let first = self.probed < self.everyone.len() + nodes.len();
-        self.probe_due = now + if first { FIRST_PROBES.min(self.config.probe) } else { self.config.probe };
+        let first = self.probed < self.everyone.len() + nodes.len() && !self.is_idle();
+        self.probe_due = now + if first { FIRST_PROBES.min(pause) } else { pause };
         self.probe_sequence = self.probe_sequence.wrapping_add(1);
         let bytes_per_second = self.config.rate.bits_per_second as f64 / 8.0;
         let (rate, rtt) = (quantize_rate(bytes_per_second), quantize_rtt(self.grtt.get()));
@@ -355,7 +364,7 @@ impl Sender {
             [waits.then(|| queue.pacer.next()), due.filter(|_| room)]
         });
         let control = [
-            (!self.is_idle()).then_some(self.probe_due),
+            self.is_probing(self.probe_due).then_some(self.probe_due),
             (!self.control.is_empty()).then_some(Duration::ZERO),
         ];
         let objects = self.objects.iter().flat_map(|object| [object.info_due, object.flush_due]);
