@@ -248,6 +248,39 @@ fn repairs_go_in_frames_to_those_who_lost_something() {
 }
 
 #[test]
+fn progress_has_a_rate_and_an_estimate_until_a_node_is_done() {
+    let mut world = World::new();
+    world.nodes.get_mut(&13).unwrap().on = false;
+    let manifest = world.put("a", &bytes(25_000_000, 1), &NODES);
+    let of = |world: &World, node: u32| {
+        world.site.progress().into_iter().find(|(_, id, _)| id.0 == node).map(|(_, _, one)| one).unwrap()
+    };
+    assert_eq!((of(&world, 11).bytes_per_second, of(&world, 11).seconds_left), (None, None));
+    for half in 0..=2 {
+        let then = Duration::from_millis(500 * half);
+        world.run_until(|frame, node| node == 12 && frame % 20 == 0, |world| world.now >= then);
+        world.site.measure(world.now);
+    }
+    for node in [11, 12] {
+        let one = of(&world, node);
+        let (rate, left) = (one.bytes_per_second.unwrap(), one.seconds_left.unwrap());
+        // 100 Mb/s with headers; two seconds in all, of which one is over. Repairs of one node take their share.
+        assert!((11.0e6..12.5e6).contains(&rate), "node {node}: {rate}");
+        assert!((0.9..1.3).contains(&left), "node {node}: {left}");
+    }
+    assert!(world.site.status().bytes_per_second[&12] > 11.0e6);
+    world.run_until(|_, _| false, |world| world.all_acked(&manifest, &[11, 12]));
+    world.site.measure(world.now);
+    assert_eq!((of(&world, 11).bytes_per_second, of(&world, 11).seconds_left), (None, None));
+    assert_eq!(world.site.status().bytes_per_second.keys().collect::<Vec<_>>(), [&13]);
+    // It is sent nothing any more, so that nothing can be said of when it is done.
+    let then = world.now + Duration::from_secs(8);
+    world.run_until(|_, _| false, |world| world.now >= then);
+    world.site.measure(world.now);
+    assert_eq!((of(&world, 13).bytes_per_second, of(&world, 13).seconds_left), (Some(0.0), None));
+}
+
+#[test]
 fn what_is_for_some_nodes_reaches_those_alone() {
     let mut world = World::new();
     let content = bytes(200_000, 2);

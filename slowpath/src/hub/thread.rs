@@ -258,7 +258,7 @@ impl Running {
         drop(tables);
         if now >= self.show_due {
             self.show_due = now + SHOW_EVERY;
-            self.show();
+            self.show(now);
         }
         if !busy {
             self.rest(now);
@@ -295,9 +295,10 @@ impl Running {
         thread::park_timeout(rest);
     }
 
-    fn show(&self) {
+    fn show(&mut self, now: Duration) {
         let mut shown = Shown::default();
-        for site in &self.sites {
+        for site in &mut self.sites {
+            site.measure(now);
             for (of, node, progress) in site.progress() {
                 shown.progress.entry(of).or_default().insert(node, progress);
             }
