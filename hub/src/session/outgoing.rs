@@ -97,6 +97,13 @@ impl Outgoing {
         self.sent_to(node) == self.shape.segments()
     }
 
+    /// Nodes that were given up in silence, while it is kept for them at this time.
+    pub(super) fn missed(&self, at: Duration) -> impl Iterator<Item = NodeIndex> + '_ {
+        let shares = if self.late_until > at { &self.shares[..] } else { &[] };
+        let missed = |(_, share): &(usize, &Share)| share.outcome == Outcome::Failed && !share.returned;
+        shares.iter().enumerate().filter(missed).map(|(at, _)| NodeIndex(at as u16))
+    }
+
     pub(super) fn pending(&self) -> impl Iterator<Item = NodeIndex> + '_ {
         let pending = |(_, share): &(usize, &Share)| share.outcome == Outcome::Pending;
         self.shares.iter().enumerate().filter(pending).map(|(at, _)| NodeIndex(at as u16))

@@ -307,6 +307,13 @@ impl Sender {
         self.objects.len() < before
     }
 
+    /// An object is kept for late ones until another time than was said; see [`Offer::late_until`].
+    pub fn keep_until(&mut self, object: ObjectId, late_until: Duration) {
+        if let Some(object) = self.find_mut(object) {
+            object.late_until = late_until;
+        }
+    }
+
     /// Takes a node in, or in again: whatever it had, it is sent all that is kept and that it `gets`, apart from the others.
     ///
     /// # Errors
@@ -477,15 +484,12 @@ impl Sender {
 
     /// Whether there is somebody to probe at this time: a node that is sent something, or one that may come back.
     fn is_probing(&self, at: Duration) -> bool {
-        !self.is_idle() || self.everyone.iter().any(|node| self.is_missed(node, at))
+        !self.is_idle() || self.objects.iter().any(|object| object.missed(at).any(|node| self.is_here(node)))
     }
 
-    /// Whether a node was given up in silence, and something is still kept for it.
-    fn is_missed(&self, node: NodeIndex, at: Duration) -> bool {
-        self.objects.iter().any(|object| {
-            let share = object.share(node);
-            object.late_until > at && share.outcome == Outcome::Failed && !share.returned
-        })
+    /// Whether a node hasn't left.
+    fn is_here(&self, node: NodeIndex) -> bool {
+        self.everyone.contains(node)
     }
 
     fn report_if_finished(&mut self, id: ObjectId) {

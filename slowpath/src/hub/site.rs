@@ -222,6 +222,7 @@ impl Site {
         let Some(distribution) = self.store.distribution(of.0, of.1) else { return };
         let owed: Vec<NodeId> = distribution.owed().collect();
         let Some((object, _)) = self.sent.iter().find(|(_, sent)| sent.of == of) else { return };
+        self.sender.keep_until(*object, now.saturating_add(until(distribution.late_until)));
         let progress: Vec<_> = self.sender.progress(*object).collect();
         let done = |node| progress.iter().any(|one| one.node == node && one.done.is_none());
         let again: Vec<NodeIndex> = self

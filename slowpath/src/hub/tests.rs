@@ -408,6 +408,13 @@ fn a_node_that_is_given_up_is_left_alone_where_nothing_is_kept() {
     let failed = |world: &World| matches!(world.outcome(&manifest, 13), Outcome::Failed(_));
     world.run_until(|_, _| false, |world| world.all_acked(&manifest, &[11, 12]) && failed(world));
     assert_eq!(world.site.next_due(), None);
+    // Put in again it is kept longer, and the node is owed it again.
+    let (root, wall) = (manifest.description().root, Millis::now());
+    world.store.distribute(root, 1, NODES.map(NodeId), Millis(wall.0 + 3_600_000), wall).unwrap();
+    world.site.announce(world.now, &manifest);
+    world.run_until(|_, _| false, failed);
+    let due = world.site.next_due().unwrap();
+    assert!(due > world.now && due <= world.now + Duration::from_secs(10), "{due:?} at {:?}", world.now);
 }
 
 #[test]

@@ -238,10 +238,12 @@ impl Sender {
         self.grtt.end_probe();
         let all = self.roster.len() as u16;
         let turn = (0..all).map(|at| NodeIndex((self.probe_next + at) % all));
-        let turn = turn.filter(|node| self.everyone.contains(*node));
+        let turn = turn.filter(|node| self.is_here(*node));
         // While nothing is sent, those who have everything are left alone.
         let (nodes, pause): (Vec<_>, _) = if self.is_idle() {
-            let missed = turn.filter(|node| self.is_missed(*node, self.probe_due));
+            let missed: NodeSet =
+                self.objects.iter().flat_map(|object| object.missed(self.probe_due)).collect();
+            let missed = turn.filter(|node| missed.contains(*node));
             (missed.take(MISSED_PROBED_AT_ONCE).collect(), self.config.probe_missed)
         } else {
             (turn.take(PROBED_AT_ONCE).collect(), self.config.probe)

@@ -1,7 +1,7 @@
 use millrace_bier::id::{BfrId, Bsl};
 
 use super::*;
-use crate::norm::{BLOCK_MAX, Feedback, Item, Level, NodeId, PayloadId, RequestBuilder, Span};
+use crate::norm::{BLOCK_MAX, Command, Feedback, Item, Level, NodeId, PayloadId, RequestBuilder, Span};
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -60,6 +60,16 @@ fn is_for(sender: &Sender, transmit: &Transmit, node: NodeIndex) -> bool {
     }
 }
 
+/// Whether a packet asks a node for its acknowledgement.
+fn asks(transmit: &Transmit, id: NodeId) -> bool {
+    match crate::norm::parse(&transmit.header).map(|packet| packet.message) {
+        Ok(Message::Command { command: Command::Flush { nodes, .. }, .. }) => {
+            nodes.iter().any(|one| one == id)
+        }
+        _ => false,
+    }
+}
+
 /// One request that names a hundred thousand blocks is worked off little by little, and those served apart go on.
 #[test]
 fn a_request_for_a_huge_object_waits_in_the_ledger_and_the_other_lane_goes_on() {
@@ -72,29 +82,36 @@ fn a_request_for_a_huge_object_waits_in_the_ledger_and_the_other_lane_goes_on() 
     let joiner = sender.join(now, node(3), |_| true).unwrap();
     run(&mut sender, &mut now, ms(500), |_, _, _| {});
     let (mut repairs, mut filled, mut most) = (0, 0, 0);
-    while repairs < 2 * BLOCKS {
+    let (mut last_repair, mut asked) = (now, None);
+    while asked.is_none() {
         assert!(now < Duration::from_secs(10), "{repairs} repairs");
-        sender.handle(now, node(0).address, &nack(0, object, (repairs / 2) as u32, now));
+        if repairs < 2 * BLOCKS {
+            sender.handle(now, node(0).address, &nack(0, object, (repairs / 2) as u32, now));
+        }
         let until = now + ms(20);
-        run(&mut sender, &mut now, until, |sender, _, transmit| {
+        run(&mut sender, &mut now, until, |sender, now, transmit| {
             most = most.max(sender.queues.iter().map(|queue| queue.repairs.len()).max().unwrap());
             match transmit.kind {
                 Kind::Repair => {
                     assert!(
                         is_for(sender, transmit, NodeIndex(0)) && !is_for(sender, transmit, NodeIndex(1))
                     );
-                    repairs += 1;
+                    (repairs, last_repair) = (repairs + 1, now);
                 }
                 Kind::First => {
                     assert!(is_for(sender, transmit, joiner));
                     filled += 1;
                 }
+                Kind::Control if asks(transmit, node(0).id) => asked = asked.or(Some(now)),
                 Kind::Control => {}
             }
         });
     }
     assert!(most <= 256 + 2, "{most} repairs waited at once");
     assert_eq!(repairs, 2 * BLOCKS);
+    // It is asked whether it has everything when the round is over, and not before.
+    let after = asked.unwrap().checked_sub(last_repair).unwrap();
+    assert!(after <= sender.overtaking() + ms(2), "asked {after:?} later");
     assert!(filled > BLOCKS / 10, "{filled} to the one that joined");
 }
 
