@@ -2,11 +2,12 @@
 //! receiver drive, and how a session is driven by a socket.
 //!
 //! ```text
-//! norm_send GROUP PORT ADDRESS RATE DROP NODE@ADDRESS,NODE@ADDRESS... FILE...
+//! norm_send [--late] GROUP PORT ADDRESS RATE DROP NODE@ADDRESS,NODE@ADDRESS... FILE...
 //! ```
 //!
 //! Each `DROP`th data packet isn't sent, first copies and repairs alike; 0 drops none. Ends when every node has all files
-//! or is given up, and prints what was sent and heard.
+//! or is given up, and prints what was sent and heard. With `--late` nodes that say nothing are given up soon, and waited for:
+//! it ends when all have all.
 
 use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
@@ -31,9 +32,11 @@ impl Content for Files {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    let late = arguments.first().is_some_and(|first| first == "--late");
+    arguments.drain(..usize::from(late));
     let [group, port, address, rate, drop, nodes, files @ ..] = &arguments[..] else {
-        return Err("norm_send GROUP PORT ADDRESS RATE DROP NODE@ADDRESS,... FILE...".into());
+        return Err("norm_send [--late] GROUP PORT ADDRESS RATE DROP NODE@ADDRESS,... FILE...".into());
     };
     let (group, port): (IpAddr, u16) = (group.parse()?, port.parse()?);
     let (address, drop): (Ipv4Addr, u64) = (address.parse()?, drop.parse()?);
@@ -45,7 +48,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         roster.add(Node { id: NodeId(id.parse()?), bfr, address: address.parse()? })?;
     }
     let rate = Rate { bits_per_second: rate.parse()?, overhead: 42 };
-    let config = Config { rate, ..Config::lan(NodeId(1), 1) };
+    let mut config = Config { rate, ..Config::lan(NodeId(1), 1) };
+    if late {
+        (config.patience, config.probe_missed) = (Duration::from_secs(1), Duration::from_secs(1));
+    }
     // Feedback comes back to where the data came from.
     let socket = UdpSocket::bind((address, 0))?;
     socket.set_nonblocking(true)?;
@@ -54,15 +60,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     for path in files {
         let file = std::fs::File::open(path)?;
         let name = std::path::Path::new(path).file_name().ok_or("no name")?;
-        sender.announce(
-            Duration::ZERO,
-            Offer::file(file.metadata()?.len(), name.as_encoded_bytes().to_vec()),
-        )?;
+        let offer = Offer::file(file.metadata()?.len(), name.as_encoded_bytes().to_vec());
+        let late_until = if late { Duration::MAX } else { Duration::ZERO };
+        sender.announce(Duration::ZERO, Offer { late_until, ..offer })?;
         content.0.push(file);
     }
 
     let start = Instant::now();
-    let (mut left, mut data, mut dropped) = (files.len(), 0u64, 0u64);
+    let (mut left, mut data, mut dropped) = (files.len() * sender.roster().len(), 0u64, 0u64);
     let (mut datagram, mut heard) = (Vec::new(), vec![0; 1 << 16]);
     while left > 0 {
         while let Some(packet) = sender.poll_transmit(start.elapsed()) {
@@ -78,7 +83,15 @@ fn main() -> Result<(), Box<dyn Error>> {
             socket.send_to(&datagram, SocketAddr::new(group, port))?;
         }
         while let Some(event) = sender.poll_event() {
-            left -= usize::from(matches!(event, Event::Finished { .. }));
+            match event {
+                Event::Complete { .. } => left -= 1,
+                Event::Failed { .. } if !late => left -= 1,
+                Event::Returned { node, .. } if late => {
+                    let node = *sender.roster().node(node);
+                    sender.join(start.elapsed(), node, |_| true)?;
+                }
+                _ => {}
+            }
             println!("{event:?}");
         }
         match socket.recv_from(&mut heard) {

@@ -59,10 +59,34 @@ struct Repair {
     sent: Option<Duration>,
 }
 
+/// Nodes that share repairs. What those of one lane want of a block is planned together, whatever the others wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// The group.
+    Together,
+    /// Stragglers and late joiners.
+    Apart,
+}
+
+impl Lane {
+    /// Each of them.
+    pub const ALL: [Self; 2] = [Self::Together, Self::Apart];
+
+    /// The one that this isn't.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Together => Self::Apart,
+            Self::Apart => Self::Together,
+        }
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 struct Block {
     entries: BTreeMap<NodeIndex, Entry>,
-    due: Option<Duration>,
+    /// When its repairs are to be planned, by lane.
+    due: [Option<Duration>; 2],
     /// For each row of parity, who it was sent to, or will be.
     rows: Vec<NodeSet>,
     /// The latest time at which repairs of it are to be forgotten.
@@ -80,7 +104,8 @@ struct Account {
 pub struct Ledger {
     nodes: Vec<Account>,
     blocks: BTreeMap<u32, Block>,
-    due: BTreeSet<(Duration, u32)>,
+    /// Blocks whose repairs are to be planned, by lane.
+    due: [BTreeSet<(Duration, u32)>; 2],
     /// When to forget repairs that were sent and not named again, in order.
     settle: VecDeque<(Duration, u32)>,
 }
@@ -101,10 +126,11 @@ impl Ledger {
     }
 
     /// Notes what a NACK named of a block. Repairs that were sent after `seen`, a time of the sender's, may still be on
-    /// their way. The block's repairs are planned at `due`, unless that is settled already.
+    /// their way. The block's repairs for the node's lane are planned from `due` on, unless that is settled already.
     pub fn want(
         &mut self,
         node: NodeIndex,
+        lane: Lane,
         block: u32,
         named: SegmentSet,
         seen: Duration,
@@ -131,9 +157,9 @@ impl Ledger {
             return Noted::Duplicate;
         }
         entry.wanted = entry.wanted.or(added);
-        if at.due.is_none() {
-            at.due = Some(due);
-            self.due.insert((due, block));
+        if at.due[lane as usize].is_none() {
+            at.due[lane as usize] = Some(due);
+            self.due[lane as usize].insert((due, block));
         }
         self.account(node).owed += u64::from(added.len());
         Noted::New
@@ -190,22 +216,28 @@ impl Ledger {
         })
     }
 
-    /// When the next block's repairs are to be planned.
+    /// When the next block's repairs are to be planned for a lane.
     #[must_use]
-    pub fn next_due(&self) -> Option<Duration> {
-        self.due.first().map(|(due, _)| *due)
+    pub fn next_due(&self, lane: Lane) -> Option<Duration> {
+        self.due[lane as usize].first().map(|(due, _)| *due)
     }
 
-    /// A block whose window is over: who wants what of it. The caller plans repairs, and gives them to
-    /// [`Ledger::queue`].
-    pub fn take_due(&mut self, now: Duration) -> Option<Wants> {
-        let &(due, number) = self.due.first().filter(|(due, _)| *due <= now)?;
-        self.due.remove(&(due, number));
+    /// A block whose window is over for a lane: who of that lane wants what of it. The caller plans repairs, and gives them
+    /// to [`Ledger::queue`]. As long as it has no room for them, they wait here, where what is asked meanwhile joins them.
+    pub fn take_due(
+        &mut self,
+        lane: Lane,
+        now: Duration,
+        is_in_lane: impl Fn(NodeIndex) -> bool,
+    ) -> Option<Wants> {
+        let due = &mut self.due[lane as usize];
+        let number = due.first().filter(|(at, _)| *at <= now)?.1;
+        due.pop_first();
         let block = self.blocks.get_mut(&number).expect("a block that is due was named");
-        block.due = None;
+        block.due[lane as usize] = None;
         let mut nodes = Vec::new();
         for (node, entry) in &mut block.entries {
-            if !entry.wanted.is_empty() {
+            if !entry.wanted.is_empty() && is_in_lane(*node) {
                 nodes.push((*node, entry.wanted));
                 self.nodes[usize::from(node.0)].owed -= u64::from(entry.wanted.len());
                 entry.wanted = SegmentSet::EMPTY;
@@ -247,8 +279,9 @@ impl Ledger {
         }
     }
 
-    /// Repairs for a node that wait to be sent won't be: they are wanted again, and planned anew at `due`.
-    pub fn withdraw(&mut self, node: NodeIndex, due: Duration) {
+    /// A node is in another lane from now on. Repairs for it that wait to be sent won't be: they are wanted again, and
+    /// planned in this lane at `due`, as is what it waits for beside them.
+    pub fn withdraw(&mut self, node: NodeIndex, lane: Lane, due: Duration) {
         for (number, block) in &mut self.blocks {
             let Some(entry) = block.entries.get_mut(&node) else { continue };
             let mut back: SegmentSet = SegmentSet::EMPTY;
@@ -262,9 +295,9 @@ impl Ledger {
             let (before, after) = (entry.wanted.len(), entry.wanted.or(back).len());
             self.nodes[usize::from(node.0)].owed = dropped - u64::from(before + back.len() - after);
             entry.wanted = entry.wanted.or(back);
-            if !entry.wanted.is_empty() && block.due.is_none() {
-                block.due = Some(due);
-                self.due.insert((due, *number));
+            if !entry.wanted.is_empty() && block.due[lane as usize].is_none() {
+                block.due[lane as usize] = Some(due);
+                self.due[lane as usize].insert((due, *number));
             }
         }
     }

@@ -95,7 +95,8 @@ pub(super) struct ListArgs {
   millrace hub status --json | jq '.contents[].nodes[] | select(.state == \"failed\")'
 
 With --json, an object with `budget_bytes`, `used_bytes`, `behind`, `sends`, `contents` (as in `list`, with `nodes`: `node`, `state`, `lacks`, and
-while there is a session `site`, `sent_bytes`, `repair_bytes`, `owed_bytes`, `apart`) and `counters`; with --watch one a line.
+while there is a session `site`, `sent_bytes`, `repair_bytes`, `owed_bytes`, `apart`, `bytes_per_second`, `seconds_left`) and `counters`; with
+--watch one a line. Rates are of first copies and repairs over the last seconds; they and what is left are null where nothing moves.
 
 Exit codes: 0 shown, 1 the appliance can't say, 2 the call is wrong, 3 no appliance answers, or the store can't be opened.")]
 pub(super) struct StatusArgs {

@@ -64,13 +64,15 @@ pub struct Config {
     /// How long the requests for a block are gathered while first copies are sent: about as long as receivers let pass between two
     /// NACKs, so that each has its say in one plan. Later all are asked at once, and half of the round-trip time does.
     pub window: Duration,
-    /// Time between probes.
+    /// Time between probes,
     pub probe: Duration,
+    /// and between those of nodes that are given up, while nothing is sent.
+    pub probe_missed: Duration,
     /// A node is given up that was asked so often for its acknowledgement without a sign of life,
     pub silent_rounds_max: u16,
     /// for at least this long;
     pub patience: Duration,
-    /// and one that goes on asking for repairs through so many rounds.
+    /// and one that goes on asking for repairs through so many rounds, and one more for each 4096 blocks of an object.
     pub rounds_max: u16,
 }
 
@@ -96,6 +98,7 @@ impl Config {
             grtt_told_min: Duration::from_millis(40),
             window: Duration::from_millis(40),
             probe: Duration::from_secs(1),
+            probe_missed: Duration::from_secs(10),
             silent_rounds_max: 20,
             patience: Duration::from_secs(60),
             rounds_max: 200,

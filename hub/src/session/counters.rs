@@ -33,11 +33,13 @@ pub enum Ignored {
     Stale,
     /// It acknowledges less than the whole object.
     NotTheWatermark,
+    /// The datagram names as many blocks as are looked at at once, or more: what comes after them.
+    TooMuch,
 }
 
 impl Ignored {
     /// Without those of [`Malformed`], which come after them.
-    const PLAIN: [Self; 13] = [
+    const PLAIN: [Self; 14] = [
         Self::NotFeedback,
         Self::OtherSender,
         Self::OtherInstance,
@@ -51,6 +53,7 @@ impl Ignored {
         Self::OnTheWay,
         Self::Stale,
         Self::NotTheWatermark,
+        Self::TooMuch,
     ];
 
     /// All of them, for those who print them.
@@ -76,6 +79,7 @@ impl Ignored {
             Self::OnTheWay => "on-the-way",
             Self::Stale => "stale",
             Self::NotTheWatermark => "not-the-watermark",
+            Self::TooMuch => "too-much",
         }
     }
 

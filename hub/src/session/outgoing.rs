@@ -69,6 +69,8 @@ pub(super) struct Outgoing {
     /// How long after that the next ones are, if nothing happens.
     pub(super) flush_pause: Duration,
     pub(super) reported: bool,
+    /// Until when it is kept for those that come late.
+    pub(super) late_until: Duration,
 }
 
 impl Outgoing {
@@ -93,6 +95,13 @@ impl Outgoing {
 
     pub(super) fn all_sent(&self, node: NodeIndex) -> bool {
         self.sent_to(node) == self.shape.segments()
+    }
+
+    /// Nodes that were given up in silence, while it is kept for them at this time.
+    pub(super) fn missed(&self, at: Duration) -> impl Iterator<Item = NodeIndex> + '_ {
+        let shares = if self.late_until > at { &self.shares[..] } else { &[] };
+        let missed = |(_, share): &(usize, &Share)| share.outcome == Outcome::Failed && !share.returned;
+        shares.iter().enumerate().filter(missed).map(|(at, _)| NodeIndex(at as u16))
     }
 
     pub(super) fn pending(&self) -> impl Iterator<Item = NodeIndex> + '_ {

@@ -7,6 +7,8 @@
 //!            └─ apart     the same for stragglers and late joiners, to them alone    at theirs
 //! ```
 //!
+//! Where both lanes have something due they take turns.
+//!
 //! A late joiner begins apart, with the first object that is kept; a straggler goes there with what it waits for. Both come
 //! back when they have caught up with the group. Those that are at the same place share packets, and the hindmost is served
 //! first, so that they come together.
@@ -24,7 +26,7 @@ use super::outgoing::{Outcome, Outgoing, Share};
 use super::pace::Pacer;
 use super::transmit::{Body, Kind, To, Transmit};
 use super::{Config, Copies, Rate};
-use crate::ledger::Ledger;
+use crate::ledger::{Lane, Ledger};
 use crate::nodes::{NoPlace, Node, NodeIndex, NodeSet, Roster};
 use crate::norm::{Fti, ObjectId, quantize_group_size, quantize_rtt};
 use crate::norm::{Message, Packet, SenderHead};
@@ -51,13 +53,17 @@ pub struct Offer {
     pub complete: NodeSet,
     /// Who gets it; without, every node. Others aren't sent anything of it, and are told that it is gone if they ask.
     pub nodes: Option<NodeSet>,
+    /// So long it is kept for nodes that come late. Until then those that are given up in silence are probed now and then, when
+    /// nothing else is sent: a receiver that comes back says nothing before it hears something.
+    pub late_until: Duration,
 }
 
 impl Offer {
     /// A file that nobody has.
     #[must_use]
     pub fn file(size: u64, info: Vec<u8>) -> Self {
-        Self { size, file: true, info, number: None, sent: 0, complete: NodeSet::new(), nodes: None }
+        let (complete, late_until) = (NodeSet::new(), Duration::ZERO);
+        Self { size, file: true, info, number: None, sent: 0, complete, nodes: None, late_until }
     }
 }
 
@@ -154,8 +160,9 @@ struct Queued {
     nodes: NodeSet,
 }
 
+/// What leaves at a rate of its own: what a lane's nodes are sent.
 #[derive(Clone, Debug)]
-struct Lane {
+struct Queue {
     pacer: Pacer,
     repairs: VecDeque<Queued>,
 }
@@ -174,8 +181,11 @@ pub struct Sender {
     next_object: ObjectId,
     sequence: u16,
     grtt: Grtt,
-    together: Lane,
-    apart: Lane,
+    /// By lane.
+    queues: [Queue; 2],
+    /// Which lane is asked first: the one that wasn't served last. What is behind us may take less than both rates, and then
+    /// the group alone, which never has enough, would leave nothing to those apart.
+    turn: [Lane; 2],
     control: VecDeque<Transmit>,
     probe_due: Duration,
     probe_sequence: u16,
@@ -190,12 +200,12 @@ impl Sender {
     /// A sender with these nodes and no object.
     #[must_use]
     pub fn new(config: Config, roster: Roster, now: Duration) -> Self {
-        let lane = |rate| Lane { pacer: Pacer::new(rate, config.catch_up, now), repairs: VecDeque::new() };
+        let queue = |rate| Queue { pacer: Pacer::new(rate, config.catch_up, now), repairs: VecDeque::new() };
         let everyone: NodeSet = roster.indices().collect();
         Self {
             grtt: Grtt::new(config.grtt, config.grtt_min, config.grtt_max),
-            together: lane(config.rate),
-            apart: lane(config.straggler.rate),
+            queues: [queue(config.rate), queue(config.straggler.rate)],
+            turn: Lane::ALL,
             members: vec![Member::default(); roster.len()],
             everyone_packets: config.copies.to_everyone(&roster, &everyone),
             everyone,
@@ -267,6 +277,7 @@ impl Sender {
             flush_due: None,
             flush_pause: Duration::ZERO,
             reported: false,
+            late_until: offer.late_until,
             info: offer.info,
         };
         offer.complete.iter().for_each(|node| {
@@ -296,6 +307,13 @@ impl Sender {
         self.objects.len() < before
     }
 
+    /// An object is kept for late ones until another time than was said; see [`Offer::late_until`].
+    pub fn keep_until(&mut self, object: ObjectId, late_until: Duration) {
+        if let Some(object) = self.find_mut(object) {
+            object.late_until = late_until;
+        }
+    }
+
     /// Takes a node in, or in again: whatever it had, it is sent all that is kept and that it `gets`, apart from the others.
     ///
     /// # Errors
@@ -313,6 +331,7 @@ impl Sender {
             }
             None => self.roster.add(node)?,
         };
+        self.probe_due = self.probe_due.min(now);
         let base = self.everyone_leg;
         if usize::from(index.0) == self.members.len() {
             self.members.push(Member { base, ..Member::default() });
@@ -368,10 +387,13 @@ impl Sender {
 
     /// The next packet, if one is to be sent now.
     pub fn poll_transmit(&mut self, now: Duration) -> Option<Transmit> {
-        self.plan(now);
+        self.settle(now);
+        Lane::ALL.iter().for_each(|lane| self.plan(*lane, now));
         self.queue_control(now);
-        let transmit =
-            self.control.pop_front().or_else(|| self.next_together(now)).or_else(|| self.next_apart(now))?;
+        let transmit = self
+            .control
+            .pop_front()
+            .or_else(|| self.turn.into_iter().find_map(|lane| self.next_of(lane, now)))?;
         self.count(&transmit);
         Some(transmit)
     }
@@ -390,7 +412,7 @@ impl Sender {
     /// Changes the group's rate: a rate plan follows the slowest class of nodes that is to be kept in the group.
     pub fn set_rate(&mut self, rate: Rate) {
         self.config.rate = rate;
-        self.together.pacer.set(rate);
+        self.queues[Lane::Together as usize].pacer.set(rate);
     }
 
     /// The nodes.
@@ -460,6 +482,16 @@ impl Sender {
         self.objects.iter().all(|object| object.pending().next().is_none())
     }
 
+    /// Whether there is somebody to probe at this time: a node that is sent something, or one that may come back.
+    fn is_probing(&self, at: Duration) -> bool {
+        !self.is_idle() || self.objects.iter().any(|object| object.missed(at).any(|node| self.is_here(node)))
+    }
+
+    /// Whether a node hasn't left.
+    fn is_here(&self, node: NodeIndex) -> bool {
+        self.everyone.contains(node)
+    }
+
     fn report_if_finished(&mut self, id: ObjectId) {
         let Some(object) = self.find_mut(id) else { return };
         if !object.reported && object.pending().next().is_none() {
@@ -518,6 +550,12 @@ impl Sender {
     }
 }
 
+impl Member {
+    fn lane(&self) -> Lane {
+        if self.apart { Lane::Apart } else { Lane::Together }
+    }
+}
+
 impl Copies {
     fn to_everyone(self, roster: &Roster, everyone: &NodeSet) -> usize {
         match self {
@@ -564,3 +602,6 @@ impl LegCounters {
         self.with(other, |a, b| a - b)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -188,6 +188,9 @@ pub struct SiteStatus {
     pub feedback_bytes: u64,
     /// The greatest round-trip time of its nodes, as it is estimated.
     pub grtt_seconds: f64,
+    /// First copies and repairs that each node is sent in a second, of all contents that it doesn't have yet.
+    #[serde(default)]
+    pub bytes_per_second: BTreeMap<u32, f64>,
     /// Feedback that changed nothing, by reason.
     pub ignored: BTreeMap<String, u64>,
     /// Packets that couldn't be sent, by reason.
@@ -248,7 +251,7 @@ pub enum NodeState {
 }
 
 /// What a session knows of a content at a node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NodeProgress {
     /// The site.
     pub site: String,
@@ -260,6 +263,13 @@ pub struct NodeProgress {
     pub owed_bytes: u64,
     /// Whether it is served apart from the others.
     pub apart: bool,
+    /// First copies and repairs that it is sent in a second, over the last few; none once it has everything or is given up, and
+    /// before that is known.
+    #[serde(default)]
+    pub bytes_per_second: Option<f64>,
+    /// How long the rest takes at this rate; none while nothing moves.
+    #[serde(default)]
+    pub seconds_left: Option<f64>,
 }
 
 /// A content that was held against its hashes.

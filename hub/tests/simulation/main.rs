@@ -12,7 +12,7 @@ use millrace_hub::nodes::NodeIndex;
 use millrace_hub::norm::{
     Acked, Feedback, Item, Level, Message, NodeId, ObjectId, Packet, PayloadId, RequestBuilder, Span,
 };
-use millrace_hub::session::{Event, Ignored};
+use millrace_hub::session::{Config, Event, Ignored};
 use network::{Deed, LIMIT, Loss, Network, Setting, Shares, transfer};
 
 fn ms(ms: u64) -> Duration {
@@ -92,6 +92,28 @@ fn a_clean_leg_carries_no_repair() {
     assert!((shares.trunk - network.legs[1].lost as f64 / setting.segments as f64).abs() < 1e-9);
 }
 
+/// What 100 MB cost at 100 Mb/s, on a LAN and with 20 ms each way.
+#[test]
+fn a_delay_of_20_ms_costs_neither_legs_nor_trunk_more() {
+    let only_one = [Loss::Random(0.0), Loss::Random(0.05), Loss::Random(0.0)];
+    for loss in [[Loss::Random(0.01); 3], [Loss::Random(0.05); 3], only_one] {
+        let run = |delay| {
+            let setting = Setting { segments: 71_429, loss: loss.into(), delay, ..Setting::new(3, loss[0]) };
+            transfer(&setting)
+        };
+        let ((near_network, near), (network, far)) = (run(Duration::from_micros(100)), run(ms(20)));
+        check_legs(&network, &far);
+        for (leg, loss) in network.legs.iter().zip(loss) {
+            assert!(loss != Loss::Random(0.0) || leg.repairs == 0, "{leg:?}");
+        }
+        // A hundredth of what is repaired, and a thousandth of what is sent, for those that lose some repairs as well.
+        assert!(far.trunk <= near.trunk * 1.01 + 0.001, "{far:?}, {near:?} without");
+        assert!(far.feedback <= 0.002, "{far:?}");
+        let (near_end, far_end) = (near_network.finished().unwrap(), network.finished().unwrap());
+        assert!(far_end <= near_end + ms(400), "{far_end:?}, {near_end:?} without");
+    }
+}
+
 #[test]
 fn a_late_joiner_is_filled_in_alone() {
     let setting = Setting::new(4, Loss::Random(0.01));
@@ -153,6 +175,40 @@ fn a_straggler_does_not_delay_the_others() {
     assert!(with <= without.mul_f64(1.1), "{with:?} rather than {without:?}");
 }
 
+/// The hub's way out takes hardly more than the group's rate, and the group always has something to send: the one that
+/// joined late gets its share all the same, at once, and the others go on.
+#[test]
+fn those_served_apart_get_their_share_of_a_way_out_that_is_full() {
+    let times = |change| {
+        let setting = Setting {
+            segments: 40_000,
+            outlet: Some((ms(10), 8900.0 * 1.01)),
+            change,
+            ..Setting::new(4, Loss::Random(0.01))
+        };
+        let mut network = Network::new(setting, 3);
+        network.at(Duration::ZERO, Deed::Announce);
+        network.at(ms(500), Deed::Join(3));
+        network.run(LIMIT);
+        assert!(network.complete.iter().all(|objects| objects.len() == 1), "{:?}", network.complete);
+        let done = |joined| {
+            let of = move |(at, event): &(Duration, Event)| match event {
+                Event::Complete { node, .. } if (node.0 == 3) == joined => Some(at.as_secs_f64()),
+                _ => None,
+            };
+            network.events.iter().filter_map(of).fold(0.0, f64::max)
+        };
+        (done(false), done(true))
+    };
+    // Alone the group takes 4.5 seconds, and the other, at a tenth of the rate, 45 from when it has its turn.
+    let (group, joined) =
+        times(|config| config.straggler.rate.bits_per_second = config.rate.bits_per_second / 10);
+    assert!((4.7..5.6).contains(&group) && joined < 47.0, "{group} s, {joined} s");
+    // With the same rate for both, each has half of it.
+    let (group, joined) = times(|config| config.straggler.rate = config.rate);
+    assert!((7.5..9.5).contains(&group) && joined < 10.0, "{group} s, {joined} s");
+}
+
 #[test]
 fn a_node_that_never_answers_is_given_up_and_the_rest_is_done() {
     let setting = Setting {
@@ -167,6 +223,44 @@ fn a_node_that_never_answers_is_given_up_and_the_rest_is_done() {
     assert!(network.events.iter().any(|(_, event)| *event == failed));
     assert_eq!([0, 2].map(|at| network.complete[at].len()), [1, 1]);
     assert!(matches!(network.events.last(), Some((_, Event::Finished { .. }))));
+}
+
+/// Receivers that were switched on say nothing before they hear something.
+#[test]
+fn a_node_that_was_given_up_and_comes_back_in_silence_is_found_and_served_alone() {
+    let run = |back: Option<Duration>| {
+        let change = |config: &mut Config| config.patience = Duration::from_secs(5);
+        let mut network = Network::new(Setting { change, ..Setting::new(3, Loss::Random(0.01)) }, 3);
+        network.off[1] = true;
+        network.at(Duration::ZERO, Deed::AnnounceUntil(Duration::from_secs(100)));
+        if let Some(back) = back {
+            network.at(back, Deed::Switch(1, true));
+        }
+        network.run(LIMIT);
+        network
+    };
+    let is_returned = |event: &Event| *event == Event::Returned { object: ObjectId(0), node: NodeIndex(1) };
+    let never = run(None);
+    assert!(!never.events.iter().any(|(_, event)| is_returned(event)));
+    // It has an end, and little is sent until then.
+    assert!((90..=101).contains(&never.now.as_secs()), "{:?}", never.now);
+    let given_up = never.finished().unwrap();
+    assert!(given_up < Duration::from_secs(10), "{given_up:?}");
+
+    let found = run(Some(Duration::from_secs(42)));
+    let at = found.events.iter().find(|(_, event)| is_returned(event)).unwrap().0.as_secs_f64();
+    assert!((42.0..53.0).contains(&at), "{at}");
+    assert_eq!([0, 1, 2].map(|at| found.complete[at].len()), [1, 1, 1]);
+    // The others are sent nothing because of it but probes, while it is served.
+    for at in [0, 2] {
+        let (leg, before) = (&found.legs[at], &never.legs[at]);
+        assert_eq!((leg.first, leg.repairs), (before.first, before.repairs));
+        assert!(leg.control_bytes - before.control_bytes < 1000, "{leg:?}, {before:?}");
+    }
+    // Until then it was probed every ten seconds.
+    let probes = never.legs[1].control_bytes - never.legs[0].control_bytes;
+    assert!(probes < 10_000, "{probes}");
+    assert!(found.finished().unwrap() < Duration::from_secs(60), "{:?}", found.finished());
 }
 
 #[test]
@@ -192,6 +286,24 @@ fn losing_all_or_the_end_is_found_by_the_flush() {
         network.run(LIMIT);
         assert!(network.complete.iter().all(|objects| objects.len() == 1));
     }
+}
+
+/// It can't name all of it in one datagram, and the hub doesn't look at more of one.
+#[test]
+fn losing_all_of_an_object_of_many_blocks_is_repaired_bit_by_bit() {
+    let change = |config: &mut Config| (config.block, config.parity) = (2, 2);
+    let mut network =
+        Network::new(Setting { segments: 20_000, change, ..Setting::new(3, Loss::Random(0.0)) }, 3);
+    network.at(Duration::ZERO, Deed::Announce);
+    network.cut(Duration::ZERO, ms(2500));
+    network.run(LIMIT);
+    assert!(network.complete.iter().all(|objects| objects.len() == 1));
+    assert!(network.sender.counters().ignored(Ignored::TooMuch) > 0);
+    for leg in &network.legs {
+        assert!(leg.repairs as f64 <= leg.lost as f64 * 1.05 + 2.0, "{leg:?}");
+    }
+    // At the rate, each segment twice takes four and a half seconds.
+    assert!(network.finished().unwrap() < Duration::from_secs(7), "{:?}", network.finished());
 }
 
 #[test]

@@ -110,6 +110,9 @@ pub(crate) struct Setting {
     pub(crate) feedback_lost: bool,
     /// One way.
     pub(crate) delay: Duration,
+    /// What takes packets from the hub, and holds it up when it has enough of them: for how long its queue lasts, and how many
+    /// packets of first copies' length it sends in a second.
+    pub(crate) outlet: Option<(Duration, f64)>,
     pub(crate) seed: u64,
     pub(crate) change: fn(&mut Config),
 }
@@ -123,6 +126,7 @@ impl Setting {
             loss,
             feedback_lost: false,
             delay: Duration::from_millis(20),
+            outlet: None,
             seed: 1,
             change: |_| {},
         }
@@ -146,6 +150,7 @@ pub(crate) struct LegFigures {
     pub(crate) repairs: u64,
     /// First copies and repairs that were lost.
     pub(crate) lost: u64,
+    pub(crate) control_bytes: u64,
     pub(crate) feedback_bytes: u64,
 }
 
@@ -154,7 +159,11 @@ pub(crate) enum Deed {
     Announce,
     /// An object for some of the nodes.
     AnnounceTo(&'static [u16]),
+    /// An object for all, that is kept so long for those who come late.
+    AnnounceUntil(Duration),
     Join(usize),
+    /// A node is switched on, or off.
+    Switch(usize, bool),
 }
 
 enum Arrival {
@@ -222,6 +231,8 @@ pub(crate) struct Network {
     queue: BinaryHeap<Reverse<Queued>>,
     number: u64,
     cut_until: Duration,
+    /// When the outlet has sent all that it has.
+    outlet_until: Duration,
     hub_wake: Option<Duration>,
     node_wakes: Vec<Option<Duration>>,
 }
@@ -261,6 +272,7 @@ impl Network {
             queue: BinaryHeap::new(),
             number: 0,
             cut_until: Duration::ZERO,
+            outlet_until: Duration::ZERO,
             hub_wake: None,
             node_wakes: vec![None; setting.nodes],
             setting,
@@ -329,6 +341,12 @@ impl Network {
                             let offer = Offer { nodes, ..Offer::file(size, b"a name".to_vec()) };
                             self.sender.announce(self.now, offer).unwrap();
                         }
+                        Deed::AnnounceUntil(late_until) => {
+                            let size = self.setting.segments * u64::from(SEGMENT) - 3;
+                            let offer = Offer { late_until, ..Offer::file(size, b"a name".to_vec()) };
+                            self.sender.announce(self.now, offer).unwrap();
+                        }
+                        Deed::Switch(at, on) => self.off[at] = !on,
                         Deed::Join(at) => {
                             self.sender.join(self.now, node(at), |_| true).unwrap();
                         }
@@ -340,8 +358,19 @@ impl Network {
         }
     }
 
+    /// When the outlet takes the next packet.
+    fn outlet_free(&self) -> Duration {
+        self.setting.outlet.map_or(Duration::ZERO, |(holds, _)| self.outlet_until.saturating_sub(holds))
+    }
+
     fn poll_sender(&mut self) {
-        while let Some(packet) = self.sender.poll_transmit(self.now) {
+        while self.outlet_free() <= self.now
+            && let Some(packet) = self.sender.poll_transmit(self.now)
+        {
+            if let Some((_, per_second)) = self.setting.outlet {
+                let left = self.outlet_until.max(self.now);
+                self.outlet_until = left + Duration::from_secs_f64(1.0 / per_second);
+            }
             let mut datagram = Vec::with_capacity(packet.message_len());
             packet.write(&mut Pattern, &mut datagram).unwrap();
             if !matches!(packet.body, Body::None) {
@@ -364,21 +393,34 @@ impl Network {
                 match packet.kind {
                     Kind::First => leg.first += 1,
                     Kind::Repair => leg.repairs += 1,
-                    Kind::Control => {}
+                    Kind::Control => leg.control_bytes += datagram.len() as u64 + UDP,
                 }
                 if lost {
                     leg.lost += u64::from(packet.kind != Kind::Control);
                 } else {
-                    self.push(self.now + self.setting.delay, Arrival::AtNode(at, datagram.clone()));
+                    let at_once = self.outlet_until.max(self.now);
+                    self.push(at_once + self.setting.delay, Arrival::AtNode(at, datagram.clone()));
                 }
             }
         }
+        let mut joined = false;
         while let Some(event) = self.sender.poll_event() {
+            // As hubs do.
+            if let Event::Returned { node, .. } = event {
+                let node = *self.sender.roster().node(node);
+                self.sender.join(self.now, node, |_| true).unwrap();
+                joined = true;
+            }
             self.events.push((self.now, event));
+        }
+        if joined {
+            return self.poll_sender();
         }
         if let Some(at) = self.sender.poll_timeout() {
             // A timeout is for something to come: after everything due was taken, none lies in the past.
-            assert!(at > self.now, "a timeout at {at:?} at {:?}: {:?}", self.now, self.sender);
+            let held_up = self.outlet_free() > self.now;
+            assert!(held_up || at > self.now, "a timeout at {at:?} at {:?}: {:?}", self.now, self.sender);
+            let at = at.max(self.outlet_free());
             if self.hub_wake.is_none_or(|wake| at < wake) {
                 self.hub_wake = Some(at);
                 self.push(at, Arrival::WakeHub);

@@ -314,6 +314,9 @@ impl Session for OneWay {
         saved::write(&self.saved(), folder, &self.name)
     }
 
+    /// Who can't answer has no progress.
+    fn measure(&mut self, _: Duration) {}
+
     fn progress(&self) -> Vec<(Version, NodeId, NodeProgress)> {
         Vec::new()
     }

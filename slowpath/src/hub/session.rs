@@ -38,6 +38,9 @@ pub(super) trait Session {
     /// Writes what a restart goes on with.
     fn save(&self, folder: &Path) -> io::Result<()>;
 
+    /// Notes how far everything is now: rates are of the last few seconds in which that was done.
+    fn measure(&mut self, now: Duration);
+
     /// How far each content is at each node that says so.
     fn progress(&self) -> Vec<(Version, NodeId, NodeProgress)>;
 

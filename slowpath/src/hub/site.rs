@@ -17,6 +17,7 @@ use millrace_hub::norm::{self, ObjectId, PayloadId};
 use millrace_hub::segments::SegmentSet;
 use millrace_hub::session::{self, Config, DATA_HEADER_LEN, Event, Offer, Rate, Refused, Sender};
 use millrace_hub::shape::Shape;
+use millrace_hub_node::Meter;
 use millrace_hub_store::desk::{NodeProgress, SiteStatus};
 use millrace_hub_store::{Description, Manifest, Millis, NodeId, Outcome, Ranges, Store};
 use tracing::{debug, info, warn};
@@ -45,6 +46,8 @@ pub(super) struct Site {
     outlet: Outlet,
     cache: BlockCache,
     sent: BTreeMap<ObjectId, Sent>,
+    /// How fast each object gets to each node that isn't done with it.
+    meters: BTreeMap<(ObjectId, NodeIndex), Meter>,
     /// Contents for which the session has no room until others are done.
     waiting: VecDeque<Manifest>,
     instance: u16,
@@ -89,6 +92,7 @@ impl Site {
             sender: Sender::new(session, roster, Duration::ZERO),
             outlet,
             sent: BTreeMap::new(),
+            meters: BTreeMap::new(),
             waiting: VecDeque::new(),
             instance,
             next: ObjectId(0),
@@ -122,6 +126,7 @@ impl Site {
             sent: at.map_or(0, |at| at.sent),
             complete,
             nodes: Some(nodes),
+            late_until: now.saturating_add(until(distribution.late_until)),
             ..Offer::file(what.size, manifest.as_bytes().to_vec())
         };
         let announced = self.sender.announce(now, offer.clone()).or_else(|refused| match refused {
@@ -217,6 +222,7 @@ impl Site {
         let Some(distribution) = self.store.distribution(of.0, of.1) else { return };
         let owed: Vec<NodeId> = distribution.owed().collect();
         let Some((object, _)) = self.sent.iter().find(|(_, sent)| sent.of == of) else { return };
+        self.sender.keep_until(*object, now.saturating_add(until(distribution.late_until)));
         let progress: Vec<_> = self.sender.progress(*object).collect();
         let done = |node| progress.iter().any(|one| one.node == node && one.done.is_none());
         let again: Vec<NodeIndex> = self
@@ -288,6 +294,21 @@ impl Site {
         self.outlet.unsent.rows()
     }
 
+    /// How fast each node that isn't done gets what it is sent, in bytes per second.
+    pub(super) fn rates(&self) -> BTreeMap<u32, f64> {
+        let mut rates = BTreeMap::new();
+        for ((_, node), meter) in &self.meters {
+            *rates.entry(self.node_id(*node).0).or_default() += meter.per_second().unwrap_or_default();
+        }
+        rates
+    }
+
+    /// Bytes of first copies that a node was sent of an object.
+    fn sent_bytes(&self, object: ObjectId, one: &session::Progress) -> u64 {
+        let size = self.sent.get(&object).map_or(0, |sent| sent.what.size);
+        (one.sent * u64::from(self.segment)).min(size)
+    }
+
     fn node_id(&self, node: NodeIndex) -> NodeId {
         NodeId(self.sender.roster().node(node).id.0)
     }
@@ -348,19 +369,36 @@ impl Session for Site {
         &self.name
     }
 
+    fn measure(&mut self, now: Duration) {
+        let mut before = std::mem::take(&mut self.meters);
+        for object in self.sent.keys() {
+            for one in self.sender.progress(*object).filter(|one| one.done.is_none()) {
+                let key = (*object, one.node);
+                let mut meter = before.remove(&key).unwrap_or_default();
+                meter.note(now, self.sent_bytes(*object, &one) + one.repaired);
+                self.meters.insert(key, meter);
+            }
+        }
+    }
+
     fn progress(&self) -> Vec<(Version, NodeId, NodeProgress)> {
-        let segment = u64::from(self.segment);
         let of = |(object, sent): (&ObjectId, &Sent)| {
-            let (of, size) = (sent.of, sent.what.size);
-            let row = move |one: session::Progress| {
+            let row = |one: session::Progress| {
+                let sent_bytes = self.sent_bytes(*object, &one);
+                let (owed_bytes, repair_bytes) = (one.owed * u64::from(self.segment), one.repaired);
+                // What is to come beside all that was sent.
+                let whole = sent.what.size + repair_bytes + owed_bytes;
+                let meter = self.meters.get(&(*object, one.node));
                 let progress = NodeProgress {
                     site: self.name.clone(),
-                    sent_bytes: (one.sent * segment).min(size),
-                    repair_bytes: one.repaired,
-                    owed_bytes: one.owed * segment,
+                    sent_bytes,
+                    repair_bytes,
+                    owed_bytes,
                     apart: one.apart,
+                    bytes_per_second: meter.and_then(Meter::per_second),
+                    seconds_left: meter.and_then(|meter| meter.left(whole)).map(|left| left.as_secs_f64()),
                 };
-                (of, self.node_id(one.node), progress)
+                (sent.of, self.node_id(one.node), progress)
             };
             self.sender.progress(*object).map(row).collect::<Vec<_>>()
         };
@@ -410,6 +448,11 @@ pub(super) fn roster(nodes: &[HubNode], bsl: Bsl) -> Roster {
         }
     }
     roster
+}
+
+/// How long it is until then.
+fn until(then: Millis) -> Duration {
+    Duration::from_millis(then.0.saturating_sub(Millis::now().0))
 }
 
 /// Byte ranges of missing segments.

@@ -27,6 +27,7 @@ pub(super) fn of_norm(site: &Site) -> SiteStatus {
         acks: counters.acks,
         feedback_bytes: counters.feedback_bytes,
         grtt_seconds: sender.grtt().as_secs_f64(),
+        bytes_per_second: site.rates(),
         ignored,
         unsent: site.unsent().map(|(why, count)| (why.to_owned(), count)).collect(),
     }

@@ -144,13 +144,20 @@ impl World {
 
     /// Puts bytes in for these nodes, and has the site send them.
     fn put(&mut self, name: &str, bytes: &[u8], nodes: &[u32]) -> Manifest {
+        self.put_until(name, bytes, nodes, Duration::ZERO)
+    }
+
+    /// The same; it is kept so long for those who come late.
+    fn put_until(&mut self, name: &str, bytes: &[u8], nodes: &[u32], late: Duration) -> Manifest {
         let mut incoming = self.store.put(None, Millis::now()).unwrap();
         incoming.write(bytes, Millis::now()).unwrap();
         let (name, group) = (Label::name(name).unwrap(), Label::group("").unwrap());
         let named = Named { name, group, version: Some(1) };
         let manifest = incoming.finish(named, None, Millis::now()).unwrap();
         let (what, now) = (manifest.description(), Millis::now());
-        self.store.distribute(what.root, 1, nodes.iter().map(|node| NodeId(*node)), now, now).unwrap();
+        let late_until = Millis(now.0 + late.as_millis() as u64);
+        let nodes = nodes.iter().map(|node| NodeId(*node));
+        self.store.distribute(what.root, 1, nodes, late_until, now).unwrap();
         self.site.announce(self.now, &manifest);
         manifest
     }
@@ -237,6 +244,39 @@ fn repairs_go_in_frames_to_those_who_lost_something() {
     assert_eq!((leg(11).repair_bytes, leg(13).repair_bytes), (0, 0));
     assert!(leg(12).repair_bytes > 36 * 1400);
     assert!(world.site.unsent().all(|(_, count)| count == 0));
+}
+
+#[test]
+fn progress_has_a_rate_and_an_estimate_until_a_node_is_done() {
+    let mut world = World::new();
+    world.nodes.get_mut(&13).unwrap().on = false;
+    let manifest = world.put("a", &bytes(25_000_000, 1), &NODES);
+    let of = |world: &World, node: u32| {
+        world.site.progress().into_iter().find(|(_, id, _)| id.0 == node).map(|(_, _, one)| one).unwrap()
+    };
+    assert_eq!((of(&world, 11).bytes_per_second, of(&world, 11).seconds_left), (None, None));
+    for half in 0..=2 {
+        let then = Duration::from_millis(500 * half);
+        world.run_until(|frame, node| node == 12 && frame % 20 == 0, |world| world.now >= then);
+        world.site.measure(world.now);
+    }
+    for node in [11, 12] {
+        let one = of(&world, node);
+        let (rate, left) = (one.bytes_per_second.unwrap(), one.seconds_left.unwrap());
+        // 100 Mb/s with headers; two seconds in all, of which one is over. Repairs of one node take their share.
+        assert!((11.0e6..12.5e6).contains(&rate), "node {node}: {rate}");
+        assert!((0.9..1.3).contains(&left), "node {node}: {left}");
+    }
+    assert!(world.site.status().bytes_per_second[&12] > 11.0e6);
+    world.run_until(|_, _| false, |world| world.all_acked(&manifest, &[11, 12]));
+    world.site.measure(world.now);
+    assert_eq!((of(&world, 11).bytes_per_second, of(&world, 11).seconds_left), (None, None));
+    assert_eq!(world.site.status().bytes_per_second.keys().collect::<Vec<_>>(), [&13]);
+    // It is sent nothing any more, so that nothing can be said of when it is done.
+    let then = world.now + Duration::from_secs(8);
+    world.run_until(|_, _| false, |world| world.now >= then);
+    world.site.measure(world.now);
+    assert_eq!((of(&world, 13).bytes_per_second, of(&world, 13).seconds_left), (Some(0.0), None));
 }
 
 #[test]
@@ -331,6 +371,49 @@ fn a_node_that_was_given_up_and_comes_back_is_served_from_the_cache() {
     for (node, before) in [11, 12].into_iter().zip(others) {
         assert!(world.nodes[&node].alone - before < 20, "node {node}");
     }
+}
+
+#[test]
+fn a_node_that_comes_back_and_says_nothing_is_found_while_the_content_is_kept() {
+    let mut world = World::new();
+    world.nodes.get_mut(&13).unwrap().on = false;
+    let content = bytes(100_000, 9);
+    let manifest = world.put_until("a", &content, &NODES, Duration::from_secs(600));
+    let failed = |world: &World| matches!(world.outcome(&manifest, 13), Outcome::Failed(_));
+    world.run_until(|_, _| false, |world| world.all_acked(&manifest, &[11, 12]) && failed(world));
+    assert!(!world.site.is_under_way());
+    let (frames, later) = (world.frames, world.now + Duration::from_secs(95));
+    world.run_until(|_, _| false, |world| world.now >= later);
+    assert!((9..=11).contains(&(world.frames - frames)), "a probe every ten seconds");
+    let back = world.now;
+    let others = [11, 12].map(|node| world.nodes[&node].alone);
+    // It is a new receiver, which knows nothing.
+    world.nodes.get_mut(&13).unwrap().on = true;
+    world.run_until(|_, _| false, |world| world.all_acked(&manifest, &NODES));
+    assert!(world.now - back < Duration::from_secs(12), "{:?}", world.now - back);
+    assert!(world.nodes[&13].memory.0[&ObjectId(0)] == content);
+    for (node, before) in [11, 12].into_iter().zip(others) {
+        assert!(world.nodes[&node].alone - before < 5, "node {node}");
+    }
+    world.run_until(|_, _| false, |world| world.site.next_due().is_none());
+}
+
+/// What isn't kept for late ones isn't probed for.
+#[test]
+fn a_node_that_is_given_up_is_left_alone_where_nothing_is_kept() {
+    let mut world = World::new();
+    world.nodes.get_mut(&13).unwrap().on = false;
+    let manifest = world.put("a", &bytes(100_000, 10), &NODES);
+    let failed = |world: &World| matches!(world.outcome(&manifest, 13), Outcome::Failed(_));
+    world.run_until(|_, _| false, |world| world.all_acked(&manifest, &[11, 12]) && failed(world));
+    assert_eq!(world.site.next_due(), None);
+    // Put in again it is kept longer, and the node is owed it again.
+    let (root, wall) = (manifest.description().root, Millis::now());
+    world.store.distribute(root, 1, NODES.map(NodeId), Millis(wall.0 + 3_600_000), wall).unwrap();
+    world.site.announce(world.now, &manifest);
+    world.run_until(|_, _| false, failed);
+    let due = world.site.next_due().unwrap();
+    assert!(due > world.now && due <= world.now + Duration::from_secs(10), "{due:?} at {:?}", world.now);
 }
 
 #[test]

@@ -258,7 +258,7 @@ impl Running {
         drop(tables);
         if now >= self.show_due {
             self.show_due = now + SHOW_EVERY;
-            self.show();
+            self.show(now);
         }
         if !busy {
             self.rest(now);
@@ -288,17 +288,17 @@ impl Running {
 
     fn rest(&self, now: Duration) {
         let due = self.sites.iter().filter_map(|site| site.next_due()).min();
-        let rest = match due {
-            // Nobody is being sent anything: what nodes say late can wait a little.
-            None => QUIET_REST,
-            Some(due) => due.saturating_sub(now).clamp(REST_MIN, REST_MAX),
-        };
+        // While nobody is being sent anything, what nodes say can wait a little.
+        let under_way = self.sites.iter().any(|site| site.is_under_way());
+        let rest_max = if under_way { REST_MAX } else { QUIET_REST };
+        let rest = due.map_or(rest_max, |due| due.saturating_sub(now).clamp(REST_MIN, rest_max));
         thread::park_timeout(rest);
     }
 
-    fn show(&self) {
+    fn show(&mut self, now: Duration) {
         let mut shown = Shown::default();
-        for site in &self.sites {
+        for site in &mut self.sites {
+            site.measure(now);
             for (of, node, progress) in site.progress() {
                 shown.progress.entry(of).or_default().insert(node, progress);
             }

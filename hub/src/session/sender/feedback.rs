@@ -13,6 +13,10 @@ use crate::segments::SegmentSet;
 use crate::session::WIRE_EPOCH;
 use crate::session::transmit::{Body, Kind, To, Transmit};
 
+/// Blocks that one datagram may name, and spans that name none: each costs some steps, and a span of a few bytes can name all
+/// of a huge object, again and again. A node that misses more asks again when it has these; they are repairs for seconds.
+pub(super) const NAMED_MAX: u32 = 4096;
+
 /// What a NACK says of the time it was made at.
 struct Seen {
     now: Duration,
@@ -93,8 +97,8 @@ impl Sender {
     }
 
     fn nack(&mut self, node: NodeIndex, requests: Requests<'_>, seen: &Seen) {
-        let mut unknown = None;
-        for request in requests.iter() {
+        let (mut unknown, mut left) = (None, NAMED_MAX);
+        'all: for request in requests.iter() {
             for span in request.spans() {
                 // Objects wrap around; a span over many of them names them all.
                 let Some(many) = span.last.object.since(span.first.object) else {
@@ -109,12 +113,20 @@ impl Sender {
                 let kept: Vec<_> = (0..self.objects.len()).filter(gets).collect();
                 if kept.len() <= usize::from(many) {
                     self.counters.ignore(Ignored::UnknownObject);
+                }
+                if kept.len() <= usize::from(many) && unknown.is_none() {
                     let lacks = |object: &ObjectId| !kept.iter().any(|at| self.objects[*at].id == *object);
                     let mut all = (0..=many).map(|more| ObjectId(span.first.object.0.wrapping_add(more)));
                     unknown = all.find(lacks);
                 }
+                // What names nothing costs something as well.
+                left = left.saturating_sub(1);
                 for at in kept {
-                    self.request(at, node, request, span, seen);
+                    self.request(at, node, request, span, seen, &mut left);
+                }
+                if left == 0 {
+                    self.counters.ignore(Ignored::TooMuch);
+                    break 'all;
                 }
             }
         }
@@ -123,8 +135,17 @@ impl Sender {
         }
     }
 
-    /// What one span of a request says of one object.
-    fn request(&mut self, at: usize, node: NodeIndex, request: Request<'_>, span: Span, seen: &Seen) {
+    /// What one span of a request says of one object. Each block that it names is one of those that are `left`.
+    fn request(
+        &mut self,
+        at: usize,
+        node: NodeIndex,
+        request: Request<'_>,
+        span: Span,
+        seen: &Seen,
+        left: &mut u32,
+    ) {
+        let lane = self.members[usize::from(node.0)].lane();
         let object = &mut self.objects[at];
         if object.share(node).outcome == Outcome::Failed {
             return self.counters.ignore(Ignored::GivenUp);
@@ -155,6 +176,8 @@ impl Sender {
         }
         let mut reasons = Vec::new();
         for block in first.block..=last.block.min(end) {
+            let Some(rest) = left.checked_sub(1) else { break };
+            *left = rest;
             let source = u16::from(shape.block_len(block));
             let whole = SegmentSet::range(0, source);
             let named = match (request.level, request.form) {
@@ -176,7 +199,7 @@ impl Sender {
             } else if sent.is_empty() {
                 Some(Ignored::NotYetSent)
             } else {
-                match object.ledger.want(node, block, sent, seen.before, due) {
+                match object.ledger.want(node, lane, block, sent, seen.before, due) {
                     Noted::New => None,
                     Noted::Duplicate => Some(Ignored::Duplicate),
                     Noted::OnTheWay => Some(Ignored::OnTheWay),

@@ -2,7 +2,9 @@
 
 use core::time::Duration;
 
+use super::feedback::NAMED_MAX;
 use super::{Event, Outcome, Queued, Sender};
+use crate::ledger::Lane;
 use crate::nodes::{NodeIndex, NodeSet};
 use crate::norm::{
     CcNode, CcNodes, Command, Message, NodeIds, ObjectHead, ObjectId, PayloadId, cc_flags, flags,
@@ -12,8 +14,10 @@ use crate::plan::plan;
 use crate::session::WIRE_EPOCH;
 use crate::session::transmit::{Body, Kind, To, Transmit, body};
 
-/// Nodes that a probe asks.
+/// Nodes that a probe asks,
 const PROBED_AT_ONCE: usize = 4;
+/// and, of those that are given up, when nothing else is sent: as many as answer at once without harm.
+const MISSED_PROBED_AT_ONCE: usize = 32;
 /// Time between probes until every node was asked once.
 const FIRST_PROBES: Duration = Duration::from_millis(20);
 /// Acknowledgements are asked for again after twice the round-trip time, then twice as long each time, up to this.
@@ -21,73 +25,71 @@ const FLUSH_PAUSE_MAX: Duration = Duration::from_millis(250);
 /// A repair that wasn't named again after so many round trips is taken for received.
 const SETTLED_AFTER: u32 = 8;
 
+/// Repairs of a lane that wait to be sent, before no more are planned: a lane at 100 Mb/s sends them in 30 ms, longer than a
+/// caller comes late. The rest waits in the ledgers, where it takes no room of its own, and later requests for the same blocks join it.
+const REPAIRS_WAITING_MAX: usize = 256;
+
 impl Sender {
-    /// Turns requests whose window is over into repairs.
-    pub(super) fn plan(&mut self, now: Duration) {
-        let Self { objects, roster, members, together, apart, config, .. } = self;
-        let packets = |nodes: &NodeSet| config.copies.to_some(roster, nodes);
-        for object in objects.iter_mut() {
+    /// Forgets repairs that were sent long ago.
+    pub(super) fn settle(&mut self, now: Duration) {
+        self.objects.iter_mut().for_each(|object| {
             object.ledger.settle(now);
-            while let Some(mut wants) = object.ledger.take_due(now) {
-                let (block, all) = (wants.block, core::mem::take(&mut wants.nodes));
-                let (alone, group): (Vec<_>, Vec<_>) =
-                    all.into_iter().partition(|(node, _)| members[usize::from(node.0)].apart);
-                for (lane, nodes) in [(&mut *together, group), (&mut *apart, alone)] {
-                    wants.nodes = nodes;
-                    if wants.nodes.is_empty() {
-                        continue;
-                    }
-                    let source = object.shape.block_len(block);
-                    let repairs = plan(&wants, source, object.shape.parity_rows(), packets);
-                    for (segment, nodes) in repairs {
-                        object.ledger.queue(block, segment, segment.checked_sub(source), &nodes);
-                        lane.repairs.push_back(Queued { object: object.id, block, segment, nodes });
-                    }
-                }
+        });
+    }
+
+    /// Turns requests of a lane's nodes whose window is over into repairs, as far as the lane has room for them.
+    pub(super) fn plan(&mut self, lane: Lane, now: Duration) {
+        let Self { objects, roster, members, queues, config, .. } = self;
+        let packets = |nodes: &NodeSet| config.copies.to_some(roster, nodes);
+        let is_in_lane = |node: NodeIndex| members[usize::from(node.0)].lane() == lane;
+        let repairs = &mut queues[lane as usize].repairs;
+        while repairs.len() < REPAIRS_WAITING_MAX {
+            let due = |object: &super::Outgoing| object.ledger.next_due(lane).filter(|due| *due <= now);
+            let next = objects.iter_mut().filter_map(|object| Some((due(object)?, object)));
+            let Some((_, object)) = next.min_by_key(|(due, _)| *due) else { return };
+            let Some(wants) = object.ledger.take_due(lane, now, is_in_lane) else { return };
+            if wants.nodes.is_empty() {
+                continue;
+            }
+            let (block, source) = (wants.block, object.shape.block_len(wants.block));
+            for (segment, nodes) in plan(&wants, source, object.shape.parity_rows(), packets) {
+                object.ledger.queue(block, segment, segment.checked_sub(source), &nodes);
+                repairs.push_back(Queued { object: object.id, block, segment, nodes });
             }
         }
     }
 
-    /// The next repair or first copy for the group.
-    pub(super) fn next_together(&mut self, now: Duration) -> Option<Transmit> {
-        if self.together.pacer.next() > now {
+    /// The next repair or first copy for the nodes of a lane.
+    pub(super) fn next_of(&mut self, lane: Lane, now: Duration) -> Option<Transmit> {
+        if self.queues[lane as usize].pacer.next() > now {
             return None;
         }
-        let transmit = match self.next_repair(now, false) {
-            Some(transmit) => transmit,
-            None => self.first_copy(now)?,
+        let transmit = match (self.next_repair(lane, now), lane) {
+            (Some(transmit), _) => transmit,
+            (None, Lane::Together) => self.first_copy(now)?,
+            (None, Lane::Apart) => self.back_fill(now)?,
         };
         let packets = self.packets(&transmit.to);
-        self.together.pacer.spend(now, packets, transmit.message_len());
+        self.queues[lane as usize].pacer.spend(now, packets, transmit.message_len());
+        self.turn = [lane.other(), lane];
         Some(transmit)
     }
 
-    /// The next repair or first copy for those served apart.
-    pub(super) fn next_apart(&mut self, now: Duration) -> Option<Transmit> {
-        if self.apart.pacer.next() > now {
-            return None;
-        }
-        let transmit = match self.next_repair(now, true) {
-            Some(transmit) => transmit,
-            None => self.back_fill(now)?,
-        };
-        let packets = self.packets(&transmit.to);
-        self.apart.pacer.spend(now, packets, transmit.message_len());
-        Some(transmit)
-    }
-
-    fn next_repair(&mut self, now: Duration, apart: bool) -> Option<Transmit> {
+    fn next_repair(&mut self, lane: Lane, now: Duration) -> Option<Transmit> {
         let settle = now + SETTLED_AFTER * self.grtt.get();
         loop {
-            let lane = if apart { &mut self.apart } else { &mut self.together };
-            let queued = lane.repairs.pop_front()?;
-            let last = lane.repairs.is_empty();
+            let queued = self.queues[lane as usize].repairs.pop_front()?;
+            if self.queues[lane as usize].repairs.is_empty() {
+                // At once: if these were for nobody any more, the next ones are due now.
+                self.plan(lane, now);
+            }
+            let last = self.queues[lane as usize].repairs.is_empty();
             let Some(object) = self.objects.iter_mut().find(|object| object.id == queued.object) else {
                 continue;
             };
             // Meanwhile nodes may have got it all, be given up, or have moved from one lane to the other.
             let still = |node: &NodeIndex| {
-                self.members[usize::from(node.0)].apart == apart
+                self.members[usize::from(node.0)].lane() == lane
                     && object.share(*node).outcome == Outcome::Pending
             };
             let nodes: NodeSet = queued.nodes.iter().filter(still).collect();
@@ -183,7 +185,7 @@ impl Sender {
         for object in &mut self.objects {
             let position = object.position;
             object.share_mut(node).cursor = Some(position);
-            object.ledger.withdraw(node, now);
+            object.ledger.withdraw(node, Lane::Apart, now);
             // One that wasn't begun is announced to it apart.
             if !object.info_sent && !object.info.is_empty() {
                 object.info_wanted.insert(node);
@@ -206,14 +208,14 @@ impl Sender {
         member.apart = false;
         for object in &mut self.objects {
             object.share_mut(node).cursor = None;
-            object.ledger.withdraw(node, now);
+            object.ledger.withdraw(node, Lane::Together, now);
         }
         self.events.push_back(Event::Together(node));
     }
 
     /// Probes, flushes and infos whose time has come.
     pub(super) fn queue_control(&mut self, now: Duration) {
-        if self.probe_due <= now && !self.is_idle() {
+        if self.probe_due <= now && self.is_probing(self.probe_due) {
             self.probe(now);
         }
         for at in 0..self.objects.len() {
@@ -236,11 +238,20 @@ impl Sender {
         self.grtt.end_probe();
         let all = self.roster.len() as u16;
         let turn = (0..all).map(|at| NodeIndex((self.probe_next + at) % all));
-        let nodes: Vec<_> = turn.filter(|node| self.everyone.contains(*node)).take(PROBED_AT_ONCE).collect();
+        let turn = turn.filter(|node| self.is_here(*node));
+        // While nothing is sent, those who have everything are left alone.
+        let (nodes, pause): (Vec<_>, _) = if self.is_idle() {
+            let missed: NodeSet =
+                self.objects.iter().flat_map(|object| object.missed(self.probe_due)).collect();
+            let missed = turn.filter(|node| missed.contains(*node));
+            (missed.take(MISSED_PROBED_AT_ONCE).collect(), self.config.probe_missed)
+        } else {
+            (turn.take(PROBED_AT_ONCE).collect(), self.config.probe)
+        };
         self.probe_next = nodes.last().map_or(0, |node| (node.0 + 1) % all);
         self.probed = (self.probed + nodes.len()).min(usize::from(u16::MAX));
-        let first = self.probed < self.everyone.len() + nodes.len();
-        self.probe_due = now + if first { FIRST_PROBES.min(self.config.probe) } else { self.config.probe };
+        let first = self.probed < self.everyone.len() + nodes.len() && !self.is_idle();
+        self.probe_due = now + if first { FIRST_PROBES.min(pause) } else { pause };
         self.probe_sequence = self.probe_sequence.wrapping_add(1);
         let bytes_per_second = self.config.rate.bits_per_second as f64 / 8.0;
         let (rate, rtt) = (quantize_rate(bytes_per_second), quantize_rtt(self.grtt.get()));
@@ -264,6 +275,9 @@ impl Sender {
     fn flush(&mut self, at: usize, now: Duration) {
         let (grtt, config) = (self.grtt.get(), self.config);
         let object = &mut self.objects[at];
+        // A round repairs no more than one datagram can ask for.
+        let long = u16::try_from(object.shape.blocks() / NAMED_MAX).unwrap_or(u16::MAX);
+        let rounds_max = config.rounds_max.saturating_add(long);
         object.flush_pause = (2 * object.flush_pause).clamp(2 * grtt, FLUSH_PAUSE_MAX.max(2 * grtt));
         object.flush_due = Some(now + object.flush_pause);
         let (id, last) = (object.id, object.shape.last());
@@ -274,7 +288,7 @@ impl Sender {
             let share = object.share_mut(node);
             let heard = *share.heard.get_or_insert(now);
             let silent = share.silent >= config.silent_rounds_max && now >= heard + config.patience;
-            if silent || share.rounds >= config.rounds_max {
+            if silent || share.rounds >= rounds_max {
                 share.outcome = Outcome::Failed;
                 // Who was heard to the end isn't news when it is heard again.
                 share.returned = share.silent < config.silent_rounds_max;
@@ -283,7 +297,7 @@ impl Sender {
                 self.events.push_back(Event::Failed { object: id, node, missing });
                 continue;
             }
-            (share.silent, share.rounds) = (share.silent.saturating_add(1), share.rounds + 1);
+            (share.silent, share.rounds) = (share.silent.saturating_add(1), share.rounds.saturating_add(1));
             asked.push(node);
         }
         if object.pending().next().is_none() {
@@ -343,15 +357,19 @@ impl Sender {
             let mut cursors = object.pending().filter_map(|node| object.share(node).cursor);
             cursors.any(|cursor| cursor < object.shape.segments())
         };
-        let together = !self.together.repairs.is_empty() || self.objects.iter().any(to_send);
-        let apart = !self.apart.repairs.is_empty() || self.objects.iter().any(behind);
-        let lanes = [
-            together.then(|| self.together.pacer.next()),
-            apart.then(|| self.apart.pacer.next()),
-            (!self.is_idle()).then_some(self.probe_due),
+        let sends = [self.objects.iter().any(to_send), self.objects.iter().any(behind)];
+        let lanes = Lane::ALL.into_iter().zip(&self.queues).zip(sends).flat_map(|((lane, queue), sends)| {
+            let waits = sends || !queue.repairs.is_empty();
+            // Where there is no room for what is due, that comes with the next packet.
+            let room = queue.repairs.len() < REPAIRS_WAITING_MAX;
+            let due = self.objects.iter().filter_map(|object| object.ledger.next_due(lane)).min();
+            [waits.then(|| queue.pacer.next()), due.filter(|_| room)]
+        });
+        let control = [
+            self.is_probing(self.probe_due).then_some(self.probe_due),
             (!self.control.is_empty()).then_some(Duration::ZERO),
         ];
-        let objects = self.objects.iter().flat_map(|o| [o.ledger.next_due(), o.info_due, o.flush_due]);
-        lanes.into_iter().chain(objects).flatten().min()
+        let objects = self.objects.iter().flat_map(|object| [object.info_due, object.flush_due]);
+        lanes.chain(control).chain(objects).flatten().min()
     }
 }

@@ -136,6 +136,8 @@ impl Sessions for Heard {
             repair_bytes: 1,
             owed_bytes: 2,
             apart: false,
+            bytes_per_second: Some(2.5),
+            seconds_left: None,
         };
         BTreeMap::from([(NodeId(2), row)])
     }
@@ -172,6 +174,8 @@ fn status_tells_of_nodes_what_the_ledger_and_the_sessions_know() {
         states,
         [(1, NodeState::Acked, false), (2, NodeState::Owed, true), (3, NodeState::Failed, false)]
     );
+    let session = nodes[1].session.as_ref().unwrap();
+    assert_eq!((session.bytes_per_second, session.seconds_left), (Some(2.5), None));
     assert_eq!((nodes[2].lacks.clone(), status.contents[0].content.pinned), (lacks, true));
 }
 

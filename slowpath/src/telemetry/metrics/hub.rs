@@ -45,6 +45,16 @@ fn sites(all: &[SiteStatus], page: &mut Page) {
         "Greatest round-trip time of its nodes.",
         grtt,
     );
+    let rates = all.iter().flat_map(|site| {
+        let rates = site.bytes_per_second.iter();
+        rates.map(|(node, rate)| (vec![label(site), ("node", node.to_string())], *rate))
+    });
+    page.family(
+        Kind::Gauge,
+        "millrace_hub_node_bytes_per_second",
+        "First copies and repairs that a node is sent in a second, while it doesn't have everything.",
+        rates,
+    );
     // The trunk is what left the hub; a leg is what went to one node.
     for (name, help, of) in [
         ("packets", "Packets sent, by link and kind.", packets as fn(&LegStatus) -> [u64; 3]),
@@ -106,6 +116,7 @@ mod tests {
             trunk: leg,
             legs: BTreeMap::from([(7, leg)]),
             nacks: 2,
+            bytes_per_second: BTreeMap::from([(7, 1250.5)]),
             ignored: BTreeMap::from([("stale".to_owned(), 5)]),
             unsent: BTreeMap::from([("too-long".to_owned(), 1)]),
             ..SiteStatus::default()
@@ -131,6 +142,7 @@ mod tests {
             "millrace_hub_used_bytes 10",
             "millrace_hub_ledger_behind 1",
             "millrace_hub_store_events_total{event=\"disk_full\"} 6",
+            "millrace_hub_node_bytes_per_second{site=\"house\",node=\"7\"} 1250.5",
             "millrace_hub_site_nacks_total{site=\"house\"} 2",
             "millrace_hub_sent_packets_total{site=\"house\",link=\"trunk\",kind=\"first\"} 3",
             "millrace_hub_sent_bytes_total{site=\"house\",link=\"7\",kind=\"first\"} 4200",

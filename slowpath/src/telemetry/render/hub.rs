@@ -120,7 +120,8 @@ fn sites(all: &[SiteStatus]) -> String {
 
 /// The nodes that a content isn't done with, a line each.
 fn nodes(size: u64, all: &[NodeRow]) -> String {
-    let mut table = Table::new(&["NODE", "SITE", "STATE", "SENT %", "REPAIRS", "MISSES"]);
+    let columns = ["NODE", "SITE", "STATE", "SENT %", "REPAIRS", "MISSES", "BYTES/S", "SECONDS LEFT"];
+    let mut table = Table::new(&columns);
     for row in all.iter().filter(|row| row.state != NodeState::Acked) {
         let session = row.session.as_ref();
         let state = match (row.state, session) {
@@ -133,6 +134,7 @@ fn nodes(size: u64, all: &[NodeRow]) -> String {
             None => row.lacks.iter().map(|range| range.end - range.start).sum::<u64>().to_string(),
         };
         let dash = || "-".to_owned();
+        let rounded = |figure: Option<f64>| figure.map_or_else(dash, |figure| format!("{figure:.0}"));
         table.row(vec![
             row.node.to_string(),
             session.map_or_else(dash, |session| session.site.clone()),
@@ -140,6 +142,8 @@ fn nodes(size: u64, all: &[NodeRow]) -> String {
             session.map_or_else(dash, |session| format!("{:.1}", percent(session.sent_bytes, size, false))),
             session.map_or_else(dash, |session| session.repair_bytes.to_string()),
             misses,
+            rounded(session.and_then(|session| session.bytes_per_second)),
+            rounded(session.and_then(|session| session.seconds_left)),
         ]);
     }
     if table.0.len() > 1 { table.text() } else { String::new() }
@@ -191,6 +195,8 @@ mod tests {
             repair_bytes: 9,
             owed_bytes: 8,
             apart: true,
+            bytes_per_second: Some(12.4),
+            seconds_left: Some(8.7),
         };
         let nodes = vec![
             node(1, NodeState::Acked, None),
@@ -209,8 +215,8 @@ mod tests {
         };
         let text = hub(&Ask::Status, serde_json::to_value(status).unwrap()).unwrap();
         let cells: Vec<Vec<_>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
-        assert!(cells.contains(&vec!["2", "house", "apart", "50.0", "9", "8"]), "{text}");
-        assert!(cells.contains(&vec!["3", "-", "given", "up", "-", "-", "4"]), "{text}");
+        assert!(cells.contains(&vec!["2", "house", "apart", "50.0", "9", "8", "12", "9"]), "{text}");
+        assert!(cells.contains(&vec!["3", "-", "given", "up", "-", "-", "4", "-", "-"]), "{text}");
         assert!(cells.contains(&vec!["disk_full", "2"]) && !text.contains("read_errors"), "{text}");
         assert!(
             text.contains(
