@@ -208,11 +208,39 @@ fn who_has_delivered_is_not_crowded_out_by_whoever_promises_something() {
     assert_eq!((hub.senders(), hub.counters().restarts), (17, 0));
     let segments = [&first, &second].map(|bytes| bytes.len().div_ceil(SEGMENT) as u64);
     assert_eq!(hub.counters().segments, segments.iter().sum::<u64>(), "its session is the same all the time");
+}
 
-    // To repeat what is here is no delivery.
-    let again = info(1, &first, b"first");
-    flood(&mut hub, world.now, &again);
-    assert_eq!(hub.senders(), 17);
+#[test]
+fn who_has_begun_is_not_crowded_out_while_it_pauses() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path());
+    let mut hub = open(folder.path(), &store, trust(1));
+    let mut world = World::new(1);
+    let bytes = content(1, 700_000);
+    let signed = manifest("a", 1, &bytes, Some(1));
+    let mut sources = [Source::new(1, world.now)];
+    sources[0].offer(world.now, &bytes, signed.as_bytes());
+    world.run(&mut hub, &mut sources, |world, _| world.delivered > 100);
+    let junk = info(1, &bytes, manifest("a", 1, &bytes, Some(2)).as_bytes());
+    for _ in 0..20 {
+        world.now += Duration::from_millis(100);
+        flood(&mut hub, world.now, &junk);
+    }
+    // Others have used up what new ones may come at once.
+    let before = hub.counters();
+    assert!(before.turned_away > 0 && before.crowded > 100);
+    let known = info(1, &bytes, signed.as_bytes());
+    world.deliver(&mut hub, address(1), &known);
+    assert_eq!(hub.counters().turned_away, before.turned_away, "its session is still there");
+    world.settle(&mut hub, &mut sources);
+    assert!(read(&store, Root::of(&bytes)).unwrap() == bytes);
+
+    // To repeat what is here, though it is signed, is no delivery.
+    for _ in 0..20 {
+        world.now += Duration::from_millis(100);
+        flood(&mut hub, world.now, &known);
+    }
+    assert!(hub.counters().known > 100 && hub.senders() == 1 + 16, "{:?}", hub.counters());
 }
 
 #[test]
