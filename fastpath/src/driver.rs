@@ -86,7 +86,7 @@ pub enum RxChecksum {
 }
 
 /// One frame, owned. Lengths are in bytes. Methods that can run out of room say so by `None` or `false` and change nothing.
-pub trait Frame: Send {
+pub trait Frame: Send + 'static {
     /// The first segment, from the Ethernet header on.
     fn bytes(&self) -> &[u8];
     /// The same, to be rewritten in place.

@@ -15,12 +15,15 @@
 //! assert_eq!(net.take(PortId(0)).unwrap(), b"a frame from the wire");
 //! ```
 
+mod lane;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_queue::ArrayQueue;
 
 use crate::driver::{Burst, Driver, Frame, PortId, RxChecksum};
+pub use lane::HeapLane;
 
 /// Bytes of a frame's buffer, headroom included; as a DPDK buffer has them.
 pub const BUFFER_BYTES: usize = 2176;

@@ -138,6 +138,12 @@ pub struct Worker<D: Driver, C: Clock> {
     driver: D,
 }
 
+impl<D: Driver, C: Clock> Drop for Worker<D, C> {
+    fn drop(&mut self) {
+        self.take_back();
+    }
+}
+
 impl<D: Driver, C: Clock> Worker<D, C> {
     /// Takes all memory that the worker will ever use. `flow_keys` are the same for all workers of an appliance.
     pub fn new(
@@ -156,7 +162,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         let flows = FlowTable::new(limits.flows);
         let holds = Holds::new(limits.holds, limits.holds_per_prefix);
         let splices = Splices::new(flows.capacity(), holds.capacity(), hasher.keys_for(COOKIES));
-        Self {
+        let mut worker = Self {
             driver,
             clock,
             index,
@@ -180,7 +186,9 @@ impl<D: Driver, C: Clock> Worker<D, C> {
             scratch_out: Vec::with_capacity(BURST_MAX),
             outboxes: (0..PORTS_MAX).map(|_| Outbox::default()).collect(),
             swept: Nanos::default(),
-        }
+        };
+        worker.lend();
+        worker
     }
 
     /// One turn of the loop. Returns how many frames it moved.
@@ -226,6 +234,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         if self.shared.is_newer(self.tables.generation) {
             self.tables = self.shared.tables();
             self.driver.renew();
+            self.lend();
             self.shared.set_epoch(self.index, self.tables.generation);
             if let Some(bounds) = self.tables.policy.bounds {
                 let workers = self.shared.workers.len();

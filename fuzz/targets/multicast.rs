@@ -23,7 +23,7 @@ use millrace_bier::te::{Adjacencies, Adjacency, TeBift};
 use millrace_bier::topology::{Domain, LinkSpec, RouterSpec};
 use millrace_fastpath::tables::bier::{Bier, Hop, Link, Tunnel, Tunnels};
 
-#[path = "../../fastpath/tests/common/mod.rs"]
+#[path = "../../fastpath/tests/all/common/mod.rs"]
 mod common;
 
 use common::bier::{INGRESS, LAN_IF, OURS, VLAN_IF, given_with_hosts, install, neighbour_of};

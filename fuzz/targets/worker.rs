@@ -25,7 +25,7 @@ use millrace_fastpath::wire::quic_lb::{Layout, ServerId};
 use millrace_fastpath::wire::{UDP, checksum, ipv4, tcp, udp};
 use millrace_fastpath::worker::WorkerLimits;
 
-#[path = "../../fastpath/tests/common/mod.rs"]
+#[path = "../../fastpath/tests/all/common/mod.rs"]
 mod common;
 #[path = "../../fastpath/tests/dns/fixture.rs"]
 #[allow(dead_code, reason = "each target uses its own part of the fixture")]

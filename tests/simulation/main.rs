@@ -27,7 +27,7 @@
 //! frames at the same times.
 
 mod appliance;
-#[path = "../../fastpath/tests/common/cable.rs"]
+#[path = "../../fastpath/tests/all/common/cable.rs"]
 mod cable;
 mod chat;
 mod checks;

@@ -1,6 +1,6 @@
 //! Everything random comes from here, and so from the seed.
 
-#[path = "../../fastpath/tests/common/random.rs"]
+#[path = "../../fastpath/tests/all/common/random.rs"]
 mod generator;
 
 pub(crate) use generator::Random;

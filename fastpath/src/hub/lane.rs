@@ -1,95 +1,44 @@
 //! Prepared segments on their way from the hub's thread to a worker, who sends them at a rate.
 //!
-//! Segments go round, like the parcels of [`crate::queue`]: the thread takes an empty one, writes the whole packet into it and
-//! puts it on the lane; the worker copies it into a frame and gives it back. When none is empty, the thread waits.
+//! Segments go round: the thread takes an empty one, writes the whole packet into it and puts it on the lane; the worker sends
+//! the frame that it lies in, lends another, and gives the segment back. Nothing is copied between them. When none is empty, the
+//! thread waits.
 //!
-//! The state of the pace is the worker's alone. It lies here and not with the worker, so that it outlives the snapshots of
-//! tables, and nobody has to be told when lanes come and go.
+//! Each end is one thread's alone, so that neither waits for the other: a lock that is always free says so to the compiler, and
+//! costs a worker once a burst. The state of the pace is the worker's. It lies here and not with the worker, so that it
+//! outlives the snapshots of tables, and nobody has to be told when lanes come and go.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crossbeam_queue::ArrayQueue;
+use rtrb::{Consumer, Producer, RingBuffer};
 
+use super::segment::{SEGMENT_BYTES_MAX, Segment, Way};
 use crate::clock::Nanos;
 use crate::counters::Counter;
-use crate::driver::BURST_MAX;
-use crate::tables::InterfaceId;
+use crate::driver::{BURST_MAX, Frame};
 
 /// Segments that wait on a lane: what a site at 1 Gb/s is sent in 3 ms, so that a thread that comes late for a moment doesn't
 /// make the wire silent.
 pub const LANE_SEGMENTS_MAX: usize = 256;
-/// The longest frame of a segment: a full one with two VLAN tags to come, and fewer than a buffer holds.
-pub const SEGMENT_BYTES_MAX: usize = 1522;
 /// Time that may be made up for at once, when a worker comes late: two turns of others on its core where the kernel's tick has 4 ms, and
 /// some. With less a worker that shares its core loses of its rate what it may not make up for.
 const BURST_NANOS: u64 = 10_000_000;
 /// Picoseconds in a nanosecond.
 const PICOS: u64 = 1000;
 
-/// Where a segment goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    /// It is a whole Ethernet frame, without tags, and leaves here: to a group, or to one node's own link-layer address
-    /// (RFC 6085).
-    Interface(InterfaceId),
-    /// It is an IP packet behind an Ethernet header to nobody yet, and goes where routes lead: to one node's own IP address. A hop
-    /// is taken from it, as from those that are forwarded.
-    Routed,
-    /// It is a BIER packet without MPLS behind an Ethernet header to nobody yet, with our own BIFT-id, the bit string of its
-    /// receivers, and the TTL that copies shall have.
-    Bier,
-}
-
-/// A packet, ready to be sent.
-#[derive(Clone, Debug)]
-pub struct Segment {
-    way: Way,
-    len: usize,
-    bytes: [u8; SEGMENT_BYTES_MAX],
-}
-
-impl Default for Segment {
-    fn default() -> Self {
-        Self { way: Way::Bier, len: 0, bytes: [0; SEGMENT_BYTES_MAX] }
-    }
-}
-
-impl Segment {
-    /// Where it goes.
-    pub fn way(&self) -> Way {
-        self.way
-    }
-
-    /// The frame.
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes[..self.len]
-    }
-
-    /// Writes a frame, of parts that follow each other; false, and then it is empty, if it is longer than
-    /// [`SEGMENT_BYTES_MAX`].
-    pub fn fill(&mut self, way: Way, parts: &[&[u8]]) -> bool {
-        (self.way, self.len) = (way, 0);
-        let mut at = 0;
-        for part in parts {
-            let Some(room) = self.bytes.get_mut(at..at + part.len()) else { return false };
-            room.copy_from_slice(part);
-            at += part.len();
-        }
-        self.len = at;
-        true
-    }
-}
-
 /// The way of one site's segments to one worker.
 #[derive(Debug)]
 pub struct Lane {
     worker: usize,
-    ready: ArrayQueue<Box<Segment>>,
-    empty: ArrayQueue<Box<Segment>>,
+    thread: Mutex<ThreadEnd>,
+    sender: Mutex<WorkerEnd>,
     /// What a byte takes of the time, in picoseconds.
     picos_per_byte: AtomicU64,
     /// When the next segment may leave. Written by the worker alone.
     due: Counter,
+    /// Segments that the thread has put on it.
+    put: Counter,
     /// Segments sent, and their bytes from the Ethernet header on. Counted by the worker.
     pub sent: Counter,
     /// See there.
@@ -98,24 +47,42 @@ pub struct Lane {
     pub starved: Counter,
 }
 
+/// What the hub's thread has of a lane.
+#[derive(Debug)]
+struct ThreadEnd {
+    ready: Producer<Segment>,
+    empty: Consumer<Segment>,
+    /// Taken, and not sent after all.
+    spare: Vec<Segment>,
+}
+
+/// What a worker has of a lane.
+#[derive(Debug)]
+pub struct WorkerEnd {
+    ready: Consumer<Segment>,
+    empty: Producer<Segment>,
+    /// Segments that there are, with a frame each.
+    lent: usize,
+}
+
 impl Lane {
-    /// A lane to this worker, with this many bits per second, counted from the Ethernet header on.
+    /// A lane to this worker, with this many bits per second, counted from the Ethernet header on. Nothing can be written
+    /// before the worker has lent frames.
     pub fn new(worker: usize, bits_per_second: u64) -> Self {
+        let (ready, ready_out) = RingBuffer::new(LANE_SEGMENTS_MAX);
+        let (empty_in, empty) = RingBuffer::new(LANE_SEGMENTS_MAX);
         let lane = Self {
             worker,
-            ready: ArrayQueue::new(LANE_SEGMENTS_MAX),
-            empty: ArrayQueue::new(LANE_SEGMENTS_MAX),
+            thread: Mutex::new(ThreadEnd { ready, empty, spare: Vec::new() }),
+            sender: Mutex::new(WorkerEnd { ready: ready_out, empty: empty_in, lent: 0 }),
             picos_per_byte: AtomicU64::new(0),
             due: Counter::default(),
+            put: Counter::default(),
             sent: Counter::default(),
             sent_bytes: Counter::default(),
             starved: Counter::default(),
         };
         lane.set_rate(bits_per_second);
-        for _ in 0..LANE_SEGMENTS_MAX {
-            // The queue has room for exactly these.
-            let _ = lane.empty.push(Box::default());
-        }
         lane
     }
 
@@ -125,25 +92,34 @@ impl Lane {
         self.picos_per_byte.store(picos.max(1), Ordering::Relaxed);
     }
 
-    /// An empty segment; `None` if as many wait as may.
-    pub fn take_empty(&self) -> Option<Box<Segment>> {
-        self.empty.pop()
+    fn thread(&self) -> MutexGuard<'_, ThreadEnd> {
+        self.thread.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An empty segment; `None` if as many wait as may. For the hub's thread alone, as [`Self::send`] and [`Self::give_back`].
+    pub fn take_empty(&self) -> Option<Segment> {
+        let mut end = self.thread();
+        end.spare.pop().or_else(|| end.empty.pop().ok())
     }
 
     /// Sends a segment, after those that wait.
-    pub fn send(&self, segment: Box<Segment>) {
-        // Segments go round between queues that have room for all of them.
-        let _ = self.ready.push(segment);
+    pub fn send(&self, segment: Segment) {
+        // Segments go round between rings that have room for all of them.
+        let sent = self.thread().ready.push(segment);
+        self.put.add(u64::from(sent.is_ok()));
     }
 
     /// Gives back a segment that isn't sent.
-    pub fn give_back(&self, segment: Box<Segment>) {
-        let _ = self.empty.push(segment);
+    pub fn give_back(&self, segment: Segment) {
+        self.thread().spare.push(segment);
     }
 
     /// Segments that wait.
+    #[inline]
     pub fn waiting(&self) -> usize {
-        self.ready.len()
+        // The one that is counted first is read last: there may be more by now, never fewer than none.
+        let sent = self.sent.get();
+        self.put.get().saturating_sub(sent) as usize
     }
 
     /// The worker who sends what is on it.
@@ -152,10 +128,11 @@ impl Lane {
         self.worker
     }
 
-    /// How many segments may leave now, however long they are, at most a burst. For the worker alone.
+    /// How many segments may leave now, however long they are, at most a burst. For the worker alone, as all that follows.
     #[inline]
     pub(crate) fn allowance(&self, now: Nanos) -> usize {
-        if self.ready.is_empty() {
+        let waiting = self.waiting();
+        if waiting == 0 {
             return 0;
         }
         let since = now.since(self.due(now));
@@ -164,17 +141,40 @@ impl Lane {
         }
         let each = self.cost(SEGMENT_BYTES_MAX).max(1);
         let count = usize::try_from(since / each).unwrap_or(usize::MAX).saturating_add(1);
-        count.min(self.ready.len()).min(BURST_MAX)
+        count.min(waiting).min(BURST_MAX)
     }
 
-    /// The next segment, which must be given back. For the worker alone.
+    /// The worker's end; `None` if another has it, who ends or begins just now.
     #[inline]
-    pub fn next(&self, now: Nanos) -> Option<Box<Segment>> {
-        let segment = self.ready.pop()?;
-        self.due.set(self.due(now).0.saturating_add(self.cost(segment.len)));
-        self.sent.add(1);
-        self.sent_bytes.add(segment.len as u64);
-        Some(segment)
+    pub fn worker_end(&self) -> Option<MutexGuard<'_, WorkerEnd>> {
+        self.sender.try_lock().ok()
+    }
+
+    /// Takes back the frames of all segments but those that the thread writes just now; what waits to be sent is lost. For when
+    /// the worker ends.
+    pub fn take_back<F: Frame>(&self) -> Vec<F> {
+        let (mut thread, mut sender) =
+            (self.thread(), self.sender.lock().unwrap_or_else(PoisonError::into_inner));
+        let ThreadEnd { empty, spare, .. } = &mut *thread;
+        let all =
+            std::iter::from_fn(|| sender.ready.pop().ok()).chain(std::iter::from_fn(|| empty.pop().ok()));
+        let frames: Vec<F> = all.chain(spare.drain(..)).filter_map(Segment::into_frame).collect();
+        self.sent.add(self.waiting() as u64);
+        sender.lent -= frames.len();
+        frames
+    }
+
+    /// Frames that the worker has lent.
+    pub fn lent(&self) -> usize {
+        self.sender.lock().unwrap_or_else(PoisonError::into_inner).lent
+    }
+
+    /// So many segments with so many bytes have left.
+    #[inline]
+    pub(crate) fn left(&self, now: Nanos, segments: usize, bytes: usize) {
+        self.due.set(self.due(now).0.saturating_add(self.cost(bytes)));
+        self.sent.add(segments as u64);
+        self.sent_bytes.add(bytes as u64);
     }
 
     /// When the next may leave, without what was missed longer ago.
@@ -189,36 +189,101 @@ impl Lane {
     }
 }
 
+impl WorkerEnd {
+    /// Makes as many segments as there may be, of fresh frames; fewer where there are none left.
+    pub fn lend<F: Frame>(&mut self, frames: impl FnMut() -> Option<F>) {
+        let wanted = LANE_SEGMENTS_MAX - self.lent;
+        for frame in std::iter::from_fn(frames).take(wanted) {
+            // The rings have room for all there may be.
+            self.lent += usize::from(self.empty.push(Segment::new(frame)).is_ok());
+        }
+    }
+
+    /// The next segment's frame, and where it goes; a fresh frame takes its place.
+    ///
+    /// # Errors
+    /// `fresh` again: nothing waits.
+    #[inline]
+    pub fn next<F: Frame>(&mut self, fresh: F) -> Result<(F, Way), F> {
+        let Ok(mut segment) = self.ready.pop() else { return Err(fresh) };
+        let (way, frame) = (segment.way(), segment.exchange(fresh)?);
+        // As above.
+        let _ = self.empty.push(segment);
+        Ok((frame, way))
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::driver::{Driver, PortId};
+    use crate::heap::{HeapLane, HeapNet, HeapPlan};
+    use crate::tables::InterfaceId;
 
     #[test]
     fn a_segment_is_its_parts_or_nothing() {
-        let mut segment = Segment::default();
+        let lane = HeapLane::new(8_000_000_000).lane;
+        let mut segment = lane.take_empty().unwrap();
         let way = Way::Interface(InterfaceId(3));
         assert!(segment.fill(way, &[b"head", b"", b"body"]));
         assert_eq!((segment.way(), segment.bytes()), (way, &b"headbody"[..]));
         assert!(segment.fill(Way::Bier, &[&[1; SEGMENT_BYTES_MAX]]));
+        assert_eq!(segment.bytes(), [1; SEGMENT_BYTES_MAX]);
         assert!(!segment.fill(Way::Bier, &[&[1; SEGMENT_BYTES_MAX], &[1]]));
         assert_eq!(segment.bytes(), b"");
     }
 
     #[test]
     fn a_full_lane_has_no_empty_segment_until_one_is_sent() {
-        let lane = Lane::new(0, 8_000_000_000);
-        for _ in 0..LANE_SEGMENTS_MAX {
-            lane.send(lane.take_empty().unwrap());
+        let mut worker = HeapLane::new(8_000_000_000);
+        let lane = Arc::clone(&worker.lane);
+        for number in 0..LANE_SEGMENTS_MAX {
+            let mut segment = lane.take_empty().unwrap();
+            assert!(segment.fill(Way::Routed, &[&number.to_be_bytes()]));
+            lane.send(segment);
         }
         assert!(lane.take_empty().is_none());
-        let sent = lane.next(Nanos(5_000_000)).unwrap();
-        lane.give_back(sent);
-        assert!(lane.take_empty().is_some());
-        assert_eq!((lane.waiting(), lane.sent.get()), (LANE_SEGMENTS_MAX - 1, 1));
+        for number in 0..10_usize {
+            let sent = worker.next(Nanos(5_000_000)).unwrap();
+            assert_eq!(sent, (Way::Routed, number.to_be_bytes().to_vec()));
+        }
+        let empty = lane.take_empty().unwrap();
+        assert_eq!(empty.bytes(), b"", "another frame lies in it");
+        lane.give_back(empty);
+        assert_eq!(std::iter::from_fn(|| lane.take_empty()).count(), 10);
+        assert_eq!((lane.waiting(), lane.sent.get()), (LANE_SEGMENTS_MAX - 10, 10));
+    }
+
+    /// Whoever lent frames has them all again at the end, but for those being written, and a new worker lends others.
+    #[test]
+    fn a_worker_that_ends_takes_its_frames_back() {
+        let (net, mut drivers) = HeapNet::new(&HeapPlan { frames: 400, ..HeapPlan::default() });
+        let lane = Lane::new(0, 8_000_000_000);
+        let lend = |driver: &mut crate::heap::HeapDriver| {
+            lane.worker_end().unwrap().lend(|| driver.allocate(PortId(0)));
+            net.free_frames()
+        };
+        assert!(lane.take_empty().is_none());
+        assert_eq!(lend(&mut drivers[0]), 400 - LANE_SEGMENTS_MAX);
+        assert_eq!(lend(&mut drivers[0]), 400 - LANE_SEGMENTS_MAX, "no more than there may be");
+        let mut written = lane.take_empty().unwrap();
+        assert!(written.fill(Way::Bier, &[b"packet"]));
+        lane.send(written);
+        lane.give_back(lane.take_empty().unwrap());
+        let writing = lane.take_empty().unwrap();
+        let back = lane.take_back();
+        assert_eq!(back.len(), LANE_SEGMENTS_MAX - 1);
+        back.into_iter().for_each(|frame| drivers[0].free(frame));
+        assert_eq!((lane.waiting(), net.free_frames()), (0, 399));
+        drop(writing);
+        assert_eq!(lend(&mut drivers[0]), 399 - (LANE_SEGMENTS_MAX - 1));
     }
 
     /// Segments that leave in this many microseconds, with a worker that looks each microsecond.
-    fn run(lane: &Lane, from: u64, micros: u64, len: usize) -> usize {
+    fn run(worker: &mut HeapLane, from: u64, micros: u64, len: usize) -> usize {
+        let lane = Arc::clone(&worker.lane);
         let mut sent = 0;
         for now in (from..from + micros).map(|micros| Nanos(micros * 1000)) {
             while let Some(mut empty) = lane.take_empty() {
@@ -226,7 +291,7 @@ mod tests {
                 lane.send(empty);
             }
             for _ in 0..lane.allowance(now) {
-                lane.give_back(lane.next(now).unwrap());
+                worker.next(now).unwrap();
                 sent += 1;
             }
         }
@@ -236,15 +301,15 @@ mod tests {
     #[test]
     fn a_lane_keeps_its_rate_and_makes_up_for_little() {
         // A byte a microsecond.
-        let lane = Lane::new(0, 8_000_000);
-        let first = run(&lane, 1_000_000, 100_000, 1000);
+        let mut worker = HeapLane::new(8_000_000);
+        let first = run(&mut worker, 1_000_000, 100_000, 1000);
         assert!((110..=112).contains(&first), "100, and a burst of ten milliseconds: {first}");
-        let later = run(&lane, 90_000_000, 100_000, 1000);
+        let later = run(&mut worker, 90_000_000, 100_000, 1000);
         assert!((110..=112).contains(&later), "a long silence saves no more: {later}");
-        lane.set_rate(80_000_000);
-        let faster = run(&lane, 90_101_000, 100_000, 1000);
+        worker.lane.set_rate(80_000_000);
+        let faster = run(&mut worker, 90_101_000, 100_000, 1000);
         assert!((995..=1011).contains(&faster), "{faster}");
-        lane.set_rate(0);
-        assert!(run(&lane, 90_300_000, 100_000, 1000) <= 1, "as good as nothing");
+        worker.lane.set_rate(0);
+        assert!(run(&mut worker, 90_300_000, 100_000, 1000) <= 1, "as good as nothing");
     }
 }

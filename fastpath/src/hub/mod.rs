@@ -11,6 +11,8 @@
 
 mod inbox;
 mod lane;
+mod segment;
 
 pub use inbox::{DATAGRAM_BYTES_MAX, DATAGRAMS_MAX, Datagram, Inbox, Inlet};
-pub use lane::{LANE_SEGMENTS_MAX, Lane, SEGMENT_BYTES_MAX, Segment, Way};
+pub use lane::{LANE_SEGMENTS_MAX, Lane, WorkerEnd};
+pub use segment::{SEGMENT_BYTES_MAX, Segment, Way};

@@ -1,4 +1,4 @@
-//! What the hub's thread has prepared, sent at its rate: segments into frames, frames to ports or into BIER.
+//! What the hub's thread has prepared, sent at its rate: its frames, as they are, to ports or into BIER.
 //!
 //! Who sends is the worker itself, so frames are counted when they leave, as those that begin here are.
 
@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
-use super::release::allocate;
-use super::{Worker, copy_into};
+use super::Worker;
+use super::release::{allocate, allocate_all};
 use crate::clock::Clock;
-use crate::driver::{BURST_MAX, Driver, Frame, RxChecksum};
+use crate::driver::{BURST_MAX, Burst, Driver, Frame, RxChecksum};
 use crate::hub::{Lane, Way};
 use crate::node::{Leaving, NodeId, Outgoing};
 use crate::packet::{Meta, NOT_TRACED, Network, Origin, Packet};
@@ -19,6 +19,25 @@ impl<D: Driver, C: Clock> Worker<D, C> {
     #[inline]
     pub(super) fn poll_hub(&mut self) -> usize {
         if self.tables.hub.is_some() { self.send_segments() } else { 0 }
+    }
+
+    /// Lends frames to lanes of this worker that haven't got all of theirs, for the hub's thread to write into. What holds them
+    /// is taken from the system then, once for each lane.
+    pub(super) fn lend(&mut self) {
+        let Some(hub) = &self.tables.hub else { return };
+        for lane in hub.lanes.iter().filter(|lane| lane.worker() == self.index) {
+            if let Some(mut end) = lane.worker_end() {
+                end.lend(|| allocate(&mut self.driver, None));
+            }
+        }
+    }
+
+    /// Takes back what is lent, before the driver goes.
+    pub(super) fn take_back(&mut self) {
+        let Some(hub) = &self.tables.hub else { return };
+        for lane in hub.lanes.iter().filter(|lane| lane.worker() == self.index) {
+            lane.take_back().into_iter().for_each(|frame| self.driver.free(frame));
+        }
     }
 
     #[inline(never)]
@@ -42,28 +61,25 @@ impl<D: Driver, C: Clock> Worker<D, C> {
     fn send_from(&mut self, lane: &Lane, due: usize) -> usize {
         let begun = self.clock.cycles();
         let now = self.clock.now();
+        let Some(mut end) = lane.worker_end() else { return 0 };
+        // First the buffers that take their place: without one nothing is taken off the lane, and nothing lost.
+        let mut fresh = Burst::new();
+        allocate_all(&mut self.driver, due, &mut fresh);
+        lane.starved.add(u64::from(fresh.len() < due));
         let mut frames: ArrayVec<(D::Frame, Way), BURST_MAX> = ArrayVec::new();
-        while frames.len() < due {
-            // First the buffer: without one nothing is taken off the lane, and nothing lost.
-            let Some(mut frame) = allocate(&mut self.driver, None) else {
-                lane.starved.add(1);
-                break;
-            };
-            let Some(segment) = lane.next(now) else {
-                self.driver.free(frame);
-                break;
-            };
-            let fits = copy_into(&mut frame, segment.bytes());
-            let way = segment.way();
-            lane.give_back(segment);
-            if fits {
-                frames.push((frame, way));
-            } else {
-                // A pool of smaller buffers than a full frame is a wrong configuration.
-                self.driver.free(frame);
+        let mut bytes = 0;
+        for frame in fresh {
+            match end.next(frame) {
+                Ok((frame, way)) => {
+                    bytes += frame.bytes().len();
+                    frames.push((frame, way));
+                }
+                Err(fresh) => self.driver.free(fresh),
             }
         }
+        drop(end);
         let count = frames.len();
+        lane.left(now, count, bytes);
         let cycles = self.clock.cycles().wrapping_sub(begun);
         let counters = self.own().counters.node(NodeId::Hub);
         counters.frames.add(count as u64);

@@ -9,7 +9,7 @@ use arrayvec::ArrayVec;
 use super::{Worker, copy_into};
 use crate::clock::{Clock, Nanos};
 use crate::counters::FateCounters;
-use crate::driver::{BURST_MAX, Driver, PortId};
+use crate::driver::{BURST_MAX, Burst, Driver, PortId};
 use crate::event::{Milestone, Trigger};
 use crate::hold::{Held, HeldId, Line, Waiting};
 use crate::node::opening::{admits, can_open, drops_at_deadline};
@@ -306,5 +306,16 @@ pub(super) fn allocate<D: Driver>(driver: &mut D, port: Option<PortId>) -> Optio
     match port.and_then(|port| driver.allocate(port)) {
         Some(frame) => Some(frame),
         None => (0..driver.ports()).find_map(|port| driver.allocate(PortId(port as u16))),
+    }
+}
+
+/// Appends so many frames to a burst that has the room, of the first port's pool that has them all, or else as many as there are.
+pub(super) fn allocate_all<D: Driver>(driver: &mut D, count: usize, into: &mut Burst<D::Frame>) {
+    let wanted = into.len() + count;
+    for port in 0..driver.ports() {
+        driver.allocate_all(PortId(port as u16), wanted - into.len(), into);
+        if into.len() == wanted {
+            return;
+        }
     }
 }

@@ -8,6 +8,7 @@ use millrace_config::model::Config;
 use millrace_fastpath::addr::Addr;
 use millrace_fastpath::clock::Nanos;
 use millrace_fastpath::driver::PortId;
+use millrace_fastpath::heap::HeapLane;
 use millrace_fastpath::hub::{Lane, Way};
 use millrace_fastpath::packet::L3;
 use millrace_fastpath::tables::Tables;
@@ -84,7 +85,7 @@ struct Node {
 struct World {
     store: Arc<Store>,
     site: Site,
-    lane: Arc<Lane>,
+    lane: HeapLane,
     tables: Tables,
     nodes: BTreeMap<u32, Node>,
     now: Duration,
@@ -129,8 +130,8 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let limits = Limits { budget_bytes: 1 << 30, reserve_bytes: 0 };
         let store = Store::open(folder.path(), limits, Millis::now()).unwrap();
-        let lane = Arc::new(Lane::new(0, 1_000_000_000));
-        let site = new_site(&store, &lane, 7);
+        let lane = HeapLane::new(1_000_000_000);
+        let site = new_site(&store, &lane.lane, 7);
         let node = |node: u32| {
             let config = ReceiverConfig::new(NormId(node), NormId(1), HUB.parse().unwrap());
             let receiver = Receiver::new(config);
@@ -173,11 +174,9 @@ impl World {
     fn turn(&mut self, lost: &impl Fn(u64, u32) -> bool) {
         self.site.turn(self.now, &self.tables);
         let wall = Nanos(u64::try_from(self.now.as_nanos()).unwrap());
-        while let Some(segment) = self.lane.next(wall) {
-            assert_eq!(segment.way(), Way::Interface(InterfaceId(0)));
+        while let Some((way, frame)) = self.lane.next(wall) {
+            assert_eq!(way, Way::Interface(InterfaceId(0)));
             self.frames += 1;
-            let frame = segment.bytes().to_vec();
-            self.lane.give_back(segment);
             for (number, node) in &mut self.nodes {
                 let alone = ethernet::destination(&frame) == mac(*number);
                 if !alone && ethernet::destination(&frame) != GROUP_MAC || !node.on {
@@ -264,8 +263,8 @@ fn a_hub_that_is_killed_goes_on_with_the_same_session_where_it_was() {
     let saved: Saved = saved::read(&folder, "house").unwrap();
     assert_eq!((saved.instance, saved.next, saved.objects.len()), (7, 1, 1));
     // What was on the lane is gone with it.
-    world.lane = Arc::new(Lane::new(0, 1_000_000_000));
-    world.site = new_site(&world.store, &world.lane, saved.instance);
+    world.lane = HeapLane::new(1_000_000_000);
+    world.site = new_site(&world.store, &world.lane.lane, saved.instance);
     world.now = Duration::ZERO;
     world.site.resume(world.now, &saved);
     world.run_until(|frame, node| node == 13 && frame % 30 == 0, |world| world.all_acked(&manifest, &NODES));

@@ -1,12 +1,13 @@
 //! `hub.send`: what a segment costs the worker that sends it, beside testpmd that does nothing but send.
 //!
 //! ```text
-//!   ours     lane ──► worker: buffer, copy, Ethernet or BIER ──► freed      filled in between, which isn't measured
-//!   copy     buffer, the same bytes ──► freed                               what sending needs at least
-//!   testpmd  buffer, 42 bytes of header ──► net_null: freed                 `txonly`, frames of the same length
+//!   ours     lane ──► worker: the frame, another lent, Ethernet or BIER ──► freed      filled in between, which isn't measured
+//!   copy     buffer, the same bytes ──► freed                                          what a worker that copies needs at least
+//!   testpmd  buffer, 42 bytes of header ──► net_null: freed                            `txonly`, frames of the same length
 //! ```
 //!
-//! testpmd never touches what follows its headers, so beside it all copying is ours: `hub.send.over_copy` has that taken into account.
+//! testpmd never touches what follows its headers, nor do we: the hub's thread has written it. `hub.send.over_copy` is beside what it
+//! would take to copy.
 //! Lanes are filled by this thread, so segments lie in its caches; those of a hub's thread lie one cache further away.
 
 use std::hint::black_box;
