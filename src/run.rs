@@ -237,8 +237,9 @@ impl Appliance {
         drop(self.links);
         // It goes on where it was at the next start.
         drop(self.hub);
-        drop(self.workers);
+        // What it says at the end, workers send before they end.
         drop(self.control);
+        drop(self.workers);
         info!("ended");
         Ok(())
     }

@@ -1,9 +1,12 @@
 //! Content over a WAN by BIER once, into a hub, and from there to the nodes of a site, through what can go wrong on the way.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, SystemTime};
 
-use millrace_hw_tests::content::{Content, NODES};
+use flute::core::{Oti, UDPEndpoint};
+use flute::sender::{Config, ObjectDesc, Sender, TransferConfig};
+use millrace_hw_tests::content::{Content, NODES, Profile, TSI};
 use millrace_hw_tests::edge::{Driver, Fates};
 use millrace_hw_tests::lab::{Look, wait_until};
 
@@ -33,6 +36,19 @@ fn conclude(content: Content) {
     for fates in content.conclude().unwrap() {
         assert_eq!(Fates::unexplained(&fates), 0, "{fates:?}");
     }
+}
+
+/// Waits until the site was sent so many bytes of the only content.
+fn wait_until_sent(content: &Content, at_least: u64) {
+    wait_until("some of it to be sent", DONE, || {
+        let status = content.status().map_err(|error| error.to_string());
+        let node = status.as_ref().ok().map(|status| &status["contents"][0]["nodes"][0]);
+        match node.and_then(|node| node["sent_bytes"].as_u64()) {
+            Some(sent) if sent >= at_least => Look::Done(()),
+            _ => Look::NotYet(format!("{status:?}")),
+        }
+    })
+    .unwrap();
 }
 
 #[test]
@@ -70,19 +86,7 @@ fn a_hub_that_was_killed_a_node_that_was_and_a_link_that_was_cut_cost_no_byte() 
     content.receive().unwrap();
     let (path, text) = file(&content, 12_000_000);
     content.hub().ask(&format!("hub put {}", path.display())).unwrap();
-    let sent = |at_least: u64| {
-        let (content, at_least) = (&content, at_least);
-        wait_until("some of it to be sent", DONE, || {
-            let status = content.status().map_err(|error| error.to_string());
-            let node = status.as_ref().ok().map(|status| &status["contents"][0]["nodes"][0]);
-            match node.and_then(|node| node["sent_bytes"].as_u64()) {
-                Some(sent) if sent >= at_least => Look::Done(sent),
-                _ => Look::NotYet(format!("{status:?}")),
-            }
-        })
-        .unwrap()
-    };
-    sent(2_000_000);
+    wait_until_sent(&content, 2_000_000);
     content.restart_receiver(2).unwrap();
     let before = {
         let content = &content;
@@ -97,5 +101,60 @@ fn a_hub_that_was_killed_a_node_that_was_and_a_link_that_was_cut_cost_no_byte() 
     same(&content, &text);
     let first = status["sites"][0]["legs"]["2"]["first_bytes"].as_u64().unwrap();
     assert!(first < 12_000_000 - before / 2, "first copies went on where they were: {first} after {before}");
+    conclude(content);
+}
+
+#[test]
+fn a_link_to_the_site_that_is_cut_for_ten_seconds_costs_no_byte_and_no_restart() {
+    let mut content = start();
+    content.lose(1, 20).unwrap();
+    content.receive().unwrap();
+    let size = 12_000_000;
+    let (path, text) = file(&content, size);
+    content.hub().ask(&format!("hub put {}", path.display())).unwrap();
+    wait_until_sent(&content, 3_000_000);
+    content.set_trunk(false).unwrap();
+    // It is the fault itself that takes so long.
+    thread::sleep(Duration::from_secs(10));
+    let node = content.status().unwrap()["contents"][0]["nodes"][0].clone();
+    assert!(node["state"] != "acked", "it was cut in the middle: {node}");
+    content.set_trunk(true).unwrap();
+    content.wait_until_done(DONE).unwrap();
+    same(&content, &text);
+    conclude(content);
+}
+
+/// What somebody else's sender makes of a file: coded, with room for BIER's header.
+fn packets(name: &str, bytes: &[u8]) -> Vec<Vec<u8>> {
+    let endpoint = UDPEndpoint::new(None, "239.2.2.2".into(), 6003);
+    let location = url::Url::parse(&format!("file:///{name}")).unwrap();
+    let config = TransferConfig::default();
+    let object = ObjectDesc::create_from_buffer(bytes.to_vec(), "text/plain", &location, true, config);
+    let oti = Oti::new_raptorq(1360, 60, 12, 1, 4).unwrap();
+    let mut sender = Sender::new(endpoint, TSI, &oti, &Config::default());
+    sender.add_object(0, object.unwrap()).unwrap();
+    sender.publish(SystemTime::now()).unwrap();
+    std::iter::from_fn(|| sender.read(SystemTime::now())).collect()
+}
+
+#[test]
+fn a_file_by_flute_crosses_the_wan_in_bier_and_reaches_nodes_that_cannot_answer() {
+    let mut content = Content::of(Profile::Flute, Path::new(BINARY), Driver::AfXdp, RATE).unwrap();
+    content.lose(1, 50).unwrap();
+    content.receive().unwrap();
+    let size = 3_000_000;
+    let (_, text) = file(&content, size);
+    let before = content.links().unwrap();
+    content.send_datagrams(&packets("image.bin", text.as_bytes()), RATE).unwrap();
+    content.wait_until_received(DONE).unwrap_or_else(|error| panic!("{error}: {:?}", content.status()));
+    same(&content, &text);
+    let status = content.status().unwrap();
+    let rule = &status["rules"][0];
+    assert_eq!((&rule["counters"]["taken"], &rule["senders"]), (&1.into(), &1.into()), "{rule}");
+    // Two passes with a fifth more each, to all at once.
+    let (size, links) = (size as u64, content.links().unwrap());
+    let trunk = links[1].down - before[1].down;
+    assert!(trunk < size * 2 * 12 / 10 * 12 / 10, "{trunk}");
+    assert_eq!(status["contents"][0]["nodes"], serde_json::json!([]), "who can't answer is owed nothing");
     conclude(content);
 }

@@ -18,6 +18,7 @@ mod forwarding;
 mod health;
 mod host;
 mod hub;
+mod hub_joins;
 mod hub_site;
 mod hub_wan;
 mod multicast;

@@ -8,6 +8,7 @@ use millrace_bier::id::{BfrId, SubDomain};
 use super::bier::interfaces;
 use super::network::{Own, own};
 use super::{Checker, all, items};
+use crate::leaf::Group;
 use crate::model::{
     Bier, BierKind, CarriageWord, Hub, HubAccept, HubCarriage, HubCode, HubFlute, HubIntake, HubNode,
     HubProfile, HubSite, Interface, Name, Subdomain,
@@ -67,7 +68,23 @@ impl Checker {
         };
         // A packet is for one of them.
         self.unique("what is accepted,", accept.iter().zip(list).map(what));
+        for (one, at) in accept.iter().zip(list).filter(|(one, _)| one.profile == HubProfile::Flute) {
+            self.unsigned(one, at, raw);
+        }
         Some(accept)
+    }
+
+    /// That what comes by FLUTE, which nobody signs, may be taken in.
+    fn unsigned(&mut self, accept: &HubAccept, at: &At<raw::HubAccept>, hub: &raw::Hub) {
+        let (Some(keys), Some(profile)) = (&hub.trusted_keys, &at.value.profile) else { return };
+        let message =
+            format!("files that come by FLUTE to {} aren't signed, and none would be taken", accept.group);
+        self.note(
+            Diagnostic::new(Code::Conflict, profile.span.clone(), message)
+                .label("carries no signatures")
+                .related(keys.span.clone(), "only what these keys signed is taken")
+                .help("have it sent by NORM, or take out `trusted_keys`"),
+        );
     }
 
     fn accept_one(&mut self, at: &At<raw::HubAccept>, ground: &Ground<'_>) -> Option<HubAccept> {
@@ -101,6 +118,10 @@ impl Checker {
         let group = raw.group.as_ref()?;
         if let Some(source) = &raw.source {
             self.one_family(group.value.0, "the source", source.value.0, &source.span);
+            self.not_ours(source.value.0, &ground.own, "the source", &source.span)?;
+        }
+        if profile.is_some_and(|at| at.value == HubProfile::Norm) {
+            self.can_answer(by?, group, ground);
         }
         Some(HubAccept {
             by: by?,
@@ -110,6 +131,26 @@ impl Checker {
             sender: raw.sender.as_ref().map(|sender| sender.value.get()),
             tsi: raw.tsi.as_ref().map(|tsi| tsi.value.get()),
         })
+    }
+
+    /// That we have an address to ask from for what is missing.
+    fn can_answer(&mut self, by: HubIntake, group: &At<Group>, ground: &Ground<'_>) {
+        let is_like = |address: IpAddr| address.is_ipv4() == group.value.0.is_ipv4();
+        let (has, what) = match by {
+            HubIntake::Bier(_) => {
+                let prefix = ground.bier.flatten().map(|bier| bier.bfr_prefix);
+                (prefix.is_none_or(is_like), "`bier.bfr_prefix` is of the other family")
+            }
+            HubIntake::Multicast(interface) => {
+                let mut there = ground.own.iter().filter(|own| own.interface == interface);
+                let has = there.any(|own| is_like(own.address.addr()));
+                (has || !ground.known, "that network has no address of ours of its family")
+            }
+        };
+        if !has {
+            let message = format!("what is lost on the way to {} couldn't be asked for", group.value.0);
+            self.note(Diagnostic::new(Code::Conflict, group.span.clone(), message).label(what));
+        }
     }
 
     fn of_profile(&mut self, key: &str, profile: HubProfile, span: &Range<usize>) {
@@ -175,7 +216,23 @@ impl Checker {
         };
         // Receivers tell sessions apart by nothing else (RFC 5651 section 4).
         self.unique("the session", flute.into_iter().map(session));
+        self.apart(&sites, list);
         Some(sites)
+    }
+
+    /// That no two sites send to one group and port where both are heard: receivers would get the packets of both, at the sum
+    /// of their rates.
+    fn apart(&mut self, sites: &[HubSite], list: &[At<raw::HubSite>]) {
+        let span = |at: usize| list[at].value.group.as_ref().map_or(&list[at].span, |group| &group.span);
+        for (at, site) in sites.iter().enumerate() {
+            if let Some(first) = sites[..at].iter().position(|other| is_heard_with(other, site)) {
+                let message = format!(
+                    "the site `{}` sends to {} where `{}` does",
+                    site.name, site.group, sites[first].name
+                );
+                self.duplicate(message, span(at).clone(), span(first).clone());
+            }
+        }
     }
 
     fn hub_site(&mut self, at: &At<raw::HubSite>, ground: &Ground<'_>) -> Option<HubSite> {
@@ -423,4 +480,19 @@ impl Checker {
             _ => {}
         }
     }
+}
+
+/// Whether what one site sends is heard where another's is, by the same sockets.
+fn is_heard_with(one: &HubSite, other: &HubSite) -> bool {
+    let network = |site: &HubSite| match site.carriage {
+        HubCarriage::Ethernet(interface) | HubCarriage::IpMulticast(interface) => Some(interface),
+        HubCarriage::Bier(_) => None,
+    };
+    let shares = |node: &HubNode| other.nodes.iter().any(|known| known.bfr_id == node.bfr_id);
+    let meets = match (one.carriage, other.carriage) {
+        // Copies go to bits: those without one in common have none of the other's.
+        (HubCarriage::Bier(id), HubCarriage::Bier(same)) => id == same && one.nodes.iter().any(shares),
+        _ => network(one).is_some_and(|interface| network(other) == Some(interface)),
+    };
+    meets && one.group == other.group
 }

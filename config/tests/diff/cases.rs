@@ -163,7 +163,6 @@ budget_bytes = 50_000_000_000
 reserve_bytes = 1048576
 late_join_seconds = 3600
 http_listen = "127.0.0.1:8080"
-trusted_keys = ["file:a.pub"]
 signing_key = "file:s.key"
 accept = [
   { subdomain = 0, group = "232.1.1.9", udp_port = 6003, profile = "norm", sender = 7 },

@@ -25,7 +25,7 @@ budget_bytes = 5_000_000_000
 trusted_keys = ["file:a.pub", "file:b.pub"]
 accept = [
   { subdomain = 0, group = "232.1.1.9", profile = "norm" },
-  { port = "lan.20", group = "232.1.1.10", source = "10.20.0.66", profile = "flute", tsi = 1 },
+  { port = "lan.20", group = "232.1.1.10", source = "10.20.0.66", profile = "norm", sender = 9 },
 ]
 [[hub.site]]
 name = "switch"
@@ -93,7 +93,7 @@ fn sites_of_each_carriage_know_their_way_and_whose_feedback_comes() {
     let lan = Interface { port: PortIndex(1), vlan: None };
     let vlan = Interface { port: PortIndex(1), vlan: Some(VLAN_20) };
     assert_eq!(hub.accept[0].by, HubIntake::Bier(SubDomain(0)));
-    assert_eq!((hub.accept[1].by, hub.accept[1].tsi), (HubIntake::Multicast(vlan), Some(1)));
+    assert_eq!((hub.accept[1].by, hub.accept[1].sender), (HubIntake::Multicast(vlan), Some(9)));
     assert_eq!(hub.accept[0].group, "232.1.1.9:6003".parse().unwrap());
     let sites: Vec<_> =
         hub.sites.iter().map(|site| (site.carriage, site.source.to_string(), site.ttl)).collect();
@@ -154,12 +154,18 @@ fn one_mistake_is_one_error() {
         ),
         (
             "accept = [",
-            "accept = [{ port = \"lan\", group = \"232.1.1.9\", profile = \"flute\" },",
+            "accept = [{ port = \"lan\", group = \"232.1.1.9\", profile = \"norm\" },",
             Duplicate,
             "{ subdomain = 0, group = \"232.1.1.9\", profile = \"norm\" }",
         ),
         ("profile = \"norm\"", "profile = \"norm\", tsi = 1", Conflict, "1"),
-        ("tsi = 1", "tsi = 1, sender = 9", Conflict, "9"),
+        ("sender = 9", "sender = 9, tsi = 1", Conflict, "1"),
+        // Nobody signs what comes by FLUTE.
+        ("profile = \"norm\", sender = 9", "profile = \"flute\", tsi = 1", Conflict, "\"flute\""),
+        ("\"10.20.0.66\"", "\"10.20.0.1\"", Conflict, "\"10.20.0.1\""),
+        // What is missing has to be asked for from somewhere.
+        ("group = \"232.1.1.9\"", "group = \"ff3e::9\"", Conflict, "\"ff3e::9\""),
+        ("group = \"232.1.1.10\", source = \"10.20.0.66\"", "group = \"ff3e::10\"", Conflict, "\"ff3e::10\""),
         ("\"norm\"", "\"uftp\"", BadValue, "\"uftp\""),
         ("\"10.20.0.66\"", "\"2001:db8::66\"", Conflict, "\"2001:db8::66\""),
         ("port = \"lan.20\", group = \"232", "port = \"len\", group = \"232", UnknownName, "\"len\""),
@@ -211,6 +217,38 @@ fn one_mistake_is_one_error() {
         ("tsi = 9", "tsi = 1\naddress = \"198.51.100.1\"", Duplicate, "1"),
     ];
     each_is_one_error(hub, rows);
+}
+
+/// Receivers would get the packets of both.
+#[test]
+fn sites_that_are_heard_together_need_groups_or_ports_of_their_own() {
+    let told = |from: &str, to: &str| {
+        let text = hub(from, to);
+        if Config::parse("h.toml", &text).is_ok() { Vec::new() } else { told(&text) }
+    };
+    let twice = |group: &str| vec![(Code::Duplicate, format!("\"{group}\""))];
+    // On one network, whatever the profiles.
+    let field = "port = \"lan\"\ngroup = \"239.1.1.10\"";
+    assert_eq!(told(field, "port = \"lan\"\ngroup = \"239.1.1.9\""), twice("239.1.1.9"));
+    assert_eq!(told(field, "port = \"lan\"\ngroup = \"239.1.1.9\"\nudp_port = 7001"), []);
+    // To one bit of a sub-domain.
+    let hill = "group = \"239.1.1.10\"\nrate_bits_per_second = 1_000_000\ntsi = 9";
+    let same = "group = \"239.1.1.9\"\nrate_bits_per_second = 1_000_000\ntsi = 9";
+    assert_eq!(told(hill, same), [], "bit 2 isn't the other's");
+    let text = hub(hill, same).replace("bfr_id = 2 }", "bfr_id = 300 }");
+    let report = Config::parse("h.toml", &text).unwrap_err().to_string();
+    for place in ["the site `hill` sends to 239.1.1.9:6003 where `switch` does", "first here", "again here"] {
+        assert!(report.contains(place), "{place}\n{report}");
+    }
+}
+
+/// What has no keys to believe takes in what nobody signs.
+#[test]
+fn files_by_flute_need_no_keys() {
+    let keys = "trusted_keys = [\"file:a.pub\", \"file:b.pub\"]\n";
+    let text = hub(keys, "").replace("profile = \"norm\", sender = 9", "profile = \"flute\", tsi = 1");
+    let config = Config::parse("h.toml", &text).unwrap_or_else(|report| panic!("{report}"));
+    assert_eq!(config.hub.unwrap().accept[1].tsi, Some(1));
 }
 
 /// What can't be read in BIER isn't told again of the hub.

@@ -317,9 +317,13 @@ fn classify<F: Frame>(
 /// Whether hosts are asked what they listen to where this came from.
 #[cold]
 fn is_queried(meta: &Meta, tables: &Tables) -> bool {
-    meta.network == Network::V4
-        && meta.fragment == Fragment::Whole
-        && tables.bier.as_ref().is_some_and(|bier| bier.queried.contains(&meta.interface))
+    let asks = || tables.bier.as_ref().is_some_and(|bier| bier.queried.contains(&meta.interface));
+    let is_asked = || {
+        let hub = tables.hub.as_ref().filter(|hub| !hub.joins.is_empty());
+        let interface = tables.interfaces.get(meta.interface);
+        hub.zip(interface).is_some_and(|(hub, interface)| hub.joins.contains_key(&interface.name))
+    };
+    meta.network == Network::V4 && meta.fragment == Fragment::Whole && (asks() || is_asked())
 }
 
 /// What isn't a whole TCP or UDP packet: an error about one of our flows, a fragment, or something else.

@@ -1,5 +1,6 @@
 //! The content hub as workers see it: what to send, and what to hand to its thread.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -14,6 +15,9 @@ pub struct Hub {
     pub lanes: Vec<Arc<Lane>>,
     /// Whose content is taken in, by source and group: the numbers of the rules. Anybody's under the unspecified address.
     pub accepted: HashMap<(Addr, Addr), u16>,
+    /// What is listened to by plain multicast, by the name of its network: groups, and the one source of each, or all. The slowpath
+    /// says so there, and wants to hear who asks.
+    pub joins: BTreeMap<String, Vec<(Addr, Option<Addr>)>>,
     /// What comes to an address of ours and a UDP port: what nodes say of what they missed, and repairs of content to us alone.
     pub ports: HashMap<(Addr, u16), Inlet>,
     /// Where content goes: to who takes it in, and waits for disks.

@@ -328,3 +328,25 @@ fn a_thread_that_is_behind_loses_by_name() {
     assert_eq!(datagrams(&bench).len(), 1);
     bench.check_laws();
 }
+
+#[test]
+fn questions_are_for_the_slowpath_where_something_is_listened_to() {
+    let (mut bench, _) = bench(1_000_000);
+    let mut query = vec![0x01, 0x00, 0x5e, 0, 0, 1, 2, 0, 0, 0, 0, 9, 8, 0];
+    // From a switch without an address of its own.
+    let mut ip = vec![0x46, 0xc0, 0, 36, 0, 0, 0x40, 0, 1, 2, 0, 0, 0, 0, 0, 0, 224, 0, 0, 1, 0x94, 4, 0, 0];
+    millrace_fastpath::wire::ipv4::fill_checksum(&mut ip, 24);
+    query.extend(ip);
+    query.extend([0x11, 10, 0xec, 0x78, 0, 0, 0, 0, 2, 125, 0, 0]);
+    bench.deliver_and_run(LAN, &query);
+    assert_eq!((bench.drops(NodeId::Classify, "multicast"), bench.fates().punted), (1, 0));
+    let mut hub = (**bench.tables.hub.as_ref().unwrap()).clone();
+    let lan = bench.tables.interfaces.get(LAN_IF).unwrap().name.clone();
+    hub.joins.insert(lan, vec![(addr(GROUP), None)]);
+    bench.tables.hub = Some(Arc::new(hub));
+    bench.publish();
+    bench.deliver_and_run(LAN, &query);
+    bench.deliver_and_run(WAN, &query);
+    assert_eq!((bench.drops(NodeId::Classify, "multicast"), bench.fates().punted), (2, 1));
+    bench.check_laws();
+}

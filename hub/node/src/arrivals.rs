@@ -181,6 +181,11 @@ impl<S: Shelf> Arrivals<S> {
         (self.received, self.refused)
     }
 
+    /// Whether a content is arriving that is known and wanted.
+    pub(crate) fn is_promising(&self) -> bool {
+        self.contents.values().any(|arriving| arriving.about.is_some())
+    }
+
     /// What the session counted.
     pub(crate) fn heard(&self) -> &Heard {
         self.receiver.heard()

@@ -224,6 +224,16 @@ pub(crate) fn lock(folder: &Path) -> Result<(PathBuf, File), NodeError> {
     }
 }
 
+/// Removes such a folder, once nobody has its lock, if nothing is in it.
+pub(crate) fn remove_empty(folder: &Path) {
+    let hidden = folder.join(".millrace");
+    // What is in it stops the second step; the lock is made anew when it is needed.
+    let gone = fs::remove_file(hidden.join("lock")).and_then(|()| fs::remove_dir(&hidden));
+    if gone.is_ok() {
+        drop(fs::remove_dir(folder));
+    }
+}
+
 impl Shelf for Pieces {
     type Kept = Received;
 

@@ -11,6 +11,9 @@
 //! A sender is who has a name in NORM, or a session's number in FLUTE, at an address: who takes another's name has a session
 //! of his own, and doesn't get into the other's.
 //!
+//! There is room for [`SENDERS_MAX`] senders that have delivered something new, and beside them for [`STRANGERS_MAX`] that
+//! haven't: who makes up names crowds out others that brought nothing, and nobody else.
+//!
 //! Driven as [`millrace_hub::session`] says, and by [`TakeIn::tick`] once a second. Everything may block on the disk.
 
 mod counters;
@@ -118,6 +121,8 @@ pub struct TakeIn {
     events: VecDeque<TakeInEvent>,
     /// Without what the sessions count that there are now.
     counters: TakeInCounters,
+    /// When a stranger may make room for another.
+    stranger_due: Duration,
     wall: Millis,
 }
 
@@ -130,13 +135,24 @@ impl TakeIn {
         let wrong = |error| NodeError::Folder(settings.folder.clone(), error);
         std::fs::create_dir_all(&settings.folder).map_err(wrong)?;
         tidy(&settings.folder);
-        let counters = TakeInCounters::default();
-        Ok(Self { settings, sessions: BTreeMap::new(), events: VecDeque::new(), counters, wall })
+        let (sessions, events) = (BTreeMap::new(), VecDeque::new());
+        let (counters, stranger_due) = (TakeInCounters::default(), Duration::ZERO);
+        Ok(Self { settings, sessions, events, counters, stranger_due, wall })
+    }
+
+    /// Whether a datagram is one of a sender's that this rule is for.
+    #[must_use]
+    pub fn wants(&self, datagram: &[u8]) -> bool {
+        matches!(self.settings.profile.sender_of(datagram), Ok(Some(_)))
     }
 
     /// A datagram came, from there.
     pub fn handle(&mut self, now: Duration, from: SocketAddr, datagram: &[u8]) {
-        let Some(name) = self.sender_of(datagram) else { return };
+        let name = match self.settings.profile.sender_of(datagram) {
+            Ok(Some(name)) => name,
+            Ok(None) => return self.counters.foreign += 1,
+            Err(Malformed) => return self.counters.malformed += 1,
+        };
         let sender = (name, from.ip());
         if !self.sessions.contains_key(&sender) && !self.begin(now, sender) {
             return;
@@ -191,39 +207,17 @@ impl TakeIn {
         self.sessions.len()
     }
 
-    /// The name of a datagram's sender, if it is one that is listened to.
-    fn sender_of(&mut self, datagram: &[u8]) -> Option<u64> {
-        let name = match self.settings.profile {
-            Profile::Norm { sender, .. } => norm::parse(datagram).ok().map(|packet| {
-                // Other receivers' feedback begins no session.
-                let feedback = matches!(packet.message, Message::Nack { .. } | Message::Ack { .. });
-                let wanted = !feedback && sender.is_none_or(|sender| sender == packet.source);
-                wanted.then_some(packet.source.0.into())
-            }),
-            Profile::Flute { tsi } => flute::parse(datagram).ok().map(|packet| {
-                let sent = packet.header.tsi;
-                tsi.is_none_or(|tsi| tsi == sent).then_some(sent)
-            }),
-        };
-        match name {
-            None => self.counters.malformed += 1,
-            Some(None) => self.counters.foreign += 1,
-            Some(name) => return name,
-        }
-        None
-    }
-
     /// Begins a session, or goes on with one from before a restart.
     fn begin(&mut self, now: Duration, sender: Sender) -> bool {
-        if self.sessions.len() >= SENDERS_MAX {
-            let oldest = self.sessions.iter().min_by_key(|(_, session)| session.heard());
-            match oldest.map(|(sender, session)| (*sender, session.heard())) {
-                Some((oldest, heard)) if heard + SILENT <= now => self.end(oldest),
-                _ => {
-                    self.counters.crowded += 1;
-                    return false;
-                }
+        let strangers = self.sessions.values().filter(|session| !session.has_delivered()).count();
+        if strangers >= STRANGERS_MAX {
+            let due = self.stranger_due.max(now.saturating_sub(STRANGERS_BURST));
+            if due > now {
+                self.counters.turned_away += 1;
+                return false;
             }
+            self.stranger_due = due + STRANGERS_EVERY;
+            self.end_least(false);
         }
         match Session::open(&self.settings, sender, now, self.wall) {
             Ok(session) => {
@@ -239,24 +233,63 @@ impl TakeIn {
         }
     }
 
+    /// Of those that have delivered something, or of those that haven't, ends the session that is missed least: one that nothing
+    /// is arriving by, and of these the one that nothing came of for longest.
+    fn end_least(&mut self, delivered: bool) {
+        let of_these = self.sessions.iter().filter(|(_, session)| session.has_delivered() == delivered);
+        let least = of_these.min_by_key(|(_, session)| (session.is_promising(), session.heard()));
+        if let Some(sender) = least.map(|(sender, _)| *sender) {
+            self.end(sender);
+            self.counters.crowded += 1;
+        }
+    }
+
     /// Ends a session: what it has is kept on the disk, should the sender come back.
     fn end(&mut self, sender: Sender) {
         if let Some(mut session) = self.sessions.remove(&sender) {
             session.tick(session.heard(), self.wall);
             session.count(&mut self.counters);
+            session.close();
         }
     }
 
     /// Counts and tells what a session has to tell.
     fn hear(&mut self, sender: Sender) {
         let Some(session) = self.sessions.get_mut(&sender) else { return };
+        let before = session.has_delivered();
         while let Some(event) = session.poll_event(sender.1, &mut self.counters) {
             self.events.push_back(event);
+        }
+        let is_new = session.has_delivered() && !before;
+        if is_new && self.sessions.values().filter(|session| session.has_delivered()).count() > SENDERS_MAX {
+            self.end_least(true);
         }
         // Whoever doesn't ask is told what is newest.
         while self.events.len() > EVENTS_MAX {
             self.events.pop_front();
             self.counters.untold += 1;
+        }
+    }
+}
+
+/// A datagram that isn't what the profile says.
+struct Malformed;
+
+impl Profile {
+    /// The name of a datagram's sender, if it is one that is listened to.
+    fn sender_of(self, datagram: &[u8]) -> Result<Option<u64>, Malformed> {
+        match self {
+            Self::Norm { sender, .. } => {
+                let packet = norm::parse(datagram).map_err(|_| Malformed)?;
+                // Other receivers' feedback begins no session.
+                let feedback = matches!(packet.message, Message::Nack { .. } | Message::Ack { .. });
+                let wanted = !feedback && sender.is_none_or(|sender| sender == packet.source);
+                Ok(wanted.then_some(packet.source.0.into()))
+            }
+            Self::Flute { tsi } => {
+                let sent = flute::parse(datagram).map_err(|_| Malformed)?.header.tsi;
+                Ok(tsi.is_none_or(|tsi| tsi == sent).then_some(sent))
+            }
         }
     }
 }
@@ -282,10 +315,15 @@ fn tidy(folder: &Path) {
     }
 }
 
-/// Senders that are listened to at once: a site has few sources.
+/// Senders that have delivered something and are listened to at once: a site has few sources.
 const SENDERS_MAX: usize = 16;
-/// After so long, a sender that says nothing makes room for another.
-const SILENT: Duration = Duration::from_secs(60);
+/// Senders beside them that have delivered nothing yet.
+const STRANGERS_MAX: usize = 16;
+/// From one time that a stranger makes room for another to the next: a folder each time. Whoever sends at all has something said
+/// before all others have changed, and of those who want in, who sends most gets in first.
+const STRANGERS_EVERY: Duration = Duration::from_millis(10);
+/// As many at once as there is room for.
+const STRANGERS_BURST: Duration = Duration::from_millis(10 * (STRANGERS_MAX as u64 - 1));
 /// Events that wait to be asked for: some seconds' progress.
 const EVENTS_MAX: usize = 4096;
 /// What wasn't added to for so long is given up: a week.

@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::{FEEDBACK, FIRST_BIT, HUB, HUB_NUMBER, NODES, SITE_GROUP, SOURCE, WAN_GROUP, network, number};
+use super::{
+    FEEDBACK, FIRST_BIT, HUB, HUB_NUMBER, NODES, Profile, SITE_GROUP, SOURCE, TSI, WAN_GROUP, network, number,
+};
 use crate::edge::Driver;
 
 fn site(name: &str, socket: &Path) -> String {
@@ -50,7 +52,7 @@ pub(super) fn ingress(driver: Driver, socket: &Path) -> String {
 }
 
 /// The hub.
-pub(super) fn hub(driver: Driver, bits_per_second: u64, socket: &Path) -> String {
+pub(super) fn hub(driver: Driver, profile: Profile, bits_per_second: u64, socket: &Path) -> String {
     let own = format!("{HUB}/32");
     let last = FIRST_BIT + NODES - 1;
     let mut text = [
@@ -71,12 +73,16 @@ pub(super) fn hub(driver: Driver, bits_per_second: u64, socket: &Path) -> String
         let (id, bit, network) = (number(node), FIRST_BIT + node, network(node));
         let _ = writeln!(nodes, "  {{ id = {id}, address = \"{network}.2\", bfr_id = {bit} }},");
     }
+    let (word, tsi, keys) = match profile {
+        Profile::Norm => ("norm", String::new(), String::new()),
+        Profile::Flute => ("flute", format!(", tsi = {TSI}"), format!("profile = \"flute\"\ntsi = {TSI}\n")),
+    };
     let _ = writeln!(
         text,
         "[hub]\nid = {HUB_NUMBER}\nstore_path = \"hub\"\nbudget_bytes = 1_000_000_000\n\
-         accept = [{{ subdomain = 0, group = \"{WAN_GROUP}\", profile = \"norm\" }}]\n\
+         accept = [{{ subdomain = 0, group = \"{WAN_GROUP}\", profile = \"{word}\"{tsi} }}]\n\
          [[hub.site]]\nname = \"site\"\ncarriage = \"bier\"\nsubdomain = 0\ngroup = \"{SITE_GROUP}\"\n\
-         feedback_port = {FEEDBACK}\nrate_bits_per_second = {bits_per_second}\nnodes = [\n{nodes}]"
+         {keys}feedback_port = {FEEDBACK}\nrate_bits_per_second = {bits_per_second}\nnodes = [\n{nodes}]"
     );
     text
 }
@@ -105,7 +111,8 @@ mod tests {
     fn appliances_are_told_what_is_a_configuration() {
         let socket = Path::new("/lab/a.sock");
         let driver = Driver::AfXdp;
-        for text in [ingress(driver, socket), hub(driver, 1_000_000, socket), switch(driver, socket)] {
+        let hubs = [Profile::Norm, Profile::Flute].map(|profile| hub(driver, profile, 1_000_000, socket));
+        for text in hubs.into_iter().chain([ingress(driver, socket), switch(driver, socket)]) {
             let parsed = millrace_config::Config::parse("lab.toml", &text);
             assert!(parsed.is_ok(), "{:?}\n{text}", parsed.err());
         }

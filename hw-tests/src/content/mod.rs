@@ -11,8 +11,10 @@
 
 mod configuration;
 
+use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -33,6 +35,8 @@ const HUB_NUMBER: usize = 5;
 const SITE_GROUP: &str = "239.1.1.9";
 /// Where its nodes' feedback goes: another port than its source's repairs come to, as a firewall would want it.
 const FEEDBACK: u16 = 6004;
+/// The session of FLUTE, where contents come and go by that.
+pub const TSI: u64 = 7;
 /// The number in BIER of the first leg.
 const FIRST_BIT: usize = 66;
 /// How long neighbours get to find each other, and contents to arrive.
@@ -50,7 +54,17 @@ pub struct Content {
     nodes: Vec<Host>,
     binary: PathBuf,
     driver: Driver,
+    profile: Profile,
     lab: Lab,
+}
+
+/// How contents are sent, over the WAN and at the site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// By NORM: who misses something says so.
+    Norm,
+    /// By FLUTE: nobody answers.
+    Flute,
 }
 
 /// Bytes that a link has carried, Ethernet headers included.
@@ -82,6 +96,19 @@ impl Content {
     /// # Errors
     /// [`LabError`] with the step that failed.
     pub fn new(binary: &Path, driver: Driver, bits_per_second: u64) -> Result<Self, LabError> {
+        Self::of(Profile::Norm, binary, driver, bits_per_second)
+    }
+
+    /// The same where contents are sent like this.
+    ///
+    /// # Errors
+    /// [`LabError`] with the step that failed.
+    pub fn of(
+        profile: Profile,
+        binary: &Path,
+        driver: Driver,
+        bits_per_second: u64,
+    ) -> Result<Self, LabError> {
         let lab = Lab::new()?;
         let [source, ingress, hub, switch] =
             ["source", "ingress", "hub", "switch"].map(|name| lab.host(name).and_then(quiet));
@@ -109,7 +136,7 @@ impl Content {
         let mut appliances = Vec::new();
         for (host, text) in [
             (&ingress, configuration::ingress(driver, &socket(&ingress))),
-            (&hub, configuration::hub(driver, bits_per_second, &socket(&hub))),
+            (&hub, configuration::hub(driver, profile, bits_per_second, &socket(&hub))),
             (&switch, configuration::switch(driver, &socket(&switch))),
         ] {
             let file = lab.write(&format!("{}.toml", host.name()), &text)?;
@@ -120,7 +147,8 @@ impl Content {
         }
         let receivers = Vec::new();
         let binary = binary.to_owned();
-        let content = Self { appliances, receivers, source, hub, switch, nodes, binary, driver, lab };
+        let content =
+            Self { appliances, receivers, source, hub, switch, nodes, binary, driver, profile, lab };
         content.wait_for_neighbours()?;
         Ok(content)
     }
@@ -204,8 +232,14 @@ impl Content {
         let host = &self.nodes[node];
         let mut run = host.command(&self.binary);
         run.args(["hub", "receive", "--group", &format!("{SITE_GROUP}:6003"), "--interface", "eth0"]);
-        run.args(["--hub", HUB, "--hub-number", &HUB_NUMBER.to_string(), "--json"]);
-        run.args(["--node", &number(node).to_string(), "--into"]).arg(self.folder(node));
+        run.args(["--hub", HUB, "--json"]);
+        match self.profile {
+            Profile::Norm => {
+                run.args(["--hub-number", &HUB_NUMBER.to_string(), "--node", &number(node).to_string()])
+            }
+            Profile::Flute => run.args(["--tsi", &TSI.to_string()]),
+        };
+        run.arg("--into").arg(self.folder(node));
         let process = host.spawn("receive", &mut run)?;
         process.wait_until("it to listen", SETTLE_MAX, || match process.stdout().contains("listening") {
             true => Look::Done(()),
@@ -264,6 +298,41 @@ impl Content {
         run.args(["--nodes", &format!("{HUB_NUMBER}={HUB}"), "--json"]);
         run.args(["--bits-per-second", &bits_per_second.to_string()]);
         self.source.spawn("send", run.arg(file))
+    }
+
+    /// The source sends these datagrams to the hub, at this rate, each of them counted with what carries it.
+    ///
+    /// # Errors
+    /// [`LabError`]
+    pub fn send_datagrams(&self, datagrams: &[Vec<u8>], bits_per_second: u64) -> Result<(), LabError> {
+        let work = || {
+            let socket = UdpSocket::bind((SOURCE, 0))?;
+            socket.set_multicast_ttl_v4(8)?;
+            let (begun, mut bits) = (Instant::now(), 0);
+            for datagram in datagrams {
+                let due = Duration::from_nanos(bits * 1_000_000_000 / bits_per_second);
+                thread::sleep(due.saturating_sub(begun.elapsed()));
+                socket.send_to(datagram, (WAN_GROUP, 6003))?;
+                bits += 8 * (datagram.len() as u64 + 42);
+            }
+            Ok::<(), std::io::Error>(())
+        };
+        self.source.enter(work)?.map_err(|error| unreadable("the source's socket", error))
+    }
+
+    /// Waits until every node says that it has received something.
+    ///
+    /// # Errors
+    /// [`LabError`] with what a node said instead.
+    pub fn wait_until_received(&self, deadline: Duration) -> Result<(), LabError> {
+        for receiver in &self.receivers {
+            let received = || match receiver.stdout().contains("\"received\"") {
+                true => Look::Done(()),
+                false => Look::NotYet(receiver.stdout().lines().last().unwrap_or_default().to_owned()),
+            };
+            receiver.wait_until("it to have received everything", deadline, received)?;
+        }
+        Ok(())
     }
 
     /// Waits until the hub knows that every node has everything; its last status.

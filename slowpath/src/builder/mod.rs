@@ -30,7 +30,7 @@ use millrace_orchestrator_api::ServicePlacement;
 use siphasher::sip::SipHasher13;
 use tracing::warn;
 
-use crate::membership::{Signalling, Timers};
+use crate::membership::{Join, Signalling, Timers};
 pub use bier::BierNames;
 use bier::{BierLinks, BierListeners, BierTags, Learnt};
 pub use files::{Digest, Domains, FileError, QuicKeys, TableFiles};
@@ -277,6 +277,16 @@ impl TableBuilder {
     pub fn set_hub(&mut self, hub: Option<Arc<Hub>>) {
         self.tables.hub = hub;
         self.dirty = true;
+    }
+
+    /// What we listen to by plain multicast, on the interfaces that there are.
+    pub fn joins(&self) -> Vec<Join> {
+        let joins = self.tables.hub.iter().flat_map(|hub| &hub.joins);
+        let on_network = |(name, groups): (&String, &Vec<(Addr, Option<Addr>)>)| {
+            let (id, _) = self.tables.interfaces.iter().find(|(_, interface)| interface.name == *name)?;
+            Some(groups.iter().map(|(group, source)| (id, *group, *source)).collect::<Vec<_>>())
+        };
+        joins.filter_map(on_network).flatten().collect()
     }
 
     /// A neighbour was found, or moved.

@@ -36,6 +36,8 @@ pub struct Status {
     pub neighbours_parked: usize,
     /// What was counted of listeners.
     pub memberships: membership::Counters,
+    /// What was counted of what we listen to ourselves.
+    pub joins: membership::JoinCounters,
     /// Of what BIER routers tell each other of listeners.
     pub signals: membership::SignalCounters,
     /// What the host stack counted.

@@ -79,7 +79,10 @@ impl<L: Link> Control<L> {
         } else if is_neighbour {
             self.neighbours.receive(now, interface, frame, &mut self.outputs);
         } else if is_membership {
-            self.memberships.receive(now, interface, frame, &mut self.membership_outputs);
+            let asks_us = self.joins.receive(now, interface, frame);
+            if !asks_us || self.memberships.asks_on(interface) {
+                self.memberships.receive(now, interface, frame, &mut self.membership_outputs);
+            }
         } else if is_echo(frame) {
             self.oam.receive_udp(frame, now);
         } else {
@@ -93,7 +96,7 @@ impl<L: Link> Control<L> {
         let (asked, packets) =
             self.oam.ask(question, oam_context(&self.builder, &self.shared, &self.settings, now))?;
         packets.into_iter().for_each(|one| self.send_oam(one, now));
-        self.carry_out();
+        self.carry_out(now);
         self.oam_waits = true;
         Ok(asked)
     }
@@ -141,13 +144,18 @@ impl<L: Link> Control<L> {
         let (tables, queriers) = (self.builder.tables(), self.builder.queriers());
         self.memberships.reload(now, &tables.interfaces, queriers, &mut self.membership_outputs);
         self.signals.reload(now, self.builder.signalling(), tables, &mut self.signal_outputs);
+        self.joins.reload(now, &tables.interfaces, &self.builder.joins());
     }
 
     /// Does what neighbours and listeners asked for.
-    pub(super) fn carry_out(&mut self) {
+    pub(super) fn carry_out(&mut self, now: Nanos) {
         for output in std::mem::take(&mut self.membership_outputs) {
             match output {
-                membership::Output::Send(interface, frame) => self.parcels.send(interface, &frame),
+                membership::Output::Send(interface, frame) => {
+                    // Where we ask ourselves, switches hear our answer, too.
+                    self.joins.receive(now, interface, &frame);
+                    self.parcels.send(interface, &frame);
+                }
                 membership::Output::Changed(interface, group, filter) => {
                     debug!(interface = interface.0, %group, ?filter, "listeners changed");
                     self.builder.set_listeners(interface, group, filter);

@@ -111,6 +111,7 @@ pub struct Control<L> {
     builder: TableBuilder,
     neighbours: Machine<Kept>,
     memberships: membership::Machine,
+    joins: membership::Joins,
     signals: membership::Signals,
     host: Box<dyn HostStack>,
     health: health::Health,
@@ -185,6 +186,7 @@ impl<L: Link> Control<L> {
             builder,
             neighbours,
             memberships: membership::Machine::default(),
+            joins: membership::Joins::new(settings.boot),
             signals: membership::Signals::default(),
             host,
             health: health::Health::default(),
@@ -225,7 +227,7 @@ impl<L: Link> Control<L> {
             control.want_instances(ServiceId(id as u16), now);
             control.check_instances(ServiceId(id as u16), now);
         }
-        control.carry_out();
+        control.carry_out(now);
         control.publish();
         Ok(control)
     }
@@ -246,11 +248,16 @@ impl<L: Link> Control<L> {
             self.memberships.poll(now, &mut self.membership_outputs);
             busy = true;
         }
+        self.joins.watch(now, self.shared.ports_down());
+        if self.joins.next_due().is_some_and(|due| due <= now) {
+            self.joins.poll(now, &mut self.membership_outputs);
+            busy = true;
+        }
         if self.signals.next_due().is_some_and(|due| due <= now) {
             self.signals.poll(now, self.builder.tables(), &mut self.signal_outputs);
             busy = true;
         }
-        self.carry_out();
+        self.carry_out(now);
         self.publish();
         self.move_services(now);
         self.orchestrator.report_applied(&self.shared);
@@ -261,6 +268,12 @@ impl<L: Link> Control<L> {
         self.oam_waits = self.oam.is_waiting(now);
         self.answer(now);
         busy
+    }
+
+    /// The last turn: says what is to be said before nobody is here any more. Workers that end still send it.
+    pub fn leave(&mut self, now: Nanos) {
+        self.joins.leave(now, &mut self.membership_outputs);
+        self.carry_out(now);
     }
 
     /// Whether a service is on its way to ready, and its clients wait for this loop, or an operator does for replies to a ping.
@@ -301,6 +314,7 @@ impl<L: Link> Control<L> {
                     neighbours_len: self.neighbours.len(),
                     neighbours_parked: self.neighbours.parked(),
                     memberships: self.memberships.counters(),
+                    joins: self.joins.counters(),
                     signals: self.signals.counters(),
                     host: self.host.counters(),
                     health: self.health.counters,

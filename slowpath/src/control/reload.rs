@@ -93,7 +93,7 @@ impl<L: Link> Control<L> {
             }
         }
         self.host.reload(&config);
-        self.carry_out();
+        self.carry_out(now);
         self.publish();
         info!(
             generation = self.generation().0,

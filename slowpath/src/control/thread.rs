@@ -102,6 +102,7 @@ impl ControlThread {
                     thread::park_timeout(quiet.next(thread_cpu));
                 }
             }
+            control.leave(monotonic());
         })?;
         Ok(Self { stop, thread: Some(thread) })
     }

@@ -34,6 +34,8 @@ struct Rule {
     group: (Addr, u16),
     source: Option<Addr>,
     by: By,
+    /// Whether it is for one sender of NORM or one session of FLUTE.
+    names_session: bool,
     /// Where answers come from.
     own: Option<Addr>,
     take_in: TakeIn,
@@ -114,22 +116,12 @@ impl Intake {
     }
 
     fn hear(&mut self, now: Duration, tables: &Tables, datagram: &Datagram) {
-        let to = (datagram.destination, datagram.destination_port);
-        let from = datagram.source;
-        // What goes to us alone may come by any way.
-        let alone = |rule: &Rule| rule.own == Some(to.0) && rule.group.1 == to.1;
-        let of = |rule: &&mut Rule| {
-            (rule.group == to || alone(rule)) && rule.source.is_none_or(|source| source == from)
-        };
-        let mut strange = None;
-        for rule in self.rules.iter_mut().filter_map(|rule| Some(rule).filter(of)) {
-            if alone(rule) || rule.by.is_way_of(datagram, tables) {
-                let from = SocketAddr::new(from.to_ip(), datagram.source_port);
-                return rule.take_in.handle(now, from, datagram.bytes());
-            }
-            strange = Some(rule);
-        }
-        if let Some(rule) = strange {
+        let Some((at, fits)) = choose(&self.rules, datagram, tables) else { return };
+        let rule = &mut self.rules[at];
+        if fits {
+            let from = SocketAddr::new(datagram.source.to_ip(), datagram.source_port);
+            rule.take_in.handle(now, from, datagram.bytes());
+        } else {
             rule.strange += 1;
         }
     }
@@ -169,6 +161,25 @@ impl Drop for IntakeThread {
     }
 }
 
+/// The rule that a datagram is for, and whether it came by the rule's way. Of several that want it, the one that says most of whom
+/// it wants; if none does, the first counts why.
+fn choose(rules: &[Rule], datagram: &Datagram, tables: &Tables) -> Option<(usize, bool)> {
+    let (to, from) = ((datagram.destination, datagram.destination_port), datagram.source);
+    // What goes to us alone may come by any way.
+    let alone = |rule: &Rule| rule.own == Some(to.0) && rule.group.1 == to.1;
+    let of =
+        |rule: &Rule| (rule.group == to || alone(rule)) && rule.source.is_none_or(|source| source == from);
+    let comes = |rule: &Rule| alone(rule) || rule.by.is_way_of(datagram, tables);
+    let rank = |rule: &Rule| {
+        let fits = comes(rule);
+        // Whoever isn't wanted isn't looked at closely.
+        let wanted = fits && rule.take_in.wants(datagram.bytes());
+        (!fits, !wanted, rule.source.is_none(), !rule.names_session)
+    };
+    let ranked = rules.iter().enumerate().filter(|(_, rule)| of(rule)).map(|(at, rule)| (rank(rule), at));
+    ranked.min().map(|((strange, ..), at)| (at, !strange))
+}
+
 impl Rule {
     fn open(config: &Config, hub: u32, accept: &HubAccept, means: &Means<'_>) -> Result<Self, NodeError> {
         let (by, way) = match accept.by {
@@ -185,7 +196,8 @@ impl Rule {
             HubProfile::Flute => (Profile::Flute { tsi: accept.tsi.map(u64::from) }, "flute"),
         };
         let source = accept.source.map_or("any".to_owned(), |source| source.to_string());
-        let name = format!("{way} {} {source} {word}", accept.group);
+        let session = accept.sender.or(accept.tsi).map_or(String::new(), |session| format!(" {session}"));
+        let name = format!("{way} {} {source} {word}{session}", accept.group);
         let folder = name.replace([' ', ':'], "_");
         let settings = TakeInSettings {
             profile,
@@ -199,6 +211,7 @@ impl Rule {
             group: (Addr::from(accept.group.ip()), accept.group.port()),
             source: accept.source.map(Addr::from),
             by,
+            names_session: accept.sender.or(accept.tsi).is_some(),
             own: own_address(config, accept).map(Addr::from),
             take_in: TakeIn::open(settings, Millis::now())?,
             strange: 0,
@@ -286,3 +299,6 @@ const REST_MIN: Duration = Duration::from_micros(200);
 const REST_MAX: Duration = Duration::from_millis(5);
 /// Of answers, whose way is routed: a hop more than they shall go is taken here.
 const HOPS: u8 = 64;
+
+#[cfg(test)]
+mod tests;

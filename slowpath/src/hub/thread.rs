@@ -1,5 +1,6 @@
 //! The thread around the sites: feedback in, segments out, and a rest when nothing is due.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use std::sync::mpsc::Receiver;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use millrace_config::model::{Config, Hub as HubConfig};
+use millrace_config::model::{Config, Hub as HubConfig, HubIntake};
 use millrace_fastpath::addr::Addr;
 use millrace_fastpath::hub::{Inbox, Inlet, Lane};
 use millrace_fastpath::shared::Shared;
@@ -22,6 +23,7 @@ use tracing::warn;
 
 use super::board::{Board, Shown};
 use super::intake::{Intake, IntakeThread, own_address};
+use super::network_name;
 use super::oneway::OneWay;
 use super::saved::{self, Saved, SavedOneWay};
 use super::session::{Session, Version};
@@ -84,11 +86,19 @@ impl Prepared {
             let anybody = if rule.group.is_ipv4() { Addr::v4([0; 4]) } else { Addr::default() };
             ((rule.source.map_or(anybody, Addr::from), Addr::from(rule.group.ip())), number)
         });
+        let mut joins = BTreeMap::<_, Vec<_>>::new();
+        for rule in &hub.accept {
+            if let HubIntake::Multicast(interface) = rule.by {
+                let join = (Addr::from(rule.group.ip()), rule.source.map(Addr::from));
+                joins.entry(network_name(config, interface)).or_default().push(join);
+            }
+        }
         let answers = Arc::new(Lane::new(0, ANSWERS_BITS_PER_SECOND));
         let lanes = hub.sites.iter().enumerate().map(lane).chain([Arc::clone(&answers)]);
         let tables = HubTables {
             lanes: lanes.collect(),
             accepted: accepted.collect(),
+            joins,
             // Where both come to one port, the thread tells them apart.
             ports: repairs.chain(feedback).collect(),
             ..HubTables::default()

@@ -17,6 +17,8 @@ use super::message::{
 
 /// All hosts on the link (RFC 1112 section 4).
 const ALL_SYSTEMS: [u8; 4] = [224, 0, 0, 1];
+/// All routers on the link (RFC 2236 section 9).
+const ALL_OLD_ROUTERS: [u8; 4] = [224, 0, 0, 2];
 /// All routers that speak version 3 (RFC 9776 section 4.2.14).
 const ALL_ROUTERS: [u8; 4] = [224, 0, 0, 22];
 const QUERY: u8 = 0x11;
@@ -69,6 +71,11 @@ fn query(code: u8, group: Addr, rest: &[u8], alert: bool) -> Result<Query, Refus
         group if is_group(group) => Some(group),
         _ => return Err(Refused::Malformed),
     };
+    let version = match (rest, code) {
+        ([], 0) => Version::First,
+        ([], _) => Version::Second,
+        _ => Version::Third,
+    };
     let (suppress, robustness, interval_seconds, sources) = match rest {
         [] => (false, 0, 0, Vec::new()),
         _ if !alert => return Err(Refused::Malformed),
@@ -76,7 +83,7 @@ fn query(code: u8, group: Addr, rest: &[u8], alert: bool) -> Result<Query, Refus
     };
     // Version 1 has no code: ten seconds (RFC 2236 section 4).
     let response_ms = if code == 0 { 10_000 } else { decoded8(code) * 100 };
-    Ok(Query { group, sources, suppress, robustness, interval_seconds, response_ms })
+    Ok(Query { version, group, sources, suppress, robustness, interval_seconds, response_ms })
 }
 
 fn has_router_alert(mut options: &[u8]) -> bool {
@@ -94,11 +101,16 @@ fn has_router_alert(mut options: &[u8]) -> bool {
 
 /// A query from our address, as an Ethernet frame.
 pub(super) fn query_frame(from: Addr, mac: Mac, query: &Query) -> Vec<u8> {
-    let to = asked_at(query);
-    let mut frame = vec![0x01, 0x00, 0x5e, to[1] & 0x7f, to[2], to[3]];
+    frame(mac, query_packet(from, query))
+}
+
+/// An IPv4 packet to a group, as an Ethernet frame.
+pub(super) fn frame(mac: Mac, packet: Vec<u8>) -> Vec<u8> {
+    let to = Mac::from([0x01, 0x00, 0x5e, packet[17] & 0x7f, packet[18], packet[19]]);
+    let mut frame = to.to_vec();
     frame.extend(mac);
     frame.extend(ethernet::IPV4.to_be_bytes());
-    frame.extend(query_packet(from, query));
+    frame.extend(packet);
     frame
 }
 
@@ -123,6 +135,21 @@ pub(super) fn report(from: Addr, records: &[Record]) -> Vec<u8> {
     let sum = !checksum::fold(checksum::sum(&igmp));
     igmp[2..4].copy_from_slice(&sum.to_be_bytes());
     packet(from, ALL_ROUTERS, &igmp)
+}
+
+/// What a host says of a group to routers of an older version: that it listens, or doesn't any more, for which the first has no word.
+pub(super) fn old_report(version: Version, from: Addr, group: Addr, leaves: bool) -> Option<Vec<u8>> {
+    let (kind, to) = match (version, leaves) {
+        (Version::First, true) => return None,
+        (Version::First, false) => (REPORT_V1, group.v4_bytes()),
+        (_, false) => (REPORT_V2, group.v4_bytes()),
+        (_, true) => (LEAVE, ALL_OLD_ROUTERS),
+    };
+    let mut igmp = vec![kind, 0, 0, 0];
+    igmp.extend(group.v4_bytes());
+    let sum = !checksum::fold(checksum::sum(&igmp));
+    igmp[2..4].copy_from_slice(&sum.to_be_bytes());
+    Some(packet(from, to, &igmp))
 }
 
 fn packet(from: Addr, to: [u8; 4], igmp: &[u8]) -> Vec<u8> {

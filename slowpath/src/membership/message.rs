@@ -20,6 +20,8 @@ pub(super) enum Message {
 /// A question (RFC 9776 section 4.1, RFC 9777 section 5.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Query {
+    /// By which version it is asked.
+    pub(super) version: Version,
     /// `None`: which groups do you listen to?
     pub(super) group: Option<Addr>,
     /// Empty: do you listen to the group? Else: to these sources of it?

@@ -19,6 +19,8 @@ use crate::builder::is_link_local;
 
 /// All nodes on the link (RFC 4291 section 2.7.1).
 const ALL_NODES: Addr = Addr(0xff02 << 112 | 1);
+/// All routers on the link (RFC 2710 section 3).
+const ALL_OLD_ROUTERS: Addr = Addr(0xff02 << 112 | 2);
 /// All routers that speak version 2 (RFC 9777 section 5.2.14).
 const ALL_ROUTERS: Addr = Addr(0xff02 << 112 | 0x16);
 const QUERY: u8 = 130;
@@ -74,7 +76,9 @@ fn query(code: u16, rest: &[u8]) -> Result<Query, Refused> {
         [] => (false, 0, 0, Vec::new()),
         _ => asked(rest, addr)?,
     };
-    Ok(Query { group, sources, suppress, robustness, interval_seconds, response_ms: decoded16(code) })
+    let version = if rest.is_empty() { Version::Second } else { Version::Third };
+    let response_ms = decoded16(code);
+    Ok(Query { version, group, sources, suppress, robustness, interval_seconds, response_ms })
 }
 
 /// IPv4 addresses in their mapped form may not be on a wire, and would pass for those; the unspecified address fits nowhere.
@@ -110,11 +114,16 @@ fn has_router_alert(ip: &[u8]) -> bool {
 
 /// A query from our link-local address, as an Ethernet frame.
 pub(super) fn query_frame(from: Addr, mac: Mac, query: &Query) -> Vec<u8> {
-    let [.., a, b, c, d] = asked_at(query).v6_bytes();
-    let mut frame = vec![0x33, 0x33, a, b, c, d];
+    frame(mac, query_packet(from, query))
+}
+
+/// An IPv6 packet to a group, as an Ethernet frame.
+pub(super) fn frame(mac: Mac, packet: Vec<u8>) -> Vec<u8> {
+    let to = Mac::from([0x33, 0x33, packet[36], packet[37], packet[38], packet[39]]);
+    let mut frame = to.to_vec();
     frame.extend(mac);
     frame.extend(ethernet::IPV6.to_be_bytes());
-    frame.extend(query_packet(from, query));
+    frame.extend(packet);
     frame
 }
 
@@ -137,6 +146,14 @@ pub(super) fn report(from: Addr, records: &[Record]) -> Vec<u8> {
     let mut mld = vec![REPORT_V2, 0, 0, 0, 0, 0];
     report_records(records, &mut mld, |addr, bytes| bytes.extend(addr.v6_bytes()));
     packet(from, ALL_ROUTERS, mld)
+}
+
+/// What a host says of a group to routers of version 1: that it listens, or doesn't any more.
+pub(super) fn old_report(from: Addr, group: Addr, leaves: bool) -> Vec<u8> {
+    let (kind, to) = if leaves { (DONE, ALL_OLD_ROUTERS) } else { (REPORT_V1, group) };
+    let mut mld = vec![kind, 0, 0, 0, 0, 0, 0, 0];
+    mld.extend(group.v6_bytes());
+    packet(from, to, mld)
 }
 
 fn packet(from: Addr, to: Addr, mut mld: Vec<u8>) -> Vec<u8> {

@@ -1,4 +1,5 @@
-//! Who listens to which groups on our links: IGMPv3 (RFC 9776) and MLDv2 (RFC 9777), a router's side of them.
+//! Who listens to which groups on our links: IGMPv3 (RFC 9776) and MLDv2 (RFC 9777), a router's side of them; and a host's, where we
+//! listen ourselves ([`Joins`]).
 //!
 //! Frames and times go in, [`Output`]s come out; there is no I/O and no clock here, so tests drive time by hand.
 //!
@@ -14,6 +15,7 @@
 
 mod group;
 mod igmp;
+mod joins;
 mod learner;
 mod message;
 mod mld;
@@ -32,6 +34,7 @@ use millrace_fastpath::wire::{ethernet, ipv4, ipv6};
 
 use crate::builder::is_link_local;
 pub use group::SOURCES_MAX;
+pub use joins::{Join, JoinCounters, Joins};
 pub use learner::{LEARNT_MAX, LEARNT_SOURCES_MAX, LearntRow};
 use message::Refused;
 pub use message::Version;
@@ -174,6 +177,11 @@ impl Machine {
         self.say((interface, v4), out);
     }
 
+    /// Whether hosts are asked on a link.
+    pub fn asks_on(&self, interface: InterfaceId) -> bool {
+        self.links.contains_key(&interface)
+    }
+
     /// Does what has become due.
     pub fn poll(&mut self, now: Nanos, out: &mut Vec<Output>) {
         let due = self.networks.iter().filter(|(_, network)| network.next_due() <= now);
@@ -257,5 +265,7 @@ fn ours_v6(interface: &Interface) -> Option<Addr> {
     interface.addresses.iter().map(|(addr, _)| *addr).find(|addr| is_link_local(*addr))
 }
 
+#[cfg(test)]
+mod joins_tests;
 #[cfg(test)]
 mod tests;

@@ -337,6 +337,7 @@ impl Member {
 
 fn query(timers: &Timers, group: Option<Addr>, sources: Vec<Addr>, suppress: bool, response: u64) -> Query {
     Query {
+        version: Version::Third,
         group,
         sources,
         suppress,

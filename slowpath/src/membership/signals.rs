@@ -24,7 +24,7 @@ use millrace_fastpath::tables::listeners::Listener;
 use millrace_fastpath::tables::{Bier, Tables};
 
 use super::learner::{Learner, Learnt, LearntRow};
-use super::message::{Message, Query, Record, Refused};
+use super::message::{Message, Query, Record, Refused, Version};
 use super::speaker::{RECORDS_BYTES_MAX, Speaker, bytes};
 use super::{igmp, mld, ours_v6};
 use crate::bier_origin::{self, Origin};
@@ -300,6 +300,7 @@ fn everybody(bier: &Bier, sub_domain: SubDomain) -> Vec<(BiftKey, BitString)> {
 /// The questions to everybody, in these families.
 fn questions([v4, v6]: [bool; 2], interval_seconds: u32, tables: &Tables) -> Vec<Vec<u8>> {
     let query = Query {
+        version: Version::Third,
         group: None,
         sources: Vec::new(),
         suppress: false,
@@ -341,7 +342,7 @@ fn packets(records: &[Record], tables: &Tables) -> Vec<Vec<u8>> {
 }
 
 /// As many records as a packet takes, one after the other.
-fn chunks(mut records: &[Record]) -> impl Iterator<Item = &[Record]> {
+pub(super) fn chunks(mut records: &[Record]) -> impl Iterator<Item = &[Record]> {
     std::iter::from_fn(move || {
         let mut left = RECORDS_BYTES_MAX;
         let fit = records.iter().take_while(|record| match left.checked_sub(bytes(record)) {

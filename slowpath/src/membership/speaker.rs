@@ -17,7 +17,7 @@ use super::message::{Record, RecordKind};
 const TIMES: u8 = 2;
 const AGAIN_NANOS: u64 = 1_000_000_000;
 /// Sources in one record: an IPv6 one is shorter than a packet.
-const SOURCES_PER_RECORD: usize = 32;
+pub(super) const SOURCES_PER_RECORD: usize = 32;
 /// From one packet to the next, at least: whoever is told takes a thousand in a second, of all routers together.
 pub(super) const STEP_NANOS: u64 = 1_000_000;
 /// Everything is said within this time if nobody asks (the Query Response Interval of RFC 9776 section 8.3), or in half of the

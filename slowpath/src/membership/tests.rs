@@ -7,17 +7,17 @@ use proptest::prelude::*;
 use super::message::RecordKind::{self, *};
 use super::*;
 
-const LAN: InterfaceId = InterfaceId(3);
-const MAC: Mac = [2, 0, 0, 0, 0, 1];
-const SECOND: u64 = 1_000_000_000;
+pub(super) const LAN: InterfaceId = InterfaceId(3);
+pub(super) const MAC: Mac = [2, 0, 0, 0, 0, 1];
+pub(super) const SECOND: u64 = 1_000_000_000;
 const TIMERS: Timers =
     Timers { robustness: 2, query_interval: 125 * SECOND, response: 10 * SECOND, last_member: SECOND };
 
-fn addr(text: &str) -> Addr {
+pub(super) fn addr(text: &str) -> Addr {
     text.parse::<std::net::IpAddr>().unwrap().into()
 }
 
-fn interfaces() -> Interfaces {
+pub(super) fn interfaces() -> Interfaces {
     let addresses = [("198.51.100.5", 24), ("2001:db8::5", 64), ("fe80::ff:fe00:1", 64)];
     let lan = Interface {
         name: "lan".to_owned(),
@@ -71,7 +71,7 @@ impl Bench {
     }
 }
 
-fn igmp_frame(source: &str, to: &str, ttl: u8, alert: bool, mut igmp: Vec<u8>) -> Vec<u8> {
+pub(super) fn igmp_frame(source: &str, to: &str, ttl: u8, alert: bool, mut igmp: Vec<u8>) -> Vec<u8> {
     let sum = !checksum::fold(checksum::sum(&igmp));
     igmp[2..4].copy_from_slice(&sum.to_be_bytes());
     let options: &[u8] = if alert { &[0x94, 4, 0, 0] } else { &[] };
@@ -87,7 +87,7 @@ fn igmp_frame(source: &str, to: &str, ttl: u8, alert: bool, mut igmp: Vec<u8>) -
     [&[1, 0, 0x5e, 0, 0, 22, 2, 0, 0, 0, 0, 9, 8, 0][..], &ip, &igmp, &[0; 6]].concat()
 }
 
-fn mld_frame(source: &str, to: &str, hops: u8, mut mld: Vec<u8>) -> Vec<u8> {
+pub(super) fn mld_frame(source: &str, to: &str, hops: u8, mut mld: Vec<u8>) -> Vec<u8> {
     let (source, to) = (addr(source), addr(to));
     let pseudo = checksum::pseudo_header(source, to, ICMPV6, mld.len());
     let sum = !checksum::fold(pseudo + checksum::sum(&mld));

@@ -331,6 +331,8 @@ pub(super) fn counters(status: &Status) -> Vec<(&'static str, u64)> {
         ("membership_unwanted", status.memberships.unwanted),
         ("membership_groups_refused", status.memberships.groups_refused),
         ("membership_sources_refused", status.memberships.sources_refused),
+        ("joins_queries", status.joins.queries),
+        ("joins_reports", status.joins.reports),
         ("signals_reports", status.signals.reports),
         ("signals_queries", status.signals.queries),
         ("signals_sent", status.signals.sent),

@@ -37,9 +37,10 @@ pub(super) const CASES: &[Case] = &[
     ),
     (
         "Hub.trusted_keys",
-        "[\"file:a.pub\"]",
-        "[\"file:a.pub\", \"file:b.pub\"]",
-        "! hub: trusted_keys [file:a.pub] -> [file:a.pub, file:b.pub] (needs a restart)",
+        // They don't go with FLUTE.
+        "accept = [\n  { subdomain = 0, group = \"232.1.1.9\", udp_port = 6003, profile = \"norm\", sender = 7 },\n  { port = \"lan\", group = \"232.1.1.10\", source = \"192.0.2.66\", profile = \"flute\", tsi = 8 },",
+        "trusted_keys = [\"file:a.pub\"]\naccept = [",
+        "! hub: trusted_keys [] -> [file:a.pub] (needs a restart)",
     ),
     (
         "Hub.signing_key",

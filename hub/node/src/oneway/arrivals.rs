@@ -135,6 +135,11 @@ impl<S: Shelf> Arrivals<S> {
         (self.received, self.refused)
     }
 
+    /// Whether a file is arriving that is known and wanted.
+    pub(crate) fn is_promising(&self) -> bool {
+        self.arriving.keys().any(|toi| self.described.contains_key(toi))
+    }
+
     /// What the session counted.
     pub(crate) fn counters(&self) -> &Counters {
         self.receiver.counters()

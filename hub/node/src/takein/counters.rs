@@ -76,8 +76,10 @@ counters! {
     foreign,
     /// Datagrams that aren't what the rule says.
     malformed,
-    /// Datagrams of one sender more than is listened to at once.
+    /// Senders that made room for others: they had brought nothing, or nothing for longest.
     crowded,
+    /// Datagrams of senders that nobody knows, when more of those came than there was room for.
+    turned_away,
     /// Datagrams of senders whose folder can't be had.
     unopened,
     /// Events that nobody asked for in time.

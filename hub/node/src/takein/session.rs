@@ -1,6 +1,7 @@
 //! What comes from one sender.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use crate::arrivals::Arrivals;
 use crate::error::NodeError;
 use crate::news::News;
 use crate::oneway::{Arrivals as FileArrivals, FileStock, Step};
+use crate::pieces::remove_empty;
 use crate::stock::{Stock, Stocked};
 
 /// A session, and when something came of it last.
@@ -21,6 +23,9 @@ use crate::stock::{Stock, Stocked};
 pub(super) struct Session {
     kind: Kind,
     heard: Duration,
+    /// Whether something new came of it as a whole.
+    delivered: bool,
+    folder: PathBuf,
 }
 
 #[derive(Debug)]
@@ -39,10 +44,14 @@ impl Session {
     ) -> Result<Self, NodeError> {
         let (store, key) = (Arc::clone(&settings.store), settings.key.clone());
         let (_, budget) = store.budget();
+        let word = match settings.profile {
+            Profile::Norm { .. } => "norm",
+            Profile::Flute { .. } => "flute",
+        };
+        let folder = settings.folder.join(format!("{word}-{name}-{address}"));
         let kind = match settings.profile {
             Profile::Norm { node, .. } => {
                 let sender = NodeId(name as u32);
-                let folder = settings.folder.join(format!("norm-{name}-{address}"));
                 let stock = Stock::open(&folder, sender, store, key, wall)?;
                 let config = ReceiverConfig {
                     size_max: budget,
@@ -54,7 +63,6 @@ impl Session {
                 Kind::Norm(Box::new(Arrivals::open(stock, config, settings.trust.clone(), now)))
             }
             Profile::Flute { .. } => {
-                let folder = settings.folder.join(format!("flute-{name}-{address}"));
                 let stock = FileStock::open(&folder, name, store, key, &settings.trust, wall)?;
                 let limits = Limits {
                     size_max: budget,
@@ -65,11 +73,31 @@ impl Session {
                 Kind::Flute(Box::new(FileArrivals::open(stock, name, limits)))
             }
         };
-        Ok(Self { kind, heard: now })
+        Ok(Self { kind, heard: now, delivered: false, folder })
     }
 
     pub(super) fn heard(&self) -> Duration {
         self.heard
+    }
+
+    /// Whether it has brought a whole content that the store didn't have. Saying once more what others have sent proves nothing.
+    pub(super) fn has_delivered(&self) -> bool {
+        self.delivered
+    }
+
+    /// Whether something is arriving of which it is known what it is, and that it is wanted.
+    pub(super) fn is_promising(&self) -> bool {
+        match &self.kind {
+            Kind::Norm(arrivals) => arrivals.is_promising(),
+            Kind::Flute(arrivals) => arrivals.is_promising(),
+        }
+    }
+
+    /// Ends it. Its folder goes, too, if nothing but the lock is in it: others may have made up any number of senders.
+    pub(super) fn close(self) {
+        let Self { kind, folder, .. } = self;
+        drop(kind);
+        remove_empty(&folder);
     }
 
     pub(super) fn handle(&mut self, now: Duration, from: SocketAddr, datagram: &[u8]) {
@@ -117,7 +145,15 @@ impl Session {
 
     /// What is to be told next; what is only to be counted is counted.
     pub(super) fn poll_event(&mut self, from: IpAddr, counters: &mut TakeInCounters) -> Option<TakeInEvent> {
-        match &mut self.kind {
+        let event = self.kind.poll_event(from, counters)?;
+        self.delivered |= matches!(event, TakeInEvent::Taken(_));
+        Some(event)
+    }
+}
+
+impl Kind {
+    fn poll_event(&mut self, from: IpAddr, counters: &mut TakeInCounters) -> Option<TakeInEvent> {
+        match self {
             Kind::Norm(arrivals) => loop {
                 match arrivals.poll_news()? {
                     News::Received(stocked) => return Some(taken(stocked, counters)),

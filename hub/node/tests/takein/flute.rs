@@ -132,6 +132,30 @@ fn sessions_are_told_apart_and_one_alone_is_listened_to_if_it_is_named() {
 }
 
 #[test]
+fn a_flood_of_forged_sessions_keeps_nobody_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path());
+    let mut hub = open(folder.path(), &store, None, Trust::Anybody);
+    let flood = |hub: &mut TakeIn, now: Duration| {
+        for tsi in 100..1100 {
+            hub.handle(now, address(9), &packets(tsi, 1, "x", b"?")[1]);
+        }
+    };
+    let bytes = content(1, 100_000);
+    let all = packets(TSI, 1, "a", &bytes);
+    let (first, second) = all.split_at(all.len() / 2);
+    flood(&mut hub, Duration::from_secs(1));
+    let later = Duration::from_secs(2);
+    first.iter().for_each(|packet| hub.handle(later, address(1), packet));
+    flood(&mut hub, later);
+    second.iter().for_each(|packet| hub.handle(later, address(1), packet));
+    let events: Vec<_> = std::iter::from_fn(|| hub.poll_event()).collect();
+    assert_eq!(taken(&events).len(), 1, "{:?}", hub.counters());
+    assert!(read(&store, Root::of(&bytes)).unwrap() == bytes);
+    assert_eq!((hub.senders(), hub.counters().crowded), (1 + 15, 16 + 16));
+}
+
+#[test]
 fn what_is_not_wanted_is_refused_and_leaves_nothing() {
     let bytes = content(1, 300_000);
     let all = packets(TSI, 1, "a", &bytes);

@@ -1,9 +1,11 @@
 //! Contents that come by NORM.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
 
 use millrace_hub::norm::NodeId;
-use millrace_hub_node::{TakeInCounters, TakeInEvent};
+use millrace_hub_node::{TakeIn, TakeInCounters, TakeInEvent};
 use millrace_hub_store::{Root, Trust};
 
 use crate::world::{Dice, Hole, Rule, SEGMENT, Source, World, address, open, parts};
@@ -129,24 +131,132 @@ fn senders_have_sessions_of_their_own_and_not_too_many() {
     assert!(all.iter().all(|bytes| read(&store, Root::of(bytes)).unwrap() == *bytes));
     assert_eq!(hub.senders(), 3);
 
-    // A name at many addresses.
-    let mut forged = Source::new(1, world.now);
-    forged.offer(world.now, &all[1], b"x");
-    let datagram = next(&mut forged, &mut world);
+    // Later, a name at many addresses: those who have delivered stay, and of the others so many.
+    let datagram = info(1, &all[1], b"x");
     for number in 100..200 {
         world.deliver(&mut hub, address(number), &datagram);
     }
-    assert_eq!((hub.senders(), hub.counters().crowded), (16, 100 - 13));
-    // Those that are silent make room.
-    world.now += std::time::Duration::from_secs(61);
-    world.deliver(&mut hub, address(200), &datagram);
-    assert_eq!((hub.senders(), hub.counters().crowded), (16, 100 - 13));
+    assert_eq!((hub.senders(), hub.counters().crowded, hub.counters().turned_away), (3 + 16, 16, 100 - 32));
 }
 
-fn next(source: &mut Source, world: &mut World) -> Vec<u8> {
-    let transmit = std::iter::from_fn(|| source.sender.poll_transmit(world.now));
+/// How a sender begins.
+fn info(number: u8, bytes: &[u8], info: &[u8]) -> Vec<u8> {
+    let mut source = Source::new(number, Duration::ZERO);
+    source.offer(Duration::ZERO, bytes, info);
+    let transmit = std::iter::from_fn(|| source.sender.poll_transmit(Duration::ZERO));
     let datagrams = transmit.map(|transmit| transmit.header);
     datagrams.last().expect("it begins with its info")
+}
+
+/// A thousand senders that nobody knows, all at once.
+fn flood(hub: &mut TakeIn, now: Duration, datagram: &[u8]) {
+    for number in 0..1000_u16 {
+        let [high, low] = number.to_be_bytes();
+        hub.handle(now, SocketAddr::from(([10, 9, high, low], 6000)), datagram);
+    }
+}
+
+#[test]
+fn a_flood_of_forged_names_keeps_nobody_out_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path());
+    let mut hub = open(folder.path(), &store, trust(1));
+    let mut world = World { lose: 3, now: Duration::from_secs(1), ..World::new(1) };
+    let bytes = content(1, 700_000);
+    let junk = info(1, &bytes, manifest("a", 1, &bytes, Some(2)).as_bytes());
+    flood(&mut hub, world.now, &junk);
+    assert_eq!((hub.senders(), hub.counters().crowded, hub.counters().turned_away), (16, 16, 1000 - 32));
+
+    // One that begins in the middle of it, with another thousand whenever a few of its datagrams have come.
+    let mut sources = [Source::new(1, world.now)];
+    sources[0].offer(world.now, &bytes, manifest("a", 1, &bytes, Some(1)).as_bytes());
+    let mut rounds = 0;
+    while sources[0].acknowledged.is_empty() {
+        rounds += 1;
+        world.run(&mut hub, &mut sources, |world, sources| {
+            world.delivered >= rounds * 50 || !sources[0].acknowledged.is_empty()
+        });
+        flood(&mut hub, world.now, &junk);
+    }
+    assert!(rounds > 10 && read(&store, Root::of(&bytes)).unwrap() == bytes);
+    let counters = hub.counters();
+    let segments = bytes.len().div_ceil(SEGMENT) as u64;
+    assert_eq!(counters.segments + counters.decoded_segments, segments, "it never began anew");
+    assert!(counters.taken == 1 && counters.turned_away > rounds * 900, "{counters:?}");
+    let kept = std::fs::read_dir(folder.path().join("arriving/0")).unwrap().count();
+    assert_eq!(kept, 17, "of those who were turned away not even a folder");
+}
+
+#[test]
+fn who_has_delivered_is_not_crowded_out_by_whoever_promises_something() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path());
+    // Anybody's word counts, so what forgers offer is taken for a content.
+    let mut hub = open(folder.path(), &store, Trust::Anybody);
+    let mut world = World::new(1);
+    let (first, second) = (content(1, 100_000), content(2, 400_000));
+    let mut sources = [Source::new(1, world.now)];
+    sources[0].offer(world.now, &first, b"first");
+    world.settle(&mut hub, &mut sources);
+    let promise = info(1, &second, b"forged");
+    flood(&mut hub, world.now, &promise);
+    sources[0].offer(world.now, &second, b"second");
+    world.run(&mut hub, &mut sources, |world, _| world.delivered > 200);
+    flood(&mut hub, world.now, &promise);
+    world.settle(&mut hub, &mut sources);
+    assert!(read(&store, Root::of(&second)).unwrap() == second);
+    assert_eq!((hub.senders(), hub.counters().restarts), (17, 0));
+    let segments = [&first, &second].map(|bytes| bytes.len().div_ceil(SEGMENT) as u64);
+    assert_eq!(hub.counters().segments, segments.iter().sum::<u64>(), "its session is the same all the time");
+}
+
+#[test]
+fn who_has_begun_is_not_crowded_out_while_it_pauses() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path());
+    let mut hub = open(folder.path(), &store, trust(1));
+    let mut world = World::new(1);
+    let bytes = content(1, 700_000);
+    let signed = manifest("a", 1, &bytes, Some(1));
+    let mut sources = [Source::new(1, world.now)];
+    sources[0].offer(world.now, &bytes, signed.as_bytes());
+    world.run(&mut hub, &mut sources, |world, _| world.delivered > 100);
+    let junk = info(1, &bytes, manifest("a", 1, &bytes, Some(2)).as_bytes());
+    for _ in 0..20 {
+        world.now += Duration::from_millis(100);
+        flood(&mut hub, world.now, &junk);
+    }
+    // Others have used up what new ones may come at once.
+    let before = hub.counters();
+    assert!(before.turned_away > 0 && before.crowded > 100);
+    let known = info(1, &bytes, signed.as_bytes());
+    world.deliver(&mut hub, address(1), &known);
+    assert_eq!(hub.counters().turned_away, before.turned_away, "its session is still there");
+    world.settle(&mut hub, &mut sources);
+    assert!(read(&store, Root::of(&bytes)).unwrap() == bytes);
+
+    // To repeat what is here, though it is signed, is no delivery.
+    for _ in 0..20 {
+        world.now += Duration::from_millis(100);
+        flood(&mut hub, world.now, &known);
+    }
+    assert!(hub.counters().known > 100 && hub.senders() == 1 + 16, "{:?}", hub.counters());
+}
+
+#[test]
+fn of_those_who_have_delivered_the_newest_are_listened_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path());
+    let mut hub = open(folder.path(), &store, Trust::Anybody);
+    let mut world = World::new(1);
+    for number in 1..=20 {
+        let bytes = content(u64::from(number), 3000);
+        let mut sources = [Source::new(number, world.now)];
+        sources[0].offer(world.now, &bytes, format!("of {number}").as_bytes());
+        world.settle(&mut hub, &mut sources);
+        world.now += Duration::from_secs(1);
+    }
+    assert_eq!((hub.senders(), hub.counters().taken, hub.counters().crowded), (16, 20, 4));
 }
 
 #[test]
