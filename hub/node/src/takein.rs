@@ -11,7 +11,7 @@
 //! A sender is who has a name in NORM, or a session's number in FLUTE, at an address: who takes another's name has a session
 //! of his own, and doesn't get into the other's.
 //!
-//! There is room for [`SENDERS_MAX`] senders that have delivered something new, and beside them for [`STRANGERS_MAX`] that
+//! There is room for `SENDERS_MAX` senders that have delivered something new, and beside them for `STRANGERS_MAX` that
 //! haven't: who makes up names crowds out others that brought nothing, and nobody else.
 //!
 //! Driven as [`millrace_hub::session`] says, and by [`TakeIn::tick`] once a second. Everything may block on the disk.
