@@ -1,5 +1,6 @@
 //! What a sender counts.
 
+use super::transmit::Kind;
 use crate::norm::Malformed;
 
 /// Why feedback, or a part of it, changed nothing.
@@ -133,6 +134,37 @@ impl Counters {
     #[must_use]
     pub fn ignored(&self, reason: Ignored) -> u64 {
         self.ignored[reason.index()]
+    }
+}
+
+impl LegCounters {
+    pub(super) fn add(&mut self, kind: Kind, packets: u64, len: u64) {
+        let (count, bytes) = match kind {
+            Kind::First => (&mut self.first_packets, &mut self.first_bytes),
+            Kind::Repair => (&mut self.repair_packets, &mut self.repair_bytes),
+            Kind::Control => (&mut self.control_packets, &mut self.control_bytes),
+        };
+        *count += packets;
+        *bytes += packets * len;
+    }
+
+    fn with(self, other: Self, each: impl Fn(u64, u64) -> u64) -> Self {
+        Self {
+            first_packets: each(self.first_packets, other.first_packets),
+            first_bytes: each(self.first_bytes, other.first_bytes),
+            repair_packets: each(self.repair_packets, other.repair_packets),
+            repair_bytes: each(self.repair_bytes, other.repair_bytes),
+            control_packets: each(self.control_packets, other.control_packets),
+            control_bytes: each(self.control_bytes, other.control_bytes),
+        }
+    }
+
+    pub(super) fn plus(self, other: Self) -> Self {
+        self.with(other, |a, b| a + b)
+    }
+
+    pub(super) fn since(self, other: Self) -> Self {
+        self.with(other, |a, b| a - b)
     }
 }
 

@@ -15,6 +15,7 @@
 
 mod feedback;
 mod schedule;
+mod words;
 
 use core::net::IpAddr;
 use core::time::Duration;
@@ -31,114 +32,11 @@ use crate::nodes::{NoPlace, Node, NodeIndex, NodeSet, Roster};
 use crate::norm::{Fti, ObjectId, quantize_group_size, quantize_rtt};
 use crate::norm::{Message, Packet, SenderHead};
 use crate::segments::SegmentSet;
-use crate::shape::{Shape, Unfit};
+use crate::shape::Shape;
+pub use words::{Event, Offer, Progress, Refused};
 
 /// Objects that a session keeps: object numbers wrap around, and receivers tell old from new by half of them.
 const OBJECTS_MAX: usize = 256;
-
-/// An object to be sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Offer {
-    /// Its length in bytes.
-    pub size: u64,
-    /// Whether receivers shall take it for a file.
-    pub file: bool,
-    /// What NORM_INFO says of it, at most a segment long; empty for none.
-    pub info: Vec<u8>,
-    /// After a restart, with the same instance: its number. Else the next is taken.
-    pub number: Option<ObjectId>,
-    /// After a restart: how many source segments were sent,
-    pub sent: u64,
-    /// and who has acknowledged it.
-    pub complete: NodeSet,
-    /// Who gets it; without, every node. Others aren't sent anything of it, and are told that it is gone if they ask.
-    pub nodes: Option<NodeSet>,
-    /// So long it is kept for nodes that come late. Until then those that are given up in silence are probed now and then, when
-    /// nothing else is sent: a receiver that comes back says nothing before it hears something.
-    pub late_until: Duration,
-}
-
-impl Offer {
-    /// A file that nobody has.
-    #[must_use]
-    pub fn file(size: u64, info: Vec<u8>) -> Self {
-        let (complete, late_until) = (NodeSet::new(), Duration::ZERO);
-        Self { size, file: true, info, number: None, sent: 0, complete, nodes: None, late_until }
-    }
-}
-
-/// Why an object isn't announced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// It can't be cut.
-    #[error(transparent)]
-    Unfit(#[from] Unfit),
-    /// The info is longer than a segment.
-    #[error("the object's info is longer than a segment")]
-    Info,
-    /// The session keeps 256 already.
-    #[error("the session keeps as many objects as it can")]
-    Full,
-    /// The number is that of another object.
-    #[error("another object has this number")]
-    Number,
-}
-
-/// What happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// A node acknowledged an object.
-    Complete {
-        /// The object.
-        object: ObjectId,
-        /// The node.
-        node: NodeIndex,
-    },
-    /// A node is given up. Nobody waits for it any more; [`Sender::join`] takes it in again.
-    Failed {
-        /// The object.
-        object: ObjectId,
-        /// The node.
-        node: NodeIndex,
-        /// What it last named, by block; nothing if it was never heard of.
-        missing: Vec<(u32, SegmentSet)>,
-    },
-    /// Every node has acknowledged the object or is given up.
-    Finished {
-        /// The object.
-        object: ObjectId,
-    },
-    /// A node that an object was given up at has been heard of; see [`Sender::join`].
-    Returned {
-        /// The object.
-        object: ObjectId,
-        /// The node.
-        node: NodeIndex,
-    },
-    /// A node is served apart from now on,
-    Apart(NodeIndex),
-    /// or with the others again.
-    Together(NodeIndex),
-}
-
-/// How far an object is at a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
-    /// The node.
-    pub node: NodeIndex,
-    /// `Some(true)` once it acknowledged the object, `Some(false)` once it is given up.
-    pub done: Option<bool>,
-    /// Source segments sent to it,
-    pub sent: u64,
-    /// of so many.
-    pub segments: u64,
-    /// Segments that it asked for and that aren't sent yet.
-    pub owed: u64,
-    /// Bytes of repairs sent to it, in NORM messages.
-    pub repaired: u64,
-    /// Whether it is served apart.
-    pub apart: bool,
-}
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Member {
@@ -569,37 +467,6 @@ impl Copies {
             Self::Sets => roster.packets(nodes),
             Self::Nodes => nodes.len(),
         }
-    }
-}
-
-impl LegCounters {
-    fn add(&mut self, kind: Kind, packets: u64, len: u64) {
-        let (count, bytes) = match kind {
-            Kind::First => (&mut self.first_packets, &mut self.first_bytes),
-            Kind::Repair => (&mut self.repair_packets, &mut self.repair_bytes),
-            Kind::Control => (&mut self.control_packets, &mut self.control_bytes),
-        };
-        *count += packets;
-        *bytes += packets * len;
-    }
-
-    fn with(self, other: Self, each: impl Fn(u64, u64) -> u64) -> Self {
-        Self {
-            first_packets: each(self.first_packets, other.first_packets),
-            first_bytes: each(self.first_bytes, other.first_bytes),
-            repair_packets: each(self.repair_packets, other.repair_packets),
-            repair_bytes: each(self.repair_bytes, other.repair_bytes),
-            control_packets: each(self.control_packets, other.control_packets),
-            control_bytes: each(self.control_bytes, other.control_bytes),
-        }
-    }
-
-    fn plus(self, other: Self) -> Self {
-        self.with(other, |a, b| a + b)
-    }
-
-    fn since(self, other: Self) -> Self {
-        self.with(other, |a, b| a - b)
     }
 }
 
