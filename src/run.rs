@@ -19,11 +19,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use core_affinity::CoreId;
 use millrace_config::model::{Config, Device, Hugepages as WantedHugepages, OrchestratorKind};
-use millrace_config::plan::{CorePlan, Plan};
+use millrace_config::plan::{CorePlan, Plan, frames_of_port};
 use millrace_dpdk::{DpdkDriver, DpdkFrame, Eal, EalConfig, EalError, Hugepages, OpenError};
 use millrace_dpdk::{LinkWatch, PortConfig, Ports, PortsConfig, TscClock};
 use millrace_fastpath::fates::Fates;
-use millrace_fastpath::hub::LANE_SEGMENTS_MAX;
 use millrace_fastpath::shared::Shared;
 use millrace_fastpath::tables::names::HashKey;
 use millrace_fastpath::worker::{Rings, Worker, WorkerLimits};
@@ -266,15 +265,9 @@ fn eal_config(config: &Config, cores: &CorePlan, cpus: Vec<usize>) -> EalConfig 
 fn ports_config(config: &Config, cores: &CorePlan) -> PortsConfig {
     PortsConfig {
         workers: cores.workers.len() as u16,
-        frames_per_port: config.memory.frames_per_port as usize + lent_to_the_hub(config),
+        frames_per_port: frames_of_port(config) as usize,
         ..PortsConfig::default()
     }
-}
-
-/// Frames that the hub's thread writes into: a lane's for each site, and for what is said of what is taken in. They are of
-/// whichever pool has them.
-fn lent_to_the_hub(config: &Config) -> usize {
-    config.hub.as_ref().map_or(0, |hub| (hub.sites.len() + 1) * LANE_SEGMENTS_MAX)
 }
 
 /// The way to the orchestrator, and the orchestrator itself where it is in this process.

@@ -15,7 +15,7 @@ mod memory;
 mod render;
 
 pub use cores::{CorePlan, Warning, WorkerCore, WorkerId};
-pub use memory::{FLOW_BYTES_MAX, HugepageState, MemoryPlan, NodePlan};
+pub use memory::{FLOW_BYTES_MAX, HugepageState, LANE_FRAMES, MemoryPlan, NodePlan, frames_of_port};
 
 use crate::model::Config;
 use crate::report::Diagnostic;

@@ -234,7 +234,6 @@ impl<D: Driver, C: Clock> Worker<D, C> {
         if self.shared.is_newer(self.tables.generation) {
             self.tables = self.shared.tables();
             self.driver.renew();
-            self.lend();
             self.shared.set_epoch(self.index, self.tables.generation);
             if let Some(bounds) = self.tables.policy.bounds {
                 let workers = self.shared.workers.len();

@@ -11,9 +11,9 @@ use libfuzzer_sys::fuzz_target;
 use millrace_fastpath::dns::{Outcome, Role, Transport};
 use millrace_fastpath::tables::Names;
 
-#[path = "../../fastpath/tests/dns/fixture.rs"]
+#[path = "../../fastpath/tests/all/dns/fixture.rs"]
 mod fixture;
-#[path = "../../fastpath/tests/dns/laws.rs"]
+#[path = "../../fastpath/tests/all/dns/laws.rs"]
 mod laws;
 
 static NAMES: LazyLock<Names> = LazyLock::new(|| fixture::names().expect("the fixture is sound"));

@@ -24,6 +24,7 @@ use millrace_bier::topology::{Domain, LinkSpec, RouterSpec};
 use millrace_fastpath::tables::bier::{Bier, Hop, Link, Tunnel, Tunnels};
 
 #[path = "../../fastpath/tests/all/common/mod.rs"]
+#[allow(dead_code, reason = "each target uses its own part of the bench")]
 mod common;
 
 use common::bier::{INGRESS, LAN_IF, OURS, VLAN_IF, given_with_hosts, install, neighbour_of};

@@ -26,8 +26,9 @@ use millrace_fastpath::wire::{UDP, checksum, ipv4, tcp, udp};
 use millrace_fastpath::worker::WorkerLimits;
 
 #[path = "../../fastpath/tests/all/common/mod.rs"]
+#[allow(dead_code, reason = "each target uses its own part of the bench")]
 mod common;
-#[path = "../../fastpath/tests/dns/fixture.rs"]
+#[path = "../../fastpath/tests/all/dns/fixture.rs"]
 #[allow(dead_code, reason = "each target uses its own part of the fixture")]
 mod fixture;
 

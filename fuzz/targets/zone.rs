@@ -11,10 +11,10 @@ use millrace_fastpath::dns::{Outcome, RecordType, Role, Transport};
 use millrace_fastpath::tables::Names;
 use millrace_fastpath::tables::names::{Record, RecordData, WireName, Zone};
 
-#[path = "../../fastpath/tests/dns/fixture.rs"]
+#[path = "../../fastpath/tests/all/dns/fixture.rs"]
 #[allow(dead_code, reason = "each target uses its own part of the fixture")]
 mod fixture;
-#[path = "../../fastpath/tests/dns/laws.rs"]
+#[path = "../../fastpath/tests/all/dns/laws.rs"]
 mod laws;
 
 /// The scanner's panics are caught where it is called, and become errors; any other ends the run.

@@ -4,13 +4,14 @@ use std::fmt::Write;
 
 use allocation_counter::measure;
 use millrace_config::Config;
-use millrace_config::plan::Plan;
+use millrace_config::plan::{LANE_FRAMES, Plan};
 use millrace_config::topology::Topology;
 use millrace_fastpath::addr::Addr;
 use millrace_fastpath::clock::{Clock, Nanos};
 use millrace_fastpath::flow::FlowTable;
 use millrace_fastpath::heap::{HeapDriver, HeapNet, HeapPlan};
 use millrace_fastpath::hold::Holds;
+use millrace_fastpath::hub::LANE_SEGMENTS_MAX;
 use millrace_fastpath::shared::Shared;
 use millrace_fastpath::splice::table::Splices;
 use millrace_fastpath::tables::names::HashKey;
@@ -122,4 +123,9 @@ fn the_plan_covers_what_is_taken_and_not_much_more() {
         });
         covers("queues and tables", node.queues_bytes + node.tables_bytes, rest + tables + neighbours);
     }
+}
+
+#[test]
+fn the_plan_knows_how_many_frames_lanes_have() {
+    assert_eq!(LANE_FRAMES, LANE_SEGMENTS_MAX as u64);
 }

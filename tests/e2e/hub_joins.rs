@@ -28,6 +28,7 @@ struct Bench {
     source: Host,
     other: Host,
     switch: Host,
+    edge: Host,
     lab: Lab,
 }
 
@@ -80,7 +81,7 @@ impl Bench {
         let path = PathBuf::from(BINARY);
         let appliance = Appliance::launch(&edge, &path, &file, &socket, Driver::AfXdp).unwrap();
         appliance.wait_until_up().unwrap();
-        Self { appliance, source, other, switch, lab }
+        Self { appliance, source, other, switch, edge, lab }
     }
 
     /// What the switch knows of a group: its ports, and the sources that each wants.
@@ -159,7 +160,7 @@ fn a_switch_knows(igmp: u8, mld: u8) {
     // From now on nothing but a word makes the switch forget it.
     bench.switch.run("ip link set br0 type bridge mcast_membership_interval 360000").unwrap();
     bench.wait_for_questions(4);
-    let Bench { appliance, switch, lab, source, other } = bench;
+    let Bench { appliance, switch, lab, source, other, edge } = bench;
     let fates = appliance.fates().unwrap();
     assert_eq!(fates.unexplained(), 0, "{fates:?}");
     assert!(appliance.stop().unwrap().success());
@@ -171,7 +172,7 @@ fn a_switch_knows(igmp: u8, mld: u8) {
         }
     };
     wait_until("the switch to forget", SOON, forgotten).unwrap();
-    drop((source, other));
+    drop((source, other, edge));
     lab.inspect().unwrap();
 }
 
@@ -191,8 +192,9 @@ fn tcpdump_reads_what_the_hub_says() {
     let bench = Bench::new(3, 2);
     let mut dump = bench.switch.command("tcpdump");
     dump.args(["-i", "hub", "-n", "-vv", "-l", "--immediate-mode", "-c", "12"]);
+    let mac = bench.edge.run("cat /sys/class/net/lan/address").unwrap();
     // MLD is behind the option for routers.
-    dump.arg("igmp and src 10.9.0.1 or (ip6[6] == 0 and ip6[48] == 143)");
+    dump.arg(format!("ether src {} and (igmp or (ip6[6] == 0 and ip6[48] == 143))", mac.trim()));
     let text = command::succeed(&mut dump).unwrap();
     for word in [
         "> 224.0.0.22: igmp v3 report, 2 group record(s)",

@@ -63,7 +63,11 @@ impl Checker {
         let accept = all(list.iter().map(|one| self.accept_one(one, ground)))?;
         let what = |(one, at): (&HubAccept, &At<raw::HubAccept>)| {
             let source = one.source.map_or("anybody".to_owned(), |source| source.to_string());
-            let session = one.sender.or(one.tsi).map_or("any".to_owned(), |session| session.to_string());
+            // A sender and a session of the same number are two.
+            let session = one
+                .sender
+                .or(one.tsi)
+                .map_or("any".to_owned(), |session| format!("{session} of \"{}\"", one.profile));
             (format!("{} from {source}, session {session}", one.group), at.span.clone())
         };
         // A packet is for one of them.

@@ -86,6 +86,16 @@ pub enum HugepageState {
     },
 }
 
+/// Frames that a hub's thread writes into, of each of its lanes.
+pub const LANE_FRAMES: u64 = 256;
+
+/// Frames of each port's pool: what is configured, and what is lent to a hub's lanes, one for each site and one for what it says of
+/// what it takes in. They are of whichever pool has them.
+pub fn frames_of_port(config: &Config) -> u64 {
+    let lanes = config.hub.as_ref().map_or(0, |hub| hub.sites.len() as u64 + 1);
+    u64::from(config.memory.frames_per_port) + lanes * LANE_FRAMES
+}
+
 impl MemoryPlan {
     pub(super) fn new(
         config: &Config,
@@ -100,7 +110,7 @@ impl MemoryPlan {
             // DPDK takes the first worker's node for a device that doesn't tell its own.
             let node = node.or_else(|| cores.workers.first().map(|worker| worker.node)).unwrap_or_default();
             nodes.entry(node).or_default().frames_bytes +=
-                u64::from(config.memory.frames_per_port) * frame_bytes(port.mtu_bytes);
+                frames_of_port(config) * frame_bytes(port.mtu_bytes);
         }
         let largest = config.ports.iter().map(|port| slot_bytes(port.mtu_bytes)).max().unwrap_or_default();
         for worker in &cores.workers {

@@ -22,9 +22,7 @@ impl HeapLane {
         let plan = HeapPlan { ports: 1, frames: LANE_SEGMENTS_MAX + 1, ..HeapPlan::default() };
         let mut driver = HeapNet::new(&plan).1.remove(0);
         let lane = Arc::new(Lane::new(0, bits_per_second));
-        if let Some(mut end) = lane.worker_end() {
-            end.lend(|| driver.allocate(PortId(0)));
-        }
+        lane.lend(|| driver.allocate(PortId(0)));
         Self { lane, driver }
     }
 

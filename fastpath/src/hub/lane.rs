@@ -37,8 +37,12 @@ pub struct Lane {
     picos_per_byte: AtomicU64,
     /// When the next segment may leave. Written by the worker alone.
     due: Counter,
-    /// Segments that the thread has put on it.
+    /// Segments that the thread has put on it,
     put: Counter,
+    /// and those of them that a worker who ended took away.
+    lost: Counter,
+    /// Segments that there are, with a frame each. Written by the worker.
+    lent: Counter,
     /// Segments sent, and their bytes from the Ethernet header on. Counted by the worker.
     pub sent: Counter,
     /// See there.
@@ -61,8 +65,6 @@ struct ThreadEnd {
 pub struct WorkerEnd {
     ready: Consumer<Segment>,
     empty: Producer<Segment>,
-    /// Segments that there are, with a frame each.
-    lent: usize,
 }
 
 impl Lane {
@@ -74,10 +76,12 @@ impl Lane {
         let lane = Self {
             worker,
             thread: Mutex::new(ThreadEnd { ready, empty, spare: Vec::new() }),
-            sender: Mutex::new(WorkerEnd { ready: ready_out, empty: empty_in, lent: 0 }),
+            sender: Mutex::new(WorkerEnd { ready: ready_out, empty: empty_in }),
             picos_per_byte: AtomicU64::new(0),
             due: Counter::default(),
             put: Counter::default(),
+            lost: Counter::default(),
+            lent: Counter::default(),
             sent: Counter::default(),
             sent_bytes: Counter::default(),
             starved: Counter::default(),
@@ -104,8 +108,9 @@ impl Lane {
 
     /// Sends a segment, after those that wait.
     pub fn send(&self, segment: Segment) {
+        let mut end = self.thread();
         // Segments go round between rings that have room for all of them.
-        let sent = self.thread().ready.push(segment);
+        let sent = end.ready.push(segment);
         self.put.add(u64::from(sent.is_ok()));
     }
 
@@ -117,9 +122,9 @@ impl Lane {
     /// Segments that wait.
     #[inline]
     pub fn waiting(&self) -> usize {
-        // The one that is counted first is read last: there may be more by now, never fewer than none.
-        let sent = self.sent.get();
-        self.put.get().saturating_sub(sent) as usize
+        // What is counted first is read last: there may be more by now, never fewer than none.
+        let gone = self.sent.get() + self.lost.get();
+        self.put.get().saturating_sub(gone) as usize
     }
 
     /// The worker who sends what is on it.
@@ -159,14 +164,25 @@ impl Lane {
         let all =
             std::iter::from_fn(|| sender.ready.pop().ok()).chain(std::iter::from_fn(|| empty.pop().ok()));
         let frames: Vec<F> = all.chain(spare.drain(..)).filter_map(Segment::into_frame).collect();
-        self.sent.add(self.waiting() as u64);
-        sender.lent -= frames.len();
+        self.lost.add(self.waiting() as u64);
+        self.lent.set(self.lent.get() - frames.len() as u64);
         frames
     }
 
     /// Frames that the worker has lent.
+    #[inline]
     pub fn lent(&self) -> usize {
-        self.sender.lock().unwrap_or_else(PoisonError::into_inner).lent
+        self.lent.get() as usize
+    }
+
+    /// Lends it as many frames as it may have; fewer where there are none left, or another worker ends or begins just now.
+    pub fn lend<F: Frame>(&self, frames: impl FnMut() -> Option<F>) {
+        let Some(mut end) = self.worker_end() else { return };
+        let wanted = LANE_SEGMENTS_MAX - self.lent();
+        for frame in std::iter::from_fn(frames).take(wanted) {
+            // The rings have room for all there may be.
+            self.lent.add(u64::from(end.empty.push(Segment::new(frame)).is_ok()));
+        }
     }
 
     /// So many segments with so many bytes have left.
@@ -190,15 +206,6 @@ impl Lane {
 }
 
 impl WorkerEnd {
-    /// Makes as many segments as there may be, of fresh frames; fewer where there are none left.
-    pub fn lend<F: Frame>(&mut self, frames: impl FnMut() -> Option<F>) {
-        let wanted = LANE_SEGMENTS_MAX - self.lent;
-        for frame in std::iter::from_fn(frames).take(wanted) {
-            // The rings have room for all there may be.
-            self.lent += usize::from(self.empty.push(Segment::new(frame)).is_ok());
-        }
-    }
-
     /// The next segment's frame, and where it goes; a fresh frame takes its place.
     ///
     /// # Errors
@@ -262,7 +269,7 @@ mod tests {
         let (net, mut drivers) = HeapNet::new(&HeapPlan { frames: 400, ..HeapPlan::default() });
         let lane = Lane::new(0, 8_000_000_000);
         let lend = |driver: &mut crate::heap::HeapDriver| {
-            lane.worker_end().unwrap().lend(|| driver.allocate(PortId(0)));
+            lane.lend(|| driver.allocate(PortId(0)));
             net.free_frames()
         };
         assert!(lane.take_empty().is_none());

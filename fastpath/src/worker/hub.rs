@@ -10,7 +10,7 @@ use super::Worker;
 use super::release::{allocate, allocate_all};
 use crate::clock::Clock;
 use crate::driver::{BURST_MAX, Burst, Driver, Frame, RxChecksum};
-use crate::hub::{Lane, Way};
+use crate::hub::{LANE_SEGMENTS_MAX, Lane, Way};
 use crate::node::{Leaving, NodeId, Outgoing};
 use crate::packet::{Meta, NOT_TRACED, Network, Origin, Packet};
 
@@ -25,10 +25,10 @@ impl<D: Driver, C: Clock> Worker<D, C> {
     /// is taken from the system then, once for each lane.
     pub(super) fn lend(&mut self) {
         let Some(hub) = &self.tables.hub else { return };
-        for lane in hub.lanes.iter().filter(|lane| lane.worker() == self.index) {
-            if let Some(mut end) = lane.worker_end() {
-                end.lend(|| allocate(&mut self.driver, None));
-            }
+        let short = |lane: &&Arc<Lane>| lane.worker() == self.index && lane.lent() < LANE_SEGMENTS_MAX;
+        for lane in hub.lanes.iter().filter(short) {
+            lane.lend(|| allocate(&mut self.driver, None));
+            lane.starved.add(u64::from(lane.lent() < LANE_SEGMENTS_MAX));
         }
     }
 
@@ -42,6 +42,8 @@ impl<D: Driver, C: Clock> Worker<D, C> {
 
     #[inline(never)]
     fn send_segments(&mut self) -> usize {
+        // There may have been too few frames before.
+        self.lend();
         let mut sent = 0;
         for at in 0.. {
             let Some(lane) = self.tables.hub.as_ref().and_then(|hub| hub.lanes.get(at)) else { break };

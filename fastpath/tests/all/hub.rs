@@ -9,6 +9,7 @@ use millrace_bier::bift_id::{BiftId, BiftIds};
 use millrace_bier::bits::BitString;
 use millrace_bier::header::{Carriage, Header, LEN_MAX, Proto, View};
 use millrace_bier::id::{BfrId, BiftKey, Bsl, Si, SubDomain};
+use millrace_fastpath::driver::Driver;
 use millrace_fastpath::hub::{DATAGRAMS_MAX, Datagram, Inbox, Inlet, LANE_SEGMENTS_MAX, Lane, Way};
 use millrace_fastpath::node::NodeId;
 use millrace_fastpath::node::bier::Loss;
@@ -348,5 +349,24 @@ fn questions_are_for_the_slowpath_where_something_is_listened_to() {
     bench.deliver_and_run(LAN, &query);
     bench.deliver_and_run(WAN, &query);
     assert_eq!((bench.drops(NodeId::Classify, "multicast"), bench.fates().punted), (2, 1));
+    bench.check_laws();
+}
+
+/// Whoever finds no frame to lend at first, does later.
+#[test]
+fn a_lane_gets_its_frames_when_there_are_some() {
+    let mut bench = Bench::new(1);
+    let mut other = bench.net.drivers().remove(0);
+    let held: Vec<_> = std::iter::from_fn(|| other.allocate(WAN)).collect();
+    let lane = Arc::new(Lane::new(0, 1_000_000_000));
+    bench.tables.hub = Some(Arc::new(Hub { lanes: vec![Arc::clone(&lane)], ..Hub::default() }));
+    bench.publish();
+    bench.run();
+    assert_eq!((lane.lent(), lane.take_empty().is_none()), (0, true));
+    assert!(lane.starved.get() > 0, "it shows");
+    held.into_iter().for_each(|frame| other.free(frame));
+    bench.run();
+    assert_eq!(lane.lent(), LANE_SEGMENTS_MAX);
+    assert!(send(&lane, Way::Interface(LAN_IF), &[&[0; 60]]));
     bench.check_laws();
 }

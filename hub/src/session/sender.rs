@@ -43,6 +43,8 @@ struct Member {
     /// Served apart: then each of its shares has a cursor.
     apart: bool,
     left: bool,
+    /// Since when blocks that it names are counted, and how many it named.
+    named: (Duration, u32),
     squelched: Option<Duration>,
     leg: LegCounters,
     /// What had been sent to everyone before it joined.
@@ -383,6 +385,13 @@ impl Sender {
     /// Whether there is somebody to probe at this time: a node that is sent something, or one that may come back.
     fn is_probing(&self, at: Duration) -> bool {
         !self.is_idle() || self.objects.iter().any(|object| object.missed(at).any(|node| self.is_here(node)))
+    }
+
+    /// A node that came back couldn't be taken in: it counts as not heard of, and is told of when it is heard again.
+    pub fn still_missed(&mut self, object: ObjectId, node: NodeIndex) {
+        if let Some(object) = self.find_mut(object) {
+            object.share_mut(node).returned = false;
+        }
     }
 
     /// Whether a node hasn't left.

@@ -92,6 +92,12 @@ impl Board {
 }
 
 impl Board {
+    /// Whether it is known who is owed a content.
+    pub(super) fn is_distributed(&self, manifest: &Manifest) -> bool {
+        let what = manifest.description();
+        self.store.distribution(what.root, what.version).is_some()
+    }
+
     /// Notes who is owed a content, and that it is kept for a while; false if it is for nobody. On disk before anything is sent, and on the asker's thread: the hub's doesn't
     /// wait for disks to sync.
     pub(super) fn owe(&self, manifest: &Manifest) -> bool {

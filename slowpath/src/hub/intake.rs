@@ -280,8 +280,10 @@ fn note(rule: &str, event: TakeInEvent, board: &Board) {
             info!(rule, content = %what.name, version = what.version, "is taken in");
             board.arrived(&manifest);
         }
-        // After a crash it may be known, and not yet owed to anybody.
-        TakeInEvent::Known(manifest) => board.arrived(&manifest),
+        // After a crash it may be known, and not yet owed to anybody. Else nothing is new: whoever repeats what was sent before
+        // has nobody sent it again.
+        TakeInEvent::Known(manifest) if !board.is_distributed(&manifest) => board.arrived(&manifest),
+        TakeInEvent::Known(_) => {}
         TakeInEvent::Progress { .. } => {}
         TakeInEvent::Refused { from, name, why } => {
             let from: IpAddr = from;

@@ -190,6 +190,8 @@ impl Site {
                 info!(site = self.name, content = %sent.what.name, node = name.0, "is heard of again");
                 let late_until = Millis::default();
                 if let Err(error) = self.store.distribute(of.0, of.1, [name], late_until, wall) {
+                    // Disks get room again.
+                    self.sender.still_missed(object, node);
                     return warn!(site = self.name, %error, "a node that came back isn't served");
                 }
                 self.take_in_again(now, of);

@@ -90,8 +90,13 @@ impl Joins {
         for ((id, v4), groups) in groups {
             let Some(interface) = interfaces.get(id) else { continue };
             let fresh = Link::new(interface, v4, groups, now);
-            let known = self.links.remove(&(id, v4)).filter(|known| known.is_like(&fresh));
-            links.insert((id, v4), known.unwrap_or(fresh));
+            let link = match self.links.remove(&(id, v4)) {
+                Some(known) if known.is_like(&fresh) => known,
+                // Who asks there stays the same (RFC 9776 section 7.2.1).
+                Some(known) => Link { older: known.older, ..fresh },
+                None => fresh,
+            };
+            links.insert((id, v4), link);
         }
         self.links = links;
     }

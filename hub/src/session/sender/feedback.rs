@@ -13,8 +13,9 @@ use crate::segments::SegmentSet;
 use crate::session::WIRE_EPOCH;
 use crate::session::transmit::{Body, Kind, To, Transmit};
 
-/// Blocks that one datagram may name, and spans that name none: each costs some steps, and a span of a few bytes can name all
-/// of a huge object, again and again. A node that misses more asks again when it has these; they are repairs for seconds.
+/// Blocks that a node may name in a round trip, or while requests are gathered, and spans that name none: each costs some steps,
+/// and a span of a few bytes can name all of a huge object, again and again. A node that misses more asks again when it has
+/// these; they are repairs for seconds.
 pub(super) const NAMED_MAX: u32 = 4096;
 
 /// What a NACK says of the time it was made at.
@@ -97,7 +98,12 @@ impl Sender {
     }
 
     fn nack(&mut self, node: NodeIndex, requests: Requests<'_>, seen: &Seen) {
-        let (mut unknown, mut left) = (None, NAMED_MAX);
+        let round = self.grtt.get().max(self.config.window);
+        let named = &mut self.members[usize::from(node.0)].named;
+        if seen.now >= named.0 + round {
+            *named = (seen.now, 0);
+        }
+        let (mut unknown, mut left) = (None, NAMED_MAX.saturating_sub(named.1));
         'all: for request in requests.iter() {
             for span in request.spans() {
                 // Objects wrap around; a span over many of them names them all.
@@ -130,6 +136,7 @@ impl Sender {
                 }
             }
         }
+        self.members[usize::from(node.0)].named.1 = NAMED_MAX - left;
         if let Some(object) = unknown {
             self.squelch(node, object, seen.now);
         }

@@ -133,6 +133,14 @@ fn a_request_is_looked_at_as_far_as_its_share_of_blocks() {
     assert_eq!(sender.missing(object, NodeIndex(0)).len(), 4095, "and the span itself");
     let ignored = |reason| sender.counters().ignored(reason);
     assert_eq!((ignored(Ignored::TooMuch), ignored(Ignored::Duplicate)), (1, 0));
+    // Whoever says it again and again isn't looked at again before the round is over.
+    for _ in 0..10 {
+        sender.handle(ms(501), node(0).address, &datagram);
+    }
+    let ignored = |sender: &Sender, reason| sender.counters().ignored(reason);
+    assert_eq!((ignored(&sender, Ignored::TooMuch), ignored(&sender, Ignored::Duplicate)), (11, 0));
+    sender.handle(ms(1500), node(0).address, &datagram);
+    assert_eq!((ignored(&sender, Ignored::TooMuch), ignored(&sender, Ignored::Duplicate)), (12, 4095));
 }
 
 /// Repairs that nobody waits for any more make room for what waits behind them, in the same poll.

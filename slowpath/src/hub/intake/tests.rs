@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use millrace_bier::id::{BfrId, Bsl};
@@ -15,7 +16,7 @@ use millrace_hub::flute::{File, Oti, Table, packet, table};
 use millrace_hub::nodes::{Node, Roster};
 use millrace_hub::norm::{NodeId, ObjectId};
 use millrace_hub::session::{Config as SenderConfig, Content, Offer, Sender, Unread};
-use millrace_hub_store::{Limits, Millis, Store, Trust};
+use millrace_hub_store::{Limits, Manifest, Millis, Store, Trust};
 use tempfile::TempDir;
 
 use super::{Board, Intake, Means};
@@ -28,6 +29,8 @@ struct World {
     intake: Intake,
     tables: Tables,
     store: Arc<Store>,
+    /// What the hub's thread is told.
+    arrivals: Receiver<Manifest>,
     _folder: TempDir,
 }
 
@@ -43,7 +46,9 @@ impl World {
         let text = format!(
             "schema_version = 1\n[site]\nname = \"test\"\n\
              [[port]]\nname = \"wan\"\ndevice = \"net_null0\"\naddresses = [\"{OURS}/24\"]\n\
-             [hub]\nstore_path = \"hub\"\nbudget_bytes = 1_000_000_000\n{rules}"
+             [hub]\nstore_path = \"hub\"\nbudget_bytes = 1_000_000_000\n{rules}\
+             [[hub.site]]\nname = \"site\"\ncarriage = \"ethernet\"\nport = \"wan\"\ngroup = \"239.9.9.9\"\n\
+             rate_bits_per_second = 1_000_000\nnodes = [{{ id = 5, address = \"198.51.100.5\" }}]\n"
         );
         let config = Config::parse("test.toml", &text).unwrap();
         let hub = config.hub.as_ref().unwrap();
@@ -51,7 +56,7 @@ impl World {
         let limits = Limits { budget_bytes: 1 << 30, reserve_bytes: 0 };
         let store = Store::open(folder.path(), limits, Millis::now()).unwrap();
         let means = Means { store: &store, folder: folder.path(), trust: Trust::Anybody, key: None };
-        let (board, _) = Board::new(Arc::clone(&store), &[], 0);
+        let (board, arrivals) = Board::new(Arc::clone(&store), &hub.sites, 1000);
         let (inbox, lane) = (Arc::new(Inbox::default()), Arc::new(Lane::new(0, 1_000_000)));
         let intake = Intake::open(&config, hub, &means, inbox, lane, board).unwrap();
         let interface = Interface {
@@ -65,7 +70,7 @@ impl World {
         };
         let interfaces = Arc::new(Interfaces::new(vec![interface], []));
         let tables = Tables { interfaces, ..Tables::default() };
-        Self { intake, tables, store, _folder: folder }
+        Self { intake, tables, store, arrivals, _folder: folder }
     }
 
     /// These come from one address.
@@ -172,12 +177,24 @@ fn the_rule_that_names_the_session_is_asked_first_wherever_it_stands() {
 
 #[test]
 fn two_profiles_share_a_port_and_names_of_rules_tell_them_apart() {
-    let rules = ["profile = \"flute\"\ntsi = 8", "profile = \"norm\"\nsender = 7"];
+    let rules = ["profile = \"flute\"\ntsi = 7", "profile = \"norm\"\nsender = 7"];
     let mut world = World::new(&rules);
     world.hear(&norm(7, "seven"));
-    world.hear(&flute(8, "eight"));
+    world.hear(&flute(7, "eight"));
     assert_eq!((world.counted("taken"), world.counted("foreign")), (vec![1, 1], vec![0, 0]));
     let names: BTreeMap<_, _> =
         world.intake.rules.iter().map(|rule| (rule.status().rule, rule.names_session)).collect();
-    assert!(names.keys().eq(["wan 239.1.1.7:6003 any flute 8", "wan 239.1.1.7:6003 any norm 7",]));
+    assert!(names.keys().eq(["wan 239.1.1.7:6003 any flute 7", "wan 239.1.1.7:6003 any norm 7",]));
+}
+
+/// Whoever repeats what was sent before has nobody sent it again, nor keeps it any longer.
+#[test]
+fn what_is_known_is_owed_once() {
+    let mut world = World::new(&["profile = \"norm\""]);
+    for (sender, told) in [(7, 1), (8, 0), (9, 0)] {
+        world.hear(&norm(sender, "seven"));
+        world.intake.turn(Duration::ZERO, &world.tables);
+        assert_eq!(world.arrivals.try_iter().count(), told, "by {sender}");
+    }
+    assert_eq!(world.store.names().len(), 1);
 }
