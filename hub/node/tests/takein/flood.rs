@@ -34,8 +34,18 @@ fn taken_by(folder: &Path) -> (usize, u64) {
 
 /// A thousand senders, each let in, that all send this. Returns the most that there was of folders and bytes.
 fn flood(hub: &mut TakeIn, now: &mut Duration, folder: &Path, datagrams: &[Vec<u8>]) -> (usize, u64) {
-    let mut most = (0, 0);
-    for number in 0..1000_u16 {
+    flood_of(1000, hub, now, folder, datagrams)
+}
+
+fn flood_of(
+    senders: u16,
+    hub: &mut TakeIn,
+    now: &mut Duration,
+    folder: &Path,
+    datagrams: &[Vec<u8>],
+) -> (usize, u64) {
+    let (mut most, before) = ((0, 0), hub.counters().crowded);
+    for number in 0..senders {
         *now += Duration::from_millis(20);
         let [high, low] = number.to_be_bytes();
         for datagram in datagrams {
@@ -46,14 +56,14 @@ fn flood(hub: &mut TakeIn, now: &mut Duration, folder: &Path, datagrams: &[Vec<u
             most = (most.0.max(folders), most.1.max(bytes));
         }
     }
-    assert!(hub.counters().crowded > 900, "{:?}", hub.counters());
+    assert!(hub.counters().crowded - before >= u64::from(senders) - 16, "{:?}", hub.counters());
     most
 }
 
 /// How a forger by NORM begins: the info, and with it so many segments.
-fn forged(info: &[u8], segments: usize) -> Vec<Vec<u8>> {
+fn forged(bytes: &[u8], info: &[u8], segments: usize) -> Vec<Vec<u8>> {
     let mut source = Source::new(200, Duration::ZERO);
-    source.offer(Duration::ZERO, &vec![7; FORGED], info);
+    source.offer(Duration::ZERO, bytes, info);
     let mut datagrams = source.datagrams(Duration::from_millis(50));
     let is_data = |datagram: &Vec<u8>| matches!(norm::parse(datagram).unwrap().message, Message::Data { .. });
     let end = datagrams.iter().position(is_data).expect("there are segments");
@@ -73,7 +83,7 @@ fn names_by_norm_take_no_room_and_leave_nothing() {
     let store = store_of(folder.path(), BUDGET);
     let mut hub = open(folder.path(), &store, Trust::Anybody);
     let mut world = World::new(1);
-    let junk = forged(b"forged", 0);
+    let junk = forged(&vec![7; FORGED], b"forged", 0);
     let most = flood(&mut hub, &mut world.now, folder.path(), &junk);
     assert!(most.0 <= 17 && most.1 == 0, "{most:?}");
     // In the middle of it: sixteen forgers are there, each with a name for nearly all of the budget.
@@ -92,13 +102,13 @@ fn a_signed_info_said_again_by_many_leaves_nothing() {
     let store = store_of(folder.path(), BUDGET);
     let mut hub = open(folder.path(), &store, trust(1));
     let mut world = World::new(1);
-    let bytes = vec![7; FORGED];
-    let replayed = forged(manifest("a", 1, &bytes, Some(1)).as_bytes(), 0);
-    let most = flood(&mut hub, &mut world.now, folder.path(), &replayed);
+    let bytes = content(1, 100_000);
+    let replayed = forged(&bytes, manifest("a", 1, &bytes, Some(1)).as_bytes(), 0);
+    let most = flood_of(200, &mut hub, &mut world.now, folder.path(), &replayed);
     assert!(most.0 <= 17, "{most:?}");
     // Once it is there, too.
     settles(&mut hub, &mut world, &bytes, manifest("a", 1, &bytes, Some(1)).as_bytes(), 1);
-    let most = flood(&mut hub, &mut world.now, folder.path(), &replayed);
+    let most = flood_of(200, &mut hub, &mut world.now, folder.path(), &replayed);
     assert!(most.0 <= 18, "{most:?}");
 }
 
@@ -110,7 +120,7 @@ fn who_sends_a_segment_leaves_that_alone_and_not_too_many_are_kept() {
     let mut world = World::new(1);
     let bytes = content(1, 100_000);
     settles(&mut hub, &mut world, &bytes, b"honest", 1);
-    let most = flood(&mut hub, &mut world.now, folder.path(), &forged(b"forged", 1));
+    let most = flood(&mut hub, &mut world.now, folder.path(), &forged(&vec![7; FORGED], b"forged", 1));
     // Those who are there have the budget at most.
     assert!(most.0 <= 64 + 17 && most.1 <= BUDGET + (2 << 20), "{most:?}");
     drop(hub);
@@ -201,4 +211,39 @@ fn a_content_by_norm_without_room_comes_once_there_is_some() {
     drop(other);
     world.settle(&mut hub, &mut sources);
     assert!(read(&store, Root::of(&bytes)).unwrap() == bytes);
+}
+
+#[test]
+fn of_the_folders_that_are_left_those_of_who_delivered_and_the_newest_are_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store_of(folder.path(), BUDGET);
+    let session = |number: u64| folder.path().join(format!("arriving/0/norm-{number}-10.0.0.1/.millrace"));
+    for number in 0..100 {
+        std::fs::create_dir_all(session(number)).unwrap();
+        let map = std::fs::File::create(session(number).join("1-0.map")).unwrap();
+        let written = std::time::SystemTime::now() - Duration::from_secs(1000 - number);
+        map.set_modified(written).unwrap();
+    }
+    let mark = std::fs::File::create(session(0).join("delivered")).unwrap();
+    mark.set_modified(std::time::SystemTime::now() - Duration::from_secs(1000)).unwrap();
+    drop(open(folder.path(), &store, Trust::Anybody));
+    let kept: Vec<_> = (0..100).filter(|number| session(*number).exists()).collect();
+    assert!(kept.iter().copied().eq([0].into_iter().chain(53..100)), "{kept:?}");
+}
+
+#[test]
+fn who_has_delivered_and_is_crowded_out_amid_something_is_kept_whatever_forgers_leave() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store_of(folder.path(), BUDGET);
+    let mut hub = open(folder.path(), &store, Trust::Anybody);
+    let mut world = World::new(1);
+    settles(&mut hub, &mut world, &content(1, 3000), b"first", 1);
+    for number in 2..=17 {
+        world.now += Duration::from_secs(1);
+        settles(&mut hub, &mut world, &content(u64::from(number), 3000), &[b'a' + number], number);
+    }
+    let kept = folder.path().join(format!("arriving/0/norm-1-{}", crate::world::address(1).ip()));
+    assert!(kept.exists() && hub.counters().crowded == 1, "{:?}", hub.counters());
+    flood(&mut hub, &mut world.now, folder.path(), &forged(&vec![7; FORGED], b"forged", 1));
+    assert!(kept.exists());
 }
