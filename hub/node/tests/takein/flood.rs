@@ -244,6 +244,9 @@ fn who_has_delivered_and_is_crowded_out_amid_something_is_kept_whatever_forgers_
     }
     let kept = folder.path().join(format!("arriving/0/norm-1-{}", crate::world::address(1).ip()));
     assert!(kept.exists() && hub.counters().crowded == 1, "{:?}", hub.counters());
-    flood(&mut hub, &mut world.now, folder.path(), &forged(&vec![7; FORGED], b"forged", 1));
+    // Each takes little, so that there is room for all, and leaves a folder.
+    let junk = forged(&content(99, 100_000), b"forged", 1);
+    let most = flood(&mut hub, &mut world.now, folder.path(), &junk);
+    assert!((64..=64 + 16 + 17).contains(&most.0) && most.1 < 4 << 20, "{most:?}");
     assert!(kept.exists());
 }
