@@ -74,6 +74,20 @@ pub(crate) trait Shelf: Storage {
         false
     }
 
+    /// An object for which there was no room when the first of it came, and why, since the last call.
+    fn refusal(&mut self) -> Option<(ObjectId, Refusal)> {
+        None
+    }
+
+    /// Gives back the room of what hasn't come of an object.
+    fn release(&mut self, object: ObjectId, shape: &Shape, missing: &[(u32, SegmentSet)]) -> io::Result<()> {
+        let _ = (object, shape, missing);
+        Ok(())
+    }
+
+    /// Forgets what is only remembered to answer the sender.
+    fn forget_done(&mut self) {}
+
     /// Forgets an object that isn't wanted or won't come.
     fn discard(&mut self, object: ObjectId);
 
@@ -90,7 +104,7 @@ struct Arriving {
     meter: Meter,
     /// How often all of it came and was wrong.
     wrong: u32,
-    /// All of it came, and couldn't be finished.
+    /// All of it came, and couldn't be finished; or there was no room for the first of it.
     stuck: bool,
 }
 
@@ -171,6 +185,23 @@ impl<S: Shelf> Arrivals<S> {
         self.progress(now);
     }
 
+    /// The session ends, for now: what hasn't come takes no room any more. With `nothing_new`, it has brought nothing, and what only
+    /// has a name isn't remembered.
+    pub(crate) fn leave(&mut self, nothing_new: bool) {
+        for (object, Arriving { shape, .. }) in std::mem::take(&mut self.contents) {
+            let missing = self.receiver.missing(object).unwrap_or_default();
+            let lacking: u64 = missing.iter().map(|(_, set)| u64::from(set.len())).sum();
+            if nothing_new && lacking == shape.segments() {
+                self.shelf.discard(object);
+            } else if let Err(error) = self.shelf.release(object, &shape, &missing) {
+                tracing::warn!(%error, "room can't be given back");
+            }
+        }
+        if nothing_new {
+            self.shelf.forget_done();
+        }
+    }
+
     /// Where contents go.
     pub(crate) fn shelf_mut(&mut self) -> &mut S {
         &mut self.shelf
@@ -236,6 +267,9 @@ impl<S: Shelf> Arrivals<S> {
                 }
             }
         }
+        while let Some((object, why)) = self.shelf.refusal() {
+            self.put_off(object, why);
+        }
         if let Some(error) = self.shelf.failure() {
             tracing::warn!(%error, "what arrives can't be written or read back; it is asked for again");
         }
@@ -285,14 +319,21 @@ impl<S: Shelf> Arrivals<S> {
                 left.into_iter().for_each(|id| self.receiver.recovered(object, id));
                 self.news.push_back(News::Refused { object, name, why });
             }
-            Err(why) if self.shelf.tries_again(&why) => {
-                // Neither acknowledged nor asked for until then.
-                self.receiver.refuse(object);
-                if !std::mem::replace(&mut arriving.stuck, true) {
-                    self.news.push_back(News::Refused { object, name, why });
-                }
-            }
-            Err(why) => self.refuse(object, name, why),
+            Err(why) => self.put_off(object, why),
+        }
+    }
+
+    /// What can't be done now is tried again, if that may help.
+    fn put_off(&mut self, object: ObjectId, why: Refusal) {
+        let Some(arriving) = self.contents.get_mut(&object) else { return };
+        let name = arriving.about.as_ref().map(|about| about.name.to_string());
+        if !self.shelf.tries_again(&why) {
+            return self.refuse(object, name, why);
+        }
+        // Neither acknowledged nor asked for until then.
+        self.receiver.refuse(object);
+        if !std::mem::replace(&mut arriving.stuck, true) {
+            self.news.push_back(News::Refused { object, name, why });
         }
     }
 

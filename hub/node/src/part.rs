@@ -127,6 +127,27 @@ impl Part {
         }
     }
 
+    /// Gives back the room of these stretches, of which nothing has come: offsets and lengths, in order. The file keeps its length.
+    pub(crate) fn release(&self, holes: impl IntoIterator<Item = (u64, usize)>) -> io::Result<()> {
+        let punch = |from: u64, to: u64| {
+            let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            match rustix::fs::fallocate(&self.file, flags, from, to - from) {
+                // It keeps what it has until the file is removed.
+                Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
+                other => other,
+            }
+        };
+        let mut stretch = 0..0;
+        for (offset, len) in holes {
+            if offset != stretch.end && !stretch.is_empty() {
+                punch(stretch.start, stretch.end)?;
+            }
+            let start = if offset == stretch.end { stretch.start } else { offset };
+            stretch = start..offset + len as u64;
+        }
+        if stretch.is_empty() { Ok(()) } else { Ok(punch(stretch.start, stretch.end)?) }
+    }
+
     pub(crate) fn set_len(&self, size: u64) -> io::Result<()> {
         self.file.set_len(size)
     }

@@ -153,6 +153,20 @@ impl Pieces {
         record.write(&self.hidden, shape, &[])
     }
 
+    /// Gives back the room of what hasn't come of an object.
+    pub(crate) fn release(
+        &self,
+        object: ObjectId,
+        shape: &Shape,
+        missing: &[(u32, SegmentSet)],
+    ) -> io::Result<()> {
+        let Some(part) = self.parts.get(&object) else { return Ok(()) };
+        let ids = missing
+            .iter()
+            .flat_map(|(block, set)| set.iter().map(|segment| PayloadId { block: *block, segment }));
+        part.release(ids.filter_map(|id| shape.range(id)))
+    }
+
     fn record(&self, object: ObjectId, shape: &Shape, info: &[u8]) -> Record {
         Record::new(self.sender.0, self.instance, object, shape.fti(), info.to_vec())
     }

@@ -24,6 +24,7 @@ use millrace_hub_store::{
 
 use crate::arrivals::Shelf;
 use crate::error::{NodeError, Refusal};
+use crate::part::Record;
 use crate::pieces::{About, Pieces, whole_until};
 
 /// What the store has now.
@@ -41,6 +42,8 @@ enum Place {
     Memory(BTreeMap<u64, Vec<u8>>),
     /// Into the store, as this says; whether all of it was there.
     Store { manifest: Box<Manifest>, known: bool },
+    /// It has a name and so many bytes, of which none came: whoever only names something takes no room.
+    Named(u64),
     /// Into a file, for which the store has promised room; `None` after an error.
     File(Option<Box<Incoming>>),
 }
@@ -56,8 +59,10 @@ pub(crate) struct Stock {
     /// Bytes in memory.
     memory: usize,
     wall: Millis,
-    /// The first error of the store since somebody asked.
+    /// The first error of the store since somebody asked,
     failed: Option<io::Error>,
+    /// and what there was no room for.
+    full: Option<(ObjectId, Refusal)>,
 }
 
 impl Stock {
@@ -70,7 +75,7 @@ impl Stock {
         wall: Millis,
     ) -> Result<Self, NodeError> {
         let pieces = Pieces::open(folder, sender)?;
-        Ok(Self { store, key, pieces, places: BTreeMap::new(), memory: 0, wall, failed: None })
+        Ok(Self { store, key, pieces, places: BTreeMap::new(), memory: 0, wall, failed: None, full: None })
     }
 
     /// The time of day, for what is used when.
@@ -98,7 +103,24 @@ impl Stock {
         segments
     }
 
+    /// Takes room for a content, the first of which has come.
+    fn take_room(&mut self, object: ObjectId, size: u64) -> Result<(), Error> {
+        match self.store.adopt(self.pieces.path(object), size, self.wall) {
+            Ok(incoming) => {
+                self.places.insert(object, Place::File(Some(Box::new(incoming))));
+                Ok(())
+            }
+            Err(error) => {
+                self.pieces.discard(object);
+                Err(error)
+            }
+        }
+    }
+
     fn put(&mut self, object: ObjectId, offset: u64, bytes: &[u8]) -> Result<(), Refusal> {
+        if let Some(Place::Named(size)) = self.places.get(&object) {
+            self.take_room(object, *size)?;
+        }
         match self.places.get_mut(&object) {
             Some(Place::Memory(segments)) => {
                 if self.memory + bytes.len() > MEMORY_MAX {
@@ -124,7 +146,7 @@ impl Stock {
             Some(Place::File(_)) => self.pieces.write(object, offset, bytes).map_err(|Unstored| {
                 self.pieces.failure().unwrap_or_else(|| io::ErrorKind::Other.into()).into()
             }),
-            None => Err(Refusal::Nameless),
+            Some(Place::Named(_)) | None => Err(Refusal::Nameless),
         }
     }
 
@@ -148,7 +170,7 @@ impl Stock {
             Some(Place::File(_)) => self.pieces.read(object, offset, out).map_err(|Unstored| {
                 self.pieces.failure().unwrap_or_else(|| io::ErrorKind::Other.into()).into()
             }),
-            None => Err(Refusal::Nameless),
+            Some(Place::Named(_)) | None => Err(Refusal::Nameless),
         }
     }
 
@@ -165,8 +187,12 @@ impl Stock {
 
     /// A content with a name and no manifest: all of its file has come.
     fn adopt(&mut self, object: ObjectId, size: u64, name: &Label) -> Result<Stocked, Error> {
-        let Some(Place::File(incoming)) = self.places.get_mut(&object) else { return Err(Error::Conflict) };
-        let mut incoming = match incoming.take() {
+        let kept = match self.places.get_mut(&object) {
+            Some(Place::File(incoming)) => incoming.take(),
+            Some(Place::Named(_)) => None,
+            _ => return Err(Error::Conflict),
+        };
+        let mut incoming = match kept {
             Some(incoming) => incoming,
             None => Box::new(self.store.adopt(self.pieces.path(object), size, self.wall)?),
         };
@@ -256,10 +282,7 @@ impl Shelf for Stock {
                     self.failed.get_or_insert(error);
                 }
             }
-            None => {
-                let adopted = self.store.adopt(self.pieces.path(object), shape.size(), self.wall)?;
-                self.places.insert(object, Place::File(Some(Box::new(adopted))));
-            }
+            None => drop(self.places.insert(object, Place::Named(shape.size()))),
         }
         early.iter().try_for_each(|(offset, bytes)| self.put(object, *offset, bytes))?;
         self.left(object, shape).into_iter().for_each(|id| receiver.recovered(object, id));
@@ -326,6 +349,19 @@ impl Shelf for Stock {
         )
     }
 
+    fn refusal(&mut self) -> Option<(ObjectId, Refusal)> {
+        self.full.take()
+    }
+
+    fn release(&mut self, object: ObjectId, shape: &Shape, missing: &[(u32, SegmentSet)]) -> io::Result<()> {
+        self.pieces.release(object, shape, missing)
+    }
+
+    fn forget_done(&mut self) {
+        let arriving = |record: &Record| self.places.contains_key(&ObjectId(record.object));
+        self.pieces.tidy(|record| record.done && !arriving(record));
+    }
+
     fn discard(&mut self, object: ObjectId) {
         self.take_memory(object);
         if let Some(Place::Store { manifest, .. }) = self.places.remove(&object) {
@@ -348,7 +384,13 @@ impl Shelf for Stock {
 
 impl Storage for Stock {
     fn write(&mut self, object: ObjectId, offset: u64, bytes: &[u8]) -> Result<(), Unstored> {
-        self.put(object, offset, bytes).map_err(|why| self.note(why))
+        self.put(object, offset, bytes).map_err(|why| match self.places.get(&object) {
+            Some(Place::Named(_)) => {
+                self.full = Some((object, why));
+                Unstored
+            }
+            _ => self.note(why),
+        })
     }
 
     fn read(&mut self, object: ObjectId, offset: u64, out: &mut [u8]) -> Result<(), Unstored> {

@@ -17,13 +17,14 @@
 //! Driven as [`millrace_hub::session`] says, and by [`TakeIn::tick`] once a second. Everything may block on the disk.
 
 mod counters;
+mod left;
 mod session;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use millrace_hub::flute;
 use millrace_hub::norm::{self, Message, NodeId};
@@ -134,7 +135,7 @@ impl TakeIn {
     pub fn open(settings: TakeInSettings, wall: Millis) -> Result<Self, NodeError> {
         let wrong = |error| NodeError::Folder(settings.folder.clone(), error);
         std::fs::create_dir_all(&settings.folder).map_err(wrong)?;
-        tidy(&settings.folder);
+        left::tidy(&settings.folder, |_| false);
         let (sessions, events) = (BTreeMap::new(), VecDeque::new());
         let (counters, stranger_due) = (TakeInCounters::default(), Duration::ZERO);
         Ok(Self { settings, sessions, events, counters, stranger_due, wall })
@@ -244,12 +245,16 @@ impl TakeIn {
         }
     }
 
-    /// Ends a session: what it has is kept on the disk, should the sender come back.
+    /// Ends a session: what came of its contents is kept on the disk, should the sender come back, but for so many senders alone.
     fn end(&mut self, sender: Sender) {
         if let Some(mut session) = self.sessions.remove(&sender) {
             session.tick(session.heard(), self.wall);
             session.count(&mut self.counters);
             session.close();
+            let folder = &self.settings.folder;
+            if left::are_many(folder, self.sessions.len()) {
+                left::tidy(folder, |path| self.sessions.values().any(|session| session.folder() == path));
+            }
         }
     }
 
@@ -294,27 +299,6 @@ impl Profile {
     }
 }
 
-/// Removes the folders of senders that didn't send for long.
-fn tidy(folder: &Path) {
-    let old = |path: &Path| {
-        // The lock is written whenever a session begins, maps as contents come.
-        let written = |path: &Path| std::fs::metadata(path).and_then(|about| about.modified());
-        let inside = std::fs::read_dir(path.join(".millrace")).into_iter().flatten().flatten();
-        let newest = inside.filter_map(|entry| written(&entry.path()).ok()).max();
-        newest.is_none_or(|newest: SystemTime| newest.elapsed().is_ok_and(|age| age > LEFT_MAX))
-    };
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let ours = entries.filter(|entry| {
-        let name = entry.file_name();
-        ["norm-", "flute-"].iter().any(|kind| name.as_encoded_bytes().starts_with(kind.as_bytes()))
-    });
-    for path in ours.map(|entry| entry.path()).filter(|path| old(path)) {
-        if let Err(error) = std::fs::remove_dir_all(&path) {
-            tracing::warn!(?path, %error, "a folder can't be removed");
-        }
-    }
-}
-
 /// Senders that have delivered something and are listened to at once: a site has few sources.
 const SENDERS_MAX: usize = 16;
 /// Senders beside them that have delivered nothing yet.
@@ -326,5 +310,3 @@ const STRANGERS_EVERY: Duration = Duration::from_millis(10);
 const STRANGERS_BURST: Duration = Duration::from_millis(10 * (STRANGERS_MAX as u64 - 1));
 /// Events that wait to be asked for: some seconds' progress.
 const EVENTS_MAX: usize = 4096;
-/// What wasn't added to for so long is given up: a week.
-const LEFT_MAX: Duration = Duration::from_secs(7 * 24 * 3600);

@@ -1,11 +1,11 @@
 //! Files that come by FLUTE in one session: a state machine without socket, threads and clock.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::time::Duration;
 
 use millrace_hub::flute::{self, Counters, Limits, Oti, Receiver, Report};
-use millrace_hub::session::Storage;
+use millrace_hub::session::{Storage, Unstored};
 
 use super::OneWayRefusal;
 use super::location::last;
@@ -17,9 +17,21 @@ pub(crate) trait Shelf: Storage<u64> {
     /// A file that is there and verified.
     type Kept;
 
-    /// A file of so many bytes begins; what it is may not be known yet. One that is refused is discarded, and nothing of it is
-    /// written until it is discarded once more.
+    /// A file of so many bytes begins, and it is known what it is. What was written of it before may be in memory, until
+    /// [`Shelf::bring_early`]. One that is refused is discarded, and nothing of it is written until it is discarded once more.
     fn begin(&mut self, toi: u64, size: u64) -> Result<(), OneWayRefusal>;
+
+    /// Puts what was written of a file before it began in its place.
+    fn bring_early(&mut self, toi: u64) -> Result<(), Unstored> {
+        let _ = toi;
+        Ok(())
+    }
+
+    /// Gives back the room of what hasn't come of a file.
+    fn release(&mut self, toi: u64, oti: &Oti, record: &Record) -> io::Result<()> {
+        let _ = (toi, oti, record);
+        Ok(())
+    }
 
     /// It is known what an object is: what an earlier run left of it is kept, what it left of another isn't.
     fn decide(&mut self, toi: u64, file: &flute::File);
@@ -73,9 +85,20 @@ pub(crate) enum Step<K> {
 struct Arriving {
     oti: Oti,
     meter: Meter,
+    /// Whether it is known what it is, and there was room for it.
+    begun: bool,
+    /// There was no room for it: it comes anew some time later.
+    put_off: bool,
     complete: bool,
     /// All of it came, and couldn't be finished.
     stuck: bool,
+}
+
+impl Arriving {
+    fn new(oti: Oti) -> Self {
+        let meter = Meter::default();
+        Self { oti, meter, begun: false, put_off: false, complete: false, stuck: false }
+    }
 }
 
 /// What arrives in a session.
@@ -86,6 +109,8 @@ pub(crate) struct Arrivals<S: Shelf> {
     /// What the sender's tables say of its objects.
     described: BTreeMap<u64, flute::File>,
     arriving: BTreeMap<u64, Arriving>,
+    /// Those that there was no room for, and it was told.
+    told: BTreeSet<u64>,
     steps: VecDeque<Step<S::Kept>>,
     received: u64,
     refused: u64,
@@ -99,6 +124,7 @@ impl<S: Shelf> Arrivals<S> {
             shelf,
             described: BTreeMap::new(),
             arriving: BTreeMap::new(),
+            told: BTreeSet::new(),
             steps: VecDeque::new(),
             received: 0,
             refused: 0,
@@ -122,7 +148,28 @@ impl<S: Shelf> Arrivals<S> {
         let stuck = self.arriving.iter().filter(|(_, arriving)| arriving.stuck);
         let stuck: Vec<_> = stuck.map(|(toi, _)| *toi).collect();
         stuck.into_iter().for_each(|toi| self.finish(toi));
+        let put_off = self.arriving.iter().filter(|(_, arriving)| arriving.put_off);
+        let put_off: Vec<_> = put_off.map(|(toi, _)| *toi).collect();
+        put_off.into_iter().for_each(|toi| self.anew(toi));
         self.progress(now);
+    }
+
+    /// The session ends, for now: what hasn't come takes no room any more. With `nothing_new`, it has brought nothing, and files of
+    /// which nothing has come aren't remembered.
+    pub(crate) fn leave(&mut self, nothing_new: bool) {
+        for (toi, arriving) in std::mem::take(&mut self.arriving) {
+            let missing = self.receiver.missing(toi).unwrap_or_default();
+            // What an earlier run may have left of one that no table has named yet stays.
+            let Some(file) = self.described.get(&toi) else { continue };
+            let record = Record { what: What::of(&arriving.oti, file), missing };
+            if nothing_new
+                && lacking(&record.missing) == arriving.oti.size().div_ceil(arriving.oti.symbol_len() as u64)
+            {
+                self.shelf.discard(toi);
+            } else if let Err(error) = self.shelf.release(toi, &arriving.oti, &record) {
+                tracing::warn!(%error, "room can't be given back");
+            }
+        }
     }
 
     /// Where files go.
@@ -176,7 +223,8 @@ impl<S: Shelf> Arrivals<S> {
             }
         }
         let whole = |(toi, arriving): (&u64, &Arriving)| {
-            (arriving.complete && !arriving.stuck && self.described.contains_key(toi)).then_some(*toi)
+            (arriving.complete && arriving.begun && !arriving.stuck && self.described.contains_key(toi))
+                .then_some(*toi)
         };
         let whole: Vec<_> = self.arriving.iter().filter_map(whole).collect();
         whole.into_iter().for_each(|toi| self.finish(toi));
@@ -186,12 +234,46 @@ impl<S: Shelf> Arrivals<S> {
     }
 
     fn begins(&mut self, toi: u64, oti: Oti) {
-        if let Err(why) = self.shelf.begin(toi, oti.size()) {
-            return self.refuse(toi, why);
-        }
-        self.arriving.insert(toi, Arriving { oti, meter: Meter::default(), complete: false, stuck: false });
+        self.arriving.insert(toi, Arriving::new(oti));
         self.steps.push_back(Step::Begun(toi, oti.size()));
         self.go_on(toi);
+    }
+
+    /// Takes room for a file of which it is known now what it is. Whether it is arriving then.
+    fn take_room(&mut self, toi: u64) -> bool {
+        let Some(arriving) = self.arriving.get_mut(&toi) else { return false };
+        if arriving.begun || arriving.put_off {
+            return arriving.begun;
+        }
+        match self.shelf.begin(toi, arriving.oti.size()) {
+            Ok(()) => {
+                arriving.begun = true;
+                self.told.remove(&toi);
+                true
+            }
+            Err(why) if self.shelf.tries_again(&why) => {
+                arriving.put_off = true;
+                while self.told.len() >= DESCRIBED_MAX {
+                    self.told.pop_first();
+                }
+                if self.told.insert(toi) {
+                    self.refuse(toi, why);
+                }
+                false
+            }
+            Err(why) => {
+                self.arriving.remove(&toi);
+                self.refuse(toi, why);
+                false
+            }
+        }
+    }
+
+    /// Has a file come anew, with all that came of it.
+    fn anew(&mut self, toi: u64) {
+        self.arriving.remove(&toi);
+        self.shelf.discard(toi);
+        self.receiver.forget(toi);
     }
 
     fn refuse(&mut self, toi: u64, why: OneWayRefusal) {
@@ -206,14 +288,18 @@ impl<S: Shelf> Arrivals<S> {
 
     /// Once it is known what a file that is arriving is, goes on with what is left of it from an earlier run.
     fn go_on(&mut self, toi: u64) {
+        if !self.described.contains_key(&toi) || !self.take_room(toi) {
+            return;
+        }
         let (Some(arriving), Some(file)) = (self.arriving.get(&toi), self.described.get(&toi)) else {
             return;
         };
         self.shelf.decide(toi, file);
-        let Some(record) = self.shelf.left(toi) else { return };
-        if record.what != What::of(&arriving.oti, file) {
-            return;
+        let left = self.shelf.left(toi);
+        if self.shelf.bring_early(toi).is_err() {
+            return self.anew(toi);
         }
+        let Some(record) = left.filter(|record| record.what == What::of(&arriving.oti, file)) else { return };
         for (id, _, _) in arriving.oti.source_symbols().filter(|(id, _, _)| record.has(id.block, id.symbol)) {
             self.receiver.recovered(toi, id);
         }
@@ -252,7 +338,7 @@ impl<S: Shelf> Arrivals<S> {
     fn checkpoint(&mut self) {
         for (toi, arriving) in &self.arriving {
             // Without a name nobody could tell later what it is.
-            let Some(file) = self.described.get(toi) else { continue };
+            let Some(file) = self.described.get(toi).filter(|_| arriving.begun) else { continue };
             let missing = self.receiver.missing(*toi).unwrap_or_default();
             let record = Record { what: What::of(&arriving.oti, file), missing };
             if let Err(error) = self.shelf.checkpoint(*toi, &record) {
@@ -264,8 +350,7 @@ impl<S: Shelf> Arrivals<S> {
     fn progress(&mut self, now: Duration) {
         for (toi, arriving) in &mut self.arriving {
             let missing = self.receiver.missing(*toi).unwrap_or_default();
-            let stretches = missing.iter().flat_map(|(_, stretches)| stretches);
-            let symbols: u64 = stretches.map(|(first, last)| u64::from(last - first) + 1).sum();
+            let symbols = lacking(&missing);
             let size = arriving.oti.size();
             let held = size.saturating_sub(symbols * arriving.oti.symbol_len() as u64);
             arriving.meter.note(now, held);
@@ -274,6 +359,12 @@ impl<S: Shelf> Arrivals<S> {
             self.steps.push_back(Step::Progress { object: *toi, name, held, size, per_second, left });
         }
     }
+}
+
+/// Symbols that are missing.
+fn lacking(missing: &flute::Missing) -> u64 {
+    let stretches = missing.iter().flat_map(|(_, stretches)| stretches);
+    stretches.map(|(first, last)| u64::from(last - first) + 1).sum()
 }
 
 /// Files that tables have named and that are remembered.

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use millrace_hub::flute::{self, Oti};
+use millrace_hub::flute::{self, Oti, SymbolId};
 use millrace_hub::session::{Storage, Unstored};
 use millrace_hub_store::Label;
 use serde::{Deserialize, Serialize};
@@ -154,6 +154,16 @@ impl Parts {
         fs::write(&new, serde_json::to_vec(record)?)?;
         File::open(&new)?.sync_all()?;
         fs::rename(new, path)
+    }
+
+    /// Gives back the room of what hasn't come of an object.
+    pub(crate) fn release(&self, toi: u64, oti: &Oti, record: &Record) -> io::Result<()> {
+        let Some(open) = self.open.get(&toi) else { return Ok(()) };
+        let ids = record.missing.iter().flat_map(|(block, stretches)| {
+            let symbols = stretches.iter().flat_map(|(first, last)| *first..=*last);
+            symbols.map(|symbol| SymbolId { block: *block, symbol })
+        });
+        open.part.release(ids.filter_map(|id| oti.range(id)))
     }
 
     /// All has come: verifies it and makes it durable. Returns its name.

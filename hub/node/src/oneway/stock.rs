@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use millrace_hub::flute;
+use millrace_hub::flute::{self, Oti};
 use millrace_hub::session::{Storage, Unstored};
 use millrace_hub_store::{Error, Incoming, Label, Millis, Named, SigningKey, Store, Trust};
 
@@ -28,7 +28,10 @@ pub(crate) struct FileStock {
     parts: Parts,
     /// For which the store has promised room.
     promised: BTreeMap<u64, Incoming>,
-    /// What isn't wanted, until the session gives it up.
+    /// What came of files before it was known what they are: their bytes by offset.
+    early: BTreeMap<u64, BTreeMap<u64, Vec<u8>>>,
+    early_bytes: usize,
+    /// What isn't wanted, or has no room, until it is discarded.
     refused: BTreeSet<u64>,
     wall: Millis,
     _lock: fs::File,
@@ -51,6 +54,8 @@ impl FileStock {
             anybody: matches!(trust, Trust::Anybody),
             parts: Parts::new(hidden, tsi),
             promised: BTreeMap::new(),
+            early: BTreeMap::new(),
+            early_bytes: 0,
             refused: BTreeSet::new(),
             wall,
             _lock: lock,
@@ -64,6 +69,13 @@ impl FileStock {
         // What an earlier run left is told by the file's length, which is the whole from now on.
         self.parts.open(toi)?;
         Ok(self.store.adopt(self.parts.bytes(toi), size, self.wall)?)
+    }
+
+    /// Takes what came early of a file out of memory.
+    fn take_early(&mut self, toi: u64) -> BTreeMap<u64, Vec<u8>> {
+        let early = self.early.remove(&toi).unwrap_or_default();
+        self.early_bytes -= early.values().map(Vec::len).sum::<usize>();
+        early
     }
 
     /// The time of day, for what is used when.
@@ -87,6 +99,11 @@ impl Shelf for FileStock {
         Ok(())
     }
 
+    fn bring_early(&mut self, toi: u64) -> Result<(), Unstored> {
+        let early = self.take_early(toi);
+        early.iter().try_for_each(|(offset, bytes)| self.parts.write(toi, *offset, bytes))
+    }
+
     fn decide(&mut self, toi: u64, file: &flute::File) {
         self.parts.decide(toi, file);
     }
@@ -97,6 +114,10 @@ impl Shelf for FileStock {
 
     fn checkpoint(&mut self, toi: u64, record: &Record) -> io::Result<()> {
         self.parts.checkpoint(toi, record)
+    }
+
+    fn release(&mut self, toi: u64, oti: &Oti, record: &Record) -> io::Result<()> {
+        self.parts.release(toi, oti, record)
     }
 
     fn finish(&mut self, toi: u64, size: u64, file: &flute::File) -> Result<Stocked, OneWayRefusal> {
@@ -123,6 +144,7 @@ impl Shelf for FileStock {
 
     fn discard(&mut self, toi: u64) {
         self.promised.remove(&toi);
+        self.take_early(toi);
         self.refused.remove(&toi);
         self.parts.discard(toi);
     }
@@ -134,13 +156,29 @@ impl Shelf for FileStock {
 
 impl Storage<u64> for FileStock {
     fn write(&mut self, toi: u64, offset: u64, bytes: &[u8]) -> Result<(), Unstored> {
-        match self.refused.contains(&toi) {
-            true => Err(Unstored),
-            false => self.parts.write(toi, offset, bytes),
+        if self.refused.contains(&toi) {
+            return Err(Unstored);
         }
+        if self.promised.contains_key(&toi) {
+            return self.parts.write(toi, offset, bytes);
+        }
+        // Without a table nobody knows whether it is wanted, and it takes no room on the disk. What doesn't fit comes again.
+        if !self.anybody || self.early_bytes + bytes.len() > EARLY_MAX {
+            return Err(Unstored);
+        }
+        self.early_bytes += bytes.len();
+        let before = self.early.entry(toi).or_default().insert(offset, bytes.to_vec());
+        self.early_bytes -= before.map_or(0, |before| before.len());
+        Ok(())
     }
 
     fn read(&mut self, toi: u64, offset: u64, out: &mut [u8]) -> Result<(), Unstored> {
-        self.parts.read(toi, offset, out)
+        let Some(early) = self.early.get(&toi) else { return self.parts.read(toi, offset, out) };
+        let there = early.get(&offset).filter(|bytes| bytes.len() == out.len()).ok_or(Unstored)?;
+        out.copy_from_slice(there);
+        Ok(())
     }
 }
+
+/// Bytes of a session that are kept in memory before its table says what they are of: those of a second at 30 Mb/s.
+const EARLY_MAX: usize = 4 << 20;

@@ -1,7 +1,7 @@
 //! What comes from one sender.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,12 +10,11 @@ use millrace_hub::norm::NodeId;
 use millrace_hub::session::ReceiverConfig;
 use millrace_hub_store::Millis;
 
-use super::{Profile, Sender, TakeInCounters, TakeInEvent, TakeInSettings};
+use super::{Profile, Sender, TakeInCounters, TakeInEvent, TakeInSettings, left};
 use crate::arrivals::Arrivals;
 use crate::error::NodeError;
 use crate::news::News;
 use crate::oneway::{Arrivals as FileArrivals, FileStock, Step};
-use crate::pieces::remove_empty;
 use crate::stock::{Stock, Stocked};
 
 /// A session, and when something came of it last.
@@ -93,11 +92,21 @@ impl Session {
         }
     }
 
-    /// Ends it. Its folder goes, too, if nothing but the lock is in it: others may have made up any number of senders.
+    /// Ends it. What hasn't come takes no room any more, and the folder goes, too, if nothing but the lock is in it: others may have
+    /// made up any number of senders.
     pub(super) fn close(self) {
-        let Self { kind, folder, .. } = self;
+        let Self { mut kind, folder, delivered, .. } = self;
+        match &mut kind {
+            Kind::Norm(arrivals) => arrivals.leave(!delivered),
+            Kind::Flute(arrivals) => arrivals.leave(!delivered),
+        }
         drop(kind);
-        remove_empty(&folder);
+        left::close(&folder, delivered);
+    }
+
+    /// Where it keeps what is arriving.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     pub(super) fn handle(&mut self, now: Duration, from: SocketAddr, datagram: &[u8]) {

@@ -18,7 +18,7 @@ use crate::{content, key, read, store, store_of, trust};
 
 const TSI: u64 = 7;
 
-fn open(folder: &Path, store: &Arc<Store>, tsi: Option<u64>, trust: Trust) -> TakeIn {
+pub(crate) fn open(folder: &Path, store: &Arc<Store>, tsi: Option<u64>, trust: Trust) -> TakeIn {
     let settings = TakeInSettings {
         profile: Profile::Flute { tsi },
         trust,

@@ -2,6 +2,7 @@
 
 mod crash;
 mod disk;
+mod flood;
 mod flute;
 mod mangled;
 mod norm;
