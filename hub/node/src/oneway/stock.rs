@@ -74,7 +74,7 @@ impl FileStock {
     /// Takes what came early of a file out of memory.
     fn take_early(&mut self, toi: u64) -> BTreeMap<u64, Vec<u8>> {
         let early = self.early.remove(&toi).unwrap_or_default();
-        self.early_bytes -= early.values().map(Vec::len).sum::<usize>();
+        self.early_bytes -= early.values().map(|bytes| cost(bytes)).sum::<usize>();
         early
     }
 
@@ -163,12 +163,12 @@ impl Storage<u64> for FileStock {
             return self.parts.write(toi, offset, bytes);
         }
         // Without a table nobody knows whether it is wanted, and it takes no room on the disk. What doesn't fit comes again.
-        if !self.anybody || self.early_bytes + bytes.len() > EARLY_MAX {
+        if !self.anybody || self.early_bytes + cost(bytes) > EARLY_MAX {
             return Err(Unstored);
         }
-        self.early_bytes += bytes.len();
+        self.early_bytes += cost(bytes);
         let before = self.early.entry(toi).or_default().insert(offset, bytes.to_vec());
-        self.early_bytes -= before.map_or(0, |before| before.len());
+        self.early_bytes -= before.map_or(0, |before| cost(&before));
         Ok(())
     }
 
@@ -180,5 +180,36 @@ impl Storage<u64> for FileStock {
     }
 }
 
+/// What it takes in memory to keep these, about: small ones aren't free.
+fn cost(bytes: &[u8]) -> usize {
+    bytes.len() + 256
+}
+
 /// Bytes of a session that are kept in memory before its table says what they are of: those of a second at 30 Mb/s.
 const EARLY_MAX: usize = 4 << 20;
+
+#[cfg(test)]
+mod tests {
+    use millrace_hub_store::Limits;
+
+    use super::*;
+
+    /// A byte at a time takes no more memory than a symbol at a time, and what is given up gives back what it took.
+    #[test]
+    fn what_comes_early_takes_a_bounded_room_in_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let limits = Limits { budget_bytes: 1 << 30, reserve_bytes: 0 };
+        let store = Store::open(folder.path(), limits, Millis::default()).unwrap();
+        let hidden = folder.path().join("session");
+        let mut stock = FileStock::open(&hidden, 1, store, None, &Trust::Anybody, Millis::default()).unwrap();
+        let fill = |stock: &mut FileStock, bytes: &[u8]| {
+            (0..1 << 20).find(|at| stock.write(7, at * 2000, bytes).is_err()).unwrap()
+        };
+        let symbols = fill(&mut stock, &[1; 1400]);
+        assert!((2000..3000).contains(&symbols), "{symbols}");
+        stock.discard(7);
+        assert_eq!(stock.early_bytes, 0);
+        let bytes = fill(&mut stock, &[1]);
+        assert!(bytes < 7 * symbols, "{bytes}");
+    }
+}

@@ -32,9 +32,9 @@ fn taken_by(folder: &Path) -> (usize, u64) {
     (folders, bytes)
 }
 
-/// A thousand senders, each let in, that all send this. Returns the most that there was of folders and bytes.
+/// Four hundred senders, each let in, that all send this. Returns the most that there was of folders and bytes.
 fn flood(hub: &mut TakeIn, now: &mut Duration, folder: &Path, datagrams: &[Vec<u8>]) -> (usize, u64) {
-    flood_of(1000, hub, now, folder, datagrams)
+    flood_of(400, hub, now, folder, datagrams)
 }
 
 fn flood_of(
