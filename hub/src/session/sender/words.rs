@@ -65,7 +65,7 @@ pub enum Event {
         /// The node.
         node: NodeIndex,
     },
-    /// A node is given up. Nobody waits for it any more; [`Sender::join`] takes it in again.
+    /// A node is given up. Nobody waits for it any more; [`join`](super::Sender::join) takes it in again.
     Failed {
         /// The object.
         object: ObjectId,
@@ -79,7 +79,7 @@ pub enum Event {
         /// The object.
         object: ObjectId,
     },
-    /// A node that an object was given up at has been heard of; see [`Sender::join`].
+    /// A node that an object was given up at has been heard of; see [`join`](super::Sender::join).
     Returned {
         /// The object.
         object: ObjectId,
