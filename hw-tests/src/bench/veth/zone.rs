@@ -38,7 +38,7 @@ fn address(name: u16) -> String {
     format!("198.18.{}.{}", name / 250, name % 250 + 1)
 }
 
-/// Without busy polling, as operators are told to where the kernel's receive work has the worker's CPU; knot's XDP has none either.
+/// Without busy polling, as operators are told to where the kernel's receive work has the worker's CPU.
 fn millrace(lab: &Lab, client_mac: &str) -> Result<PathBuf, LabError> {
     let record = |name| {
         format!("  {{ name = \"{}\", type = \"A\", data = \"{}\" }},\n", Zone::label(name), address(name))
