@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{HeapDriver, HeapNet, HeapPlan};
 use crate::clock::Nanos;
-use crate::driver::{Driver, Frame, PortId};
+use crate::driver::{Burst, Driver, Frame, PortId};
 use crate::hub::{LANE_SEGMENTS_MAX, Lane, Way};
 
 /// A lane whose worker is a test.
@@ -28,18 +28,14 @@ impl HeapLane {
 
     /// The next segment's way and frame, whatever the rate.
     pub fn next(&mut self, now: Nanos) -> Option<(Way, Vec<u8>)> {
-        let fresh = self.driver.allocate(PortId(0))?;
-        match self.lane.worker_end()?.next(fresh) {
-            Ok((frame, way)) => {
-                let bytes = frame.bytes().to_vec();
-                self.driver.free(frame);
-                self.lane.left(now, 1, bytes.len());
-                Some((way, bytes))
-            }
-            Err(fresh) => {
-                self.driver.free(fresh);
-                None
-            }
-        }
+        let mut fresh: Burst<_> = self.driver.allocate(PortId(0)).into_iter().collect();
+        let mut taken = None;
+        self.lane.take(&mut fresh, |frame, way| taken = Some((frame, way)));
+        fresh.drain(..).for_each(|frame| self.driver.free(frame));
+        let (frame, way) = taken?;
+        let bytes = frame.bytes().to_vec();
+        self.driver.free(frame);
+        self.lane.left(now, 1, bytes.len());
+        Some((way, bytes))
     }
 }

@@ -8,15 +8,15 @@
 //! costs a worker once a burst. The state of the pace is the worker's. It lies here and not with the worker, so that it
 //! outlives the snapshots of tables, and nobody has to be told when lanes come and go.
 
+use std::any::Any;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rtrb::{Consumer, Producer, RingBuffer};
-
+use super::ends::{self, ThreadEnd, WorkerEnd};
 use super::segment::{SEGMENT_BYTES_MAX, Segment, Way};
 use crate::clock::Nanos;
 use crate::counters::Counter;
-use crate::driver::{BURST_MAX, Frame};
+use crate::driver::{BURST_MAX, Burst, Frame};
 
 /// Segments that wait on a lane: what a site at 1 Gb/s is sent in 3 ms, so that a thread that comes late for a moment doesn't
 /// make the wire silent.
@@ -31,8 +31,10 @@ const PICOS: u64 = 1000;
 #[derive(Debug)]
 pub struct Lane {
     worker: usize,
-    thread: Mutex<ThreadEnd>,
-    sender: Mutex<WorkerEnd>,
+    /// The thread's end; `None` while no worker has lent anything.
+    thread: Mutex<Option<Box<dyn ThreadEnd>>>,
+    /// The worker's, a [`WorkerEnd`] of its frames.
+    sender: Mutex<Option<Box<dyn Any + Send>>>,
     /// What a byte takes of the time, in picoseconds.
     picos_per_byte: AtomicU64,
     /// When the next segment may leave. Written by the worker alone.
@@ -51,32 +53,14 @@ pub struct Lane {
     pub starved: Counter,
 }
 
-/// What the hub's thread has of a lane.
-#[derive(Debug)]
-struct ThreadEnd {
-    ready: Producer<Segment>,
-    empty: Consumer<Segment>,
-    /// Taken, and not sent after all.
-    spare: Vec<Segment>,
-}
-
-/// What a worker has of a lane.
-#[derive(Debug)]
-pub struct WorkerEnd {
-    ready: Consumer<Segment>,
-    empty: Producer<Segment>,
-}
-
 impl Lane {
     /// A lane to this worker, with this many bits per second, counted from the Ethernet header on. Nothing can be written
     /// before the worker has lent frames.
     pub fn new(worker: usize, bits_per_second: u64) -> Self {
-        let (ready, ready_out) = RingBuffer::new(LANE_SEGMENTS_MAX);
-        let (empty_in, empty) = RingBuffer::new(LANE_SEGMENTS_MAX);
         let lane = Self {
             worker,
-            thread: Mutex::new(ThreadEnd { ready, empty, spare: Vec::new() }),
-            sender: Mutex::new(WorkerEnd { ready: ready_out, empty: empty_in }),
+            thread: Mutex::default(),
+            sender: Mutex::default(),
             picos_per_byte: AtomicU64::new(0),
             due: Counter::default(),
             put: Counter::default(),
@@ -96,27 +80,27 @@ impl Lane {
         self.picos_per_byte.store(picos.max(1), Ordering::Relaxed);
     }
 
-    fn thread(&self) -> MutexGuard<'_, ThreadEnd> {
+    fn thread(&self) -> MutexGuard<'_, Option<Box<dyn ThreadEnd>>> {
         self.thread.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// An empty segment; `None` if as many wait as may. For the hub's thread alone, as [`Self::send`] and [`Self::give_back`].
     pub fn take_empty(&self) -> Option<Segment> {
-        let mut end = self.thread();
-        end.spare.pop().or_else(|| end.empty.pop().ok())
+        self.thread().as_mut()?.take_empty()
     }
 
     /// Sends a segment, after those that wait.
     pub fn send(&self, segment: Segment) {
         let mut end = self.thread();
-        // Segments go round between rings that have room for all of them.
-        let sent = end.ready.push(segment);
-        self.put.add(u64::from(sent.is_ok()));
+        let sent = end.as_mut().is_some_and(|end| end.send(segment));
+        self.put.add(u64::from(sent));
     }
 
     /// Gives back a segment that isn't sent.
     pub fn give_back(&self, segment: Segment) {
-        self.thread().spare.push(segment);
+        if let Some(end) = self.thread().as_mut() {
+            end.give_back(segment);
+        }
     }
 
     /// Segments that wait.
@@ -149,23 +133,30 @@ impl Lane {
         count.min(waiting).min(BURST_MAX)
     }
 
-    /// The worker's end; `None` if another has it, who ends or begins just now.
+    /// Hands out the frames of the next segments, and where they go, as many as there are fresh frames to take their places. Those
+    /// that aren't needed stay.
     #[inline]
-    pub fn worker_end(&self) -> Option<MutexGuard<'_, WorkerEnd>> {
-        self.sender.try_lock().ok()
+    pub fn take<F: Frame>(&self, fresh: &mut Burst<F>, each: impl FnMut(F, Way)) {
+        // Another has the end only while it ends or begins.
+        let Ok(mut end) = self.sender.try_lock() else { return };
+        if let Some(end) = end.as_mut().and_then(|end| end.downcast_mut::<WorkerEnd<F>>()) {
+            end.take(fresh, each);
+        }
     }
 
     /// Takes back the frames of all segments but those that the thread writes just now; what waits to be sent is lost. For when
     /// the worker ends.
     pub fn take_back<F: Frame>(&self) -> Vec<F> {
-        let (mut thread, mut sender) =
-            (self.thread(), self.sender.lock().unwrap_or_else(PoisonError::into_inner));
-        let ThreadEnd { empty, spare, .. } = &mut *thread;
-        let all =
-            std::iter::from_fn(|| sender.ready.pop().ok()).chain(std::iter::from_fn(|| empty.pop().ok()));
-        let frames: Vec<F> = all.chain(spare.drain(..)).filter_map(Segment::into_frame).collect();
+        // In the order of `lend`.
+        let mut sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut thread = self.thread();
+        let written = thread.take().map(|mut end| end.drain()).unwrap_or_default();
+        let mut frames: Vec<F> = written.into_iter().filter_map(Segment::into_frame).collect();
+        if let Some(mut end) = sender.take().and_then(|end| end.downcast::<WorkerEnd<F>>().ok()) {
+            frames.extend(end.drain());
+        }
         self.lost.add(self.waiting() as u64);
-        self.lent.set(self.lent.get() - frames.len() as u64);
+        self.lent.set(0);
         frames
     }
 
@@ -175,14 +166,18 @@ impl Lane {
         self.lent.get() as usize
     }
 
-    /// Lends it as many frames as it may have; fewer where there are none left, or another worker ends or begins just now.
+    /// Lends it as many frames as it may have; fewer where there are none left, or another worker ends just now.
     pub fn lend<F: Frame>(&self, frames: impl FnMut() -> Option<F>) {
-        let Some(mut end) = self.worker_end() else { return };
-        let wanted = LANE_SEGMENTS_MAX - self.lent();
-        for frame in std::iter::from_fn(frames).take(wanted) {
-            // The rings have room for all there may be.
-            self.lent.add(u64::from(end.empty.push(Segment::new(frame)).is_ok()));
+        let Ok(mut sender) = self.sender.try_lock() else { return };
+        if sender.is_none() {
+            let (thread, worker) = ends::pair::<F>(LANE_SEGMENTS_MAX);
+            *sender = Some(worker);
+            *self.thread() = Some(thread);
         }
+        let Some(end) = sender.as_mut().and_then(|end| end.downcast_mut::<WorkerEnd<F>>()) else { return };
+        let wanted = LANE_SEGMENTS_MAX - self.lent();
+        let lent: u64 = std::iter::from_fn(frames).take(wanted).map(|frame| u64::from(end.lend(frame))).sum();
+        self.lent.add(lent);
     }
 
     /// So many segments with so many bytes have left.
@@ -202,21 +197,6 @@ impl Lane {
     #[inline]
     fn cost(&self, len: usize) -> u64 {
         (self.picos_per_byte.load(Ordering::Relaxed).saturating_mul(len as u64)) / PICOS
-    }
-}
-
-impl WorkerEnd {
-    /// The next segment's frame, and where it goes; a fresh frame takes its place.
-    ///
-    /// # Errors
-    /// `fresh` again: nothing waits.
-    #[inline]
-    pub fn next<F: Frame>(&mut self, fresh: F) -> Result<(F, Way), F> {
-        let Ok(mut segment) = self.ready.pop() else { return Err(fresh) };
-        let (way, frame) = (segment.way(), segment.exchange(fresh)?);
-        // As above.
-        let _ = self.empty.push(segment);
-        Ok((frame, way))
     }
 }
 
@@ -285,7 +265,7 @@ mod tests {
         back.into_iter().for_each(|frame| drivers[0].free(frame));
         assert_eq!((lane.waiting(), net.free_frames()), (0, 399));
         drop(writing);
-        assert_eq!(lend(&mut drivers[0]), 399 - (LANE_SEGMENTS_MAX - 1));
+        assert_eq!(lend(&mut drivers[0]), 399 - LANE_SEGMENTS_MAX, "another begins anew");
     }
 
     /// Segments that leave in this many microseconds, with a worker that looks each microsecond.

@@ -9,10 +9,11 @@
 //!
 //! Everything is taken when the hub is configured, by the slowpath; workers find it in [`crate::tables::hub`].
 
+mod ends;
 mod inbox;
 mod lane;
 mod segment;
 
 pub use inbox::{DATAGRAM_BYTES_MAX, DATAGRAMS_MAX, Datagram, Inbox, Inlet};
-pub use lane::{LANE_SEGMENTS_MAX, Lane, WorkerEnd};
+pub use lane::{LANE_SEGMENTS_MAX, Lane};
 pub use segment::{SEGMENT_BYTES_MAX, Segment, Way};

@@ -6,7 +6,7 @@
 //!     └──────────────────────────────────────── the segment, to be written again ◄─────────────────────────────────┘
 //! ```
 //!
-//! Which driver's frames these are, tables and threads needn't know: a segment holds them behind [`Room`].
+//! Which driver's frames these are, tables and threads needn't know: a segment holds one behind [`Room`].
 
 use std::any::Any;
 use std::fmt::Debug;
@@ -33,19 +33,38 @@ pub enum Way {
 
 /// A packet, ready to be sent.
 #[derive(Debug)]
-pub struct Segment {
-    way: Way,
-    room: Box<dyn Room>,
-}
+pub struct Segment(Box<dyn Room>);
 
-/// A frame, of whatever driver.
+/// A frame, of whatever driver, and where it goes.
 trait Room: Any + Send + Debug {
+    fn way(&self) -> Way;
     fn bytes(&self) -> &[u8];
     /// Makes it this long, whatever it was, and gives access; `None`, and then it is empty, if it has not the room.
-    fn resize(&mut self, len: usize) -> Option<&mut [u8]>;
+    fn resize(&mut self, way: Way, len: usize) -> Option<&mut [u8]>;
 }
 
-struct Lent<F>(F);
+/// A worker's frame. The worker knows whose it is, and looks at it as it is.
+pub(super) struct Lent<F> {
+    frame: F,
+    way: Way,
+}
+
+impl<F> Lent<F> {
+    /// An empty one.
+    pub(super) fn new(frame: F) -> Self {
+        Self { frame, way: Way::Bier }
+    }
+
+    /// Takes the frame out, says where it goes, and puts another, fresh one in its place.
+    #[inline]
+    pub(super) fn exchange(&mut self, fresh: F) -> (F, Way) {
+        (std::mem::replace(&mut self.frame, fresh), self.way)
+    }
+
+    pub(super) fn into_frame(self) -> F {
+        self.frame
+    }
+}
 
 impl<F> Debug for Lent<F> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -54,38 +73,41 @@ impl<F> Debug for Lent<F> {
 }
 
 impl<F: Frame> Room for Lent<F> {
-    fn bytes(&self) -> &[u8] {
-        self.0.bytes()
+    fn way(&self) -> Way {
+        self.way
     }
 
-    fn resize(&mut self, len: usize) -> Option<&mut [u8]> {
-        let frame = &mut self.0;
+    fn bytes(&self) -> &[u8] {
+        self.frame.bytes()
+    }
+
+    fn resize(&mut self, way: Way, len: usize) -> Option<&mut [u8]> {
+        self.way = way;
+        let frame = &mut self.frame;
         (frame.truncate(0) && len <= SEGMENT_BYTES_MAX && frame.extend(len)).then(|| frame.bytes_mut())
     }
 }
 
 impl Segment {
-    /// An empty one, in a fresh frame.
-    pub(super) fn new<F: Frame>(frame: F) -> Self {
-        Self { way: Way::Bier, room: Box::new(Lent(frame)) }
+    pub(super) fn new<F: Frame>(lent: Box<Lent<F>>) -> Self {
+        Self(lent)
     }
 
     /// Where it goes.
     pub fn way(&self) -> Way {
-        self.way
+        self.0.way()
     }
 
     /// The frame.
     pub fn bytes(&self) -> &[u8] {
-        self.room.bytes()
+        self.0.bytes()
     }
 
     /// Writes a frame, of parts that follow each other; false, and then it is empty, if it is longer than
     /// [`SEGMENT_BYTES_MAX`].
     pub fn fill(&mut self, way: Way, parts: &[&[u8]]) -> bool {
-        self.way = way;
         let len = parts.iter().map(|part| part.len()).sum();
-        let Some(mut room) = self.room.resize(len) else { return false };
+        let Some(mut room) = self.0.resize(way, len) else { return false };
         for part in parts {
             let (head, rest) = room.split_at_mut(part.len());
             head.copy_from_slice(part);
@@ -94,22 +116,14 @@ impl Segment {
         true
     }
 
-    /// Takes the frame out and puts another, fresh one in its place.
-    ///
-    /// # Errors
-    /// `fresh` again: it is of another driver than the frames that were lent. Lanes have one worker, so nobody sees that.
-    #[inline]
-    pub(super) fn exchange<F: Frame>(&mut self, fresh: F) -> Result<F, F> {
-        let room: &mut dyn Any = &mut *self.room;
-        match room.downcast_mut::<Lent<F>>() {
-            Some(lent) => Ok(std::mem::replace(&mut lent.0, fresh)),
-            None => Err(fresh),
-        }
-    }
-
     /// The frame, if it is one of this driver's.
     pub(super) fn into_frame<F: Frame>(self) -> Option<F> {
-        let room: Box<dyn Any> = self.room;
-        room.downcast::<Lent<F>>().ok().map(|lent| lent.0)
+        self.into_lent().map(|lent| lent.into_frame())
+    }
+
+    /// What it was made of. `None` if that is another driver's: lanes have one worker, so nobody sees that.
+    pub(super) fn into_lent<F: Frame>(self) -> Option<Box<Lent<F>>> {
+        let room: Box<dyn Any> = self.0;
+        room.downcast().ok()
     }
 }

@@ -63,23 +63,17 @@ impl<D: Driver, C: Clock> Worker<D, C> {
     fn send_from(&mut self, lane: &Lane, due: usize) -> usize {
         let begun = self.clock.cycles();
         let now = self.clock.now();
-        let Some(mut end) = lane.worker_end() else { return 0 };
         // First the buffers that take their place: without one nothing is taken off the lane, and nothing lost.
         let mut fresh = Burst::new();
         allocate_all(&mut self.driver, due, &mut fresh);
         lane.starved.add(u64::from(fresh.len() < due));
         let mut frames: ArrayVec<(D::Frame, Way), BURST_MAX> = ArrayVec::new();
         let mut bytes = 0;
-        for frame in fresh {
-            match end.next(frame) {
-                Ok((frame, way)) => {
-                    bytes += frame.bytes().len();
-                    frames.push((frame, way));
-                }
-                Err(fresh) => self.driver.free(fresh),
-            }
-        }
-        drop(end);
+        lane.take(&mut fresh, |frame, way| {
+            bytes += frame.bytes().len();
+            frames.push((frame, way));
+        });
+        fresh.drain(..).for_each(|frame| self.driver.free(frame));
         let count = frames.len();
         lane.left(now, count, bytes);
         let cycles = self.clock.cycles().wrapping_sub(begun);
