@@ -1,7 +1,7 @@
-//! The two ends of a lane: each is one thread's alone, and between them are rings without an exchange per segment.
+//! The two ends of a lane: each is one thread's alone, and between them are rings of frames, handed over a burst at a time.
 //!
-//! The worker's knows its frames. The other doesn't, for the hub's thread has nothing to do with drivers; what it gives back is
-//! looked at there, and costs the worker nothing.
+//! The worker's knows its frames and holds nothing else. The other doesn't, for the hub's thread has nothing to do with drivers:
+//! it sees [`Segment`]s, which are made and taken apart there, where time isn't as short as at the worker.
 
 use std::any::Any;
 use std::fmt::Debug;
@@ -23,22 +23,24 @@ pub(super) trait ThreadEnd: Debug + Send {
 
 /// What a worker has of a lane.
 pub(super) struct WorkerEnd<F> {
-    ready: Consumer<Box<Lent<F>>>,
-    empty: Producer<Box<Lent<F>>>,
+    ready: Consumer<(F, Way)>,
+    empty: Producer<F>,
 }
 
 struct Ends<F> {
-    ready: Producer<Box<Lent<F>>>,
-    empty: Consumer<Box<Lent<F>>>,
+    ready: Producer<(F, Way)>,
+    empty: Consumer<F>,
     /// Taken, and not sent after all.
-    spare: Vec<Box<Lent<F>>>,
+    spare: Vec<F>,
+    /// Boxes of segments that were sent.
+    boxes: Vec<Box<Lent<F>>>,
 }
 
 /// The ends of a lane with room for so many segments, of which there is none yet.
 pub(super) fn pair<F: Frame>(segments: usize) -> (Box<dyn ThreadEnd>, Box<dyn Any + Send>) {
     let (ready, ready_out) = RingBuffer::new(segments);
     let (empty_in, empty) = RingBuffer::new(segments);
-    let thread = Ends::<F> { ready, empty, spare: Vec::new() };
+    let thread = Ends::<F> { ready, empty, spare: Vec::new(), boxes: Vec::new() };
     (Box::new(thread), Box::new(WorkerEnd { ready: ready_out, empty: empty_in }))
 }
 
@@ -48,18 +50,32 @@ impl<F> Debug for Ends<F> {
     }
 }
 
+impl<F: Frame> Ends<F> {
+    /// Takes a segment apart; `None` if it isn't one of this lane's.
+    fn open(&mut self, segment: Segment) -> Option<(F, Way)> {
+        let mut lent = segment.into_lent()?;
+        let taken = lent.take();
+        self.boxes.push(lent);
+        taken
+    }
+}
+
 impl<F: Frame> ThreadEnd for Ends<F> {
     fn take_empty(&mut self) -> Option<Segment> {
-        self.spare.pop().or_else(|| self.empty.pop().ok()).map(Segment::new)
+        let frame = self.spare.pop().or_else(|| self.empty.pop().ok())?;
+        let mut lent = self.boxes.pop().unwrap_or_default();
+        lent.put(frame);
+        Some(Segment::new(lent))
     }
 
     fn send(&mut self, segment: Segment) -> bool {
-        // Segments go round between rings that have room for all of them.
-        segment.into_lent().is_some_and(|lent| self.ready.push(lent).is_ok())
+        // Frames go round between rings that have room for all of them.
+        self.open(segment).is_some_and(|ready| self.ready.push(ready).is_ok())
     }
 
     fn give_back(&mut self, segment: Segment) {
-        self.spare.extend(segment.into_lent());
+        let frame = self.open(segment).map(|(frame, _)| frame);
+        self.spare.extend(frame);
     }
 
     fn drain(&mut self) -> Vec<Segment> {
@@ -68,25 +84,25 @@ impl<F: Frame> ThreadEnd for Ends<F> {
 }
 
 impl<F: Frame> WorkerEnd<F> {
-    /// Makes a segment of a frame; false if there are as many as may be.
+    /// Lends a frame; false if there are as many as may be.
     pub(super) fn lend(&mut self, frame: F) -> bool {
-        self.empty.push(Box::new(Lent::new(frame))).is_ok()
+        self.empty.push(frame).is_ok()
     }
 
     /// See [`super::Lane::take`].
     #[inline]
     pub(super) fn take(&mut self, fresh: &mut Burst<F>, mut each: impl FnMut(F, Way)) {
-        while let Some(frame) = fresh.pop() {
-            let Ok(mut lent) = self.ready.pop() else { return fresh.push(frame) };
-            let (frame, way) = lent.exchange(frame);
-            each(frame, way);
-            // The ring has room for all there may be.
-            let _ = self.empty.push(lent);
+        let count = fresh.len().min(self.ready.slots());
+        let Ok(ready) = self.ready.read_chunk(count) else { return };
+        ready.into_iter().for_each(|(frame, way)| each(frame, way));
+        // The ring has room for all there may be.
+        if let Ok(empty) = self.empty.write_chunk_uninit(count) {
+            empty.fill_from_iter(fresh.drain(..count));
         }
     }
 
     /// The frames of all that wait.
     pub(super) fn drain(&mut self) -> Vec<F> {
-        std::iter::from_fn(|| self.ready.pop().ok()).map(|lent| lent.into_frame()).collect()
+        std::iter::from_fn(|| self.ready.pop().ok()).map(|(frame, _)| frame).collect()
     }
 }

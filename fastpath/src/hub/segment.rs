@@ -43,26 +43,26 @@ trait Room: Any + Send + Debug {
     fn resize(&mut self, way: Way, len: usize) -> Option<&mut [u8]>;
 }
 
-/// A worker's frame. The worker knows whose it is, and looks at it as it is.
+/// A worker's frame while the hub's thread has it. It isn't there only between two segments: see [`super::ends`].
 pub(super) struct Lent<F> {
-    frame: F,
+    frame: Option<F>,
     way: Way,
 }
 
+impl<F> Default for Lent<F> {
+    fn default() -> Self {
+        Self { frame: None, way: Way::Bier }
+    }
+}
+
 impl<F> Lent<F> {
-    /// An empty one.
-    pub(super) fn new(frame: F) -> Self {
-        Self { frame, way: Way::Bier }
+    pub(super) fn put(&mut self, frame: F) {
+        self.frame = Some(frame);
     }
 
-    /// Takes the frame out, says where it goes, and puts another, fresh one in its place.
-    #[inline]
-    pub(super) fn exchange(&mut self, fresh: F) -> (F, Way) {
-        (std::mem::replace(&mut self.frame, fresh), self.way)
-    }
-
-    pub(super) fn into_frame(self) -> F {
-        self.frame
+    /// The frame, and where it goes.
+    pub(super) fn take(&mut self) -> Option<(F, Way)> {
+        self.frame.take().map(|frame| (frame, self.way))
     }
 }
 
@@ -78,12 +78,12 @@ impl<F: Frame> Room for Lent<F> {
     }
 
     fn bytes(&self) -> &[u8] {
-        self.frame.bytes()
+        self.frame.as_ref().map_or(&[], Frame::bytes)
     }
 
     fn resize(&mut self, way: Way, len: usize) -> Option<&mut [u8]> {
         self.way = way;
-        let frame = &mut self.frame;
+        let frame = self.frame.as_mut()?;
         (frame.truncate(0) && len <= SEGMENT_BYTES_MAX && frame.extend(len)).then(|| frame.bytes_mut())
     }
 }
@@ -118,7 +118,7 @@ impl Segment {
 
     /// The frame, if it is one of this driver's.
     pub(super) fn into_frame<F: Frame>(self) -> Option<F> {
-        self.into_lent().map(|lent| lent.into_frame())
+        self.into_lent()?.take().map(|(frame, _)| frame)
     }
 
     /// What it was made of. `None` if that is another driver's: lanes have one worker, so nobody sees that.

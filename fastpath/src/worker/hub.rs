@@ -8,7 +8,7 @@ use arrayvec::ArrayVec;
 
 use super::Worker;
 use super::release::{allocate, allocate_all};
-use crate::clock::Clock;
+use crate::clock::{Clock, Nanos};
 use crate::driver::{BURST_MAX, Burst, Driver, Frame, RxChecksum};
 use crate::hub::{LANE_SEGMENTS_MAX, Lane, Way};
 use crate::node::{Leaving, NodeId, Outgoing};
@@ -50,19 +50,19 @@ impl<D: Driver, C: Clock> Worker<D, C> {
             if lane.worker() != self.index || lane.waiting() == 0 {
                 continue;
             }
-            let due = lane.allowance(self.clock.now());
+            let now = self.clock.now();
+            let due = lane.allowance(now);
             if due > 0 {
                 // Not before there is something to send: a poll that finds nothing changes no count.
                 let lane = Arc::clone(lane);
-                sent += self.send_from(&lane, due);
+                sent += self.send_from(&lane, due, now);
             }
         }
         sent
     }
 
-    fn send_from(&mut self, lane: &Lane, due: usize) -> usize {
+    fn send_from(&mut self, lane: &Lane, due: usize, now: Nanos) -> usize {
         let begun = self.clock.cycles();
-        let now = self.clock.now();
         // First the buffers that take their place: without one nothing is taken off the lane, and nothing lost.
         let mut fresh = Burst::new();
         allocate_all(&mut self.driver, due, &mut fresh);
