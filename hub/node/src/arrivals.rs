@@ -34,7 +34,8 @@ pub(crate) trait Shelf: Storage {
     /// An object of so many bytes begins; what it is isn't known yet.
     fn begin(&mut self, object: ObjectId, size: u64) -> Result<(), Refusal>;
 
-    /// It is known what an object is: whether it is wanted, and what is here of it already, which the receiver learns of.
+    /// It is known what an object is: whether it is wanted, and what is here of it already, which the receiver learns of. If that
+    /// can be tried again, nothing is here of it until [`Shelf::take_room`] succeeds.
     fn find(
         &mut self,
         receiver: &mut Receiver,
@@ -74,6 +75,12 @@ pub(crate) trait Shelf: Storage {
         false
     }
 
+    /// Takes room for an object that is known, if it hasn't any.
+    fn take_room(&mut self, object: ObjectId) -> Result<(), Refusal> {
+        let _ = object;
+        Ok(())
+    }
+
     /// An object for which there was no room when the first of it came, and why, since the last call.
     fn refusal(&mut self) -> Option<(ObjectId, Refusal)> {
         None
@@ -104,13 +111,21 @@ struct Arriving {
     meter: Meter,
     /// How often all of it came and was wrong.
     wrong: u32,
-    /// All of it came, and couldn't be finished; or there was no room for the first of it.
-    stuck: bool,
+    /// Why it can't go on, to be tried again.
+    stuck: Option<Stuck>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stuck {
+    /// There is no room for it, and nothing of it is here.
+    NoRoom,
+    /// All of it came, and couldn't be finished.
+    Unfinished,
 }
 
 impl Arriving {
     fn new(shape: Shape) -> Self {
-        Self { shape, info: None, about: None, meter: Meter::default(), wrong: 0, stuck: false }
+        Self { shape, info: None, about: None, meter: Meter::default(), wrong: 0, stuck: None }
     }
 }
 
@@ -268,7 +283,7 @@ impl<S: Shelf> Arrivals<S> {
             }
         }
         while let Some((object, why)) = self.shelf.refusal() {
-            self.put_off(object, why);
+            self.put_off(object, Stuck::NoRoom, why);
         }
         if let Some(error) = self.shelf.failure() {
             tracing::warn!(%error, "what arrives can't be written or read back; it is asked for again");
@@ -293,9 +308,16 @@ impl<S: Shelf> Arrivals<S> {
             Ok(about) => about,
             Err(why) => return self.refuse(object, None, why),
         };
-        match self.shelf.find(&mut self.receiver, object, &arriving.shape, &content, &about) {
-            Ok(()) => (arriving.about, arriving.info) = (Some(about), Some(content)),
-            Err(why) => self.refuse(object, Some(about.name.to_string()), why),
+        let name = about.name.to_string();
+        let found = self.shelf.find(&mut self.receiver, object, &arriving.shape, &content, &about);
+        (arriving.about, arriving.info) = (Some(about), Some(content));
+        match found {
+            Ok(()) => {}
+            Err(why) if self.shelf.tries_again(&why) => {
+                self.receiver.forget(object);
+                self.put_off(object, Stuck::NoRoom, why);
+            }
+            Err(why) => self.refuse(object, Some(name), why),
         }
     }
 
@@ -319,12 +341,12 @@ impl<S: Shelf> Arrivals<S> {
                 left.into_iter().for_each(|id| self.receiver.recovered(object, id));
                 self.news.push_back(News::Refused { object, name, why });
             }
-            Err(why) => self.put_off(object, why),
+            Err(why) => self.put_off(object, Stuck::Unfinished, why),
         }
     }
 
     /// What can't be done now is tried again, if that may help.
-    fn put_off(&mut self, object: ObjectId, why: Refusal) {
+    fn put_off(&mut self, object: ObjectId, stuck: Stuck, why: Refusal) {
         let Some(arriving) = self.contents.get_mut(&object) else { return };
         let name = arriving.about.as_ref().map(|about| about.name.to_string());
         if !self.shelf.tries_again(&why) {
@@ -332,14 +354,26 @@ impl<S: Shelf> Arrivals<S> {
         }
         // Neither acknowledged nor asked for until then.
         self.receiver.refuse(object);
-        if !std::mem::replace(&mut arriving.stuck, true) {
+        if arriving.stuck.replace(stuck).is_none() {
             self.news.push_back(News::Refused { object, name, why });
         }
     }
 
     fn try_again(&mut self, now: Duration) {
-        let stuck = self.contents.iter().filter(|(_, arriving)| arriving.stuck);
-        stuck.for_each(|(object, _)| self.receiver.want(*object));
+        for (object, arriving) in &mut self.contents {
+            match arriving.stuck {
+                None => continue,
+                // It isn't asked for before there is room: it would come in vain.
+                Some(Stuck::NoRoom) if self.shelf.take_room(*object).is_err() => continue,
+                Some(Stuck::NoRoom) => {
+                    arriving.stuck = None;
+                    let left = self.shelf.left(*object, &arriving.shape);
+                    left.into_iter().for_each(|id| self.receiver.recovered(*object, id));
+                }
+                Some(Stuck::Unfinished) => {}
+            }
+            self.receiver.want(*object);
+        }
         self.reports(now);
     }
 

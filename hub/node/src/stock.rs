@@ -40,6 +40,8 @@ pub(crate) struct Stocked {
 enum Place {
     /// Nothing is known of it but its length: segments by offset.
     Memory(BTreeMap<u64, Vec<u8>>),
+    /// A manifest describes it, and there was no room for it.
+    Described(Box<Manifest>),
     /// Into the store, as this says; whether all of it was there.
     Store { manifest: Box<Manifest>, known: bool },
     /// It has a name and so many bytes, of which none came: whoever only names something takes no room.
@@ -103,24 +105,28 @@ impl Stock {
         segments
     }
 
-    /// Takes room for a content, the first of which has come.
-    fn take_room(&mut self, object: ObjectId, size: u64) -> Result<(), Error> {
-        match self.store.adopt(self.pieces.path(object), size, self.wall) {
-            Ok(incoming) => {
-                self.places.insert(object, Place::File(Some(Box::new(incoming))));
-                Ok(())
+    /// Takes room for a content that has none yet.
+    fn make_place(&mut self, object: ObjectId) -> Result<(), Error> {
+        let place = match self.places.get(&object) {
+            Some(Place::Described(manifest)) => {
+                let known = self.store.begin(manifest, self.wall)? == Begun::Complete;
+                Place::Store { manifest: manifest.clone(), known }
             }
-            Err(error) => {
-                self.pieces.discard(object);
-                Err(error)
-            }
-        }
+            Some(Place::Named(size)) => match self.store.adopt(self.pieces.path(object), *size, self.wall) {
+                Ok(incoming) => Place::File(Some(Box::new(incoming))),
+                Err(error) => {
+                    self.pieces.discard(object);
+                    return Err(error);
+                }
+            },
+            _ => return Ok(()),
+        };
+        self.places.insert(object, place);
+        Ok(())
     }
 
     fn put(&mut self, object: ObjectId, offset: u64, bytes: &[u8]) -> Result<(), Refusal> {
-        if let Some(Place::Named(size)) = self.places.get(&object) {
-            self.take_room(object, *size)?;
-        }
+        self.make_place(object)?;
         match self.places.get_mut(&object) {
             Some(Place::Memory(segments)) => {
                 if self.memory + bytes.len() > MEMORY_MAX {
@@ -146,7 +152,7 @@ impl Stock {
             Some(Place::File(_)) => self.pieces.write(object, offset, bytes).map_err(|Unstored| {
                 self.pieces.failure().unwrap_or_else(|| io::ErrorKind::Other.into()).into()
             }),
-            Some(Place::Named(_)) | None => Err(Refusal::Nameless),
+            Some(Place::Described(_) | Place::Named(_)) | None => Err(Refusal::Nameless),
         }
     }
 
@@ -170,7 +176,7 @@ impl Stock {
             Some(Place::File(_)) => self.pieces.read(object, offset, out).map_err(|Unstored| {
                 self.pieces.failure().unwrap_or_else(|| io::ErrorKind::Other.into()).into()
             }),
-            Some(Place::Named(_)) | None => Err(Refusal::Nameless),
+            Some(Place::Described(_) | Place::Named(_)) | None => Err(Refusal::Nameless),
         }
     }
 
@@ -274,9 +280,8 @@ impl Shelf for Stock {
         let early = self.take_memory(object);
         match &about.manifest {
             Some(manifest) => {
-                let known = self.store.begin(manifest, self.wall)? == Begun::Complete;
-                let manifest = Box::new(manifest.clone());
-                self.places.insert(object, Place::Store { manifest, known });
+                self.places.insert(object, Place::Described(Box::new(manifest.clone())));
+                self.make_place(object)?;
                 // Nothing is lost without it but the way back after a crash, which the sender's next info shows again.
                 if let Err(error) = self.pieces.done(object, shape, info) {
                     self.failed.get_or_insert(error);
@@ -349,6 +354,10 @@ impl Shelf for Stock {
         )
     }
 
+    fn take_room(&mut self, object: ObjectId) -> Result<(), Refusal> {
+        Ok(self.make_place(object)?)
+    }
+
     fn refusal(&mut self) -> Option<(ObjectId, Refusal)> {
         self.full.take()
     }
@@ -385,7 +394,7 @@ impl Shelf for Stock {
 impl Storage for Stock {
     fn write(&mut self, object: ObjectId, offset: u64, bytes: &[u8]) -> Result<(), Unstored> {
         self.put(object, offset, bytes).map_err(|why| match self.places.get(&object) {
-            Some(Place::Named(_)) => {
+            Some(Place::Described(_) | Place::Named(_)) => {
                 self.full = Some((object, why));
                 Unstored
             }

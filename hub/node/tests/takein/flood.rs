@@ -196,21 +196,36 @@ fn a_file_without_room_comes_once_there_is_some() {
     assert!(read(&store, Root::of(&bytes)).unwrap() == bytes);
 }
 
+/// With a manifest and without, and whether what it is comes first or after some of its bytes.
 #[test]
 fn a_content_by_norm_without_room_comes_once_there_is_some() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = store_of(folder.path(), BUDGET);
-    let mut hub = open(folder.path(), &store, Trust::Anybody);
-    let mut world = World::new(1);
-    let other = store.adopt(folder.path().join("other"), FORGED as u64, crate::world::WALL).unwrap();
     let bytes = content(1, 10_000_000);
-    let mut sources = [Source::new(1, world.now)];
-    sources[0].offer(world.now, &bytes, b"honest");
-    world.run(&mut hub, &mut sources, |world, _| world.now >= Duration::from_secs(5));
-    assert_eq!((hub.counters().refused_room, world.taken().len()), (1, 0), "it is told once");
-    drop(other);
-    world.settle(&mut hub, &mut sources);
-    assert!(read(&store, Root::of(&bytes)).unwrap() == bytes);
+    let described = manifest("honest", 1, &bytes, None).as_bytes().to_vec();
+    for info in [b"honest".to_vec(), described] {
+        for segments_first in [0, 5] {
+            let folder = tempfile::tempdir().unwrap();
+            let store = store_of(folder.path(), BUDGET);
+            let mut hub = open(folder.path(), &store, Trust::Anybody);
+            let mut world = World::new(1);
+            let other =
+                store.adopt(folder.path().join("other"), FORGED as u64, crate::world::WALL).unwrap();
+            let mut sources = [Source::new(1, world.now)];
+            sources[0].offer(world.now, &bytes, &info);
+            let mut twin = Source::new(1, world.now);
+            twin.offer(world.now, &bytes, &info);
+            let early = twin.datagrams(Duration::from_millis(20));
+            let segments: Vec<_> = early.iter().filter(|datagram| datagram.len() > 1400).collect();
+            let first = &segments[..segments_first];
+            first.iter().for_each(|datagram| hub.handle(world.now, sources[0].address, datagram));
+            world.run(&mut hub, &mut sources, |world, _| world.now >= Duration::from_secs(5));
+            let counters = hub.counters();
+            assert_eq!((counters.refused_room, world.taken().len()), (1, 0), "it is told once: {counters:?}");
+            assert_eq!((counters.nacks, store.names().len()), (0, 0), "nothing is asked for in vain");
+            drop(other);
+            world.settle(&mut hub, &mut sources);
+            assert!(read(&store, Root::of(&bytes)).unwrap() == bytes);
+        }
+    }
 }
 
 #[test]
