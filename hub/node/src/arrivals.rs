@@ -86,7 +86,7 @@ pub(crate) trait Shelf: Storage {
         None
     }
 
-    /// Gives back the room of what hasn't come of an object.
+    /// Gives back the room of what hasn't come of an object, until more of it comes.
     fn release(&mut self, object: ObjectId, shape: &Shape, missing: &[(u32, SegmentSet)]) -> io::Result<()> {
         let _ = (object, shape, missing);
         Ok(())
@@ -198,6 +198,7 @@ impl<S: Shelf> Arrivals<S> {
         self.checkpoint();
         self.try_again(now);
         self.progress(now);
+        self.rest(now);
     }
 
     /// The session ends, for now: what hasn't come takes no room any more. With `nothing_new`, it has brought nothing, and what only
@@ -393,6 +394,17 @@ impl<S: Shelf> Arrivals<S> {
             let missing = self.receiver.missing(*object).unwrap_or_default();
             if let Err(error) = self.shelf.checkpoint(*object, &arriving.shape, info, &missing) {
                 tracing::warn!(%error, "what has arrived can't be made durable");
+            }
+        }
+    }
+
+    /// What nothing has come of for long keeps no room from others.
+    fn rest(&mut self, now: Duration) {
+        let stalled = |arriving: &Arriving| arriving.stuck.is_none() && arriving.meter.is_stalled(now);
+        for (object, arriving) in self.contents.iter().filter(|(_, arriving)| stalled(arriving)) {
+            let missing = self.receiver.missing(*object).unwrap_or_default();
+            if let Err(error) = self.shelf.release(*object, &arriving.shape, &missing) {
+                tracing::warn!(%error, "room can't be given back");
             }
         }
     }

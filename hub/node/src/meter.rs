@@ -8,6 +8,8 @@ use std::time::Duration;
 pub struct Meter {
     /// Times, and what there was then.
     samples: VecDeque<(Duration, u64)>,
+    /// When it grew last.
+    grew: Duration,
 }
 
 impl Meter {
@@ -16,6 +18,9 @@ impl Meter {
         // What has shrunk begins anew: it was found to be wrong.
         if self.samples.back().is_some_and(|(_, before)| amount < *before) {
             self.samples.clear();
+        }
+        if self.samples.back().is_none_or(|(_, before)| amount > *before) {
+            self.grew = now;
         }
         self.samples.push_back((now, amount));
         while self.samples.len() > 2 && self.samples[1].0 + SPAN <= now {
@@ -30,6 +35,11 @@ impl Meter {
         (time > 0.0).then(|| (after - before) as f64 / time)
     }
 
+    /// Whether nothing has been added for so long that it can't be told whether anything will.
+    pub fn is_stalled(&self, now: Duration) -> bool {
+        now.saturating_sub(self.grew) >= STALLED
+    }
+
     /// How long it takes to get from here to so much; `None` if nothing moves.
     pub fn left(&self, whole: u64) -> Option<Duration> {
         let (_, now) = self.samples.back()?;
@@ -40,6 +50,8 @@ impl Meter {
 
 /// Long enough to be steady, short enough to follow a change.
 const SPAN: Duration = Duration::from_secs(5);
+/// Longer than a source's pauses, shorter than an operator's patience; a store has the same measure.
+const STALLED: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
@@ -54,6 +66,7 @@ mod tests {
         assert_eq!((meter.per_second(), meter.left(1500)), (Some(100.0), Some(seconds(5))));
         (11..=20).for_each(|at| meter.note(seconds(at), 1000));
         assert_eq!((meter.per_second(), meter.left(1500)), (Some(0.0), None));
+        assert_eq!((meter.is_stalled(seconds(69)), meter.is_stalled(seconds(70))), (false, true));
         meter.note(seconds(21), 10);
         assert_eq!(meter.per_second(), None, "it began anew");
     }

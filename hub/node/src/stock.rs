@@ -46,6 +46,8 @@ enum Place {
     Store { manifest: Box<Manifest>, known: bool },
     /// It has a name and so many bytes, of which none came: whoever only names something takes no room.
     Named(u64),
+    /// Some of its bytes are in a file, and room for the others isn't promised any more.
+    Resting(u64),
     /// Into a file, for which the store has promised room; `None` after an error.
     File(Option<Box<Incoming>>),
 }
@@ -112,13 +114,17 @@ impl Stock {
                 let known = self.store.begin(manifest, self.wall)? == Begun::Complete;
                 Place::Store { manifest: manifest.clone(), known }
             }
-            Some(Place::Named(size)) => match self.store.adopt(self.pieces.path(object), *size, self.wall) {
-                Ok(incoming) => Place::File(Some(Box::new(incoming))),
-                Err(error) => {
-                    self.pieces.discard(object);
-                    return Err(error);
+            Some(place @ (Place::Named(size) | Place::Resting(size))) => {
+                let is_new = matches!(place, Place::Named(_));
+                match self.store.adopt(self.pieces.path(object), *size, self.wall) {
+                    Ok(incoming) => Place::File(Some(Box::new(incoming))),
+                    Err(error) if is_new => {
+                        self.pieces.discard(object);
+                        return Err(error);
+                    }
+                    Err(error) => return Err(error),
                 }
-            },
+            }
             _ => return Ok(()),
         };
         self.places.insert(object, place);
@@ -152,7 +158,7 @@ impl Stock {
             Some(Place::File(_)) => self.pieces.write(object, offset, bytes).map_err(|Unstored| {
                 self.pieces.failure().unwrap_or_else(|| io::ErrorKind::Other.into()).into()
             }),
-            Some(Place::Described(_) | Place::Named(_)) | None => Err(Refusal::Nameless),
+            Some(Place::Described(_) | Place::Named(_) | Place::Resting(_)) | None => Err(Refusal::Nameless),
         }
     }
 
@@ -173,7 +179,7 @@ impl Stock {
                     other => Ok(other?),
                 }
             }
-            Some(Place::File(_)) => self.pieces.read(object, offset, out).map_err(|Unstored| {
+            Some(Place::File(_) | Place::Resting(_)) => self.pieces.read(object, offset, out).map_err(|Unstored| {
                 self.pieces.failure().unwrap_or_else(|| io::ErrorKind::Other.into()).into()
             }),
             Some(Place::Described(_) | Place::Named(_)) | None => Err(Refusal::Nameless),
@@ -195,7 +201,7 @@ impl Stock {
     fn adopt(&mut self, object: ObjectId, size: u64, name: &Label) -> Result<Stocked, Error> {
         let kept = match self.places.get_mut(&object) {
             Some(Place::File(incoming)) => incoming.take(),
-            Some(Place::Named(_)) => None,
+            Some(Place::Named(_) | Place::Resting(_)) => None,
             _ => return Err(Error::Conflict),
         };
         let mut incoming = match kept {
@@ -363,6 +369,9 @@ impl Shelf for Stock {
     }
 
     fn release(&mut self, object: ObjectId, shape: &Shape, missing: &[(u32, SegmentSet)]) -> io::Result<()> {
+        // What goes to the store is the store's to judge.
+        let Some(place @ Place::File(_)) = self.places.get_mut(&object) else { return Ok(()) };
+        *place = Place::Resting(shape.size());
         self.pieces.release(object, shape, missing)
     }
 
@@ -394,7 +403,7 @@ impl Shelf for Stock {
 impl Storage for Stock {
     fn write(&mut self, object: ObjectId, offset: u64, bytes: &[u8]) -> Result<(), Unstored> {
         self.put(object, offset, bytes).map_err(|why| match self.places.get(&object) {
-            Some(Place::Described(_) | Place::Named(_)) => {
+            Some(Place::Described(_) | Place::Named(_) | Place::Resting(_)) => {
                 self.full = Some((object, why));
                 Unstored
             }

@@ -27,7 +27,7 @@ pub(crate) trait Shelf: Storage<u64> {
         Ok(())
     }
 
-    /// Gives back the room of what hasn't come of a file.
+    /// Gives back the room of what hasn't come of a file, until more of it comes.
     fn release(&mut self, toi: u64, oti: &Oti, record: &Record) -> io::Result<()> {
         let _ = (toi, oti, record);
         Ok(())
@@ -152,6 +152,7 @@ impl<S: Shelf> Arrivals<S> {
         let put_off: Vec<_> = put_off.map(|(toi, _)| *toi).collect();
         put_off.into_iter().for_each(|toi| self.anew(toi));
         self.progress(now);
+        self.rest(now);
     }
 
     /// The session ends, for now: what hasn't come takes no room any more. With `nothing_new`, it has brought nothing, and files of
@@ -343,6 +344,19 @@ impl<S: Shelf> Arrivals<S> {
             let record = Record { what: What::of(&arriving.oti, file), missing };
             if let Err(error) = self.shelf.checkpoint(*toi, &record) {
                 tracing::warn!(%error, "what has arrived can't be made durable");
+            }
+        }
+    }
+
+    /// What nothing has come of for long keeps no room from others.
+    fn rest(&mut self, now: Duration) {
+        let stalled = |arriving: &Arriving| arriving.begun && !arriving.stuck && arriving.meter.is_stalled(now);
+        for (toi, arriving) in self.arriving.iter().filter(|(_, arriving)| stalled(arriving)) {
+            let Some(file) = self.described.get(toi) else { continue };
+            let missing = self.receiver.missing(*toi).unwrap_or_default();
+            let record = Record { what: What::of(&arriving.oti, file), missing };
+            if let Err(error) = self.shelf.release(*toi, &arriving.oti, &record) {
+                tracing::warn!(%error, "room can't be given back");
             }
         }
     }

@@ -84,6 +84,11 @@ impl Parts {
         self.failed.take()
     }
 
+    /// Notes an error, if there's none to be asked for yet.
+    pub(crate) fn fail(&mut self, error: io::Error) {
+        self.failed.get_or_insert(error);
+    }
+
     /// Where the bytes of an object are.
     pub(crate) fn bytes(&self, toi: u64) -> PathBuf {
         self.path(toi, "flute")

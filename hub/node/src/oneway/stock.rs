@@ -28,6 +28,8 @@ pub(crate) struct FileStock {
     parts: Parts,
     /// For which the store has promised room.
     promised: BTreeMap<u64, Incoming>,
+    /// Of which some is there, and room for the rest isn't promised any more: their bytes, and when there was none last.
+    resting: BTreeMap<u64, (u64, Option<Millis>)>,
     /// What came of files before it was known what they are: their bytes by offset.
     early: BTreeMap<u64, BTreeMap<u64, Vec<u8>>>,
     early_bytes: usize,
@@ -54,6 +56,7 @@ impl FileStock {
             anybody: matches!(trust, Trust::Anybody),
             parts: Parts::new(hidden, tsi),
             promised: BTreeMap::new(),
+            resting: BTreeMap::new(),
             early: BTreeMap::new(),
             early_bytes: 0,
             refused: BTreeSet::new(),
@@ -69,6 +72,26 @@ impl FileStock {
         // What an earlier run left is told by the file's length, which is the whole from now on.
         self.parts.open(toi)?;
         Ok(self.store.adopt(self.parts.bytes(toi), size, self.wall)?)
+    }
+
+    /// More comes of a file that rested: takes room for it again, which is tried once a tick.
+    fn wake(&mut self, toi: u64) -> Result<(), Unstored> {
+        let Some((size, tried)) = self.resting.get_mut(&toi) else { return Ok(()) };
+        if *tried == Some(self.wall) {
+            return Err(Unstored);
+        }
+        match self.store.adopt(self.parts.bytes(toi), *size, self.wall) {
+            Ok(incoming) => {
+                self.resting.remove(&toi);
+                self.promised.insert(toi, incoming);
+                Ok(())
+            }
+            Err(error) => {
+                *tried = Some(self.wall);
+                self.parts.fail(io::Error::other(error));
+                Err(Unstored)
+            }
+        }
     }
 
     /// Takes what came early of a file out of memory.
@@ -117,11 +140,16 @@ impl Shelf for FileStock {
     }
 
     fn release(&mut self, toi: u64, oti: &Oti, record: &Record) -> io::Result<()> {
+        if self.promised.remove(&toi).is_none() {
+            return Ok(());
+        }
+        self.resting.insert(toi, (oti.size(), None));
         self.parts.release(toi, oti, record)
     }
 
     fn finish(&mut self, toi: u64, size: u64, file: &flute::File) -> Result<Stocked, OneWayRefusal> {
         let name = self.parts.verify(toi, size, file)?;
+        self.resting.remove(&toi);
         let mut incoming = match self.promised.remove(&toi) {
             Some(incoming) => incoming,
             None => self.store.adopt(self.parts.bytes(toi), size, self.wall)?,
@@ -144,6 +172,7 @@ impl Shelf for FileStock {
 
     fn discard(&mut self, toi: u64) {
         self.promised.remove(&toi);
+        self.resting.remove(&toi);
         self.take_early(toi);
         self.refused.remove(&toi);
         self.parts.discard(toi);
@@ -159,6 +188,7 @@ impl Storage<u64> for FileStock {
         if self.refused.contains(&toi) {
             return Err(Unstored);
         }
+        self.wake(toi)?;
         if self.promised.contains_key(&toi) {
             return self.parts.write(toi, offset, bytes);
         }

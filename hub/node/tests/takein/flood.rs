@@ -228,6 +228,59 @@ fn a_content_by_norm_without_room_comes_once_there_is_some() {
     }
 }
 
+/// The room of what stops halfway is for others after a minute; when it goes on, what came of it before isn't sent again.
+#[test]
+fn a_content_by_norm_that_stops_halfway_gives_room_and_goes_on_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store_of(folder.path(), BUDGET);
+    let mut hub = open(folder.path(), &store, Trust::Anybody);
+    let mut world = World::new(1);
+    let (first, second) = (content(1, FORGED / 2), content(2, FORGED));
+    let segments = |bytes: &[u8]| bytes.len().div_ceil(1400) as u64;
+    let (mut halves, mut others) = ([Source::new(1, world.now)], [Source::new(2, world.now)]);
+    halves[0].offer(world.now, &first, b"first");
+    others[0].offer(world.now, &second, b"second");
+    world.run(&mut hub, &mut halves, |world, _| world.delivered > segments(&first) / 2);
+    let stopped = world.now;
+    world.run(&mut hub, &mut [], |world, _| world.now >= stopped + Duration::from_secs(50));
+    world.run(&mut hub, &mut others, |world, _| world.now >= stopped + Duration::from_secs(55));
+    assert_eq!((hub.counters().refused_room, world.taken().len()), (1, 0), "the first may only pause");
+    world.settle(&mut hub, &mut others);
+    assert!(read(&store, Root::of(&second)).unwrap() == second);
+    world.settle(&mut hub, &mut halves);
+    assert!(read(&store, Root::of(&first)).unwrap() == first);
+    let counters = hub.counters();
+    let sent = segments(&first) + segments(&second);
+    assert_eq!((counters.segments, counters.duplicate_segments), (sent, 0), "{counters:?}");
+}
+
+#[test]
+fn a_file_that_stops_halfway_gives_room_and_goes_on_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store_of(folder.path(), BUDGET);
+    let mut hub = open_flute(folder.path(), &store, None, Trust::Anybody);
+    let (first, second) = (content(1, FORGED / 2), content(2, FORGED));
+    let (first_sent, second_sent) = (packets(8, 1, "first", &first), packets(9, 1, "second", &second));
+    let wall = |second: u64| millrace_hub_store::Millis(crate::world::WALL.0 + second * 1000);
+    let give = |hub: &mut TakeIn, second, number, packets: &[Vec<u8>]| {
+        let now = Duration::from_secs(second);
+        packets.iter().for_each(|packet| hub.handle(now, crate::world::address(number), packet));
+        hub.tick(now, wall(second));
+    };
+    let (before, after) = first_sent.split_at(first_sent.len() / 2);
+    give(&mut hub, 1, 1, before);
+    (2..=50).for_each(|second| give(&mut hub, second, 1, &[]));
+    give(&mut hub, 51, 2, &second_sent);
+    assert_eq!((taken_in(&mut hub), hub.counters().refused_room), (0, 1), "the first may only pause");
+    (52..=62).for_each(|second| give(&mut hub, second, 1, &[]));
+    give(&mut hub, 63, 2, &second_sent);
+    assert_eq!(taken_in(&mut hub), 1, "{:?}", hub.counters());
+    assert!(read(&store, Root::of(&second)).unwrap() == second);
+    give(&mut hub, 64, 1, after);
+    assert_eq!(taken_in(&mut hub), 2, "{:?}", hub.counters());
+    assert!(read(&store, Root::of(&first)).unwrap() == first);
+}
+
 #[test]
 fn of_the_folders_that_are_left_those_of_who_delivered_and_the_newest_are_kept() {
     let folder = tempfile::tempdir().unwrap();
