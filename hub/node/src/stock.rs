@@ -179,9 +179,11 @@ impl Stock {
                     other => Ok(other?),
                 }
             }
-            Some(Place::File(_) | Place::Resting(_)) => self.pieces.read(object, offset, out).map_err(|Unstored| {
-                self.pieces.failure().unwrap_or_else(|| io::ErrorKind::Other.into()).into()
-            }),
+            Some(Place::File(_) | Place::Resting(_)) => {
+                self.pieces.read(object, offset, out).map_err(|Unstored| {
+                    self.pieces.failure().unwrap_or_else(|| io::ErrorKind::Other.into()).into()
+                })
+            }
             Some(Place::Described(_) | Place::Named(_)) | None => Err(Refusal::Nameless),
         }
     }

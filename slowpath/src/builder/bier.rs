@@ -5,13 +5,15 @@
 //! there are others to give away. What didn't change between two configurations is shared: tables, flows, and the flags of
 //! neighbours that can't be reached.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod kept;
+mod listeners;
+
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use millrace_bier::bift::{Bift, LinkId, Reach};
 use millrace_bier::compute::{Computed, Options};
-use millrace_bier::forward::Down;
 use millrace_bier::frr;
 use millrace_bier::header::Carriage;
 use millrace_bier::id::{BfrId, BiftKey, Bsl, SubDomain};
@@ -28,26 +30,15 @@ use millrace_fastpath::tables::bier::{
     BIFTS_MAX, Behind, Hop, Ingress, LINKS_MAX, Link, RECEIVERS_MAX, Tunnel, Tunnels, UDP_PORT,
 };
 use millrace_fastpath::tables::interfaces::InterfaceId;
-use millrace_fastpath::tables::listeners::{Filter, Listener, Listeners};
 
+use self::kept::{flags, is_same, known_bifts, shared, shared_te};
+pub(super) use self::listeners::{BierListeners, Fixed};
 use super::{BuildError, Domains, TableBuilder};
 use crate::membership::{Signalling, Timers};
 
 /// The links by their numbers, those that were once configured included.
 #[derive(Clone, Debug, Default)]
 pub(super) struct BierLinks(Vec<Link>);
-
-/// A group that the configuration wants sent: where, and to whom there if not to all.
-pub(super) type Fixed = (Addr, InterfaceId, Option<Addr>);
-
-/// Who listens behind us.
-#[derive(Clone, Debug, Default)]
-pub(super) struct BierListeners {
-    /// By the configuration, by group: to all sources.
-    pub(super) fixed: BTreeSet<Fixed>,
-    /// As hosts say.
-    heard: BTreeMap<(Addr, InterfaceId), Filter>,
-}
 
 /// The tables by the tags that their packets are counted by, those that were once configured included.
 #[derive(Clone, Debug, Default)]
@@ -427,37 +418,6 @@ fn behind(
     is_anything.then_some((subdomain.id, Behind { bridged, labels }))
 }
 
-fn known_bifts(known: Option<&Arc<Bier>>) -> impl Iterator<Item = &Arc<Bift>> {
-    known.into_iter().flat_map(|known| known.plane.iter()).filter_map(AnyBift::of_routers)
-}
-
-/// The table, or the one that says the same already.
-fn shared(bift: Bift, known: Option<&Arc<Bier>>) -> Arc<Bift> {
-    let same = known_bifts(known).find(|one| ***one == bift).cloned();
-    same.unwrap_or_else(|| Arc::new(bift))
-}
-
-fn shared_te(bift: TeBift, known: Option<&Arc<Bier>>) -> Arc<TeBift> {
-    let tables = known.into_iter().flat_map(|known| known.plane.iter());
-    let same = tables.filter_map(AnyBift::of_adjacencies).find(|one| ***one == bift).cloned();
-    same.unwrap_or_else(|| Arc::new(bift))
-}
-
-/// The flags of a sub-domain's neighbours: those that it has, as long as they stand for the same neighbours. They are set
-/// with publication.
-fn flags(bift: &Bift, known: Option<&Arc<Bier>>) -> Arc<Down> {
-    let sub_domain = bift.key().sub_domain;
-    let hosts = |reach: &Reach| if let Reach::Hosts(link) = reach { Some(*link) } else { None };
-    let who =
-        |bift: &Bift| bift.neighbours().iter().map(|one| (one.prefix, hosts(&one.reach))).collect::<Vec<_>>();
-    let before = known_bifts(known).find(|one| one.key().sub_domain == sub_domain);
-    let had = known.and_then(|known| known.down.iter().find(|(id, _)| *id == sub_domain));
-    match (before, had) {
-        (Some(before), Some((_, had))) if who(before) == who(bift) => Arc::clone(had),
-        _ => Arc::new(Down::new(bift.neighbours().len())),
-    }
-}
-
 /// What a sub-domain's routers tell each other, if they do.
 fn signalling(wanted: &model::Bier, subdomain: &model::Subdomain) -> Option<Signalling> {
     let learnt = |one: &&model::Overlay| one.subdomain == subdomain.id && one.receivers.is_none();
@@ -495,91 +455,7 @@ fn overlay(wanted: &model::Bier, known: Option<&Overlay>) -> Overlay {
     overlay
 }
 
-fn is_same(known: &Bier, next: &Bier) -> bool {
-    // Ways follow from links, interfaces, and the addresses of neighbours; who listens is told apart.
-    let Bier {
-        plane,
-        links,
-        tunnels,
-        ways: _,
-        hops,
-        down,
-        listeners: _,
-        behind,
-        queried,
-        within,
-        signalled,
-        overlay,
-        ingress,
-        receivers_from,
-    } = known;
-    let same_flags =
-        || down.iter().zip(&next.down).all(|(one, other)| one.0 == other.0 && Arc::ptr_eq(&one.1, &other.1));
-    plane.ours() == next.plane.ours()
-        && plane.iter().eq(next.plane.iter())
-        && *links == next.links
-        && *tunnels == next.tunnels
-        && *hops == next.hops
-        && down.len() == next.down.len()
-        && same_flags()
-        && *queried == next.queried
-        && *within == next.within
-        && *signalled == next.signalled
-        && *receivers_from == next.receivers_from
-        && overlay.iter().eq(next.overlay.iter())
-        && *ingress == next.ingress
-        && *behind == next.behind
-}
-
-impl BierListeners {
-    /// Those of a group: each interface once, to whom hosts there listen, or to all sources; and each neighbour.
-    fn of(&self, group: Addr) -> Vec<Listener> {
-        let fixed = self.fixed.range((group, InterfaceId(0), None)..);
-        let fixed = fixed.take_while(|(of, ..)| *of == group);
-        let fixed = fixed
-            .map(|(_, interface, next_hop)| Listener { next_hop: *next_hop, ..Listener::any(*interface) });
-        let heard = self.heard.range((group, InterfaceId(0))..=(group, InterfaceId(u16::MAX)));
-        let heard = heard.filter(|((group, interface), _)| !self.fixed.contains(&(*group, *interface, None)));
-        let heard = heard.map(|((_, interface), filter)| Listener::hosts(*interface, filter.clone()));
-        fixed.chain(heard).collect()
-    }
-
-    fn all(&self) -> Listeners {
-        let mut listeners = Listeners::default();
-        let groups = self.fixed.iter().map(|(group, ..)| group);
-        for group in groups.chain(self.heard.keys().map(|(group, _)| group)) {
-            listeners.set(*group, self.of(*group));
-        }
-        listeners
-    }
-}
-
 impl TableBuilder {
-    /// Hosts on an interface listen to a group from now on, to these of its sources; or nobody does.
-    pub fn set_listeners(&mut self, interface: InterfaceId, group: Addr, filter: Option<Filter>) {
-        let heard = &mut self.bier_listeners.heard;
-        match filter {
-            Some(filter) => heard.insert((group, interface), filter),
-            None => heard.remove(&(group, interface)),
-        };
-        let Some(bier) = &mut self.tables.bier else { return };
-        let listeners = self.bier_listeners.of(group);
-        if bier.listeners.get(group) != listeners {
-            Arc::make_mut(bier).listeners.set(group, listeners);
-            self.dirty = true;
-        }
-    }
-
-    /// Has these listeners besides those that hosts speak for.
-    pub(super) fn set_fixed_listeners(&mut self, fixed: BTreeSet<Fixed>) {
-        self.bier_listeners.fixed = fixed;
-        let Some(bier) = &mut self.tables.bier else { return };
-        let listeners = self.bier_listeners.all();
-        if bier.listeners != listeners {
-            Arc::make_mut(bier).listeners = listeners;
-        }
-    }
-
     /// These routers get a flow from now on, as they have said; it is one whose receivers are learnt.
     pub fn set_receivers(&mut self, flow: Flow, receivers: Receivers) {
         let Some(learnt) = self.bier_learnt.get_mut(&flow) else { return };

@@ -350,7 +350,8 @@ impl<S: Shelf> Arrivals<S> {
 
     /// What nothing has come of for long keeps no room from others.
     fn rest(&mut self, now: Duration) {
-        let stalled = |arriving: &Arriving| arriving.begun && !arriving.stuck && arriving.meter.is_stalled(now);
+        let stalled =
+            |arriving: &Arriving| arriving.begun && !arriving.stuck && arriving.meter.is_stalled(now);
         for (toi, arriving) in self.arriving.iter().filter(|(_, arriving)| stalled(arriving)) {
             let Some(file) = self.described.get(toi) else { continue };
             let missing = self.receiver.missing(*toi).unwrap_or_default();

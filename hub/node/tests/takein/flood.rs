@@ -207,8 +207,7 @@ fn a_content_by_norm_without_room_comes_once_there_is_some() {
             let store = store_of(folder.path(), BUDGET);
             let mut hub = open(folder.path(), &store, Trust::Anybody);
             let mut world = World::new(1);
-            let other =
-                store.adopt(folder.path().join("other"), FORGED as u64, crate::world::WALL).unwrap();
+            let other = store.adopt(folder.path().join("other"), FORGED as u64, crate::world::WALL).unwrap();
             let mut sources = [Source::new(1, world.now)];
             sources[0].offer(world.now, &bytes, &info);
             let mut twin = Source::new(1, world.now);

@@ -4,6 +4,7 @@ use millrace_bier::bift::NeighbourIndex;
 use millrace_bier::bift_id::BiftId;
 use millrace_bier::id::{Bsl, Si};
 use millrace_fastpath::tables::bier::NoWay;
+use millrace_fastpath::tables::listeners::{Filter, Listener};
 use millrace_fastpath::tables::names::HashKey;
 
 use super::*;
