@@ -92,10 +92,9 @@ impl<F: Frame> WorkerEnd<F> {
     /// See [`super::Lane::take`].
     #[inline]
     pub(super) fn take(&mut self, fresh: &mut Burst<F>, mut each: impl FnMut(F, Way)) {
-        let count = fresh.len().min(self.ready.slots());
+        let count = fresh.len().min(self.ready.slots()).min(self.empty.slots());
         let Ok(ready) = self.ready.read_chunk(count) else { return };
         ready.into_iter().for_each(|(frame, way)| each(frame, way));
-        // The ring has room for all there may be.
         if let Ok(empty) = self.empty.write_chunk_uninit(count) {
             empty.fill_from_iter(fresh.drain(..count));
         }

@@ -76,13 +76,13 @@ pub(crate) trait Shelf: Storage {
     }
 
     /// Takes room for an object that is known, if it hasn't any.
-    fn take_room(&mut self, object: ObjectId) -> Result<(), Refusal> {
-        let _ = object;
+    fn take_room(&mut self, object: ObjectId, shape: &Shape, info: &[u8]) -> Result<(), Refusal> {
+        let _ = (object, shape, info);
         Ok(())
     }
 
-    /// An object for which there was no room when the first of it came, and why, since the last call.
-    fn refusal(&mut self) -> Option<(ObjectId, Refusal)> {
+    /// What has happened to the room of objects since the last call.
+    fn setback(&mut self) -> Option<(ObjectId, Setback)> {
         None
     }
 
@@ -102,6 +102,15 @@ pub(crate) trait Shelf: Storage {
     fn failure(&mut self) -> Option<io::Error>;
 }
 
+/// What happens to an object's room while it arrives.
+#[derive(Debug)]
+pub(crate) enum Setback {
+    /// What came of it was removed to make room, because nothing came for long.
+    Lost,
+    /// There was none when more of it came.
+    NoRoom(Refusal),
+}
+
 /// A content that is arriving.
 #[derive(Debug)]
 struct Arriving {
@@ -113,11 +122,13 @@ struct Arriving {
     wrong: u32,
     /// Why it can't go on, to be tried again.
     stuck: Option<Stuck>,
+    /// Whether that was told.
+    told: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stuck {
-    /// There is no room for it, and nothing of it is here.
+    /// There is no room for what hasn't come of it.
     NoRoom,
     /// All of it came, and couldn't be finished.
     Unfinished,
@@ -125,7 +136,7 @@ enum Stuck {
 
 impl Arriving {
     fn new(shape: Shape) -> Self {
-        Self { shape, info: None, about: None, meter: Meter::default(), wrong: 0, stuck: None }
+        Self { shape, info: None, about: None, meter: Meter::default(), wrong: 0, stuck: None, told: false }
     }
 }
 
@@ -283,8 +294,11 @@ impl<S: Shelf> Arrivals<S> {
                 }
             }
         }
-        while let Some((object, why)) = self.shelf.refusal() {
-            self.put_off(object, Stuck::NoRoom, why);
+        while let Some((object, setback)) = self.shelf.setback() {
+            match setback {
+                Setback::Lost => self.receiver.forget(object),
+                Setback::NoRoom(why) => self.put_off(object, Stuck::NoRoom, why),
+            }
         }
         if let Some(error) = self.shelf.failure() {
             tracing::warn!(%error, "what arrives can't be written or read back; it is asked for again");
@@ -355,25 +369,36 @@ impl<S: Shelf> Arrivals<S> {
         }
         // Neither acknowledged nor asked for until then.
         self.receiver.refuse(object);
-        if arriving.stuck.replace(stuck).is_none() {
+        arriving.stuck = Some(stuck);
+        if !std::mem::replace(&mut arriving.told, true) {
             self.news.push_back(News::Refused { object, name, why });
         }
     }
 
     fn try_again(&mut self, now: Duration) {
+        let mut never = Vec::new();
         for (object, arriving) in &mut self.contents {
-            match arriving.stuck {
-                None => continue,
-                // It isn't asked for before there is room: it would come in vain.
-                Some(Stuck::NoRoom) if self.shelf.take_room(*object).is_err() => continue,
-                Some(Stuck::NoRoom) => {
-                    arriving.stuck = None;
-                    let left = self.shelf.left(*object, &arriving.shape);
-                    left.into_iter().for_each(|id| self.receiver.recovered(*object, id));
+            let Some(stuck) = arriving.stuck else { continue };
+            if stuck == Stuck::NoRoom {
+                let info = arriving.info.as_deref().unwrap_or_default();
+                match self.shelf.take_room(*object, &arriving.shape, info) {
+                    Ok(()) => (arriving.stuck, arriving.meter) = (None, Meter::default()),
+                    // It isn't asked for before there is room: it would come in vain.
+                    Err(why) if self.shelf.tries_again(&why) => continue,
+                    Err(why) => {
+                        never.push((*object, why));
+                        continue;
+                    }
                 }
-                Some(Stuck::Unfinished) => {}
+                let left = self.shelf.left(*object, &arriving.shape);
+                left.into_iter().for_each(|id| self.receiver.recovered(*object, id));
             }
-            self.receiver.want(*object);
+            self.receiver.want(now, *object);
+        }
+        for (object, why) in never {
+            let about = self.contents.get(&object).and_then(|arriving| arriving.about.as_ref());
+            let name = about.map(|about| about.name.to_string());
+            self.refuse(object, name, why);
         }
         self.reports(now);
     }

@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use millrace_hub_store::BUSY_MILLIS;
+
 /// A rate over the last few seconds.
 #[derive(Debug, Default)]
 pub struct Meter {
@@ -50,8 +52,8 @@ impl Meter {
 
 /// Long enough to be steady, short enough to follow a change.
 const SPAN: Duration = Duration::from_secs(5);
-/// Longer than a source's pauses, shorter than an operator's patience; a store has the same measure.
-const STALLED: Duration = Duration::from_secs(60);
+/// As for contents that go to the store, which judges by itself.
+const STALLED: Duration = Duration::from_millis(BUSY_MILLIS);
 
 #[cfg(test)]
 mod tests {

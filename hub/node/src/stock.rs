@@ -9,7 +9,7 @@
 //! The map beside such a file (see [`crate::part`]) says what is there of it; of what goes to the store, the map says what it is,
 //! and the store what is there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use millrace_hub_store::{
     Begun, Error, Incoming, Label, Manifest, Millis, Named, Root, SigningKey, Store, Trust,
 };
 
-use crate::arrivals::Shelf;
+use crate::arrivals::{Setback, Shelf};
 use crate::error::{NodeError, Refusal};
 use crate::part::Record;
 use crate::pieces::{About, Pieces, whole_until};
@@ -46,8 +46,8 @@ enum Place {
     Store { manifest: Box<Manifest>, known: bool },
     /// It has a name and so many bytes, of which none came: whoever only names something takes no room.
     Named(u64),
-    /// Some of its bytes are in a file, and room for the others isn't promised any more.
-    Resting(u64),
+    /// Some of its so many bytes are in a file, and room for the others isn't promised any more; after a restart for none.
+    Resting(u64, Option<Box<Incoming>>),
     /// Into a file, for which the store has promised room; `None` after an error.
     File(Option<Box<Incoming>>),
 }
@@ -65,8 +65,8 @@ pub(crate) struct Stock {
     wall: Millis,
     /// The first error of the store since somebody asked,
     failed: Option<io::Error>,
-    /// and what there was no room for.
-    full: Option<(ObjectId, Refusal)>,
+    /// and what happened to the room of objects.
+    setbacks: VecDeque<(ObjectId, Setback)>,
 }
 
 impl Stock {
@@ -79,7 +79,16 @@ impl Stock {
         wall: Millis,
     ) -> Result<Self, NodeError> {
         let pieces = Pieces::open(folder, sender)?;
-        Ok(Self { store, key, pieces, places: BTreeMap::new(), memory: 0, wall, failed: None, full: None })
+        Ok(Self {
+            store,
+            key,
+            pieces,
+            places: BTreeMap::new(),
+            memory: 0,
+            wall,
+            failed: None,
+            setbacks: VecDeque::new(),
+        })
     }
 
     /// The time of day, for what is used when.
@@ -107,28 +116,41 @@ impl Stock {
         segments
     }
 
-    /// Takes room for a content that has none yet.
+    /// Takes room for a content that has none, or not for all of it.
     fn make_place(&mut self, object: ObjectId) -> Result<(), Error> {
-        let place = match self.places.get(&object) {
-            Some(Place::Described(manifest)) => {
+        let Some(place) = self.places.get_mut(&object) else { return Ok(()) };
+        let adopt = |size| self.store.adopt(self.pieces.path(object), size, self.wall).map(Box::new);
+        let made = match place {
+            Place::Described(manifest) => {
                 let known = self.store.begin(manifest, self.wall)? == Begun::Complete;
                 Place::Store { manifest: manifest.clone(), known }
             }
-            Some(place @ (Place::Named(size) | Place::Resting(size))) => {
-                let is_new = matches!(place, Place::Named(_));
-                match self.store.adopt(self.pieces.path(object), *size, self.wall) {
-                    Ok(incoming) => Place::File(Some(Box::new(incoming))),
-                    Err(error) if is_new => {
-                        self.pieces.discard(object);
-                        return Err(error);
-                    }
-                    Err(error) => return Err(error),
+            Place::Named(size) => match adopt(*size) {
+                Ok(incoming) => Place::File(Some(incoming)),
+                Err(error) => {
+                    self.pieces.discard(object);
+                    return Err(error);
                 }
+            },
+            Place::Resting(size, kept) => {
+                match kept {
+                    Some(kept) => kept.grow(*size, self.wall)?,
+                    None => *kept = Some(adopt(*size)?),
+                }
+                Place::File(kept.take())
             }
-            _ => return Ok(()),
+            Place::Memory(_) | Place::Store { .. } | Place::File(_) => return Ok(()),
         };
-        self.places.insert(object, place);
+        *place = made;
         Ok(())
+    }
+
+    /// Notes that what comes of an object goes to the store.
+    fn note_store(&mut self, object: ObjectId, shape: &Shape, info: &[u8]) {
+        // Nothing is lost without it but the way back after a crash, which the sender's next info shows again.
+        if let Err(error) = self.pieces.done(object, shape, info) {
+            self.failed.get_or_insert(error);
+        }
     }
 
     fn put(&mut self, object: ObjectId, offset: u64, bytes: &[u8]) -> Result<(), Refusal> {
@@ -146,19 +168,24 @@ impl Stock {
             Some(Place::Store { manifest, .. }) => {
                 let root = manifest.description().root;
                 match self.store.write(root, offset, bytes, self.wall) {
-                    // It was removed to make room, because nothing came for long. What came before is missed at the end.
+                    // It was removed to make room, because nothing came for long. This, too, comes anew.
                     Err(Error::Unknown(_)) => {
-                        self.store.begin(manifest, self.wall)?;
-                        self.store.write(root, offset, bytes, self.wall)?;
+                        let manifest = manifest.clone();
+                        self.places.insert(object, Place::Described(manifest));
+                        self.setbacks.push_back((object, Setback::Lost));
+                        self.make_place(object)?;
+                        Err(Refusal::Nameless)
                     }
-                    other => drop(other?),
+                    other => {
+                        other?;
+                        Ok(())
+                    }
                 }
-                Ok(())
             }
             Some(Place::File(_)) => self.pieces.write(object, offset, bytes).map_err(|Unstored| {
                 self.pieces.failure().unwrap_or_else(|| io::ErrorKind::Other.into()).into()
             }),
-            Some(Place::Described(_) | Place::Named(_) | Place::Resting(_)) | None => Err(Refusal::Nameless),
+            Some(Place::Described(_) | Place::Named(_) | Place::Resting(..)) | None => Err(Refusal::Nameless),
         }
     }
 
@@ -179,7 +206,7 @@ impl Stock {
                     other => Ok(other?),
                 }
             }
-            Some(Place::File(_) | Place::Resting(_)) => {
+            Some(Place::File(_) | Place::Resting(..)) => {
                 self.pieces.read(object, offset, out).map_err(|Unstored| {
                     self.pieces.failure().unwrap_or_else(|| io::ErrorKind::Other.into()).into()
                 })
@@ -202,8 +229,8 @@ impl Stock {
     /// A content with a name and no manifest: all of its file has come.
     fn adopt(&mut self, object: ObjectId, size: u64, name: &Label) -> Result<Stocked, Error> {
         let kept = match self.places.get_mut(&object) {
-            Some(Place::File(incoming)) => incoming.take(),
-            Some(Place::Named(_) | Place::Resting(_)) => None,
+            Some(Place::File(incoming) | Place::Resting(_, incoming)) => incoming.take(),
+            Some(Place::Named(_)) => None,
             _ => return Err(Error::Conflict),
         };
         let mut incoming = match kept {
@@ -251,7 +278,9 @@ impl Shelf for Stock {
                         Some(Ok(incoming)) => {
                             drop(self.places.insert(object, Place::File(Some(Box::new(incoming)))));
                         }
-                        // It comes anew, if there is room then.
+                        Some(Err(error)) if may_pass(&error) => {
+                            drop(self.places.insert(object, Place::Resting(shape.size(), None)));
+                        }
                         Some(Err(_)) | None => {
                             self.pieces.discard(object);
                             continue;
@@ -290,10 +319,7 @@ impl Shelf for Stock {
             Some(manifest) => {
                 self.places.insert(object, Place::Described(Box::new(manifest.clone())));
                 self.make_place(object)?;
-                // Nothing is lost without it but the way back after a crash, which the sender's next info shows again.
-                if let Err(error) = self.pieces.done(object, shape, info) {
-                    self.failed.get_or_insert(error);
-                }
+                self.note_store(object, shape, info);
             }
             None => drop(self.places.insert(object, Place::Named(shape.size()))),
         }
@@ -356,25 +382,31 @@ impl Shelf for Stock {
     }
 
     fn tries_again(&self, why: &Refusal) -> bool {
-        matches!(
-            why,
-            Refusal::Store(Error::Disk(_) | Error::DiskFull | Error::Ledger(_) | Error::NoRoom { .. })
-        )
+        matches!(why, Refusal::Store(error) if may_pass(error))
     }
 
-    fn take_room(&mut self, object: ObjectId) -> Result<(), Refusal> {
-        Ok(self.make_place(object)?)
+    fn take_room(&mut self, object: ObjectId, shape: &Shape, info: &[u8]) -> Result<(), Refusal> {
+        self.make_place(object)?;
+        if let Some(Place::Store { .. }) = self.places.get(&object) {
+            self.note_store(object, shape, info);
+        }
+        Ok(())
     }
 
-    fn refusal(&mut self) -> Option<(ObjectId, Refusal)> {
-        self.full.take()
+    fn setback(&mut self) -> Option<(ObjectId, Setback)> {
+        self.setbacks.pop_front()
     }
 
     fn release(&mut self, object: ObjectId, shape: &Shape, missing: &[(u32, SegmentSet)]) -> io::Result<()> {
         // What goes to the store is the store's to judge.
-        let Some(place @ Place::File(_)) = self.places.get_mut(&object) else { return Ok(()) };
-        *place = Place::Resting(shape.size());
-        self.pieces.release(object, shape, missing)
+        let Some(Place::File(incoming)) = self.places.get_mut(&object) else { return Ok(()) };
+        self.pieces.release(object, shape, missing)?;
+        let lacking: u64 = missing.iter().map(|(_, set)| u64::from(set.len())).sum();
+        let held = shape.size().saturating_sub(lacking * shape.segment_len() as u64);
+        let mut incoming = incoming.take();
+        incoming.iter_mut().for_each(|incoming| incoming.shrink(held));
+        self.places.insert(object, Place::Resting(shape.size(), incoming));
+        Ok(())
     }
 
     fn forget_done(&mut self) {
@@ -405,8 +437,8 @@ impl Shelf for Stock {
 impl Storage for Stock {
     fn write(&mut self, object: ObjectId, offset: u64, bytes: &[u8]) -> Result<(), Unstored> {
         self.put(object, offset, bytes).map_err(|why| match self.places.get(&object) {
-            Some(Place::Described(_) | Place::Named(_) | Place::Resting(_)) => {
-                self.full = Some((object, why));
+            Some(Place::Described(_) | Place::Named(_) | Place::Resting(..)) => {
+                self.setbacks.push_back((object, Setback::NoRoom(why)));
                 Unstored
             }
             _ => self.note(why),
@@ -419,10 +451,20 @@ impl Storage for Stock {
 
     fn run_begins(&mut self, instance: u16) {
         self.places.clear();
+        self.setbacks.clear();
         self.memory = 0;
         self.pieces.run_begins(instance);
         // What the store has is found there by its manifest; what has none can't be told from something else.
         self.pieces.tidy(|record| record.instance != instance);
+    }
+}
+
+/// Whether what fails so may succeed later.
+pub(crate) fn may_pass(error: &Error) -> bool {
+    match error {
+        Error::Disk(_) | Error::DiskFull | Error::Ledger(_) => true,
+        Error::NoRoom { needed, budget, .. } => needed <= budget,
+        _ => false,
     }
 }
 

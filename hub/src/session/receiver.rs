@@ -293,7 +293,8 @@ impl Receiver {
         }
     }
 
-    /// What is stored of an object isn't what was sent: all of it is missing again. Its info stays.
+    /// What is stored of an object isn't what was sent, or isn't there any more: all of it is missing again. Its info stays, and so
+    /// does what the sender has sent of it, which may be asked for.
     pub fn forget(&mut self, object: ObjectId) {
         let Some(incoming) = self.objects.get_mut(&object) else { return };
         self.parity_bytes -= incoming.drop_parity();
@@ -303,6 +304,7 @@ impl Receiver {
             again.begin(shape, info.is_some());
         }
         again.info = info;
+        again.boundary = incoming.boundary;
         *incoming = again;
     }
 
@@ -314,12 +316,15 @@ impl Receiver {
         }
     }
 
-    /// An object that was refused is wanted after all. If all of it was there, that is reported once more.
-    pub fn want(&mut self, object: ObjectId) {
-        if let Some(incoming) = self.objects.get_mut(&object) {
-            incoming.gone = false;
-            self.complete(object);
+    /// An object that was refused is wanted after all: what the sender has sent of it is asked for. If all of it was there, that is
+    /// reported once more.
+    pub fn want(&mut self, now: Duration, object: ObjectId) {
+        let Some(incoming) = self.objects.get_mut(&object) else { return };
+        incoming.gone = false;
+        if incoming.holes().next().is_some() {
+            self.request_at(now);
         }
+        self.complete(object);
     }
 
     fn fault(&mut self, _: Malformed) {
@@ -513,10 +518,12 @@ impl Receiver {
         let up_to = |other: &ObjectId| object.since(*other).is_some();
         let mut missing = false;
         for (other, incoming) in self.objects.iter_mut().filter(|(other, _)| up_to(other)) {
-            if incoming.gone || incoming.complete {
+            if incoming.complete {
                 continue;
             }
-            missing |= incoming.flush(now, self.grtt, (*other == object).then_some(id));
+            // What is refused may be wanted later.
+            let lacks = incoming.flush(now, self.grtt, (*other == object).then_some(id));
+            missing |= lacks && !incoming.gone;
         }
         if missing {
             self.request_at(now);

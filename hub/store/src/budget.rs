@@ -66,7 +66,7 @@ fn choose(mut all: Vec<Candidate>, incoming: u64, needed: u64, budget: u64) -> R
 
 /// Milliseconds after its last bytes for which an arriving content isn't removed: longer than a source's pauses, shorter
 /// than an operator's patience.
-const BUSY: u64 = 60_000;
+pub const BUSY: u64 = 60_000;
 
 #[cfg(test)]
 mod tests {

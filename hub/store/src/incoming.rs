@@ -138,6 +138,22 @@ impl Incoming {
         }
     }
 
+    /// Gives back room: so many bytes of the caller's file are kept, and no others are promised any more.
+    pub fn shrink(&mut self, bytes: u64) {
+        let kept = cost(bytes).min(self.promised);
+        self.store.state().incoming -= self.promised - kept;
+        self.promised = kept;
+    }
+
+    /// Promises room to so many bytes in all, if it isn't promised yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoRoom`], and those of the disk; it can be tried again.
+    pub fn grow(&mut self, size: u64, now: Millis) -> Result<(), Error> {
+        self.promise(size, now)
+    }
+
     /// Bytes so far.
     pub fn size(&self) -> u64 {
         self.size
@@ -261,8 +277,9 @@ impl Incoming {
         if wanted <= self.promised {
             return Ok(());
         }
-        // In steps, so that not every call looks for room.
-        let wanted = wanted.max(if self.promised == 0 { 0 } else { self.promised + STEP });
+        // In steps, so that not every call looks for room. How long the caller's file will be is known.
+        let step = if self.promised == 0 || self.adopted { 0 } else { self.promised + STEP };
+        let wanted = wanted.max(step);
         let more = wanted - self.promised;
         let mut ledger = self.store.ledger();
         let mut batch = Batch::default();

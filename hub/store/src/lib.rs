@@ -125,6 +125,7 @@ mod tree;
 
 #[cfg(feature = "net")]
 pub use bucket::{Bucket, BucketOptions};
+pub use budget::BUSY as BUSY_MILLIS;
 pub use checkpoint::{BATCH_BYTES, BATCH_MS};
 pub use counters::Counts;
 pub use distribution::{Distribution, NodeId, Outcome};

@@ -273,6 +273,19 @@ impl Part {
             .collect()
     }
 
+    /// Whether all bytes of a range are there; it lies within the content.
+    pub(crate) fn has(&self, range: Range<u64>) -> bool {
+        let arrived = self.lock();
+        let groups = range.start / GROUP..range.end.div_ceil(GROUP);
+        groups.map(|group| group as Group).all(|group| match &arrived.groups[group as usize] {
+            Arrival::Whole => true,
+            Arrival::Pieces(pieces) => {
+                let span = tree::span(group, self.size);
+                pieces.gaps(span.start.max(range.start)..span.end.min(range.end)).is_empty()
+            }
+        })
+    }
+
     /// Bytes that are there, and groups that are whole.
     pub(crate) fn held(&self) -> (u64, u32) {
         let arrived = self.lock();

@@ -162,7 +162,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::OutOfRange`]; [`Error::Conflict`] if it isn't arriving; and those of the disk.
+    /// [`Error::OutOfRange`]; [`Error::Conflict`] if it isn't arriving; [`Error::Incomplete`] if not all of them came, or not since
+    /// room was made; and those of the disk.
     pub fn read_back(&self, root: Root, offset: u64, into: &mut [u8]) -> Result<(), Error> {
         let (size, part) = {
             let state = self.state();
@@ -173,6 +174,9 @@ impl Store {
             return Err(Error::OutOfRange { offset, end, size });
         }
         let part = part.ok_or(Error::Conflict)?;
+        if !part.has(offset..end) {
+            return Err(Error::Incomplete(root));
+        }
         part.data.read(offset, into).map_err(|error| self.read_error(error))
     }
 

@@ -45,6 +45,11 @@ pub(crate) trait Shelf: Storage<u64> {
     /// All has come: verifies it, and puts it under its name.
     fn finish(&mut self, toi: u64, size: u64, file: &flute::File) -> Result<Self::Kept, OneWayRefusal>;
 
+    /// A file for which there was no room when more of it came, and why, since the last call.
+    fn refusal(&mut self) -> Option<(u64, OneWayRefusal)> {
+        None
+    }
+
     /// Whether what can't be finished for this reason is tried again.
     fn tries_again(&self, why: &OneWayRefusal) -> bool {
         let _ = why;
@@ -229,6 +234,9 @@ impl<S: Shelf> Arrivals<S> {
         };
         let whole: Vec<_> = self.arriving.iter().filter_map(whole).collect();
         whole.into_iter().for_each(|toi| self.finish(toi));
+        while let Some((toi, why)) = self.shelf.refusal() {
+            self.refuse(toi, why);
+        }
         if let Some(error) = self.shelf.failure() {
             tracing::warn!(%error, "what arrives can't be written or read back");
         }
@@ -377,7 +385,7 @@ impl<S: Shelf> Arrivals<S> {
 }
 
 /// Symbols that are missing.
-fn lacking(missing: &flute::Missing) -> u64 {
+pub(super) fn lacking(missing: &flute::Missing) -> u64 {
     let stretches = missing.iter().flat_map(|(_, stretches)| stretches);
     stretches.map(|(first, last)| u64::from(last - first) + 1).sum()
 }

@@ -84,11 +84,6 @@ impl Parts {
         self.failed.take()
     }
 
-    /// Notes an error, if there's none to be asked for yet.
-    pub(crate) fn fail(&mut self, error: io::Error) {
-        self.failed.get_or_insert(error);
-    }
-
     /// Where the bytes of an object are.
     pub(crate) fn bytes(&self, toi: u64) -> PathBuf {
         self.path(toi, "flute")
@@ -212,6 +207,14 @@ impl Parts {
     pub(crate) fn close(&mut self, toi: u64) {
         self.open.remove(&toi);
         remove(&self.path(toi, "have"));
+    }
+
+    /// It isn't received now: what an earlier run left of it stays, and nothing else.
+    pub(crate) fn leave(&mut self, toi: u64) {
+        self.open.remove(&toi);
+        if !self.path(toi, "have").exists() {
+            remove(&self.path(toi, "flute"));
+        }
     }
 
     pub(crate) fn discard(&mut self, toi: u64) {

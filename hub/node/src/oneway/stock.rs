@@ -8,14 +8,22 @@ use std::sync::Arc;
 
 use millrace_hub::flute::{self, Oti};
 use millrace_hub::session::{Storage, Unstored};
-use millrace_hub_store::{Error, Incoming, Label, Millis, Named, SigningKey, Store, Trust};
+use millrace_hub_store::{Incoming, Label, Millis, Named, SigningKey, Store, Trust};
 
 use super::OneWayRefusal;
-use super::arrivals::Shelf;
+use super::arrivals::{Shelf, lacking};
 use super::parts::{Parts, Record};
 use crate::error::NodeError;
 use crate::pieces::lock;
-use crate::stock::Stocked;
+use crate::stock::{Stocked, may_pass};
+
+/// A file of which nothing has come for long.
+#[derive(Debug)]
+struct Resting {
+    size: u64,
+    /// When there was no room for more of it last.
+    tried: Option<Millis>,
+}
 
 /// What arrives in one session, on its way into the store.
 #[derive(Debug)]
@@ -28,8 +36,10 @@ pub(crate) struct FileStock {
     parts: Parts,
     /// For which the store has promised room.
     promised: BTreeMap<u64, Incoming>,
-    /// Of which some is there, and room for the rest isn't promised any more: their bytes, and when there was none last.
-    resting: BTreeMap<u64, (u64, Option<Millis>)>,
+    /// Of which some is there, and room for the rest isn't promised any more.
+    resting: BTreeMap<u64, Resting>,
+    /// Of these that there was no room for when more came.
+    roomless: Option<(u64, OneWayRefusal)>,
     /// What came of files before it was known what they are: their bytes by offset.
     early: BTreeMap<u64, BTreeMap<u64, Vec<u8>>>,
     early_bytes: usize,
@@ -57,6 +67,7 @@ impl FileStock {
             parts: Parts::new(hidden, tsi),
             promised: BTreeMap::new(),
             resting: BTreeMap::new(),
+            roomless: None,
             early: BTreeMap::new(),
             early_bytes: 0,
             refused: BTreeSet::new(),
@@ -74,24 +85,21 @@ impl FileStock {
         Ok(self.store.adopt(self.parts.bytes(toi), size, self.wall)?)
     }
 
-    /// More comes of a file that rested: takes room for it again, which is tried once a tick.
+    /// More comes of a file that rested: takes room for it again, which is tried once a tick, and told when it fails first.
     fn wake(&mut self, toi: u64) -> Result<(), Unstored> {
-        let Some((size, tried)) = self.resting.get_mut(&toi) else { return Ok(()) };
-        if *tried == Some(self.wall) {
+        let Some(resting) = self.resting.get_mut(&toi) else { return Ok(()) };
+        let Some(incoming) = self.promised.get_mut(&toi) else { return Ok(()) };
+        if resting.tried == Some(self.wall) {
             return Err(Unstored);
         }
-        match self.store.adopt(self.parts.bytes(toi), *size, self.wall) {
-            Ok(incoming) => {
-                self.resting.remove(&toi);
-                self.promised.insert(toi, incoming);
-                Ok(())
+        if let Err(error) = incoming.grow(resting.size, self.wall) {
+            if resting.tried.replace(self.wall).is_none() {
+                self.roomless = Some((toi, error.into()));
             }
-            Err(error) => {
-                *tried = Some(self.wall);
-                self.parts.fail(io::Error::other(error));
-                Err(Unstored)
-            }
+            return Err(Unstored);
         }
+        self.resting.remove(&toi);
+        Ok(())
     }
 
     /// Takes what came early of a file out of memory.
@@ -114,7 +122,12 @@ impl Shelf for FileStock {
         match self.promise(toi, size) {
             Ok(incoming) => drop(self.promised.insert(toi, incoming)),
             Err(why) => {
-                self.discard(toi);
+                self.take_early(toi);
+                match self.tries_again(&why) {
+                    // What an earlier run left of it stays for when there is room.
+                    true => self.parts.leave(toi),
+                    false => self.parts.discard(toi),
+                }
                 self.refused.insert(toi);
                 return Err(why);
             }
@@ -140,11 +153,13 @@ impl Shelf for FileStock {
     }
 
     fn release(&mut self, toi: u64, oti: &Oti, record: &Record) -> io::Result<()> {
-        if self.promised.remove(&toi).is_none() {
+        let Some(incoming) = self.promised.get_mut(&toi).filter(|_| !self.resting.contains_key(&toi)) else {
             return Ok(());
-        }
-        self.resting.insert(toi, (oti.size(), None));
-        self.parts.release(toi, oti, record)
+        };
+        self.parts.release(toi, oti, record)?;
+        incoming.shrink(oti.size().saturating_sub(lacking(&record.missing) * oti.symbol_len() as u64));
+        self.resting.insert(toi, Resting { size: oti.size(), tried: None });
+        Ok(())
     }
 
     fn finish(&mut self, toi: u64, size: u64, file: &flute::File) -> Result<Stocked, OneWayRefusal> {
@@ -164,18 +179,21 @@ impl Shelf for FileStock {
     }
 
     fn tries_again(&self, why: &OneWayRefusal) -> bool {
-        let passing = |error: &Error| {
-            matches!(error, Error::Disk(_) | Error::DiskFull | Error::Ledger(_) | Error::NoRoom { .. })
-        };
-        matches!(why, OneWayRefusal::Store(error) if passing(error))
+        matches!(why, OneWayRefusal::Store(error) if may_pass(error))
+    }
+
+    fn refusal(&mut self) -> Option<(u64, OneWayRefusal)> {
+        self.roomless.take()
     }
 
     fn discard(&mut self, toi: u64) {
         self.promised.remove(&toi);
         self.resting.remove(&toi);
         self.take_early(toi);
-        self.refused.remove(&toi);
-        self.parts.discard(toi);
+        match self.refused.remove(&toi) {
+            true => self.parts.leave(toi),
+            false => self.parts.discard(toi),
+        }
     }
 
     fn failure(&mut self) -> Option<io::Error> {

@@ -7,6 +7,7 @@ mod flute;
 mod mangled;
 mod norm;
 mod refused;
+mod room;
 mod world;
 
 use std::path::Path;

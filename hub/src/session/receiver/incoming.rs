@@ -44,7 +44,7 @@ pub(super) struct Incoming {
     low: u32,
     pub(super) open: BTreeMap<u32, Open>,
     /// Blocks below this are asked for if they aren't whole.
-    boundary: u32,
+    pub(super) boundary: u32,
     pub(super) complete: bool,
     pub(super) gone: bool,
     /// As in [`Open`], for the object or its info.
