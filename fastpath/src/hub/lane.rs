@@ -1,8 +1,7 @@
 //! Prepared segments on their way from the hub's thread to a worker, who sends them at a rate.
 //!
-//! Segments go round: the thread takes an empty one, writes the whole packet into it and puts it on the lane; the worker sends
-//! the frame that it lies in, lends another, and gives the segment back. Nothing is copied between them. When none is empty, the
-//! thread waits.
+//! Frames go round: the thread takes an empty one as a segment, writes the whole packet into it and puts it on the lane; the worker
+//! sends it and lends another. Nothing is copied between them. When none is empty, the thread waits.
 //!
 //! Each end is one thread's alone, so that neither waits for the other: a lock that is always free says so to the compiler, and
 //! costs a worker once a burst. The state of the pace is the worker's. It lies here and not with the worker, so that it
@@ -43,7 +42,7 @@ pub struct Lane {
     put: Counter,
     /// and those of them that a worker who ended took away.
     lost: Counter,
-    /// Segments that there are, with a frame each. Written by the worker.
+    /// Frames that were lent and not taken back. Written by the worker.
     lent: Counter,
     /// Segments sent, and their bytes from the Ethernet header on. Counted by the worker.
     pub sent: Counter,
@@ -136,7 +135,7 @@ impl Lane {
     /// Hands out the frames of the next segments, and where they go, as many as there are fresh frames to take their places. Those
     /// that aren't needed stay.
     #[inline]
-    pub fn take<F: Frame>(&self, fresh: &mut Burst<F>, each: impl FnMut(F, Way)) {
+    pub(crate) fn take<F: Frame>(&self, fresh: &mut Burst<F>, each: impl FnMut(F, Way)) {
         // Another has the end only while it ends or begins.
         let Ok(mut end) = self.sender.try_lock() else { return };
         if let Some(end) = end.as_mut().and_then(|end| end.downcast_mut::<WorkerEnd<F>>()) {
@@ -144,9 +143,9 @@ impl Lane {
         }
     }
 
-    /// Takes back the frames of all segments but those that the thread writes just now; what waits to be sent is lost. For when
-    /// the worker ends.
-    pub fn take_back<F: Frame>(&self) -> Vec<F> {
+    /// Takes back all frames but those that the thread writes just now; what waits to be sent is lost. For when the worker ends:
+    /// another begins with the lane afterwards.
+    pub(crate) fn take_back<F: Frame>(&self) -> Vec<F> {
         // In the order of `lend`.
         let mut sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
         let mut thread = self.thread();
@@ -167,7 +166,7 @@ impl Lane {
     }
 
     /// Lends it as many frames as it may have; fewer where there are none left, or another worker ends just now.
-    pub fn lend<F: Frame>(&self, frames: impl FnMut() -> Option<F>) {
+    pub(crate) fn lend<F: Frame>(&self, frames: impl FnMut() -> Option<F>) {
         let Ok(mut sender) = self.sender.try_lock() else { return };
         if sender.is_none() {
             let (thread, worker) = ends::pair::<F>(LANE_SEGMENTS_MAX);
@@ -266,6 +265,32 @@ mod tests {
         assert_eq!((lane.waiting(), net.free_frames()), (0, 399));
         drop(writing);
         assert_eq!(lend(&mut drivers[0]), 399 - LANE_SEGMENTS_MAX, "another begins anew");
+    }
+
+    /// A segment that the thread had in hand when its worker ended is the next one's, and there is one more than there should be:
+    /// no other gets lost for that.
+    #[test]
+    fn a_segment_in_hand_outlives_its_worker() {
+        let (_, mut drivers) = HeapNet::new(&HeapPlan { frames: 600, ..HeapPlan::default() });
+        let driver = &mut drivers[0];
+        let lane = Lane::new(0, 8_000_000_000);
+        lane.lend(|| driver.allocate(PortId(0)));
+        let mut in_hand = lane.take_empty().unwrap();
+        lane.take_back().into_iter().for_each(|frame| driver.free(frame));
+        lane.lend(|| driver.allocate(PortId(0)));
+        assert!(in_hand.fill(Way::Bier, &[b"first"]));
+        lane.send(in_hand);
+        for _ in 1..BURST_MAX {
+            let mut segment = lane.take_empty().unwrap();
+            assert!(segment.fill(Way::Bier, &[b"later"]));
+            lane.send(segment);
+        }
+        let mut fresh = Burst::new();
+        driver.allocate_all(PortId(0), BURST_MAX, &mut fresh);
+        let mut sent = Vec::new();
+        lane.take(&mut fresh, |frame, _| sent.push(frame));
+        assert_eq!((sent.len(), sent[0].bytes()), (BURST_MAX - 1, &b"first"[..]));
+        assert_eq!(std::iter::from_fn(|| lane.take_empty()).count(), LANE_SEGMENTS_MAX);
     }
 
     /// Segments that leave in this many microseconds, with a worker that looks each microsecond.

@@ -1,9 +1,9 @@
 //! A packet that the hub's thread writes and a worker sends: it is written into a frame of the worker's, so nobody copies it.
 //!
 //! ```text
-//!  worker ── a frame of its pool, lent ──► [ Segment ] ── written by the hub's thread ──► worker: the frame leaves,
-//!     ▲                                                                                   another takes its place ──┐
-//!     └──────────────────────────────────────── the segment, to be written again ◄─────────────────────────────────┘
+//!  worker ── a frame of its pool, lent ──► [ Segment ] ── written by the hub's thread ──► worker: it leaves,
+//!     ▲                                                                                   and another is lent ──┐
+//!     └─────────────────────────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! Which driver's frames these are, tables and threads needn't know: a segment holds one behind [`Room`].

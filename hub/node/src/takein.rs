@@ -89,7 +89,8 @@ pub enum TakeInEvent {
         /// How long the rest takes at that rate.
         left: Option<Duration>,
     },
-    /// A content isn't taken: nothing of it is asked for any more, but if it was wrong, or the disk failed.
+    /// A content isn't taken: nothing of it is asked for any more, but if it was wrong, or once there is room for it, or the disk
+    /// does its work again.
     Refused {
         /// Who sends it.
         from: IpAddr,

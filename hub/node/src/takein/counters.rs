@@ -42,7 +42,7 @@ counters! {
     refused_superseded,
     /// Contents refused because something else is here by their name and version.
     refused_conflict,
-    /// Contents refused because they don't fit into the budget.
+    /// Contents refused, or put off until there is room, because they don't fit into the budget.
     refused_room,
     /// Times that a whole content wasn't what was named; it comes anew, but if that is its source's mistake.
     refused_wrong,

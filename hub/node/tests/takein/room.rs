@@ -160,8 +160,10 @@ fn a_content_that_waits_for_minutes_keeps_the_room_that_it_gets() {
         sources[0].offer(world.now, &bytes, &info);
         world.run(&mut hub, &mut sources, |world, _| world.now >= Duration::from_secs(5));
         wait(&mut world, &mut hub, 120);
+        assert_eq!(hub.counters().nacks, 0, "nothing is asked for in vain");
         drop(other);
         wait(&mut world, &mut hub, 5);
+        assert!(hub.counters().nacks > 0, "what was sent meanwhile is asked for");
         assert!(store.budget().0 > bytes.len() as u64, "{:?}", store.budget());
         let mut twin = Source::new(1, Duration::ZERO);
         twin.offer(Duration::ZERO, &bytes, &info);
