@@ -359,6 +359,25 @@ impl Rows {
         rows
     }
 
+    /// The rows of these masks, none of which is empty; in the order of neighbours, each once.
+    pub(crate) fn of_masks(words: usize, masks: &[(NeighbourIndex, Vec<u64>)]) -> Self {
+        let mut rows = Self {
+            words,
+            masks: masks.iter().flat_map(|(_, mask)| mask.iter().copied()).collect(),
+            neighbours: masks.iter().map(|(neighbour, _)| *neighbour).collect(),
+            row_of: vec![NULL_ROW; words * 64].into(),
+            routable: vec![0; words].into(),
+        };
+        for (row, (_, mask)) in (0..).zip(masks) {
+            for bit in bits::ones(mask) {
+                assert_eq!(rows.row_of[bit.index()], NULL_ROW, "masks are disjoint");
+                rows.row_of[bit.index()] = row;
+            }
+            bits::or(&mut rows.routable, mask);
+        }
+        rows
+    }
+
     /// The masks, side by side.
     #[inline]
     pub(crate) fn masks(&self) -> &[u64] {
@@ -393,10 +412,5 @@ impl Rows {
     #[must_use]
     pub fn neighbour_of(&self, bit: BitPosition) -> Option<NeighbourIndex> {
         self.neighbours.get(usize::from(self.row_of[bit.index()])).copied()
-    }
-
-    /// Each bit that has a row, and its neighbour.
-    pub(crate) fn bits(&self) -> impl Iterator<Item = (BitPosition, NeighbourIndex)> + Clone {
-        bits::ones(&self.routable).map(|bit| (bit, self.neighbours[usize::from(self.row_of[bit.index()])]))
     }
 }

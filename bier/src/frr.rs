@@ -30,6 +30,10 @@
 //! Neighbours that are reached over the same ports fail together. Neighbours behind a tunnel are repaired by whoever
 //! routes the tunnel.
 
+mod branch;
+mod far;
+mod tree;
+
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
@@ -39,10 +43,13 @@ use core::cmp::Reverse;
 
 use crate::bift::{Bift, LinkId, NEIGHBOURS_MAX, Neighbour, NeighbourIndex, Reach, Rows, Table};
 use crate::bift_id::BiftId;
+use crate::bits;
 use crate::compute::Computed;
-use crate::id::Si;
-use crate::spf::{DOWN, Graph, Half, UNREACHED};
+use crate::id::{BitPosition, Si};
+use crate::spf::{DOWN, Graph, UNREACHED};
 use crate::topology::{Domain, RouterIndex};
+use branch::{Branch, Paths, Scratch};
+use tree::Tree;
 
 /// What is assumed to have failed when a neighbour can't be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -70,9 +77,7 @@ impl From<Protection> for Repairs {
     }
 }
 
-/// Routers that are looked at for whether they can stand in from afar, the nearest first: each costs as much as a table.
-const REMOTE_MAX: usize = 64;
-/// Of these, those that are tried beside the neighbours, which costs as much as for neighbours.
+/// Routers further away that are tried beside the neighbours, for each failure: each costs as much as a neighbour.
 const REMOTE_TRIED_MAX: usize = 8;
 
 /// The BIFTs of a router with rows for the failure of each neighbour. They may have more neighbours than before, at the
@@ -94,21 +99,17 @@ pub fn protect(
     let finish = |bift: &Arc<Bift>| {
         let key = bift.key();
         let out: Box<[Option<BiftId>]> = ends.iter().map(|end| domain.get(*end).bift_ids().id(key)).collect();
-        let bfers: BTreeMap<_, _> = computed.sets()[&key.si].iter().copied().collect();
+        let words = key.bsl.words();
+        let bfers = &computed.sets()[&key.si];
+        let moved: Vec<_> = failures.iter().map(|one| Some(one.as_ref()?.masks(words, bfers))).collect();
         let tables = bift.tables().iter().map(|table| {
             let rows = table.rows();
-            let instead = |failure: &Failure| {
-                let bits = rows.bits().filter_map(|(bit, neighbour)| {
-                    let moved = failure.down.contains(&neighbour);
-                    let to = if moved { *failure.instead.get(&bfers[&bit])? } else { neighbour };
-                    Some((bit, to))
-                });
-                Rows::new(key.bsl.words(), bits)
-            };
             let used = |at: usize| rows.neighbours().binary_search(&NeighbourIndex(at as u16)).is_ok();
-            let failures = failures.iter().enumerate();
-            let on_failure = failures.map(|(at, one)| one.as_ref().filter(|_| used(at)).map(instead));
-            Table::new(rows.clone(), on_failure.collect())
+            let instead = |(at, (failure, moved)): (usize, (&Option<Failure>, &Option<Masks>))| {
+                let (failure, moved) = (failure.as_ref()?, moved.as_ref()?);
+                used(at).then(|| failure.rows(words, rows, moved))
+            };
+            Table::new(rows.clone(), failures.iter().zip(&moved).enumerate().map(instead).collect())
         });
         let tables = tables.collect();
         Arc::new(bift.with(neighbours.clone(), out, tables))
@@ -122,6 +123,49 @@ struct Failure {
     down: BTreeSet<NeighbourIndex>,
     /// Who gets the bits of which router.
     instead: BTreeMap<RouterIndex, NeighbourIndex>,
+}
+
+/// Bits of a set, by the neighbour that they move to.
+type Masks = BTreeMap<NeighbourIndex, Vec<u64>>;
+
+impl Failure {
+    /// The bits of a set that somebody else gets, if they are among those that lose their way.
+    fn masks(&self, words: usize, bfers: &[(BitPosition, RouterIndex)]) -> Masks {
+        let mut masks = Masks::new();
+        for (bit, router) in bfers {
+            if let Some(to) = self.instead.get(router) {
+                bits::set(masks.entry(*to).or_insert_with(|| vec![0; words]), *bit);
+            }
+        }
+        masks
+    }
+
+    /// What becomes of a table's rows.
+    fn rows(&self, words: usize, rows: &Rows, moved: &Masks) -> Rows {
+        let (down, left): (Vec<_>, Vec<_>) = rows.iter().partition(|(one, _)| self.down.contains(one));
+        let mut masks: Vec<_> = left.into_iter().map(|(one, mask)| (one, mask.to_vec())).collect();
+        let mut lost = vec![0; words];
+        for (_, mask) in down {
+            bits::or(&mut lost, mask);
+        }
+        let mut part = vec![0; words];
+        for (to, mask) in moved {
+            if bits::and(&lost, mask, &mut part) {
+                match masks.binary_search_by_key(to, |(one, _)| *one) {
+                    Ok(at) => bits::or(&mut masks[at].1, &part),
+                    Err(at) => masks.insert(at, (*to, part.clone())),
+                }
+            }
+        }
+        Rows::of_masks(words, &masks)
+    }
+}
+
+/// A router that others reach, and how we do.
+struct Known {
+    router: RouterIndex,
+    si: Si,
+    hops: Vec<NeighbourIndex>,
 }
 
 /// A receiver that loses its way.
@@ -141,59 +185,14 @@ enum Safety {
     Node,
 }
 
-/// The routers that packets come by, each with those before it on any shortest path.
-type Paths = BTreeMap<RouterIndex, Vec<RouterIndex>>;
-
 /// A router that could stand in.
 struct Via {
     router: RouterIndex,
     /// The way there: the link, or a tunnel's.
     way: Paths,
     is_beside: bool,
-}
-
-/// The bits that move to one router.
-#[derive(Clone, Default)]
-struct Branch {
-    /// From there on.
-    before: Paths,
-    /// To there.
-    way: Paths,
-}
-
-impl Branch {
-    /// Whether a receiver with these paths can join this one of several branches.
-    fn takes(&self, paths: &Branch, others: &[(RouterIndex, Branch)], own: RouterIndex) -> bool {
-        // What has come through a tunnel doesn't go over a part of it once more.
-        let goes_on = !paths.before.keys().any(|router| self.way.contains_key(router));
-        let stays_together =
-            paths.before.keys().all(|router| !self.before.contains_key(router) || paths.is_single(*router));
-        let is_apart =
-            |other: &Branch| !paths.meets(other) && (!self.before.is_empty() || !self.meets(other));
-        goes_on && stays_together && others.iter().all(|(router, other)| *router == own || is_apart(other))
-    }
-
-    /// Whether both go over one link.
-    fn meets(&self, other: &Branch) -> bool {
-        let share = |one: &Paths, other: &Paths| {
-            one.iter().any(|(router, before)| {
-                other.get(router).is_some_and(|theirs| theirs.iter().any(|step| before.contains(step)))
-            })
-        };
-        let theirs = [&other.before, &other.way];
-        [&self.before, &self.way].iter().any(|one| theirs.iter().any(|two| share(one, two)))
-    }
-
-    /// Whether one path alone leads to a router.
-    fn is_single(&self, mut router: RouterIndex) -> bool {
-        loop {
-            match self.before.get(&router).map(Vec::as_slice) {
-                None => return true,
-                Some([one]) => router = *one,
-                Some(_) => return false,
-            }
-        }
-    }
+    /// The sets that it has tables for.
+    reads: BTreeSet<Si>,
 }
 
 /// What is known while repairs are looked for.
@@ -201,8 +200,11 @@ struct Plan<'a> {
     domain: &'a Domain,
     computed: &'a Computed,
     graph: &'a Graph,
-    /// How far all are from those routers that were asked for.
-    from: Vec<Option<Arc<[u64]>>>,
+    /// All that can be reached.
+    known: Vec<Known>,
+    /// The ways from those routers that were asked for.
+    trees: Vec<Option<Arc<Tree>>>,
+    scratch: Scratch,
     additions: Additions,
 }
 
@@ -235,9 +237,15 @@ impl<'a> Plan<'a> {
         let neighbours = computed.neighbours().to_vec();
         let end = |at| computed.router(NeighbourIndex(at)).expect("every neighbour is a router");
         let ends = (0..neighbours.len() as u16).map(end).collect();
-        let from = vec![None; computed.graph().routers()];
+        let graph = computed.graph();
+        let trees = vec![None; graph.routers()];
         let additions = Additions { neighbours, ends, others: BTreeMap::new(), remote: BTreeMap::new() };
-        Self { domain, computed, graph: computed.graph(), from, additions }
+        let all = computed
+            .sets()
+            .iter()
+            .flat_map(|(si, bfers)| bfers.iter().map(move |(_, router)| (*si, *router)));
+        let known = all.map(|(si, router)| Known { router, si, hops: computed.first_hops(router) }).collect();
+        Self { domain, computed, graph, known, trees, scratch: Scratch::new(graph.routers()), additions }
     }
 
     /// What to do when a neighbour goes down; `None` where that is for others to repair.
@@ -258,9 +266,12 @@ impl<'a> Plan<'a> {
             return Some(Failure { down, instead });
         }
         // All of them together, for what neighbours have taken alone may be in the way of a tunnel.
+        let far = self.far_away(&down, &left, is_hit);
+        if far.is_empty() {
+            return Some(Failure { down, instead });
+        }
         let before = self.additions.clone();
-        let far = self.far_away(&down, is_hit);
-        others.extend(self.most_useful(far, &left));
+        others.extend(far);
         let (by_all, left_by_all) = self.repair(repairs.protection, &down, &others, is_hit);
         let instead = if left_by_all.len() < left.len() {
             by_all
@@ -281,7 +292,7 @@ impl<'a> Plan<'a> {
     ) -> (BTreeMap<RouterIndex, NeighbourIndex>, Vec<Receiver>) {
         let mut rest = self.receivers(down);
         let mut instead = BTreeMap::new();
-        let mut branches = Vec::new();
+        let mut branches: Vec<Branch> = Vec::new();
         if protection == Protection::Node {
             self.branch_out(Safety::Node, others, &mut rest, &mut branches, &mut instead);
         }
@@ -294,62 +305,13 @@ impl<'a> Plan<'a> {
     fn beside(&self, down: &BTreeSet<NeighbourIndex>) -> Vec<Via> {
         let known = (0..self.computed.neighbours().len() as u16).map(NeighbourIndex);
         let left = known.filter(|one| !down.contains(one) && self.links(*one).is_some());
-        let via =
-            |router| Via { router, way: [(router, vec![self.computed.root()])].into(), is_beside: true };
-        left.map(|one| via(self.end(one))).collect()
-    }
-
-    /// Those that can take over most of what is left.
-    fn most_useful(&mut self, far: Vec<Via>, left: &[Receiver]) -> impl Iterator<Item = Via> {
-        let mut takes = |via: &Via| {
-            let mut one = |receiver: &&Receiver| {
-                self.reads(via.router, receiver.si) && self.safety(via.router, receiver).is_some()
-            };
-            left.iter().filter(|receiver| one(receiver)).count()
+        let via = |router| Via {
+            router,
+            way: Paths::link(self.graph.routers(), self.computed.root(), router),
+            is_beside: true,
+            reads: self.reads(router),
         };
-        let mut ranked: Vec<_> = far.into_iter().map(|via| (takes(&via), via)).collect();
-        ranked.retain(|(count, _)| *count > 0);
-        // The nearest first, of those that are equal.
-        ranked.sort_by_key(|(count, _)| Reverse(*count));
-        ranked.into_iter().take(REMOTE_TRIED_MAX).map(|(_, via)| via)
-    }
-
-    /// Routers that tunnels lead to, whatever of `down` has failed, the nearest first; neighbours are none.
-    fn far_away(&mut self, down: &BTreeSet<NeighbourIndex>, is_hit: impl Fn(LinkId) -> bool) -> Vec<Via> {
-        let (root, graph) = (self.computed.root(), self.graph);
-        let own = self.distances(root);
-        let failed: Vec<_> = down.iter().map(|one| self.end(*one)).collect();
-        let from_failed: Vec<_> = failed.iter().map(|one| self.distances(*one)).collect();
-        let all = (0..graph.routers() as u32).map(RouterIndex);
-        let is_beside = |router| self.computed.neighbour(router).is_some_and(|one| self.links(one).is_some());
-        let mut far: Vec<_> =
-            all.filter(|one| graph.is_bier(*one) && *one != root && !is_beside(*one)).collect();
-        far.retain(|router| {
-            let there = own[router.at()];
-            let misses = |(failed, from): (&RouterIndex, &Arc<[u64]>)| {
-                let (to, onward) = (own[failed.at()], from[router.at()]);
-                to == UNREACHED || onward == UNREACHED || to + onward > there
-            };
-            there != UNREACHED && failed.iter().zip(&from_failed).all(misses)
-        });
-        far.sort_by_key(|router| (own[router.at()], *router));
-        let mut found = Vec::new();
-        for router in far {
-            let tunnel = self.paths(root, router);
-            // No link that is down leads into it, not even to one without BIER.
-            let begins = |half: &&Half| {
-                let is_first = tunnel.get(&half.other).is_some_and(|before| before.contains(&root));
-                is_first && u64::from(graph.cost_out(half)) == own[half.other.at()]
-            };
-            let is_left = !graph.links_of(root).iter().filter(begins).any(|half| is_hit(half.link));
-            if is_left {
-                found.push(Via { router, way: tunnel, is_beside: false });
-            }
-            if found.len() == REMOTE_MAX {
-                break;
-            }
-        }
-        found
+        left.map(|one| via(self.end(one))).collect()
     }
 
     /// The router that a neighbour is.
@@ -367,14 +329,12 @@ impl<'a> Plan<'a> {
 
     /// All that are reached by these.
     fn receivers(&self, down: &BTreeSet<NeighbourIndex>) -> Vec<Receiver> {
-        let sets = self.computed.sets().iter();
-        let all = sets.flat_map(|(si, bfers)| bfers.iter().map(move |(_, router)| (*si, *router)));
-        let receiver = |(si, router)| {
-            let hops = self.computed.first_hops(router).into_iter().filter(|hop| down.contains(hop));
-            let lost: Vec<_> = hops.map(|hop| self.end(hop)).collect();
-            (!lost.is_empty()).then_some(Receiver { router, si, lost })
+        let receiver = |known: &Known| {
+            let hops = known.hops.iter().filter(|hop| down.contains(hop));
+            let lost: Vec<_> = hops.map(|hop| self.end(*hop)).collect();
+            (!lost.is_empty()).then_some(Receiver { router: known.router, si: known.si, lost })
         };
-        all.filter_map(receiver).collect()
+        self.known.iter().filter_map(receiver).collect()
     }
 
     /// Gives what is left to the neighbours themselves, where other links lead to them: from there it goes on as ever.
@@ -395,8 +355,9 @@ impl<'a> Plan<'a> {
             let Some(by) = self.by_other_links(*failed, links.map(|half| half.link).collect()) else {
                 continue;
             };
+            let reads = self.reads(end);
             rest.retain(|receiver| {
-                let served = receiver.lost.contains(&end) && self.reads(end, receiver.si);
+                let served = receiver.lost.contains(&end) && reads.contains(&receiver.si);
                 if served {
                     instead.insert(receiver.router, by);
                 }
@@ -423,25 +384,38 @@ impl<'a> Plan<'a> {
         safety: Safety,
         others: &[Via],
         rest: &mut Vec<Receiver>,
-        branches: &mut Vec<(RouterIndex, Branch)>,
+        branches: &mut Vec<Branch>,
         instead: &mut BTreeMap<RouterIndex, NeighbourIndex>,
     ) {
+        let own = self.tree(self.computed.root());
+        // How many each can take at most, by what is known: one that took fewer before doesn't take more when others have grown.
+        let mut most: Vec<_> = others.iter().map(|one| self.suited(one, safety, rest).len()).collect();
         loop {
-            let mut best: Option<(_, RouterIndex, Branch, Vec<RouterIndex>)> = None;
-            for one in others {
+            let mut best: Option<(_, usize, Branch, Vec<RouterIndex>)> = None;
+            let mut order: Vec<_> = (0..others.len()).filter(|at| most[*at] > 0).collect();
+            order.sort_by_key(|at| Reverse(most[*at]));
+            for at in order {
+                let one = &others[at];
+                if best.as_ref().is_some_and(|(.., taken)| taken.len() > most[at]) {
+                    break;
+                }
                 let (branch, taken) = self.grow(one, safety, rest, branches);
-                let far = self.distances(self.computed.root())[one.router.at()];
-                let rank = (taken.len(), one.is_beside, Reverse(far));
+                most[at] = taken.len();
+                let rank = (taken.len(), one.is_beside, Reverse((own.to(one.router), at)));
                 if !taken.is_empty() && best.as_ref().is_none_or(|(least, ..)| rank > *least) {
-                    best = Some((rank, one.router, branch, taken));
+                    best = Some((rank, at, branch, taken));
                 }
             }
-            let Some((_, router, branch, taken)) = best else { return };
+            let Some((_, at, branch, taken)) = best else { return };
+            let router = branch.by;
             let Some(neighbour) = self.standing_in(router) else { return };
-            branches.retain(|(one, _)| *one != router);
-            branches.push((router, branch));
-            rest.retain(|receiver| !taken.contains(&receiver.router));
-            instead.extend(taken.into_iter().map(|router| (router, neighbour)));
+            // It has all that it can have.
+            most[at] = 0;
+            branches.retain(|one| one.by != router);
+            branches.push(branch);
+            let mut gone = taken.iter().peekable();
+            rest.retain(|receiver| gone.next_if(|one| **one == receiver.router).is_none());
+            instead.extend(taken.iter().map(|router| (*router, neighbour)));
         }
     }
 
@@ -457,81 +431,72 @@ impl<'a> Plan<'a> {
         Some(at)
     }
 
-    /// The branch by a router with all that it can take, and whom it takes.
+    /// Those that a router is safe for, and reads the packets of.
+    fn suited<'r>(&mut self, via: &Via, safety: Safety, rest: &'r [Receiver]) -> Vec<&'r Receiver> {
+        let from_via = self.tree(via.router);
+        let mut is_suited = |receiver: &&Receiver| {
+            via.reads.contains(&receiver.si)
+                && self.safety(via.router, &from_via, receiver).is_some_and(|one| one >= safety)
+        };
+        rest.iter().filter(|receiver| is_suited(receiver)).collect()
+    }
+
+    /// The branch by a router with all that it can take, and whom it takes, in their order.
     fn grow(
         &mut self,
-        by: &Via,
+        via: &Via,
         safety: Safety,
         rest: &[Receiver],
-        branches: &[(RouterIndex, Branch)],
+        branches: &[Branch],
     ) -> (Branch, Vec<RouterIndex>) {
-        let via = by.router;
-        let known = branches.iter().find(|(one, _)| *one == via);
-        let fresh = || Branch { before: Paths::new(), way: by.way.clone() };
-        let mut branch = known.map_or_else(fresh, |(_, branch)| branch.clone());
+        let from_via = self.tree(via.router);
+        let known = branches.iter().find(|one| one.by == via.router);
+        let fresh = || Branch::new(via.router, via.way.clone(), from_via.steps(), self.graph.routers());
+        let mut branch = known.cloned().unwrap_or_else(fresh);
+        if known.is_none() && !branch.is_apart(branches) {
+            return (branch, Vec::new());
+        }
         let mut taken = Vec::new();
-        for receiver in rest {
-            if !self.reads(via, receiver.si) || self.safety(via, receiver).is_none_or(|one| one < safety) {
-                continue;
-            }
-            let paths = Branch { before: self.paths(via, receiver.router), way: Paths::new() };
-            if branch.takes(&paths, branches, via) {
-                branch.before.extend(paths.before);
+        for receiver in self.suited(via, safety, rest) {
+            if branch.take(receiver.router, branches, &mut self.scratch) {
                 taken.push(receiver.router);
             }
         }
         (branch, taken)
     }
 
-    /// Whether a router has a table for a set.
-    fn reads(&self, router: RouterIndex, si: Si) -> bool {
-        self.domain.get(router).bift_ids().id(self.domain.key(si)).is_some()
+    /// The sets that a router has tables for.
+    fn reads(&self, router: RouterIndex) -> BTreeSet<Si> {
+        let ids = self.domain.get(router).bift_ids();
+        self.computed.sets().keys().copied().filter(|si| ids.id(self.domain.key(*si)).is_some()).collect()
     }
 
-    /// What a neighbour keeps the packets of a receiver away from; `None` if they could come back.
-    fn safety(&mut self, via: RouterIndex, receiver: &Receiver) -> Option<Safety> {
-        let from_via = self.distances(via);
-        let straight = from_via[receiver.router.at()];
+    /// What a router keeps the packets of a receiver away from; `None` if they could come back.
+    fn safety(&mut self, via: RouterIndex, from_via: &Tree, receiver: &Receiver) -> Option<Safety> {
+        let straight = from_via.to(receiver.router);
         if straight == UNREACHED {
             return None;
         }
         let mut misses = |failed: &RouterIndex| {
-            let (there, onward) = (from_via[failed.at()], self.distances(*failed)[receiver.router.at()]);
-            there == UNREACHED || onward == UNREACHED || there + onward > straight
+            let onward = self.tree(*failed).to(receiver.router);
+            from_via.to(*failed).saturating_add(onward) > straight
         };
         if receiver.lost.iter().all(&mut misses) {
             return Some(Safety::Node);
         }
+        self.is_nearer(via, straight, receiver.router).then_some(Safety::Link)
+    }
+
+    /// Whether a router that is so far from a receiver is nearer to it than we are.
+    fn is_nearer(&mut self, via: RouterIndex, straight: u64, receiver: RouterIndex) -> bool {
         let root = self.computed.root();
-        let own = self.distances(root)[receiver.router.at()];
+        let own = self.tree(root).to(receiver);
         let prefix = |router: RouterIndex| self.domain.get(router).bier();
-        ((straight, prefix(via)) < (own, prefix(root))).then_some(Safety::Link)
+        (straight, prefix(via)) < (own, prefix(root))
     }
 
-    /// All shortest paths from one router to another.
-    fn paths(&mut self, via: RouterIndex, to: RouterIndex) -> Paths {
-        let distance = self.distances(via);
-        let mut paths = Paths::new();
-        let mut open = vec![to];
-        while let Some(router) = open.pop() {
-            if router == via || paths.contains_key(&router) {
-                continue;
-            }
-            let halves = self.graph.links_of(router).iter();
-            let tight = halves.filter(|half| {
-                let (far, cost) = (distance[half.other.at()], self.graph.cost_in(half));
-                far != UNREACHED && cost != DOWN && far + u64::from(cost) == distance[router.at()]
-            });
-            // Parallel links are one way: a copy takes one of them.
-            let before: BTreeSet<_> = tight.map(|half| half.other).collect();
-            open.extend(&before);
-            paths.insert(router, before.into_iter().collect());
-        }
-        paths
-    }
-
-    fn distances(&mut self, from: RouterIndex) -> Arc<[u64]> {
+    fn tree(&mut self, from: RouterIndex) -> Arc<Tree> {
         let graph = self.graph;
-        Arc::clone(self.from[from.at()].get_or_insert_with(|| graph.distances(from).into()))
+        Arc::clone(self.trees[from.at()].get_or_insert_with(|| Arc::new(Tree::new(graph, from))))
     }
 }

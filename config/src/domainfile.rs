@@ -160,13 +160,14 @@ impl DomainFile {
         given.map_or(prefix, |at| at.value.0)
     }
 
-    /// That all routers can be the far ends of tunnels of this kind, if there are routers to be crossed by them.
+    /// That all routers can be the far ends of tunnels of this kind, if there are routers to be crossed by them, or `backups` use
+    /// some.
     ///
     /// # Errors
     /// Those that have no address for it.
-    pub fn takes_tunnels(&self, kind: TunnelKind) -> Result<(), Report> {
+    pub fn takes_tunnels(&self, kind: TunnelKind, backups: bool) -> Result<(), Report> {
         let speaks = |raw: &raw::DomainRouter| raw.bier.as_ref().is_some_and(|bier| bier.value);
-        let needed = self.routers.iter().any(|at| !speaks(&at.value));
+        let needed = backups || self.routers.iter().any(|at| !speaks(&at.value));
         if kind == TunnelKind::Udp || !needed {
             return Ok(());
         }

@@ -93,11 +93,12 @@ fn tunnels_end_at_an_address_of_their_family() {
     let a = file(DOMAIN).addresses()[0];
     assert_eq!((known.tunnel_address(a), file(DOMAIN).tunnel_address(a)), (ip("2001:db8::a"), a));
     assert!(known.addresses().contains(&ip("2001:db8::a")) && known.addresses().contains(&ip("10.0.0.2")));
-    assert!(known.takes_tunnels(TunnelKind::Udp).is_ok());
-    let report = known.takes_tunnels(TunnelKind::Ipv6).unwrap_err();
+    assert!(known.takes_tunnels(TunnelKind::Udp, true).is_ok());
+    let report = known.takes_tunnels(TunnelKind::Ipv6, false).unwrap_err();
     let wrong = report.diagnostics().iter().map(|one| &with[one.span.clone()]).collect::<Vec<_>>();
     assert!(!wrong.is_empty() && wrong.iter().all(|text| !text.contains(':')), "{wrong:?}");
-    // Where all speak BIER there are no tunnels.
+    // Where all speak BIER there are no tunnels, save to those who stand in from further away.
     let all = with.replace("bier = false", "prefix = \"10.255.0.77\"");
-    assert!(file(&all).takes_tunnels(TunnelKind::Ipv6).is_ok());
+    assert!(file(&all).takes_tunnels(TunnelKind::Ipv6, false).is_ok());
+    assert!(file(&all).takes_tunnels(TunnelKind::Ipv6, true).is_err());
 }

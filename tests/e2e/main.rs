@@ -9,6 +9,7 @@ mod bier;
 mod bier_domain;
 mod bier_failures;
 mod bier_legs;
+mod bier_remote;
 mod bier_reroute;
 mod bier_te;
 mod bier_tunnel;

@@ -78,10 +78,15 @@ impl Graph {
 
     /// How far all routers are (Dijkstra).
     pub(crate) fn distances(&self, root: RouterIndex) -> Vec<u64> {
+        self.distances_by(root, |half| self.cost_out(half))
+    }
+
+    /// How far all routers are if links cost this.
+    pub(crate) fn distances_by(&self, root: RouterIndex, cost: impl Fn(&Half) -> u32) -> Vec<u64> {
         let mut distance = vec![UNREACHED; self.routers()];
         distance[root.at()] = 0;
         let mut next = BinaryHeap::from([Reverse((0, root))]);
-        self.settle(&mut distance, &mut next, |_| {});
+        self.settle_by(&mut distance, &mut next, cost, |_| {});
         distance
     }
 
@@ -90,6 +95,16 @@ impl Graph {
         &self,
         distance: &mut [u64],
         next: &mut BinaryHeap<Reverse<(u64, RouterIndex)>>,
+        nearer: impl FnMut(RouterIndex),
+    ) {
+        self.settle_by(distance, next, |half| self.cost_out(half), nearer);
+    }
+
+    fn settle_by(
+        &self,
+        distance: &mut [u64],
+        next: &mut BinaryHeap<Reverse<(u64, RouterIndex)>>,
+        cost: impl Fn(&Half) -> u32,
         mut nearer: impl FnMut(RouterIndex),
     ) {
         while let Some(Reverse((far, router))) = next.pop() {
@@ -97,7 +112,7 @@ impl Graph {
                 continue;
             }
             for half in self.links_of(router) {
-                let cost = self.cost_out(half);
+                let cost = cost(half);
                 let far = far + u64::from(cost);
                 if cost != DOWN && far < distance[half.other.at()] {
                     distance[half.other.at()] = far;

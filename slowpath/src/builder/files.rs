@@ -113,7 +113,8 @@ impl TableFiles {
             let fitting = |file: DomainFile| {
                 file.domain(subdomain.id, subdomain.bsl)?;
                 file.own_links(config, bier, subdomain, topology.router.as_str())?;
-                file.takes_tunnels(subdomain.encapsulation.tunnel().unwrap_or(subdomain.tunnel))?;
+                let tunnel = subdomain.encapsulation.tunnel().unwrap_or(subdomain.tunnel);
+                file.takes_tunnels(tunnel, subdomain.remote_backups)?;
                 Ok(file)
             };
             let file = DomainFile::parse(&path.display().to_string(), &text).and_then(fitting);
