@@ -204,6 +204,8 @@ struct Plan<'a> {
     known: Vec<Known>,
     /// The ways from those routers that were asked for.
     trees: Vec<Option<Arc<Tree>>>,
+    /// The neighbours on links, those that were asked for.
+    beside: Vec<Option<Arc<Via>>>,
     scratch: Scratch,
     additions: Additions,
 }
@@ -238,14 +240,23 @@ impl<'a> Plan<'a> {
         let end = |at| computed.router(NeighbourIndex(at)).expect("every neighbour is a router");
         let ends = (0..neighbours.len() as u16).map(end).collect();
         let graph = computed.graph();
-        let trees = vec![None; graph.routers()];
+        let (trees, beside) = (vec![None; graph.routers()], vec![None; neighbours.len()]);
         let additions = Additions { neighbours, ends, others: BTreeMap::new(), remote: BTreeMap::new() };
         let all = computed
             .sets()
             .iter()
             .flat_map(|(si, bfers)| bfers.iter().map(move |(_, router)| (*si, *router)));
         let known = all.map(|(si, router)| Known { router, si, hops: computed.first_hops(router) }).collect();
-        Self { domain, computed, graph, known, trees, scratch: Scratch::new(graph.routers()), additions }
+        Self {
+            domain,
+            computed,
+            graph,
+            known,
+            trees,
+            beside,
+            scratch: Scratch::new(graph.routers()),
+            additions,
+        }
     }
 
     /// What to do when a neighbour goes down; `None` where that is for others to repair.
@@ -271,7 +282,7 @@ impl<'a> Plan<'a> {
             return Some(Failure { down, instead });
         }
         let before = self.additions.clone();
-        others.extend(far);
+        others.extend(far.into_iter().map(Arc::new));
         let (by_all, left_by_all) = self.repair(repairs.protection, &down, &others, is_hit);
         let instead = if left_by_all.len() < left.len() {
             by_all
@@ -287,7 +298,7 @@ impl<'a> Plan<'a> {
         &mut self,
         protection: Protection,
         down: &BTreeSet<NeighbourIndex>,
-        others: &[Via],
+        others: &[Arc<Via>],
         is_hit: impl Fn(LinkId) -> bool,
     ) -> (BTreeMap<RouterIndex, NeighbourIndex>, Vec<Receiver>) {
         let mut rest = self.receivers(down);
@@ -302,16 +313,24 @@ impl<'a> Plan<'a> {
     }
 
     /// The neighbours on links that are left.
-    fn beside(&self, down: &BTreeSet<NeighbourIndex>) -> Vec<Via> {
+    fn beside(&mut self, down: &BTreeSet<NeighbourIndex>) -> Vec<Arc<Via>> {
         let known = (0..self.computed.neighbours().len() as u16).map(NeighbourIndex);
-        let left = known.filter(|one| !down.contains(one) && self.links(*one).is_some());
-        let via = |router| Via {
-            router,
-            way: Paths::link(self.graph.routers(), self.computed.root(), router),
-            is_beside: true,
-            reads: self.reads(router),
-        };
-        left.map(|one| via(self.end(one))).collect()
+        let left: Vec<_> = known.filter(|one| !down.contains(one) && self.links(*one).is_some()).collect();
+        left.into_iter().map(|one| self.via(one)).collect()
+    }
+
+    /// A neighbour on a link, made once: it may stand in for all others.
+    fn via(&mut self, neighbour: NeighbourIndex) -> Arc<Via> {
+        let (at, router) = (usize::from(neighbour.0), self.end(neighbour));
+        let made = self.beside[at].take().unwrap_or_else(|| {
+            Arc::new(Via {
+                router,
+                way: Paths::link(self.graph.routers(), self.computed.root(), router),
+                is_beside: true,
+                reads: self.reads(router),
+            })
+        });
+        Arc::clone(self.beside[at].insert(made))
     }
 
     /// The router that a neighbour is.
@@ -382,7 +401,7 @@ impl<'a> Plan<'a> {
     fn branch_out(
         &mut self,
         safety: Safety,
-        others: &[Via],
+        others: &[Arc<Via>],
         rest: &mut Vec<Receiver>,
         branches: &mut Vec<Branch>,
         instead: &mut BTreeMap<RouterIndex, NeighbourIndex>,

@@ -6,7 +6,7 @@
 use std::any::Any;
 use std::fmt::Debug;
 
-use rtrb::{Consumer, Producer, RingBuffer};
+use rtrb::{Consumer, Producer, PushError, RingBuffer};
 
 use super::segment::{Lent, Segment, Way};
 use crate::driver::{Burst, Frame};
@@ -14,7 +14,7 @@ use crate::driver::{Burst, Frame};
 /// What the hub's thread has of a lane.
 pub(super) trait ThreadEnd: Debug + Send {
     fn take_empty(&mut self) -> Option<Segment>;
-    /// Whether it was one of this lane's.
+    /// Whether it goes: it is one of this lane's, and there aren't too many.
     fn send(&mut self, segment: Segment) -> bool;
     fn give_back(&mut self, segment: Segment);
     /// All that are empty.
@@ -69,8 +69,15 @@ impl<F: Frame> ThreadEnd for Ends<F> {
     }
 
     fn send(&mut self, segment: Segment) -> bool {
-        // Frames go round between rings that have room for all of them.
-        self.open(segment).is_some_and(|ready| self.ready.push(ready).is_ok())
+        match self.open(segment).map(|ready| self.ready.push(ready)) {
+            Some(Ok(())) => true,
+            // There is one more than there should be: it was in hand when the worker before ended.
+            Some(Err(PushError::Full((frame, _)))) => {
+                self.spare.push(frame);
+                false
+            }
+            None => false,
+        }
     }
 
     fn give_back(&mut self, segment: Segment) {

@@ -215,10 +215,11 @@ impl<S: Shelf> Arrivals<S> {
     /// The session ends, for now: what hasn't come takes no room any more. With `nothing_new`, it has brought nothing, and what only
     /// has a name isn't remembered.
     pub(crate) fn leave(&mut self, nothing_new: bool) {
-        for (object, Arriving { shape, .. }) in std::mem::take(&mut self.contents) {
+        for (object, Arriving { shape, stuck, .. }) in std::mem::take(&mut self.contents) {
             let missing = self.receiver.missing(object).unwrap_or_default();
             let lacking: u64 = missing.iter().map(|(_, set)| u64::from(set.len())).sum();
-            if nothing_new && lacking == shape.segments() {
+            let is_forgotten = stuck == Some(Stuck::NoRoom) && !self.receiver.knows(object);
+            if is_forgotten || nothing_new && lacking == shape.segments() {
                 self.shelf.discard(object);
             } else if let Err(error) = self.shelf.release(object, &shape, &missing) {
                 tracing::warn!(%error, "room can't be given back");
@@ -237,6 +238,11 @@ impl<S: Shelf> Arrivals<S> {
     /// Contents received, and refused.
     pub(crate) fn counts(&self) -> (u64, u64) {
         (self.received, self.refused)
+    }
+
+    /// Makes what has come durable.
+    pub(crate) fn keep(&mut self) {
+        self.checkpoint();
     }
 
     /// Whether a content is arriving that is known and wanted.
@@ -279,11 +285,7 @@ impl<S: Shelf> Arrivals<S> {
                 Report::Info { object, content } => self.info(object, content),
                 Report::Complete(object) => self.complete(now, object),
                 Report::Acknowledged(_) => self.acknowledged = now,
-                Report::Gone(object) => {
-                    self.contents.remove(&object);
-                    self.shelf.discard(object);
-                    self.news.push_back(News::Gone(object));
-                }
+                Report::Gone(object) => self.gone(object),
                 Report::Restarted => {
                     self.contents.clear();
                     self.news.push_back(News::Restarted);
@@ -296,7 +298,7 @@ impl<S: Shelf> Arrivals<S> {
         }
         while let Some((object, setback)) = self.shelf.setback() {
             match setback {
-                Setback::Lost => self.receiver.forget(object),
+                Setback::Lost => self.come_anew(now, object),
                 Setback::NoRoom(why) => self.put_off(object, Stuck::NoRoom, why),
             }
         }
@@ -351,13 +353,21 @@ impl<S: Shelf> Arrivals<S> {
             }
             Err(why @ Refusal::WrongRoot(_)) if arriving.wrong < WRONG_MAX => {
                 arriving.wrong += 1;
-                self.receiver.forget(object);
-                let left = self.shelf.left(object, &arriving.shape);
-                left.into_iter().for_each(|id| self.receiver.recovered(object, id));
+                (arriving.stuck, arriving.told) = (None, false);
+                self.come_anew(now, object);
                 self.news.push_back(News::Refused { object, name, why });
             }
             Err(why) => self.put_off(object, Stuck::Unfinished, why),
         }
+    }
+
+    /// All of an object comes anew but for what the shelf still has.
+    fn come_anew(&mut self, now: Duration, object: ObjectId) {
+        let Some(arriving) = self.contents.get(&object) else { return };
+        self.receiver.forget(object);
+        let left = self.shelf.left(object, &arriving.shape);
+        left.into_iter().for_each(|id| self.receiver.recovered(object, id));
+        self.receiver.want(now, object);
     }
 
     /// What can't be done now is tried again, if that may help.
@@ -376,31 +386,49 @@ impl<S: Shelf> Arrivals<S> {
     }
 
     fn try_again(&mut self, now: Duration) {
-        let mut never = Vec::new();
-        for (object, arriving) in &mut self.contents {
-            let Some(stuck) = arriving.stuck else { continue };
-            if stuck == Stuck::NoRoom {
-                let info = arriving.info.as_deref().unwrap_or_default();
-                match self.shelf.take_room(*object, &arriving.shape, info) {
-                    Ok(()) => (arriving.stuck, arriving.meter) = (None, Meter::default()),
-                    // It isn't asked for before there is room: it would come in vain.
-                    Err(why) if self.shelf.tries_again(&why) => continue,
-                    Err(why) => {
-                        never.push((*object, why));
-                        continue;
-                    }
-                }
-                let left = self.shelf.left(*object, &arriving.shape);
-                left.into_iter().for_each(|id| self.receiver.recovered(*object, id));
+        let stuck = self.contents.iter().filter_map(|(object, arriving)| Some((*object, arriving.stuck?)));
+        let stuck: Vec<_> = stuck.collect();
+        // Of what needs less than this there may be room.
+        let mut too_large = u64::MAX;
+        for (object, stuck) in stuck {
+            match (stuck, self.receiver.knows(object)) {
+                (Stuck::NoRoom, true) => self.look_for_room(now, object, &mut too_large),
+                // It is far behind what the sender sends by now.
+                (Stuck::NoRoom, false) => self.gone(object),
+                (Stuck::Unfinished, true) => self.receiver.want(now, object),
+                // All of it is here, whatever the sender does.
+                (Stuck::Unfinished, false) => self.complete(now, object),
             }
-            self.receiver.want(now, *object);
-        }
-        for (object, why) in never {
-            let about = self.contents.get(&object).and_then(|arriving| arriving.about.as_ref());
-            let name = about.map(|about| about.name.to_string());
-            self.refuse(object, name, why);
         }
         self.reports(now);
+    }
+
+    /// Takes room for a content that waits for it, and asks for it then: before, it would come in vain.
+    fn look_for_room(&mut self, now: Duration, object: ObjectId, too_large: &mut u64) {
+        let Some(arriving) = self.contents.get_mut(&object) else { return };
+        let (size, info) = (arriving.shape.size(), arriving.info.as_deref().unwrap_or_default());
+        if size >= *too_large {
+            return;
+        }
+        match self.shelf.take_room(object, &arriving.shape, info) {
+            Ok(()) => {
+                (arriving.stuck, arriving.told, arriving.meter) = (None, false, Meter::default());
+                let left = self.shelf.left(object, &arriving.shape);
+                left.into_iter().for_each(|id| self.receiver.recovered(object, id));
+                self.receiver.want(now, object);
+            }
+            Err(why) if self.shelf.tries_again(&why) => *too_large = size,
+            Err(why) => {
+                let name = arriving.about.as_ref().map(|about| about.name.to_string());
+                self.refuse(object, name, why);
+            }
+        }
+    }
+
+    fn gone(&mut self, object: ObjectId) {
+        self.contents.remove(&object);
+        self.shelf.discard(object);
+        self.news.push_back(News::Gone(object));
     }
 
     fn refuse(&mut self, object: ObjectId, name: Option<String>, why: Refusal) {
@@ -416,7 +444,7 @@ impl<S: Shelf> Arrivals<S> {
         for (object, arriving) in &self.contents {
             // Without its info nobody could tell later what it is.
             let Some(info) = &arriving.info else { continue };
-            let missing = self.receiver.missing(*object).unwrap_or_default();
+            let Some(missing) = self.receiver.missing(*object) else { continue };
             if let Err(error) = self.shelf.checkpoint(*object, &arriving.shape, info, &missing) {
                 tracing::warn!(%error, "what has arrived can't be made durable");
             }
@@ -427,7 +455,7 @@ impl<S: Shelf> Arrivals<S> {
     fn rest(&mut self, now: Duration) {
         let stalled = |arriving: &Arriving| arriving.stuck.is_none() && arriving.meter.is_stalled(now);
         for (object, arriving) in self.contents.iter().filter(|(_, arriving)| stalled(arriving)) {
-            let missing = self.receiver.missing(*object).unwrap_or_default();
+            let Some(missing) = self.receiver.missing(*object) else { continue };
             if let Err(error) = self.shelf.release(*object, &arriving.shape, &missing) {
                 tracing::warn!(%error, "room can't be given back");
             }
@@ -436,7 +464,7 @@ impl<S: Shelf> Arrivals<S> {
 
     fn progress(&mut self, now: Duration) {
         for (object, arriving) in &mut self.contents {
-            let missing = self.receiver.missing(*object).unwrap_or_default();
+            let Some(missing) = self.receiver.missing(*object) else { continue };
             let segments: u64 = missing.iter().map(|(_, set)| u64::from(set.len())).sum();
             let size = arriving.shape.size();
             let held = size.saturating_sub(segments * arriving.shape.segment_len() as u64);

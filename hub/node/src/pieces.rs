@@ -155,12 +155,12 @@ impl Pieces {
 
     /// Gives back the room of what hasn't come of an object.
     pub(crate) fn release(
-        &self,
+        &mut self,
         object: ObjectId,
         shape: &Shape,
         missing: &[(u32, SegmentSet)],
     ) -> io::Result<()> {
-        let Some(part) = self.parts.get(&object) else { return Ok(()) };
+        let part = self.part(object)?;
         let ids = missing
             .iter()
             .flat_map(|(block, set)| set.iter().map(|segment| PayloadId { block: *block, segment }));

@@ -199,6 +199,11 @@ impl Stock {
             Some(Place::Store { manifest, .. }) => {
                 let root = manifest.description().root;
                 match self.store.read_back(root, offset, out) {
+                    // Room was made, or another session of it began anew.
+                    Err(Error::Unknown(_) | Error::Incomplete(_)) => {
+                        self.setbacks.push_back((object, Setback::Lost));
+                        Err(Refusal::Nameless)
+                    }
                     // It was completed by another way.
                     Err(Error::Conflict) => {
                         Ok(self.store.reader(root, self.wall)?.read(offset, out, self.wall)?)

@@ -249,7 +249,7 @@ impl TakeIn {
     /// Ends a session: what came of its contents is kept on the disk, should the sender come back, but for so many senders alone.
     fn end(&mut self, sender: Sender) {
         if let Some(mut session) = self.sessions.remove(&sender) {
-            session.tick(session.heard(), self.wall);
+            session.keep(self.wall);
             session.count(&mut self.counters);
             session.close();
             let folder = &self.settings.folder;

@@ -285,6 +285,12 @@ impl Receiver {
         self.objects.get(&object)?.missing()
     }
 
+    /// Whether anything is known of an object; not of those that are far behind the newest.
+    #[must_use]
+    pub fn knows(&self, object: ObjectId) -> bool {
+        self.objects.contains_key(&object)
+    }
+
     /// A source segment came another way, by HTTP for instance, and is stored.
     pub fn recovered(&mut self, object: ObjectId, id: PayloadId) {
         if let Some(incoming) = self.objects.get_mut(&object) {

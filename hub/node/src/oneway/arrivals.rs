@@ -160,6 +160,11 @@ impl<S: Shelf> Arrivals<S> {
         self.rest(now);
     }
 
+    /// Makes what has come durable.
+    pub(crate) fn keep(&mut self) {
+        self.checkpoint();
+    }
+
     /// The session ends, for now: what hasn't come takes no room any more. With `nothing_new`, it has brought nothing, and files of
     /// which nothing has come aren't remembered.
     pub(crate) fn leave(&mut self, nothing_new: bool) {

@@ -144,6 +144,20 @@ impl Session {
         }
     }
 
+    /// Makes what has come durable, for when it ends.
+    pub(super) fn keep(&mut self, wall: Millis) {
+        match &mut self.kind {
+            Kind::Norm(arrivals) => {
+                arrivals.shelf_mut().set_wall(wall);
+                arrivals.keep();
+            }
+            Kind::Flute(arrivals) => {
+                arrivals.shelf_mut().set_wall(wall);
+                arrivals.keep();
+            }
+        }
+    }
+
     /// Adds what was counted.
     pub(super) fn count(&self, counters: &mut TakeInCounters) {
         match &self.kind {

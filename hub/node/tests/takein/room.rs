@@ -1,8 +1,11 @@
 //! Contents that find no room, or give it back: all of them come in the end, and what is here isn't sent again.
 
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use millrace_hub::norm::ObjectId;
 use millrace_hub_node::TakeIn;
 use millrace_hub_store::{Incoming, Millis, Root, Store, Trust};
 
@@ -20,7 +23,7 @@ fn taken_in(hub: &mut TakeIn) -> u64 {
 }
 
 /// Something else that takes nearly all of the room.
-fn other(folder: &std::path::Path, store: &Arc<Store>) -> Incoming {
+fn other(folder: &Path, store: &Arc<Store>) -> Incoming {
     store.adopt(folder.join("other"), BIG as u64, WALL).unwrap()
 }
 
@@ -32,6 +35,14 @@ fn segments(bytes: &[u8]) -> u64 {
 fn wait(world: &mut World, hub: &mut TakeIn, seconds: u64) {
     let end = world.now + Duration::from_secs(seconds);
     world.run(hub, &mut [], |world, _| world.now >= end);
+}
+
+/// Bytes of the disk that what is arriving takes.
+fn blocks(folder: &Path) -> u64 {
+    let files = |folder: &Path| std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let senders = files(&folder.join("arriving/0"));
+    let all = senders.flat_map(|sender| files(&sender.join(".millrace")));
+    all.map(|path| std::fs::metadata(path).unwrap().blocks() * 512).sum()
 }
 
 /// Has a hub given these at a second, and what is to be done once a second.
@@ -264,4 +275,33 @@ fn a_file_that_finds_no_room_after_a_restart_goes_on_where_it_was() {
     give(&mut hub, 6, 1, &[table, after].concat());
     assert_eq!(taken_in(&mut hub), 1, "{:?}", hub.counters());
     assert!(read(&store, Root::of(&bytes)).unwrap() == bytes);
+}
+
+/// Who names more than is remembered of it while there is no room gets none for what was forgotten, and what got room and nothing
+/// else gives it back, on the disk, too.
+#[test]
+fn of_many_that_wait_the_newest_get_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store_of(folder.path(), BUDGET);
+    let mut hub = open(folder.path(), &store, Trust::Anybody);
+    let mut world = World::new(1);
+    let other = store.adopt(folder.path().join("other"), BUDGET - 100_000, WALL).unwrap();
+    let bytes = content(1, 150_000);
+    for number in 0..300 {
+        let mut source = Source::new(1, Duration::ZERO);
+        let name = format!("content-{number}");
+        source.offer_as(Some(ObjectId(number)), Duration::ZERO, &bytes, name.as_bytes());
+        for datagram in source.datagrams(Duration::from_millis(2)) {
+            world.deliver(&mut hub, address(1), &datagram);
+        }
+    }
+    assert_eq!(hub.counters().refused_room, 300, "{:?}", hub.counters());
+    drop(other);
+    wait(&mut world, &mut hub, 2);
+    assert!(store.budget().0 > 256 * 150_000);
+    wait(&mut world, &mut hub, 62);
+    assert_eq!((hub.counters().gone, store.budget().0), (44, 0), "{:?}", hub.counters());
+    // A file has a few blocks of its own.
+    let most = 256 * 16_384;
+    assert!(blocks(folder.path()) < most, "{} of {most}", blocks(folder.path()));
 }

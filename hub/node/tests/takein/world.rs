@@ -61,7 +61,19 @@ impl Source {
     }
 
     pub(crate) fn offer(&mut self, now: Duration, bytes: &[u8], info: &[u8]) -> ObjectId {
-        let object = self.sender.announce(now, Offer::file(bytes.len() as u64, info.to_vec())).unwrap();
+        self.offer_as(None, now, bytes, info)
+    }
+
+    /// The same by a number.
+    pub(crate) fn offer_as(
+        &mut self,
+        number: Option<ObjectId>,
+        now: Duration,
+        bytes: &[u8],
+        info: &[u8],
+    ) -> ObjectId {
+        let offer = Offer { number, ..Offer::file(bytes.len() as u64, info.to_vec()) };
+        let object = self.sender.announce(now, offer).unwrap();
         self.contents.0.insert(object, bytes.to_vec());
         object
     }

@@ -90,8 +90,10 @@ fn ask_for_blocks(
             let open = incoming.open.get(&block);
             let missing = SegmentSet::range(0, shape.block_len(block).into());
             let missing = open.map_or(missing, |open| missing.without(open.have));
-            let named: SegmentSet =
-                missing.iter().take(open.map_or(0, |open| open.deficit(shape.block_len(block)))).collect();
+            // If there is enough and it couldn't be decoded, what was stored can't be read.
+            let deficit = open.map_or(0, |open| open.deficit(shape.block_len(block)));
+            let wanted = if deficit == 0 { missing.len() as usize } else { deficit };
+            let named: SegmentSet = missing.iter().take(wanted).collect();
             // All of a block or nothing: half of it would be repaired twice.
             let before = builder.clone();
             let all = named.stretches().all(|(first, last)| {

@@ -94,3 +94,24 @@ fn an_arriving_content_is_removed_when_nothing_came_for_a_while() {
     assert!(store.contents().contains(&Root::of(&two_groups(1))));
     assert!(matches!(begin("newest", 11, later(60_002)), Err(Error::NoRoom { .. })));
 }
+
+#[test]
+fn what_has_not_come_is_not_read_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let bytes = content(1, 3 * G);
+    let described = manifest("a", 1, &bytes);
+    let root = described.description().root;
+    store.begin(&described, NOW).unwrap();
+    store.write(root, 100, &bytes[100..2 * G], NOW).unwrap();
+    let read = |offset: usize, len: usize| {
+        let mut out = vec![0; len];
+        store.read_back(root, offset as u64, &mut out).map(|()| out)
+    };
+    for (offset, len) in [(100, 10), (G - 5, 10), (G, G), (2 * G - 1, 1), (5, 0)] {
+        assert!(read(offset, len).unwrap() == bytes[offset..][..len], "{offset} {len}");
+    }
+    for (offset, len) in [(99, 10), (2 * G - 1, 2), (2 * G, 1), (0, 3 * G)] {
+        assert!(matches!(read(offset, len), Err(Error::Incomplete(_))), "{offset} {len}");
+    }
+}
