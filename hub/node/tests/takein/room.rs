@@ -8,6 +8,7 @@ use std::time::Duration;
 use millrace_hub::norm::ObjectId;
 use millrace_hub_node::TakeIn;
 use millrace_hub_store::{Incoming, Millis, Root, Store, Trust};
+use tempfile::TempDir;
 
 use crate::flute::{open as open_flute, packets};
 use crate::world::{Source, WALL, World, address, open};
@@ -20,6 +21,14 @@ const BIG: usize = 60 << 20;
 fn taken_in(hub: &mut TakeIn) -> u64 {
     while hub.poll_event().is_some() {}
     hub.counters().taken
+}
+
+/// An empty store, a rule by NORM that takes from anybody, and the world around it.
+fn scene() -> (TempDir, Arc<Store>, TakeIn, World) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = store_of(folder.path(), BUDGET);
+    let hub = open(folder.path(), &store, Trust::Anybody);
+    (folder, store, hub, World::new(1))
 }
 
 /// Something else that takes nearly all of the room.
@@ -79,10 +88,7 @@ fn a_content_by_norm_without_room_comes_once_there_is_some() {
     let described = manifest("honest", 1, &bytes, None).as_bytes().to_vec();
     for info in [b"honest".to_vec(), described] {
         for segments_first in [0, 5] {
-            let folder = tempfile::tempdir().unwrap();
-            let store = store_of(folder.path(), BUDGET);
-            let mut hub = open(folder.path(), &store, Trust::Anybody);
-            let mut world = World::new(1);
+            let (folder, store, mut hub, mut world) = scene();
             let other = other(folder.path(), &store);
             let mut sources = [Source::new(1, world.now)];
             sources[0].offer(world.now, &bytes, &info);
@@ -106,10 +112,7 @@ fn a_content_by_norm_without_room_comes_once_there_is_some() {
 /// The room of what stops halfway is for others after a minute; when it goes on, what came of it before isn't sent again.
 #[test]
 fn a_content_by_norm_that_stops_halfway_gives_room_and_goes_on_later() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = store_of(folder.path(), BUDGET);
-    let mut hub = open(folder.path(), &store, Trust::Anybody);
-    let mut world = World::new(1);
+    let (_folder, store, mut hub, mut world) = scene();
     let (first, second) = (content(1, BIG / 2), content(2, BIG / 4 * 3));
     let (mut halves, mut others) = ([Source::new(1, world.now)], [Source::new(2, world.now)]);
     halves[0].offer(world.now, &first, b"first");
@@ -161,10 +164,7 @@ fn a_file_that_stops_halfway_gives_room_and_goes_on_later() {
 fn a_content_that_waits_for_minutes_keeps_the_room_that_it_gets() {
     for info in [b"honest".to_vec(), manifest("honest", 1, &content(1, 10_000_000), None).as_bytes().to_vec()]
     {
-        let folder = tempfile::tempdir().unwrap();
-        let store = store_of(folder.path(), BUDGET);
-        let mut hub = open(folder.path(), &store, Trust::Anybody);
-        let mut world = World::new(1);
+        let (folder, store, mut hub, mut world) = scene();
         let other = other(folder.path(), &store);
         let bytes = content(1, 10_000_000);
         let mut sources = [Source::new(1, world.now)];
@@ -187,10 +187,7 @@ fn a_content_that_waits_for_minutes_keeps_the_room_that_it_gets() {
 
 #[test]
 fn what_is_out_of_date_when_there_is_room_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = store_of(folder.path(), BUDGET);
-    let mut hub = open(folder.path(), &store, Trust::Anybody);
-    let mut world = World::new(1);
+    let (folder, store, mut hub, mut world) = scene();
     let other = other(folder.path(), &store);
     let bytes = content(1, 10_000_000);
     let mut sources = [Source::new(1, world.now)];
@@ -209,10 +206,8 @@ fn what_is_out_of_date_when_there_is_room_is_refused() {
 #[test]
 fn a_content_whose_beginning_was_removed_comes_anew() {
     for full in [false, true] {
-        let folder = tempfile::tempdir().unwrap();
-        let store = store_of(folder.path(), BUDGET);
-        let mut hub = open(folder.path(), &store, Trust::Anybody);
-        let mut world = World { lose: 5, ..World::new(1) };
+        let (folder, store, mut hub, mut world) = scene();
+        world.lose = 5;
         let first = content(1, BIG / 2);
         let mut sources = [Source::new(1, world.now)];
         sources[0].offer(world.now, &first, manifest("first", 1, &first, None).as_bytes());
@@ -234,10 +229,7 @@ fn a_content_whose_beginning_was_removed_comes_anew() {
 /// What came before a restart is kept, though there is no room for the rest of it then.
 #[test]
 fn a_content_that_finds_no_room_after_a_restart_goes_on_where_it_was() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = store_of(folder.path(), BUDGET);
-    let mut hub = open(folder.path(), &store, Trust::Anybody);
-    let mut world = World::new(1);
+    let (folder, store, mut hub, mut world) = scene();
     let bytes = content(1, BIG / 2);
     let mut sources = [Source::new(1, world.now)];
     sources[0].offer(world.now, &bytes, b"first");
@@ -281,10 +273,7 @@ fn a_file_that_finds_no_room_after_a_restart_goes_on_where_it_was() {
 /// else gives it back, on the disk, too.
 #[test]
 fn of_many_that_wait_the_newest_get_room() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = store_of(folder.path(), BUDGET);
-    let mut hub = open(folder.path(), &store, Trust::Anybody);
-    let mut world = World::new(1);
+    let (folder, store, mut hub, mut world) = scene();
     let other = store.adopt(folder.path().join("other"), BUDGET - 100_000, WALL).unwrap();
     let bytes = content(1, 150_000);
     for number in 0..300 {
