@@ -240,11 +240,6 @@ impl<S: Shelf> Arrivals<S> {
         (self.received, self.refused)
     }
 
-    /// Makes what has come durable.
-    pub(crate) fn keep(&mut self) {
-        self.checkpoint();
-    }
-
     /// Whether a content is arriving that is known and wanted.
     pub(crate) fn is_promising(&self) -> bool {
         self.contents.values().any(|arriving| arriving.about.is_some())
@@ -440,7 +435,7 @@ impl<S: Shelf> Arrivals<S> {
     }
 
     /// Keeps what has come, so that a crash doesn't lose it.
-    fn checkpoint(&mut self) {
+    pub(crate) fn checkpoint(&mut self) {
         for (object, arriving) in &self.contents {
             // Without its info nobody could tell later what it is.
             let Some(info) = &arriving.info else { continue };

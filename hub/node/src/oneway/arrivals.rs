@@ -160,11 +160,6 @@ impl<S: Shelf> Arrivals<S> {
         self.rest(now);
     }
 
-    /// Makes what has come durable.
-    pub(crate) fn keep(&mut self) {
-        self.checkpoint();
-    }
-
     /// The session ends, for now: what hasn't come takes no room any more. With `nothing_new`, it has brought nothing, and files of
     /// which nothing has come aren't remembered.
     pub(crate) fn leave(&mut self, nothing_new: bool) {
@@ -349,7 +344,7 @@ impl<S: Shelf> Arrivals<S> {
     }
 
     /// Keeps what has come, so that a crash doesn't lose it.
-    fn checkpoint(&mut self) {
+    pub(crate) fn checkpoint(&mut self) {
         for (toi, arriving) in &self.arriving {
             // Without a name nobody could tell later what it is.
             let Some(file) = self.described.get(toi).filter(|_| arriving.begun) else { continue };

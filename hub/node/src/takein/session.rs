@@ -132,29 +132,26 @@ impl Session {
     }
 
     pub(super) fn tick(&mut self, now: Duration, wall: Millis) {
+        self.set_wall(wall);
         match &mut self.kind {
-            Kind::Norm(arrivals) => {
-                arrivals.shelf_mut().set_wall(wall);
-                arrivals.tick(now);
-            }
-            Kind::Flute(arrivals) => {
-                arrivals.shelf_mut().set_wall(wall);
-                arrivals.tick(now);
-            }
+            Kind::Norm(arrivals) => arrivals.tick(now),
+            Kind::Flute(arrivals) => arrivals.tick(now),
         }
     }
 
     /// Makes what has come durable, for when it ends.
     pub(super) fn keep(&mut self, wall: Millis) {
+        self.set_wall(wall);
         match &mut self.kind {
-            Kind::Norm(arrivals) => {
-                arrivals.shelf_mut().set_wall(wall);
-                arrivals.keep();
-            }
-            Kind::Flute(arrivals) => {
-                arrivals.shelf_mut().set_wall(wall);
-                arrivals.keep();
-            }
+            Kind::Norm(arrivals) => arrivals.checkpoint(),
+            Kind::Flute(arrivals) => arrivals.checkpoint(),
+        }
+    }
+
+    fn set_wall(&mut self, wall: Millis) {
+        match &mut self.kind {
+            Kind::Norm(arrivals) => arrivals.shelf_mut().set_wall(wall),
+            Kind::Flute(arrivals) => arrivals.shelf_mut().set_wall(wall),
         }
     }
 
