@@ -358,6 +358,10 @@ impl<S: Shelf> Arrivals<S> {
 
     /// All of an object comes anew but for what the shelf still has.
     fn come_anew(&mut self, now: Duration, object: ObjectId) {
+        if !self.receiver.knows(object) {
+            // It is far behind what the sender sends by now.
+            return self.gone(object);
+        }
         let Some(arriving) = self.contents.get(&object) else { return };
         self.receiver.forget(object);
         let left = self.shelf.left(object, &arriving.shape);
@@ -383,11 +387,9 @@ impl<S: Shelf> Arrivals<S> {
     fn try_again(&mut self, now: Duration) {
         let stuck = self.contents.iter().filter_map(|(object, arriving)| Some((*object, arriving.stuck?)));
         let stuck: Vec<_> = stuck.collect();
-        // Of what needs less than this there may be room.
-        let mut too_large = u64::MAX;
         for (object, stuck) in stuck {
             match (stuck, self.receiver.knows(object)) {
-                (Stuck::NoRoom, true) => self.look_for_room(now, object, &mut too_large),
+                (Stuck::NoRoom, true) => self.look_for_room(now, object),
                 // It is far behind what the sender sends by now.
                 (Stuck::NoRoom, false) => self.gone(object),
                 (Stuck::Unfinished, true) => self.receiver.want(now, object),
@@ -399,12 +401,9 @@ impl<S: Shelf> Arrivals<S> {
     }
 
     /// Takes room for a content that waits for it, and asks for it then: before, it would come in vain.
-    fn look_for_room(&mut self, now: Duration, object: ObjectId, too_large: &mut u64) {
+    fn look_for_room(&mut self, now: Duration, object: ObjectId) {
         let Some(arriving) = self.contents.get_mut(&object) else { return };
-        let (size, info) = (arriving.shape.size(), arriving.info.as_deref().unwrap_or_default());
-        if size >= *too_large {
-            return;
-        }
+        let info = arriving.info.as_deref().unwrap_or_default();
         match self.shelf.take_room(object, &arriving.shape, info) {
             Ok(()) => {
                 (arriving.stuck, arriving.told, arriving.meter) = (None, false, Meter::default());
@@ -412,7 +411,7 @@ impl<S: Shelf> Arrivals<S> {
                 left.into_iter().for_each(|id| self.receiver.recovered(object, id));
                 self.receiver.want(now, object);
             }
-            Err(why) if self.shelf.tries_again(&why) => *too_large = size,
+            Err(why) if self.shelf.tries_again(&why) => {}
             Err(why) => {
                 let name = arriving.about.as_ref().map(|about| about.name.to_string());
                 self.refuse(object, name, why);
