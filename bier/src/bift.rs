@@ -16,6 +16,7 @@ use core::net::IpAddr;
 use crate::bift_id::BiftId;
 use crate::bits::{self, BitString};
 use crate::ecmp::{Choice, pick};
+use crate::forward::Flat;
 use crate::id::{BiftKey, BitPosition};
 
 /// The most tables that a BIFT may have; perfect balance needs as many as the least common multiple of path counts.
@@ -94,6 +95,8 @@ pub struct Bift {
     /// Some of them are hosts.
     has_hosts: bool,
     tables: Box<[Table]>,
+    /// Their rows, for packets that become copies and nothing else.
+    flat: Flat,
     seed: u32,
     /// The caller's: see [`Bift::tag`].
     tag: u32,
@@ -111,7 +114,8 @@ impl Bift {
         assert!((1..=TABLES_MAX).contains(&tables.len()) && neighbours.len() == out.len());
         let exits = exits(&neighbours, &out);
         let has_hosts = neighbours.iter().any(|one| matches!(one.reach, Reach::Hosts(_)));
-        Self { key, local, neighbours, out, exits, has_hosts, tables, seed, tag: 0 }
+        let flat = Flat::new(&tables);
+        Self { key, local, neighbours, out, exits, has_hosts, tables, flat, seed, tag: 0 }
     }
 
     /// What it is for.
@@ -208,7 +212,17 @@ impl Bift {
     #[inline]
     #[must_use]
     pub fn table(&self, entropy: u32) -> &Table {
-        &self.tables[pick(entropy, self.seed, Choice::Table, self.tables.len())]
+        &self.tables[self.pick_table(entropy)]
+    }
+
+    #[inline]
+    pub(crate) fn pick_table(&self, entropy: u32) -> usize {
+        pick(entropy, self.seed, Choice::Table, self.tables.len())
+    }
+
+    #[inline(always)] // one number
+    pub(crate) fn flat(&self) -> &Flat {
+        &self.flat
     }
 
     /// The same with the links by other numbers, for who has links of several domains.
@@ -382,6 +396,11 @@ impl Rows {
     #[inline]
     pub(crate) fn masks(&self) -> &[u64] {
         &self.masks
+    }
+
+    /// How many words its masks have.
+    pub(crate) fn words(&self) -> usize {
+        self.words
     }
 
     /// The neighbours, in the order of the masks.

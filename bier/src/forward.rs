@@ -8,6 +8,8 @@
 //! There is no check where a packet came from, and none that it isn't sent back there: a bit that leads back is sent
 //! back (no split horizon, RFC 8279 section 6.5), and loops end by TTL.
 
+mod plain;
+
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::array;
@@ -16,6 +18,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use crate::bift::{Bift, NULL_ROW, NeighbourIndex, Rows, Table};
 use crate::bits;
 use crate::id::BitPosition;
+pub(crate) use plain::Flat;
+pub use plain::Plain;
 
 /// What a decision depends on.
 #[derive(Clone, Copy, Debug)]
@@ -43,34 +47,6 @@ pub enum Part<'a> {
     },
     /// Count: these bits have no way. At most once while all neighbours are up.
     Unroutable(&'a [u64]),
-}
-
-/// Who is told what to do with a packet: a function of [`Part`]s, or somebody with one for each kind, who then needn't ask
-/// which it is. What is said here of parts holds there.
-pub trait Visit {
-    /// [`Part::Local`]
-    fn local(&mut self);
-    /// [`Part::Copy`]
-    fn copy(&mut self, neighbour: NeighbourIndex, bits: &[u64]);
-    /// [`Part::Unroutable`]
-    fn unroutable(&mut self, bits: &[u64]);
-}
-
-impl<F: FnMut(Part<'_>)> Visit for F {
-    #[inline]
-    fn local(&mut self) {
-        self(Part::Local);
-    }
-
-    #[inline]
-    fn copy(&mut self, neighbour: NeighbourIndex, bits: &[u64]) {
-        self(Part::Copy { neighbour, bits });
-    }
-
-    #[inline]
-    fn unroutable(&mut self, bits: &[u64]) {
-        self(Part::Unroutable(bits));
-    }
 }
 
 /// How a packet fared.
@@ -153,7 +129,7 @@ impl Bift {
         procedure: Procedure,
         packet: Packet<'_>,
         down: &Down,
-        mut visit: impl Visit,
+        mut visit: impl FnMut(Part<'_>),
     ) -> Outcome {
         let bits: &[u64; W] = packet.bits.first_chunk().expect("as many words as the table's");
         if packet.ttl <= 1 {
@@ -176,15 +152,14 @@ impl Bift {
         procedure: Procedure,
         table: &Table,
         bits: &[u64; W],
-        visit: &mut impl Visit,
+        visit: &mut impl FnMut(Part<'_>),
     ) {
         // Nothing is prepared for neighbours that no bit leads to. Rows prepared for one failure may lead to a neighbour
         // that fails as well.
         let rows = down.iter().find_map(|neighbour| table.on_failure(neighbour)).unwrap_or(table.rows());
         self.run(procedure, rows, bits, &mut |part: Part<'_>| match part {
-            Part::Local => visit.local(),
-            Part::Copy { neighbour, bits } if !down.is_down(neighbour) => visit.copy(neighbour, bits),
-            Part::Copy { bits, .. } | Part::Unroutable(bits) => visit.unroutable(bits),
+            Part::Copy { neighbour, bits } if down.is_down(neighbour) => visit(Part::Unroutable(bits)),
+            part => visit(part),
         });
     }
 
@@ -195,18 +170,18 @@ impl Bift {
         &self,
         Packet { ttl, entropy, .. }: Packet<'_>,
         bits: &[u64; W],
-        visit: &mut impl Visit,
+        visit: &mut impl FnMut(Part<'_>),
     ) -> Outcome {
         let mut others = *bits;
         if ttl == 1 {
             if let Some(local) = self.local().filter(|local| bits::test(bits, *local)) {
-                visit.local();
+                visit(Part::Local);
                 bits::clear(&mut others, local);
             }
             for (neighbour, mask) in self.hosts(entropy) {
                 let mut theirs = [0; W];
                 if bits::and(bits, mask, &mut theirs) {
-                    visit.copy(neighbour, &theirs);
+                    visit(Part::Copy { neighbour, bits: &theirs });
                     bits::and_not(&mut others, &theirs);
                 }
             }
@@ -220,7 +195,7 @@ impl Bift {
         procedure: Procedure,
         rows: &Rows,
         bits: &[u64; W],
-        visit: &mut impl Visit,
+        visit: &mut impl FnMut(Part<'_>),
     ) {
         let sparse = match procedure {
             Procedure::BitWalk => true,
@@ -245,7 +220,7 @@ fn bit_walk<const W: usize>(
     rows: &Rows,
     local: Option<BitPosition>,
     mut bits: [u64; W],
-    visit: &mut impl Visit,
+    visit: &mut impl FnMut(Part<'_>),
 ) {
     let (masks, _) = rows.masks().as_chunks::<W>();
     let mut copy = [0; W];
@@ -253,7 +228,7 @@ fn bit_walk<const W: usize>(
     while let Some(bit) = bits::lowest(&bits) {
         // Step 3: it is us.
         if local == Some(bit) {
-            visit.local();
+            visit(Part::Local);
             bits::clear(&mut bits, bit);
             continue;
         }
@@ -265,14 +240,14 @@ fn bit_walk<const W: usize>(
                 if let Some(local) = local {
                     bits::clear(&mut copy, local);
                 }
-                visit.unroutable(&copy);
+                visit(Part::Unroutable(&copy));
                 let unroutable = copy;
                 bits::and_not(&mut bits, &unroutable);
             }
             row => {
                 let row = usize::from(row);
                 bits::and(&bits, &masks[row], &mut copy);
-                visit.copy(rows.neighbours()[row], &copy);
+                visit(Part::Copy { neighbour: rows.neighbours()[row], bits: &copy });
                 bits::and_not(&mut bits, &masks[row]);
             }
         }
@@ -285,13 +260,13 @@ fn neighbour_major<const W: usize>(
     rows: &Rows,
     local: Option<BitPosition>,
     bits: &[u64; W],
-    visit: &mut impl Visit,
+    visit: &mut impl FnMut(Part<'_>),
 ) {
     // Only without a bit is it another string.
     let mut others;
     let bits = match local.filter(|local| bits::test(bits, *local)) {
         Some(local) => {
-            visit.local();
+            visit(Part::Local);
             others = *bits;
             bits::clear(&mut others, local);
             &others
@@ -303,13 +278,13 @@ fn neighbour_major<const W: usize>(
         // A new one each time, which stays in registers: the halves of what was written in quarters can't be read at once.
         let copy: [u64; W] = array::from_fn(|word| bits[word] & mask[word]);
         if !bits::is_zero(&copy) {
-            visit.copy(*neighbour, &copy);
+            visit(Part::Copy { neighbour: *neighbour, bits: &copy });
         }
     }
     if !bits::is_within(bits, rows.routable()) {
         let mut copy = *bits;
         bits::and_not(&mut copy, rows.routable());
-        visit.unroutable(&copy);
+        visit(Part::Unroutable(&copy));
     }
 }
 

@@ -66,6 +66,18 @@ pub(crate) const NIBBLE_MPLS: u8 = 0b0101;
 /// The version of the header.
 pub(crate) const VERSION: u8 = 0;
 
+/// S, "the last label", in the first four bytes, and where TC begins in them.
+const S: u32 = 1 << 8;
+const TC_AT: u32 = 9;
+/// Where the fields begin in the eight bytes after them.
+const NIBBLE_AT: u32 = 60;
+const VERSION_AT: u32 = 56;
+const BSL_AT: u32 = 52;
+const ENTROPY_AT: u32 = 32;
+const OAM_AT: u32 = 30;
+const DSCP_AT: u32 = 22;
+const PROTO_AT: u32 = 16;
+
 /// Why a packet isn't a BIER packet that could be forwarded. Each is dropped, and counted apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Malformed {
@@ -120,7 +132,7 @@ impl Malformed {
 #[inline]
 pub fn peek(packet: &[u8]) -> Result<BiftId, Malformed> {
     match packet.first_chunk::<FIXED_LEN>() {
-        Some(fixed) => Ok(BiftId::from_word(word(fixed, 0))),
+        Some(fixed) => Ok(BiftId::from_word(read(fixed).0)),
         None => Err(Malformed::FixedPartCut),
     }
 }
@@ -128,7 +140,9 @@ pub fn peek(packet: &[u8]) -> Result<BiftId, Malformed> {
 /// A checked header at the start of a packet.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a> {
-    fixed: &'a [u8; FIXED_LEN],
+    /// The first four bytes, and the eight after them: read once, as one sees them in the picture above.
+    first: u32,
+    rest: u64,
     bit_string: &'a [u8],
     payload: &'a [u8],
 }
@@ -151,81 +165,93 @@ impl<'a> View<'a> {
     /// Any of [`Malformed`] but [`Malformed::UnknownBift`].
     #[inline]
     pub fn parse(packet: &'a [u8], carriage: Carriage, expected: Bsl) -> Result<Self, Malformed> {
-        let (fixed, rest) = packet.split_first_chunk::<FIXED_LEN>().ok_or(Malformed::FixedPartCut)?;
-        let (bit_string, payload) = rest.split_at_checked(expected.bytes()).ok_or(Malformed::BitStringCut)?;
-        if carriage == Carriage::Mpls {
-            if fixed[2] & 1 == 0 {
-                return Err(Malformed::NotLastLabel);
-            }
-            if fixed[4] >> 4 != NIBBLE_MPLS {
-                return Err(Malformed::Nibble);
-            }
-        }
-        if fixed[4] & 0xf != VERSION {
-            return Err(Malformed::Version);
-        }
-        match Bsl::from_code(fixed[5] >> 4) {
-            Some(bsl) if bsl == expected => {}
-            Some(_) => return Err(Malformed::OtherBsl),
-            None => return Err(Malformed::IllegalBsl),
-        }
+        let view = Self::parse_fixed(packet, carriage, expected)?;
         // All of it at once: bit strings are mostly zeros, and a search would go from byte to byte.
-        let (words, _) = bit_string.as_chunks::<8>();
+        let (words, _) = view.bit_string.as_chunks::<8>();
         if words.iter().fold(0, |set, word| set | u64::from_ne_bytes(*word)) == 0 {
             return Err(Malformed::Empty);
         }
-        Ok(Self { fixed, bit_string, payload })
+        Ok(view)
+    }
+
+    /// The same for who finds out what the bits stand for anyway, and that none is set.
+    ///
+    /// # Errors
+    /// As above, but for [`Malformed::Empty`].
+    #[inline(always)] // for each packet
+    pub fn parse_fixed(packet: &'a [u8], carriage: Carriage, expected: Bsl) -> Result<Self, Malformed> {
+        let (fixed, behind) = packet.split_first_chunk::<FIXED_LEN>().ok_or(Malformed::FixedPartCut)?;
+        let (first, rest) = read(fixed);
+        let (bit_string, payload) =
+            behind.split_at_checked(expected.bytes()).ok_or(Malformed::BitStringCut)?;
+        if carriage == Carriage::Mpls {
+            if first & S == 0 {
+                return Err(Malformed::NotLastLabel);
+            }
+            if rest >> NIBBLE_AT != u64::from(NIBBLE_MPLS) {
+                return Err(Malformed::Nibble);
+            }
+        }
+        if rest >> VERSION_AT & 0xf != u64::from(VERSION) {
+            return Err(Malformed::Version);
+        }
+        let code = (rest >> BSL_AT & 0xf) as u8;
+        if code != expected.code() {
+            return Err(Bsl::from_code(code).map_or(Malformed::IllegalBsl, |_| Malformed::OtherBsl));
+        }
+        Ok(Self { first, rest, bit_string, payload })
     }
 
     /// The BIFT-id.
     #[must_use]
     pub fn bift_id(&self) -> BiftId {
-        BiftId::from_word(word(self.fixed, 0))
+        BiftId::from_word(self.first)
     }
 
     /// Traffic class; means something in MPLS networks only.
     #[must_use]
     pub fn tc(&self) -> u8 {
-        self.fixed[2] >> 1 & 7
+        (self.first >> TC_AT & 7) as u8
     }
 
     /// Hops left.
     #[inline]
     #[must_use]
     pub fn ttl(&self) -> u8 {
-        self.fixed[3]
+        self.first as u8
     }
 
     /// Packets of the same entropy and bit string take the same path; 20 bits.
     #[inline]
     #[must_use]
     pub fn entropy(&self) -> u32 {
-        word(self.fixed, 4) & 0xf_ffff
+        entropy(self.rest)
     }
 
     /// 2 bits for measurements; passed on unchanged, and without effect on path or service.
     #[must_use]
     pub fn oam(&self) -> u8 {
-        self.fixed[8] >> 6
+        (self.rest >> OAM_AT & 3) as u8
     }
 
     /// Code point of differentiated services; means something without MPLS only.
     #[must_use]
     pub fn dscp(&self) -> u8 {
-        (u16::from_be_bytes([self.fixed[8], self.fixed[9]]) >> 6 & 0x3f) as u8
+        (self.rest >> DSCP_AT & 0x3f) as u8
     }
 
     /// What follows. Only a BFER looks at it.
     #[inline]
     #[must_use]
     pub fn proto(&self) -> Proto {
-        Proto::from(self.fixed[9] & 0x3f)
+        Proto::from(proto(self.rest))
     }
 
     /// The router where the packet entered, unless the field has the invalid value 0.
+    #[inline]
     #[must_use]
     pub fn bfir_id(&self) -> Option<BfrId> {
-        BfrId::new(u16::from_be_bytes([self.fixed[10], self.fixed[11]]))
+        BfrId::new(self.rest as u16)
     }
 
     /// The bit string as it is on the wire; for [`bits::load`].
@@ -252,6 +278,19 @@ impl<'a> View<'a> {
     }
 }
 
-fn word(fixed: &[u8; FIXED_LEN], at: usize) -> u32 {
-    u32::from_be_bytes([fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]])
+/// The fixed part as numbers: its first four bytes, and the eight after them.
+#[inline(always)] // two loads
+fn read(fixed: &[u8; FIXED_LEN]) -> (u32, u64) {
+    let [a, b, c, d, rest @ ..] = *fixed;
+    (u32::from_be_bytes([a, b, c, d]), u64::from_be_bytes(rest))
+}
+
+#[inline]
+fn proto(rest: u64) -> u8 {
+    (rest >> PROTO_AT & 0x3f) as u8
+}
+
+#[inline]
+fn entropy(rest: u64) -> u32 {
+    (rest >> ENTROPY_AT) as u32 & 0xf_ffff
 }

@@ -69,3 +69,4 @@ mod spf;
 pub mod te;
 pub mod topology;
 pub mod tree;
+pub mod wire;

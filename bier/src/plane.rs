@@ -140,7 +140,7 @@ impl Index {
         index
     }
 
-    #[inline]
+    #[inline(always)] // a few loads
     fn place(&self, id: BiftId) -> usize {
         let upper = self.upper[id.get() as usize >> 8];
         self.blocks[usize::from(upper)][id.get() as usize & 0xff] as usize
@@ -186,7 +186,7 @@ impl Plane {
     }
 
     /// The table that a packet with this BIFT-id is for, and what that is for.
-    #[inline]
+    #[inline(always)] // a few loads
     #[must_use]
     pub fn by_id(&self, id: BiftId) -> Option<(BiftKey, &AnyBift)> {
         self.tables.get(self.index.place(id)).map(|(key, bift)| (*key, bift))

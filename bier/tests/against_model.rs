@@ -6,7 +6,7 @@ mod model;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use common::{Plan, Random, Shape, seed};
-use millrace_bier::bift::{Bift, Reach};
+use millrace_bier::bift::{Bift, NeighbourIndex, Reach};
 use millrace_bier::bift_id::BiftId;
 use millrace_bier::bits::{self, BitString};
 use millrace_bier::compute::{Computed, Options};
@@ -14,6 +14,7 @@ use millrace_bier::forward::{Down, Packet, Part, Procedure};
 use millrace_bier::header::{self, Carriage, Header, Proto, Template, View};
 use millrace_bier::id::{BfrId, BitPosition, Bsl, Si};
 use millrace_bier::topology::RouterIndex;
+use millrace_bier::wire::Wire;
 
 /// Few under Miri, which is to look at every line and not at every domain.
 const CASES: usize = if cfg!(miri) { 5 } else { 60_000 };
@@ -45,6 +46,13 @@ fn numbers(words: &[u64]) -> model::Bits {
     bits::ones(words).map(|bit| u32::from(bit.number())).collect()
 }
 
+/// The copies of a packet that becomes nothing else, as workers make them.
+fn plain<const W: usize>(bift: &Bift, packet: Packet<'_>) -> Option<Vec<(NeighbourIndex, model::Bits)>> {
+    let bits = Wire::<W>::of(packet.bits.first_chunk()?);
+    let copies = bift.plain(&bits, packet.ttl, packet.entropy)?.copies(&bits);
+    Some(copies.map(|(neighbour, mask)| (neighbour, numbers(&bits.and(mask).words()))).collect())
+}
+
 /// What the crate does, in the model's words.
 fn done(
     computed: &Computed,
@@ -66,6 +74,19 @@ fn done(
     });
     done.copies.sort();
     done.expired = outcome.expired();
+    let plain = match packet.bits.len() {
+        1 => plain::<1>(bift, packet),
+        2 => plain::<2>(bift, packet),
+        4 => plain::<4>(bift, packet),
+        _ => plain::<16>(bift, packet),
+    };
+    if let Some(plain) = plain {
+        let router = |neighbour| computed.router(neighbour).unwrap().0 as usize;
+        let mut copies: Vec<_> = plain.into_iter().map(|(to, bits)| (router(to), bits, ttl - 1)).collect();
+        copies.sort();
+        assert_eq!((done.delivered, &done.without_way, done.expired), (0, &model::Bits::new(), false));
+        assert_eq!(copies, done.copies);
+    }
     done
 }
 
@@ -177,7 +198,9 @@ fn check_wire(string: &BitString, bsl: Bsl, (bift_id, ttl, entropy): (u32, u8, u
     assert_eq!(model::read(&packet, u32::from(bsl.bits())), expected);
     let template = Template::of(&View::parse(&packet, carriage, bsl).unwrap(), carriage, ttl ^ 1);
     let lowest = BitString::of(bsl, bits::lowest(string.words()));
-    template.emit(BiftId::new(bift_id ^ 0xf_0f0f).unwrap(), carriage, lowest.words(), &mut packet);
+    let (fixed, string) = packet.split_first_chunk_mut().unwrap();
+    template.emit(BiftId::new(bift_id ^ 0xf_0f0f).unwrap(), carriage, fixed);
+    bits::store(lowest.words(), &mut string[..bsl.bytes()]);
     expected = model::Header {
         bift_id: bift_id ^ 0xf_0f0f,
         ttl: u32::from(ttl ^ 1),

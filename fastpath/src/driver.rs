@@ -164,21 +164,9 @@ pub trait Driver: Send {
     }
     /// Gives a frame back to its pool.
     fn free(&mut self, frame: Self::Frame);
-    /// Puts the payload of `payload` behind each of `headers` by reference: frames of one segment more, no byte copied. From
-    /// then on `payload` may be attached again and freed, but not changed: it is others' as well. Returns how many have
-    /// got it, from the front; the others are unchanged, because there is no buffer to refer with or the frame can't be
-    /// shared.
-    fn attach_all(&mut self, headers: &mut [Self::Frame], payload: &Self::Frame) -> usize;
-
-    /// The same for one.
-    ///
-    /// # Errors
-    /// `header`, unchanged.
-    #[inline]
-    fn attach(&mut self, mut header: Self::Frame, payload: &Self::Frame) -> Result<Self::Frame, Self::Frame> {
-        match self.attach_all(std::slice::from_mut(&mut header), payload) {
-            1 => Ok(header),
-            _ => Err(header),
-        }
-    }
+    /// Puts what is behind the first `from` bytes of `frame` behind each of `headers`, which have one segment, by reference: no byte
+    /// copied where the driver can do that. From then on those bytes may be read by anybody and written to by nobody; `frame`
+    /// keeps them, and the bytes in front of them to itself. False if that can't be, because there is no buffer to refer with or
+    /// they aren't all in reach; then nothing has changed.
+    fn share(&mut self, headers: &mut [Self::Frame], frame: &Self::Frame, from: usize) -> bool;
 }

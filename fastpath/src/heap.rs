@@ -343,14 +343,28 @@ impl Driver for HeapDriver {
         self.wires.give_back(frame);
     }
 
-    fn attach_all(&mut self, headers: &mut [HeapFrame], payload: &HeapFrame) -> usize {
-        if payload.payload.is_some() {
-            return 0;
+    /// The bytes are copied, once for all: parts of one buffer can't have several owners here.
+    fn share(&mut self, headers: &mut [HeapFrame], frame: &HeapFrame, from: usize) -> bool {
+        let Some(mut payload) = self.wires.pool.pop() else { return false };
+        payload.reset(frame.port, frame.queue);
+        let behind =
+            frame.payload.as_ref().map_or(&[][..], |(buffer, start, len)| &buffer[*start..*start + *len]);
+        let first = frame.bytes().get(from..);
+        let fits = first.is_some_and(|first| {
+            let fits = payload.extend(first.len() + behind.len());
+            if fits {
+                let (start, end) = payload.bytes_mut().split_at_mut(first.len());
+                start.copy_from_slice(first);
+                end.copy_from_slice(behind);
+            }
+            fits
+        });
+        if fits {
+            for header in headers.iter_mut() {
+                header.payload = Some((payload.buffer.clone(), payload.start, payload.len));
+            }
         }
-        let fit = headers.iter().take_while(|header| header.payload.is_none()).count();
-        for header in &mut headers[..fit] {
-            header.payload = Some((payload.buffer.clone(), payload.start, payload.len));
-        }
-        fit
+        self.wires.give_back(payload);
+        fits
     }
 }

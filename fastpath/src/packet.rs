@@ -20,6 +20,33 @@ pub struct Packet<F> {
     pub meta: Box<Meta>,
 }
 
+/// A frame whose packet is BIER's, as `bier` wants it: what else is to be known of it stands in its own header, which that node
+/// reads itself. It has no [`Meta`]: that would be a hundred bytes to write for two that are read.
+#[derive(Debug)]
+pub struct BierPacket<F> {
+    /// The frame, from the Ethernet header on, without VLAN tag.
+    pub frame: F,
+    /// The interface it came in by.
+    pub interface: InterfaceId,
+    /// What brought it.
+    pub network: Network,
+    /// Where it began.
+    pub origin: Origin,
+    /// The number of its trace; [`NOT_TRACED`] for most.
+    pub trace: u16,
+}
+
+impl<F> BierPacket<F> {
+    /// The same as other nodes want it.
+    #[cold]
+    pub fn with_meta(self, metas: &mut Metas) -> Packet<F> {
+        let Self { frame, interface, network, origin, trace } = self;
+        let mut meta = metas.take();
+        *meta = Meta { interface, network, origin, trace, ..Meta::default() };
+        Packet { frame, meta }
+    }
+}
+
 /// Which network protocol a frame carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Network {

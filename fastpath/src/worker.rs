@@ -43,7 +43,7 @@ use crate::node::service::ServiceNode;
 use crate::node::{
     self, Context, Lanes, Leaving, NodeId, Outgoing, aside, bier, classify, dns, host, transit,
 };
-use crate::packet::{Kind, Meta, Metas, NOT_TRACED, Network, Packet};
+use crate::packet::{BierPacket, Kind, Meta, Metas, NOT_TRACED, Network, Origin, Packet};
 use crate::queue::{Command, Injected, Reply};
 use crate::shared::{Shared, WorkerShared};
 use crate::splice::table::Splices;
@@ -252,7 +252,7 @@ impl<D: Driver, C: Clock> Worker<D, C> {
             // Asked for here, the headers of the last arrive while the first are read.
             burst.iter().filter_map(|frame| frame.bytes().first()).for_each(D::Frame::prefetch);
             self.round_beside(received, |flows, cx, lanes| {
-                classify::process(burst.drain(..), flows, cx, lanes);
+                classify::process(port, burst.drain(..), flows, cx, lanes);
             });
         }
         received
@@ -334,10 +334,8 @@ impl<D: Driver, C: Clock> Worker<D, C> {
                         lanes.output.push(Outgoing { frame, interface, leaving, trace: NOT_TRACED });
                     }
                     Injected::Bier => {
-                        let mut meta = cx.metas.take();
-                        let network = Network::BierOfOurs;
-                        *meta = Meta { network, interface, trace: NOT_TRACED, ..Meta::default() };
-                        lanes.bier.push(Packet { frame, meta });
+                        let (network, origin) = (Network::BierOfOurs, Origin::Arrival);
+                        lanes.bier.push(BierPacket { frame, interface, network, origin, trace: NOT_TRACED });
                     }
                 }
             }
@@ -464,10 +462,10 @@ impl<D: Driver, C: Clock> Worker<D, C> {
             aside::process(&mut service.flows, scratch, cx, lanes);
             meter.charge(NodeId::Service, frames, cx);
         }
-        let frames = lanes.bier.len();
+        let frames = lanes.bier.len() + lanes.into_bier.len();
         if frames > 0 {
             let outboxes = &mut outboxes[..driver.ports()];
-            bier::process(driver, outboxes, scratch, cx, lanes);
+            bier::process(driver, outboxes, cx, lanes);
             // For what comes behind it boxes are empty.
             output::transmit_all(driver, outboxes, cx);
             meter.charge(NodeId::Bier, frames, cx);

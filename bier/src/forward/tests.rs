@@ -10,6 +10,7 @@ use crate::bift::{Neighbour, Reach, Table};
 use crate::bift_id::BiftIds;
 use crate::bits::BitString;
 use crate::id::{BiftKey, Bsl, Si, SubDomain};
+use crate::wire::Wire;
 
 /// What a part says, owned and with bits as numbers.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,6 +84,46 @@ fn cases() -> impl Strategy<Value = (Bift, Vec<u64>)> {
     )
 }
 
+/// Compares the copies of a packet of which nothing else comes with what the procedure has done; whether it is one.
+fn is_plain<const W: usize>(bift: &Bift, packet: Packet<'_>, walked: &(Vec<Did>, Outcome)) -> bool {
+    let bits = Wire::<W>::of(packet.bits.first_chunk().unwrap());
+    let Some(plain) = bift.plain(&bits, packet.ttl, packet.entropy) else { return false };
+    let did = |copies: &mut dyn Iterator<Item = (NeighbourIndex, &[u64; W])>| {
+        let copy = |(to, mask)| Did::Copy(to, BitString::from_words(&bits.and(mask).words()));
+        let mut did: Vec<_> = copies.map(copy).collect();
+        did.sort();
+        did
+    };
+    assert_eq!((&did(&mut plain.copies(&bits)), Outcome::Forwarded), (&walked.0, walked.1));
+    assert_eq!(did(&mut plain.walk(bift.table(packet.entropy).rows(), bits)), walked.0);
+    true
+}
+
+/// The same for a table of any length.
+fn sized(bift: &Bift, packet: Packet<'_>, walked: &(Vec<Did>, Outcome)) -> bool {
+    match packet.bits.len() {
+        1 => is_plain::<1>(bift, packet, walked),
+        2 => is_plain::<2>(bift, packet, walked),
+        4 => is_plain::<4>(bift, packet, walked),
+        8 => is_plain::<8>(bift, packet, walked),
+        16 => is_plain::<16>(bift, packet, walked),
+        _ => is_plain::<64>(bift, packet, walked),
+    }
+}
+
+#[test]
+fn plain_is_what_becomes_copies_and_nothing_else() {
+    // Bit 1 is us, bits 2 and 3 are others', bit 4 is nobody's.
+    let bift = bift(Bsl::B64, Some(1), &[None, Some(0), Some(1)], None);
+    let plain = |bits, ttl| {
+        let packet = Packet { bits: &[bits], ttl, entropy: 0 };
+        is_plain::<1>(&bift, packet, &run(&bift, Procedure::BitWalk, packet, &Down::default()))
+    };
+    let cases = [0b0010, 0b0100, 0b0110, 0b0001, 0b0111, 0b1000, 0b1110];
+    assert_eq!(cases.map(|bits| plain(bits, 2)), [true, true, true, false, false, false, false]);
+    assert_eq!([0, 1, 2, 255].map(|ttl| plain(0b0110, ttl)), [false, false, true, true]);
+}
+
 proptest! {
     #[test]
     fn all_procedures_do_the_same((bift, string) in cases(), ttl: u8, entropy in 0..1_u32 << 20) {
@@ -90,6 +131,7 @@ proptest! {
         let walked = run(&bift, Procedure::BitWalk, packet, &Down::default());
         prop_assert_eq!(&run(&bift, Procedure::NeighbourMajor, packet, &Down::default()), &walked);
         prop_assert_eq!(&run(&bift, Procedure::Fastest, packet, &Down::default()), &walked);
+        sized(&bift, packet, &walked);
         if ttl > 1 {
             // Every bit is in one part: none is lost, none served twice.
             let mut served = BitString::from_words(&vec![0; string.len()]);

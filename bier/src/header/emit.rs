@@ -1,6 +1,9 @@
 //! Headers that we write: whole ones at a BFIR (RFC 8296 section 4), and those of copies, from the one that was received.
 
-use super::{Carriage, FIXED_LEN, NIBBLE_MPLS, Proto, VERSION, View, len};
+use super::{
+    BSL_AT, Carriage, DSCP_AT, ENTROPY_AT, FIXED_LEN, NIBBLE_AT, NIBBLE_MPLS, OAM_AT, PROTO_AT, Proto, S,
+    TC_AT, VERSION, VERSION_AT, View, entropy, len, proto,
+};
 use crate::bift_id::BiftId;
 use crate::bits;
 use crate::id::{BfrId, Bsl};
@@ -49,7 +52,9 @@ impl Header {
     pub fn emit(&self, bsl: Bsl, words: &[u64], out: &mut [u8]) -> Result<usize, NoRoom> {
         let (needed, room) = (len(bsl), out.len());
         let out = out.get_mut(..needed).ok_or(NoRoom { needed, room })?;
-        self.template(bsl).emit(self.bift_id, self.carriage, words, out);
+        let (fixed, bit_string) = out.split_first_chunk_mut().ok_or(NoRoom { needed, room })?;
+        self.template(bsl).emit(self.bift_id, self.carriage, fixed);
+        bits::store(words, bit_string);
         Ok(needed)
     }
 
@@ -60,16 +65,16 @@ impl Header {
             Carriage::Mpls => (self.tc & 7, NIBBLE_MPLS, 0),
             Carriage::NonMpls => (0, 0, self.dscp & 0x3f),
         };
-        let first = u32::from(tc) << 9 | S | u32::from(self.ttl);
-        let second = u32::from(nibble) << 28
-            | u32::from(VERSION) << 24
-            | u32::from(bsl.code()) << 20
-            | self.entropy & 0xf_ffff;
-        let third = u32::from(self.oam & 3) << 30
-            | u32::from(dscp) << 22
-            | u32::from(self.proto.code()) << 16
-            | u32::from(self.bfir_id.map_or(0, BfrId::get));
-        Template { first, rest: u64::from(second) << 32 | u64::from(third), carriage: self.carriage }
+        let first = u32::from(tc) << TC_AT | S | u32::from(self.ttl);
+        let rest = u64::from(nibble) << NIBBLE_AT
+            | u64::from(VERSION) << VERSION_AT
+            | u64::from(bsl.code()) << BSL_AT
+            | u64::from(self.entropy & 0xf_ffff) << ENTROPY_AT
+            | u64::from(self.oam & 3) << OAM_AT
+            | u64::from(dscp) << DSCP_AT
+            | u64::from(self.proto.code()) << PROTO_AT
+            | u64::from(self.bfir_id.map_or(0, BfrId::get));
+        Template { first, rest, carriage: self.carriage }
     }
 }
 
@@ -92,14 +97,9 @@ impl Default for Template {
 }
 
 /// TC and S in the first four bytes.
-const TC_AND_S: u32 = 0xf00;
-/// S alone.
-const S: u32 = 0x100;
-/// The nibble in the eight bytes after the first four.
-const NIBBLE: u64 = 0xf << 60;
-/// Where DSCP is in them.
-const DSCP_AT: u32 = 22;
-/// DSCP in them.
+const TC_AND_S: u32 = 7 << TC_AT | S;
+/// The nibble and DSCP in the eight after them.
+const NIBBLE: u64 = 0xf << NIBBLE_AT;
 const DSCP: u64 = 0x3f << DSCP_AT;
 
 impl Template {
@@ -107,18 +107,29 @@ impl Template {
     #[inline]
     #[must_use]
     pub fn of(view: &View<'_>, carriage: Carriage, ttl: u8) -> Self {
-        let (first, rest) = view.fixed.split_at(4);
-        let (first, rest) = (first.first_chunk(), rest.first_chunk());
-        let first = first.map_or(0, |bytes| u32::from_be_bytes(*bytes));
-        let rest = rest.map_or(0, |bytes| u64::from_be_bytes(*bytes));
-        Self { first: first & TC_AND_S | u32::from(ttl), rest, carriage }
+        let first = view.first & TC_AND_S | u32::from(ttl);
+        Self { first, rest: view.rest, carriage }
     }
 
     /// The entropy, 20 bits.
     #[inline]
     #[must_use]
     pub fn entropy(&self) -> u32 {
-        (self.rest >> 32) as u32 & 0xf_ffff
+        entropy(self.rest)
+    }
+
+    /// What follows the header.
+    #[inline]
+    #[must_use]
+    pub fn proto(&self) -> Proto {
+        Proto::from(proto(self.rest))
+    }
+
+    /// The router where the packet entered, unless the field has the invalid value 0.
+    #[inline]
+    #[must_use]
+    pub fn bfir_id(&self) -> Option<BfrId> {
+        BfrId::new(self.rest as u16)
     }
 
     /// The DSCP that copies without MPLS carry; 0 for what came as MPLS, where the field means nothing.
@@ -131,23 +142,18 @@ impl Template {
         }
     }
 
-    /// Writes the header of one copy. Between carriages the fields that mean something in only one of them get what a sender
-    /// has to write there (RFC 8296 sections 2.1.1, 2.1.2, 2.2.1, 2.2.2): DSCP and TC aren't translated but sent as 0, for
-    /// what is ignored on reception on one side is nothing to go by on the other.
-    ///
-    /// # Panics
-    /// If `out` isn't 12 bytes and as many as the words have.
-    #[inline(always)] // where the caller knows how many words there are, this is a few stores
-    pub fn emit(&self, bift_id: BiftId, carriage: Carriage, words: &[u64], out: &mut [u8]) {
-        let (fixed, bit_string) = out.split_first_chunk_mut::<FIXED_LEN>().expect("room for a header");
+    /// Writes the fixed part of one copy's header. Between carriages the fields that mean something in only one of them get what
+    /// a sender has to write there (RFC 8296 sections 2.1.1, 2.1.2, 2.2.1, 2.2.2): DSCP and TC aren't translated but sent as 0,
+    /// for what is ignored on reception on one side is nothing to go by on the other.
+    #[inline(always)] // a few stores
+    pub fn emit(&self, bift_id: BiftId, carriage: Carriage, out: &mut [u8; FIXED_LEN]) {
         let (mut first, mut rest) = (self.first, self.rest);
         if carriage != self.carriage {
             let nibble = if carriage == Carriage::Mpls { NIBBLE_MPLS } else { 0 };
             first = first & !TC_AND_S | S;
-            rest = rest & !(NIBBLE | DSCP) | u64::from(nibble) << 60;
+            rest = rest & !(NIBBLE | DSCP) | u64::from(nibble) << NIBBLE_AT;
         }
-        fixed[..4].copy_from_slice(&(bift_id.get() << 12 | first).to_be_bytes());
-        fixed[4..].copy_from_slice(&rest.to_be_bytes());
-        bits::store(words, bit_string);
+        out[..4].copy_from_slice(&(bift_id.get() << 12 | first).to_be_bytes());
+        out[4..].copy_from_slice(&rest.to_be_bytes());
     }
 }

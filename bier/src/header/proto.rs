@@ -45,6 +45,7 @@ impl Proto {
 }
 
 impl From<u8> for Proto {
+    #[inline]
     fn from(code: u8) -> Self {
         match code {
             1 => Self::MplsDownstream,

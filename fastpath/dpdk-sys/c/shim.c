@@ -70,36 +70,46 @@ void shim_frame_free(struct rte_mbuf *frame)
 	rte_pktmbuf_free(frame);
 }
 
-/* Puts one segment behind a frame of one segment. */
-static void chain(struct rte_mbuf *header, struct rte_mbuf *segment)
+/* Puts segments behind a frame of one segment. */
+static void chain(struct rte_mbuf *header, struct rte_mbuf *payload)
 {
-	header->next = segment;
-	header->nb_segs = 2;
-	header->pkt_len = header->data_len + segment->data_len;
+	header->next = payload;
+	header->nb_segs = (uint16_t)(1 + payload->nb_segs);
+	header->pkt_len = header->data_len + payload->pkt_len;
 }
 
-uint16_t shim_frame_attach_all(struct rte_mbuf **headers, uint16_t count, struct rte_mbuf *payload)
+int shim_frame_share(struct rte_mbuf **headers, uint16_t count, struct rte_mbuf *frame, size_t from)
 {
+	struct rte_mbuf *payload, *segment;
 	uint16_t done;
 
-	if (payload->nb_segs == 1 && count > 0) {
-		/* The last segment of many frames at a time: nothing in its own header says whose it is. */
-		rte_mbuf_refcnt_update(payload, (int16_t)count);
-		for (done = 0; done < count; done++)
-			chain(headers[done], payload);
-		return count;
+	if (count == 0)
+		return 0;
+	if (from > frame->data_len)
+		return -1;
+	/* One reference for all of them, which then counts how many there are: the last segments of many frames at a time, for nothing
+	 * in their own headers says whose they are. */
+	if (frame->nb_segs == 1) {
+		payload = rte_pktmbuf_alloc(frame->pool);
+		if (payload != NULL)
+			rte_pktmbuf_attach(payload, frame);
+	} else {
+		payload = rte_pktmbuf_clone(frame, frame->pool);
 	}
-	for (done = 0; done < count; done++) {
-		struct rte_mbuf *reference = rte_pktmbuf_clone(payload, headers[done]->pool);
+	if (payload == NULL)
+		return -1;
+	rte_pktmbuf_adj(payload, (uint16_t)from);
+	for (segment = payload; segment != NULL; segment = segment->next)
+		rte_mbuf_refcnt_set(segment, count);
+	for (done = 0; done < count; done++)
+		chain(headers[done], payload);
+	return 0;
+}
 
-		if (reference == NULL)
-			break;
-		if (rte_pktmbuf_chain(headers[done], reference) != 0) {
-			rte_pktmbuf_free(reference);
-			break;
-		}
-	}
-	return done;
+void shim_frame_attach(struct rte_mbuf *header, struct rte_mbuf *payload)
+{
+	rte_mbuf_refcnt_update(payload, 1);
+	chain(header, payload);
 }
 
 int shim_frame_linearize(struct rte_mbuf *frame)

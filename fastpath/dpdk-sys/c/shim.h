@@ -57,9 +57,12 @@ int shim_frame_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **frames, un
 /* Gives back all segments of a frame. */
 void shim_frame_free(struct rte_mbuf *frame);
 
-/* Puts references to the segments of `payload` behind each of the headers, which have one segment. Returns how many have got
- * them, from the front; the others are unchanged. */
-uint16_t shim_frame_attach_all(struct rte_mbuf **headers, uint16_t count, struct rte_mbuf *payload);
+/* Puts references to all of `frame` behind its first `from` bytes behind each of the headers, which have one segment. 0, or -1 with
+ * nothing changed. */
+int shim_frame_share(struct rte_mbuf **headers, uint16_t count, struct rte_mbuf *frame, size_t from);
+
+/* The same for one header and a whole frame of one segment, whose own buffer is put there. */
+void shim_frame_attach(struct rte_mbuf *header, struct rte_mbuf *payload);
 
 /* Copies all segments into the first one. 0, or -1 with the frame unchanged. */
 int shim_frame_linearize(struct rte_mbuf *frame);

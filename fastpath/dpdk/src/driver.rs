@@ -35,7 +35,7 @@ pub struct DpdkDriver {
 pub const OUTBOX_FRAMES: usize = 512;
 
 /// References that are taken at once at most: how far DPDK counts in one step.
-const ATTACHED_MAX: usize = i16::MAX as usize;
+const REFERENCES_MAX: u16 = i16::MAX as u16;
 
 type Outbox = Arc<ArrayQueue<DpdkFrame>>;
 
@@ -179,16 +179,15 @@ impl Driver for DpdkDriver {
     }
 
     #[inline]
-    fn attach_all(&mut self, headers: &mut [DpdkFrame], payload: &DpdkFrame) -> usize {
-        let count = headers.len().min(ATTACHED_MAX);
-        if headers[..count].iter().any(|header| header.segments() != 1) {
-            return 0;
+    fn share(&mut self, headers: &mut [DpdkFrame], frame: &DpdkFrame, from: usize) -> bool {
+        let Ok(count) = u16::try_from(headers.len()) else { return false };
+        if count > REFERENCES_MAX || headers.iter().any(|header| header.segments() != 1) {
+            return false;
         }
         let first = headers.as_mut_ptr().cast::<*mut rte_mbuf>();
-        // SAFETY: all frames are ours, and pointers to their first buffers. What is put behind the headers refers to the
-        // payload's buffers and counts in them, and no frame gives access to the bytes of a segment that isn't its first.
-        let done = unsafe { dpdk_sys::shim_frame_attach_all(first, count as u16, payload.as_ptr()) };
-        usize::from(done)
+        // SAFETY: all frames are ours, and pointers to their first buffers. What is put behind the headers refers to the frame's
+        // buffers and counts in them, and no frame gives access to the bytes of a segment that isn't its first.
+        unsafe { dpdk_sys::shim_frame_share(first, count, frame.as_ptr(), from) == 0 }
     }
 }
 

@@ -53,6 +53,20 @@ impl DpdkFrame {
         unsafe { dpdk_sys::rte_pktmbuf_free_bulk(frames, count as u32) }
     }
 
+    /// Puts a whole frame of one segment behind this one, which has one segment as well, by reference; false if there are more. It
+    /// may be freed and put behind others, but not be written to any more: it is theirs as well.
+    #[inline]
+    #[must_use]
+    pub fn attach(&mut self, payload: &DpdkFrame) -> bool {
+        let fits = self.is_one_segment() && payload.is_one_segment();
+        if fits {
+            // SAFETY: both frames are ours; the payload's buffer counts its references, and no frame gives access to the bytes of a
+            // segment that isn't its first.
+            unsafe { dpdk_sys::shim_frame_attach(self.as_ptr(), payload.as_ptr()) };
+        }
+        fits
+    }
+
     /// Copies all segments into the first one; false if it hasn't got the room.
     pub(crate) fn flatten(&mut self) -> bool {
         // SAFETY: the frame is ours. DPDK copies from the segments behind and frees them.

@@ -88,8 +88,9 @@ fn replicate(driver: &str) {
         let mut frame = worker.allocate(PORT).unwrap();
         assert!(frame.extend(40));
         frame.bytes_mut().copy_from_slice(&header(seed));
-        burst.push(worker.attach(frame, &payload).expect("there are buffers"));
+        burst.push(frame);
     }
+    assert!(worker.share(&mut burst, &payload, 0));
     let begin = Instant::now();
     let mut copies = Vec::new();
     while copies.len() < 4 {

@@ -81,9 +81,9 @@ fn several_segments_leave_as_one_frame() {
     let payload = frame(driver, 1, 700);
     let mut burst = Burst::new();
     for copy in 0..3 {
-        let header = frame(driver, 10 + copy, 34);
-        burst.push(driver.attach(header, &payload).expect("there are buffers"));
+        burst.push(frame(driver, 10 + copy, 34));
     }
+    assert!(driver.share(&mut burst, &payload, 0));
     assert_eq!(driver.transmit(PORT, &mut burst), 3);
     assert_eq!(payload.bytes(), pattern(1, 700));
     drop(payload);

@@ -10,8 +10,8 @@
 //!   multicast packet of a flow that enters here ──► a header for each set, and the same
 //! ```
 //!
-//! How a copy is made depends on what costs less: the only copy is the frame itself, rewritten in place; short frames are
-//! copied; of long ones each copy has a header of its own and shares the payload. Unlike other nodes this one needs buffers
+//! How a copy is made depends on what costs less: the last one is the frame itself, rewritten in place; the others of short frames
+//! are copied, and those of long ones have a header of their own and share the payload. Unlike other nodes this one needs buffers
 //! and fills the boxes of ports itself, for a frame can become as many as there are neighbours.
 
 /// Calls code that was made for each length of bit strings: `W`, the number of words, is a constant there.
@@ -39,91 +39,121 @@ mod impose;
 mod intake;
 mod punt;
 mod reasons;
+mod run;
 mod te;
 mod tunnelled;
 
 use millrace_bier::bift::{Bift, LinkId, NeighbourIndex};
 use millrace_bier::bift_id::BiftId;
 use millrace_bier::bits;
-use millrace_bier::forward::{Down, Outcome, Packet as Decision, Procedure, Visit};
-use millrace_bier::header::{Carriage, FIXED_LEN, Proto, Template, View, peek};
-use millrace_bier::id::{BfrId, BiftKey, Bsl, SubDomain};
+use millrace_bier::forward::{Down, Outcome, Packet as Decision, Part, Plain, Procedure};
+use millrace_bier::header::Proto;
+use millrace_bier::id::{BfrId, Bsl, SubDomain};
 use millrace_bier::plane::AnyBift;
+use millrace_bier::wire::Wire;
 
 use super::icmp::Error;
 use super::output::Outbox;
 use super::{Context, Lanes, NodeId, host, hub};
+use crate::counters::Counter;
 use crate::driver::{Driver, Frame};
-use crate::packet::{L3, Network, Origin, Packet};
+use crate::packet::{BierPacket, Meta, Network, Origin, Packet};
 use crate::tables::bier::Bier;
-use copies::{Copies, Copy};
+use copies::{Bits, Copies, To};
 pub(super) use impose::flow_of;
 pub use punt::PuntLimit;
 pub use reasons::{Drop, LOSSES, Loss};
+use run::Run;
 
-/// Replicates the packets of the lane.
+/// Replicates the packets of both lanes.
 pub fn process<D: Driver>(
     driver: &mut D,
     outboxes: &mut [Outbox<D::Frame>],
-    scratch: &mut Vec<Packet<D::Frame>>,
     cx: &mut Context<'_>,
     lanes: &mut Lanes<D::Frame>,
 ) {
-    std::mem::swap(scratch, &mut lanes.bier);
-    let tables = cx.tables;
     let mut copies = Copies::new(driver, outboxes);
-    let (mut replicated_now, mut made) = (0, 0);
-    let mut last = None;
-    for mut packet in scratch.drain(..) {
-        let replicated = match (&tables.bier, packet.meta.network) {
-            (None, _) => Err(Drop::UnknownBift),
-            (Some(bier), Network::Mpls) => {
-                pass_on(bier, Carriage::Mpls, &mut last, &mut packet, &mut copies, cx)
-            }
-            (Some(bier), Network::Bier | Network::BierOfOurs) => {
-                pass_on(bier, Carriage::NonMpls, &mut last, &mut packet, &mut copies, cx)
-            }
-            (Some(bier), Network::BierInIp) => match tunnelled::unwrap(bier, &mut packet) {
-                Ok(()) => pass_on(bier, Carriage::NonMpls, &mut last, &mut packet, &mut copies, cx),
-                Err(reason) => Err(reason),
-            },
-            (Some(bier), _) => impose::impose(bier, &mut packet, &mut copies, cx),
-        };
-        let served = match replicated {
-            Ok(served) => served,
-            Err(reason) => {
-                let drop = (NodeId::Bier, reason as usize, reason.name());
-                let bier = tables.bier.as_ref().filter(|_| reason == Drop::PayloadTooBig);
-                match bier.and_then(|bier| impose::longest(bier, &packet.meta)) {
-                    Some(mtu) => cx.refuse(Error::TooBig(mtu), drop, packet, lanes),
-                    None => cx.drop(drop.0, drop.1, drop.2, packet, lanes),
-                }
-                continue;
-            }
-        };
-        if served == Served::Shown && !copies.any() {
-            host::finish(packet, NodeId::Bier, "punted", cx, lanes);
-            continue;
-        }
-        if served == Served::TakenIn && !copies.any() {
-            hub::finish(packet, NodeId::Bier, cx, lanes);
-            continue;
-        }
-        cx.trace(NodeId::Bier, "replicated", &packet);
-        let arrived = packet.meta.origin == Origin::Arrival;
-        match copies.last(packet, cx) {
-            Some(rest) if copies.made() == 0 => {
-                cx.drop(NodeId::Bier, Drop::Lost as usize, Drop::Lost.name(), rest, lanes);
-                continue;
-            }
-            Some(rest) => cx.free(rest, lanes),
-            None => {}
-        }
-        // What began here is counted by its copies alone.
-        (replicated_now, made) = (replicated_now + u64::from(arrived), made + copies.made());
+    let mut done = Done::default();
+    if !lanes.into_bier.is_empty() {
+        take_in(&mut copies, &mut done, cx, lanes);
     }
-    cx.counters.fates.replicated.add(replicated_now);
-    cx.counters.fates.copies.add(made);
+    let mut packets = std::mem::take(&mut lanes.bier);
+    let mut rest = packets.drain(..);
+    while let Some(first) = rest.as_slice().first() {
+        match Run::of(first, cx) {
+            Ok(run) => {
+                sized!(run.bsl, W => run.pass_on_all::<W, D>(&mut rest, &mut copies, &mut done, cx, lanes));
+            }
+            Err(reason) => {
+                let Some(packet) = rest.next() else { break };
+                refuse(reason, packet.with_meta(cx.metas), cx, lanes);
+            }
+        }
+    }
+    drop(rest);
+    // With its room.
+    lanes.bier = packets;
+    copies.give_back();
+    cx.counters.fates.replicated.add(done.replicated);
+    cx.counters.fates.copies.add(done.copies);
+}
+
+/// What a round has done, to be counted at its end.
+#[derive(Default)]
+struct Done {
+    replicated: u64,
+    copies: u64,
+}
+
+/// Takes packets out of tunnels, and lets others enter here.
+#[inline(never)] // what links bring doesn't carry this along
+fn take_in<'t, D: Driver>(
+    copies: &mut Copies<'_, 't, D>,
+    done: &mut Done,
+    cx: &mut Context<'t>,
+    lanes: &mut Lanes<D::Frame>,
+) {
+    let mut packets = std::mem::take(&mut lanes.into_bier);
+    for Packet { mut frame, meta } in packets.drain(..) {
+        let Some(bier) = &cx.tables.bier else {
+            refuse(Drop::UnknownBift, Packet { frame, meta }, cx, lanes);
+            continue;
+        };
+        if meta.network == Network::BierInIp {
+            match tunnelled::unwrap(bier, &mut frame, &meta) {
+                Ok(()) => {
+                    let Meta { interface, origin, trace, .. } = *meta;
+                    let network = Network::BierFromTunnel;
+                    lanes.bier.push(BierPacket { frame, interface, network, origin, trace });
+                    cx.metas.put(meta);
+                }
+                Err(reason) => refuse(reason, Packet { frame, meta }, cx, lanes),
+            }
+            continue;
+        }
+        let Meta { interface, network, origin, trace, .. } = *meta;
+        let mut packet = BierPacket { frame, interface, network, origin, trace };
+        match impose::impose(bier, &mut packet, &meta, copies, cx) {
+            Ok(served) => {
+                sized!(copies.bsl(), W => end::<W, D>(Ok(served), packet, copies, done, cx, lanes));
+                cx.metas.put(meta);
+            }
+            Err(reason) => refuse(reason, Packet { frame: packet.frame, meta }, cx, lanes),
+        }
+    }
+    lanes.into_bier = packets;
+}
+
+/// Ends a packet's way that has no copy, or can't have any.
+#[cold]
+#[inline(never)]
+fn refuse<F: Frame>(reason: Drop, packet: Packet<F>, cx: &mut Context<'_>, lanes: &mut Lanes<F>) {
+    let drop = (NodeId::Bier, reason as usize, reason.name());
+    let bier = cx.tables.bier.as_ref().filter(|_| reason == Drop::PayloadTooBig);
+    match bier.and_then(|bier| impose::longest(bier, &packet.meta)) {
+        Some(mtu) => cx.refuse(Error::TooBig(mtu), drop, packet, lanes),
+        None => cx.drop(drop.0, drop.1, drop.2, packet, lanes),
+    }
 }
 
 /// What was done with a packet.
@@ -137,69 +167,250 @@ enum Served {
     TakenIn,
 }
 
-/// The table that the last packet was for. Most packets of a vector are for the one that the packet before was for, and then
-/// nothing that is read of the table has to wait for what is read of the packet.
-type LastTable<'t> = Option<(BiftId, (BiftKey, &'t AnyBift))>;
-
-/// A packet that came as BIER: decides on its copies, and leaves the last ones to be made.
-#[inline]
-fn pass_on<'t, D: Driver>(
-    bier: &'t Bier,
-    carriage: Carriage,
-    last: &mut LastTable<'t>,
-    packet: &mut Packet<D::Frame>,
-    copies: &mut Copies<'_, 't, D>,
-    cx: &mut Context<'t>,
-) -> Result<Served, Drop> {
-    let id = peek(&packet.frame.bytes()[L3..])?;
-    let (key, any) = match *last {
-        Some((of, table)) if of == id => table,
-        _ => {
-            let table = bier.plane.by_id(id).ok_or(Drop::UnknownBift)?;
-            *last = Some((id, table));
-            table
+/// Has the last copies of a packet made, and ends its way.
+#[inline(always)] // most packets have copies, and then it is no more than that
+fn end<const W: usize, D: Driver>(
+    served: Result<Served, Drop>,
+    packet: BierPacket<D::Frame>,
+    copies: &mut Copies<'_, '_, D>,
+    done: &mut Done,
+    cx: &mut Context<'_>,
+    lanes: &mut Lanes<D::Frame>,
+) {
+    if served.is_err() || !copies.any() {
+        return end_without_copy(served, packet, cx, lanes);
+    }
+    cx.trace_frame(NodeId::Bier, "replicated", packet.trace, &packet.frame);
+    let BierPacket { frame, interface, network, origin, trace } = packet;
+    match copies.last::<W>(frame, cx) {
+        Some(frame) if copies.made() == 0 => {
+            let packet = BierPacket { frame, interface, network, origin, trace };
+            return end_without_copy(Err(Drop::Lost), packet, cx, lanes);
         }
-    };
-    sized!(key.bsl, W => pass_on_sized::<W, D>(bier, key.sub_domain, any, carriage, packet, copies, cx))
+        Some(frame) => lanes.free.push(frame),
+        None => {}
+    }
+    // What began here is counted by its copies alone.
+    done.replicated += u64::from(origin == Origin::Arrival);
+    done.copies += copies.made();
 }
 
-/// One for each length: from the frame to the copies, bit strings are arrays whose length the compiler knows.
-#[inline(never)] // they have nothing in common, and one alone has room for its numbers in registers
-fn pass_on_sized<'t, const W: usize, D: Driver>(
+#[cold]
+#[inline(never)]
+fn end_without_copy<F: Frame>(
+    served: Result<Served, Drop>,
+    packet: BierPacket<F>,
+    cx: &mut Context<'_>,
+    lanes: &mut Lanes<F>,
+) {
+    let packet = packet.with_meta(cx.metas);
+    match served {
+        Ok(Served::Shown) => host::finish(packet, NodeId::Bier, "punted", cx, lanes),
+        Ok(Served::TakenIn) => hub::finish(packet, NodeId::Bier, cx, lanes),
+        Ok(Served::Copied) => refuse(Drop::Lost, packet, cx, lanes),
+        Err(reason) => refuse(reason, packet, cx, lanes),
+    }
+}
+
+/// A table, with what is found out once for all packets that go by it one after the other.
+#[derive(Clone, Copy)]
+struct Table<'t> {
     bier: &'t Bier,
     sub_domain: SubDomain,
-    any: &'t AnyBift,
-    carriage: Carriage,
-    packet: &mut Packet<D::Frame>,
+    bift: &'t AnyBift,
+    /// Who can't be reached, if anybody can't.
+    down: Option<&'t Down>,
+    /// Where packets of routers' tables are counted.
+    counter: Option<&'t Counter>,
+    /// Where those for each receiver are, if an operator wants that.
+    receivers: &'t [Counter],
+}
+
+impl<'t> Table<'t> {
+    #[inline(always)] // packets of many tables need one each
+    fn new(bier: &'t Bier, sub_domain: SubDomain, bift: &'t AnyBift, cx: &Context<'t>) -> Self {
+        let down = bier.down(sub_domain).filter(|down| !down.is_empty());
+        let (counters, tag) = (&cx.counters.bier, bift.of_routers().map(|bift| bift.tag()));
+        let counter = tag.and_then(|tag| counters.bifts.get(tag as usize));
+        let from = tag.and_then(|tag| bier.receivers_from(tag));
+        let receivers = from.and_then(|from| counters.receivers.get(from..)).unwrap_or_default();
+        Self { bier, sub_domain, bift, down, counter, receivers }
+    }
+
+    /// Counts a packet, and for whom it is.
+    #[inline(always)] // for each packet
+    fn count<const W: usize>(&self, bits: &Wire<W>) {
+        self.counter.into_iter().for_each(|counter| counter.add(1));
+        if !self.receivers.is_empty() {
+            self.count_receivers(&bits.words());
+        }
+    }
+
+    /// Bit by bit, which costs what a walk costs.
+    #[cold]
+    fn count_receivers(&self, words: &[u64]) {
+        let counters = bits::ones(words).filter_map(|bit| self.receivers.get(bit.index()));
+        counters.for_each(|counter| counter.add(1));
+    }
+}
+
+/// Does with a packet what its table says. What else has to be known of its header, copies have of it.
+#[inline(always)] // for each packet
+fn replicate<'t, const W: usize, D: Driver>(
+    table: Table<'t>,
+    ttl: u8,
+    bits: &Wire<W>,
+    packet: &mut BierPacket<D::Frame>,
     copies: &mut Copies<'_, 't, D>,
     cx: &mut Context<'t>,
 ) -> Result<Served, Drop> {
-    let bsl = const { Bsl::from_bits(64 * W as u32).expect("a length of bit strings") };
-    let view = View::parse(&packet.frame.bytes()[L3..], carriage, bsl)?;
-    // What begins here has the hop that this router takes still before it.
-    let (ttl, copies_ttl) = match packet.meta.network {
-        Network::BierOfOurs => (view.ttl().saturating_add(1), view.ttl()),
-        _ => (view.ttl(), view.ttl().saturating_sub(1)),
-    };
-    let inner = Inner { proto: view.proto(), bfir_id: view.bfir_id(), sub_domain };
-    let header = Received { in_frame: true, ttl, entropy: view.entropy(), inner };
-    let mut words = [0; W];
-    view.load(&mut words);
-    copies.begin(Template::of(&view, carriage, copies_ttl), bsl);
-    replicate::<W, D>(bier, any, header, &words, packet, copies, cx)
+    let header = copies.template();
+    // Most packets only pass. Hosts can't be asked, so for those whose bits end here echo messages are answered by us.
+    if let AnyBift::Bier(bift) = table.bift
+        && header.proto() != Proto::Oam
+        && table.down.is_none()
+        && let Some(plain) = bift.plain(bits, ttl, header.entropy())
+    {
+        let mut parts = Parts::<W, D>::new(table, bift, &packet.frame, copies, cx);
+        if plain.is_sparse(bits) {
+            parts.walk(plain, bits);
+        } else {
+            for (neighbour, mask) in plain.copies(bits) {
+                parts.copy(neighbour, Bits::Masked(mask));
+            }
+        }
+        if copies.any() {
+            table.count(bits);
+            return Ok(Served::Copied);
+        }
+        if !bits.is_zero() {
+            // All of them are lost.
+            table.count(bits);
+            let found = Found { local: false, others: true, outcome: Outcome::Forwarded };
+            return finish::<D>(table, found, None, packet, copies, cx);
+        }
+    }
+    replicate_any::<W, D>(table, ttl, bits, packet, copies, cx)
 }
 
-/// What a packet's header says of what has to be done with it, beside its bit string.
-#[derive(Clone, Copy)]
-struct Received {
-    /// It came with the packet, and stands in the frame.
-    in_frame: bool,
+/// The same for those of which more becomes than copies, or less.
+#[inline(never)] // what only passes doesn't carry this along
+fn replicate_any<'t, const W: usize, D: Driver>(
+    table: Table<'t>,
     ttl: u8,
-    entropy: u32,
-    inner: Inner,
+    bits: &Wire<W>,
+    packet: &mut BierPacket<D::Frame>,
+    copies: &mut Copies<'_, 't, D>,
+    cx: &mut Context<'t>,
+) -> Result<Served, Drop> {
+    if bits.is_zero() {
+        return Err(Drop::Empty);
+    }
+    let header = copies.template();
+    let is_oam = header.proto() == Proto::Oam;
+    let words = &bits.words();
+    let decision = Decision { bits: words, ttl, entropy: header.entropy() };
+    match table.bift {
+        AnyBift::BierTe(bift) => {
+            let is_ours = || te::is_delivered(bift, words, header.entropy());
+            // While the frame is as it came.
+            let shown = if is_oam { oam(ttl, is_ours, packet, cx) } else { None };
+            let found = te::copy::<W, D>(table.bier, bift, decision, &packet.frame, copies, cx);
+            finish::<D>(table, found, shown, packet, copies, cx)
+        }
+        AnyBift::Bier(bift) => {
+            table.count(bits);
+            let shown = if is_oam {
+                let is_local = || bift.local().is_some_and(|local| bits::test(words, local));
+                oam(ttl, || is_local() || bift.is_for_hosts(words), packet, cx)
+            } else if table.bier.signalled {
+                membership(table, bift, decision, packet, copies, cx)
+            } else {
+                None
+            };
+            let found = copy::<W, D>(table, bift, decision, &packet.frame, copies, cx);
+            finish::<D>(table, found, shown, packet, copies, cx)
+        }
+    }
 }
 
-/// What its payload is.
+/// Makes the copies for the neighbours that lead to some of a packet's bits.
+fn copy<'t, const W: usize, D: Driver>(
+    table: Table<'t>,
+    bift: &'t Bift,
+    decision: Decision<'_>,
+    frame: &D::Frame,
+    copies: &mut Copies<'_, 't, D>,
+    cx: &Context<'t>,
+) -> Found {
+    let all_up = Down::default();
+    let (mut local, mut unroutable, mut others) = (false, false, false);
+    let mut parts = Parts::<W, D>::new(table, bift, frame, copies, cx);
+    let down = table.down.unwrap_or(&all_up);
+    let outcome = bift.forward_sized::<W>(Procedure::Fastest, decision, down, |part: Part<'_>| match part {
+        Part::Local => local = true,
+        Part::Copy { neighbour, bits } => {
+            others = true;
+            // As many as the table has.
+            bits.first_chunk()
+                .into_iter()
+                .for_each(|bits| parts.copy(neighbour, Bits::Given(Wire::of(bits))));
+        }
+        Part::Unroutable(_) => unroutable = true,
+    });
+    if unroutable {
+        lose(Loss::Unroutable, cx);
+    }
+    Found { local, others, outcome }
+}
+
+/// Makes copies of a packet.
+struct Parts<'a, 'b, 't, const W: usize, D: Driver> {
+    table: Table<'t>,
+    bift: &'t Bift,
+    entropy: u32,
+    /// Bytes of a copy from the BIER header on.
+    len: usize,
+    frame: &'a D::Frame,
+    copies: &'a mut Copies<'b, 't, D>,
+    cx: &'a Context<'t>,
+}
+
+impl<'a, 'b, 't, const W: usize, D: Driver> Parts<'a, 'b, 't, W, D> {
+    #[inline(always)] // for each packet
+    fn new(
+        table: Table<'t>,
+        bift: &'t Bift,
+        frame: &'a D::Frame,
+        copies: &'a mut Copies<'b, 't, D>,
+        cx: &'a Context<'t>,
+    ) -> Self {
+        let (entropy, len) = (copies.template().entropy(), copies.packet_len(frame));
+        Self { table, bift, entropy, len, frame, copies, cx }
+    }
+
+    /// All of them, from bit to bit.
+    #[inline(never)] // few strings are sparse: the others don't carry this along
+    fn walk(&mut self, plain: Plain<'t, W>, bits: &Wire<W>) {
+        for (neighbour, mask) in plain.walk(self.bift.table(self.entropy).rows(), *bits) {
+            self.copy(neighbour, Bits::Masked(mask));
+        }
+    }
+
+    /// One for this neighbour.
+    #[inline(always)] // for each copy
+    fn copy(&mut self, neighbour: NeighbourIndex, bits: Bits<'t, W>) {
+        match way(self.table.bier, self.bift, neighbour, self.entropy, self.len, self.cx) {
+            Ok(to) => self.copies.next::<W>(self.frame, to, bits, self.cx),
+            Err(loss) => {
+                let (to, inner) = (self.bift.neighbour(neighbour), inner(self.table, self.copies));
+                deliver::without_way(self.table.bier, to, loss, inner, self.frame, self.copies, self.cx);
+            }
+        }
+    }
+}
+
+/// What the payload of a packet is.
 #[derive(Clone, Copy)]
 struct Inner {
     proto: Proto,
@@ -208,121 +419,9 @@ struct Inner {
     sub_domain: SubDomain,
 }
 
-/// Does with a packet what its table says.
-#[inline]
-fn replicate<'t, const W: usize, D: Driver>(
-    bier: &'t Bier,
-    any: &'t AnyBift,
-    header: Received,
-    words: &[u64; W],
-    packet: &mut Packet<D::Frame>,
-    copies: &mut Copies<'_, 't, D>,
-    cx: &mut Context<'t>,
-) -> Result<Served, Drop> {
-    let mut shown = None;
-    // While the frame is as it came.
-    if let AnyBift::BierTe(bift) = any
-        && header.inner.proto == Proto::Oam
-    {
-        let is_ours = || te::is_delivered(bift, words, header.entropy);
-        shown = oam(header.ttl, is_ours, packet, cx);
-    }
-    if let AnyBift::Bier(bift) = any {
-        count(bier, bift, words, cx);
-        if header.inner.proto == Proto::Oam {
-            // Hosts can't be asked, so we answer for those whose bits end here.
-            let is_local = || bift.local().is_some_and(|local| bits::test(words, local));
-            shown = oam(header.ttl, || is_local() || bift.is_for_hosts(words), packet, cx);
-        } else if bier.signalled && header.in_frame {
-            shown = membership(bier, bift, words, header, packet, cx);
-        }
-    }
-    let frame = &mut packet.frame;
-    let decision = Decision { bits: words, ttl: header.ttl, entropy: header.entropy };
-    let found = match any {
-        AnyBift::Bier(bift) => copy::<W, D>(bier, bift, decision, header.inner, frame, copies, cx),
-        AnyBift::BierTe(bift) => te::copy::<W, D>(bier, bift, decision, frame, copies, cx),
-    };
-    // Most packets only pass.
-    if !found.local && !found.outcome.expired() && shown.is_none() && copies.any() {
-        return Ok(Served::Copied);
-    }
-    finish::<D>(bier, found, shown, header.inner, packet, copies, cx)
-}
-
-/// Makes the copies for the neighbours that lead to some of a packet's bits.
-#[inline]
-fn copy<'t, const W: usize, D: Driver>(
-    bier: &'t Bier,
-    bift: &Bift,
-    decision: Decision<'_>,
-    inner: Inner,
-    frame: &mut D::Frame,
-    copies: &mut Copies<'_, 't, D>,
-    cx: &Context<'t>,
-) -> Found {
-    let all_up = Down::default();
-    let down = bier.down(bift.key().sub_domain).unwrap_or(&all_up);
-    let (len, entropy) = (copies.packet_len(frame), decision.entropy);
-    let mut parts = Parts::<W, D> {
-        bier,
-        bift,
-        entropy,
-        len,
-        inner,
-        frame,
-        copies,
-        cx,
-        local: false,
-        unroutable: false,
-        others: false,
-    };
-    let outcome = bift.forward_sized::<W>(Procedure::Fastest, decision, down, &mut parts);
-    let Parts { local, unroutable, others, .. } = parts;
-    if unroutable {
-        lose(Loss::Unroutable, cx);
-    }
-    Found { local, others, outcome }
-}
-
-/// What becomes of the parts of a packet.
-struct Parts<'a, 'b, 't, const W: usize, D: Driver> {
-    bier: &'t Bier,
-    bift: &'a Bift,
-    entropy: u32,
-    /// Bytes of a copy from the BIER header on.
-    len: usize,
-    inner: Inner,
-    frame: &'a mut D::Frame,
-    copies: &'a mut Copies<'b, 't, D>,
-    cx: &'a Context<'t>,
-    local: bool,
-    unroutable: bool,
-    others: bool,
-}
-
-impl<const W: usize, D: Driver> Visit for &mut Parts<'_, '_, '_, W, D> {
-    #[inline]
-    fn local(&mut self) {
-        self.local = true;
-    }
-
-    #[inline(always)] // for each copy
-    fn copy(&mut self, neighbour: NeighbourIndex, bits: &[u64]) {
-        self.others = true;
-        match way(self.bier, self.bift, neighbour, self.entropy, self.len, self.cx) {
-            Ok(copy) => self.copies.next::<W>(self.frame, copy, bits, self.cx),
-            Err(loss) => {
-                let to = self.bift.neighbour(neighbour);
-                deliver::without_way(self.bier, to, loss, self.inner, self.frame, self.copies, self.cx);
-            }
-        }
-    }
-
-    #[inline]
-    fn unroutable(&mut self, _bits: &[u64]) {
-        self.unroutable = true;
-    }
+fn inner<D: Driver>(table: Table<'_>, copies: &Copies<'_, '_, D>) -> Inner {
+    let header = copies.template();
+    Inner { proto: header.proto(), bfir_id: header.bfir_id(), sub_domain: table.sub_domain }
 }
 
 /// What a table has found for a packet.
@@ -338,17 +437,16 @@ struct Found {
 /// or should have been.
 #[inline(never)] // what only passes doesn't carry this along
 fn finish<'t, D: Driver>(
-    bier: &'t Bier,
+    table: Table<'t>,
     Found { local, others, outcome }: Found,
     shown: Option<Result<(), (Drop, Loss)>>,
-    inner: Inner,
-    packet: &mut Packet<D::Frame>,
+    packet: &mut BierPacket<D::Frame>,
     copies: &mut Copies<'_, 't, D>,
     cx: &mut Context<'t>,
 ) -> Result<Served, Drop> {
+    let (bier, inner) = (table.bier, inner(table, copies));
     let ours = local && shown.is_none();
-    let taken =
-        if ours { intake::payload(inner, packet.meta.interface, &packet.frame, copies, cx) } else { None };
+    let taken = if ours { intake::payload(inner, packet.interface, &packet.frame, copies, cx) } else { None };
     let listened = match shown {
         Some(shown) => shown,
         None if local => deliver::payload(bier, &packet.frame, inner, copies, cx),
@@ -388,7 +486,7 @@ fn finish<'t, D: Driver>(
 fn oam<F: Frame>(
     ttl: u8,
     is_ours: impl Fn() -> bool,
-    packet: &Packet<F>,
+    packet: &BierPacket<F>,
     cx: &mut Context<'_>,
 ) -> Option<Result<(), (Drop, Loss)>> {
     (ttl <= 1 || is_ours()).then(|| punt::oam(packet, cx))
@@ -397,43 +495,26 @@ fn oam<F: Frame>(
 /// Shows the slowpath what another router says to us of what is listened to behind it; `None` for anything else. It is believed
 /// only of who is on a link of the sub-domain: whoever is elsewhere could say it for anybody. Through tunnels none but neighbours
 /// are taken packets from.
-#[inline(never)] // as above
-fn membership<const W: usize, F: Frame>(
-    bier: &Bier,
+fn membership<'t, D: Driver>(
+    table: Table<'t>,
     bift: &Bift,
-    words: &[u64; W],
-    header: Received,
-    packet: &Packet<F>,
-    cx: &mut Context<'_>,
+    decision: Decision<'_>,
+    packet: &BierPacket<D::Frame>,
+    copies: &Copies<'_, 't, D>,
+    cx: &mut Context<'t>,
 ) -> Option<Result<(), (Drop, Loss)>> {
-    let is_ours = header.ttl > 0 && bift.local().is_some_and(|local| bits::test(words, local));
-    let payload = || &packet.frame.bytes()[L3 + FIXED_LEN + W * 8..];
-    if !is_ours || !punt::is_membership(header.inner.proto, payload()) {
+    // None comes from ourselves.
+    let came = copies.entered_by().is_none();
+    let is_ours = decision.ttl > 0 && bift.local().is_some_and(|local| bits::test(decision.bits, local));
+    let is_it = || punt::is_membership(copies.template().proto(), copies.payload_of(&packet.frame));
+    if !came || !is_ours || !is_it() {
         return None;
     }
-    let is_from_link = matches!(packet.meta.network, Network::Bier | Network::Mpls);
-    if is_from_link && !bier.is_within(bift.key().sub_domain, packet.meta.interface) {
+    let is_from_link = matches!(packet.network, Network::Bier | Network::Mpls);
+    if is_from_link && !table.bier.is_within(table.sub_domain, packet.interface) {
         return Some(Err((Drop::MembershipStranger, Loss::MembershipStranger)));
     }
     Some(punt::membership(packet, cx))
-}
-
-/// Counts a packet of a table, and where an operator wants that, for whom it is.
-#[inline]
-fn count(bier: &Bier, bift: &Bift, words: &[u64], cx: &Context<'_>) {
-    if let Some(counter) = cx.counters.bier.bifts.get(bift.tag() as usize) {
-        counter.add(1);
-    }
-    if let Some(from) = bier.receivers_from(bift.tag()) {
-        count_receivers(from, words, cx);
-    }
-}
-
-/// Bit by bit, which costs what a walk costs.
-#[cold]
-fn count_receivers(from: usize, words: &[u64], cx: &Context<'_>) {
-    let counted = cx.counters.bier.receivers.get(from..).unwrap_or_default();
-    bits::ones(words).filter_map(|bit| counted.get(bit.index())).for_each(|counter| counter.add(1));
 }
 
 /// How a copy of a packet of `len` bytes gets to a neighbour.
@@ -445,7 +526,7 @@ fn way<'t>(
     entropy: u32,
     len: usize,
     cx: &Context<'t>,
-) -> Result<Copy<'t>, Loss> {
+) -> Result<To<'t>, Loss> {
     let is_up = |link| bier.is_up(link, &cx.tables.interfaces, cx.ports_down);
     let (id, link) = bift.exit(neighbour, entropy, is_up).ok_or(Loss::NoWay)?;
     over(bier, link, id, len, cx)
@@ -453,13 +534,7 @@ fn way<'t>(
 
 /// How a copy of a packet of `len` bytes gets over a link to a router that calls the table `id`.
 #[inline(always)] // as above
-fn over<'t>(
-    bier: &'t Bier,
-    link: LinkId,
-    id: BiftId,
-    len: usize,
-    cx: &Context<'t>,
-) -> Result<Copy<'t>, Loss> {
+fn over<'t>(bier: &'t Bier, link: LinkId, id: BiftId, len: usize, cx: &Context<'t>) -> Result<To<'t>, Loss> {
     let way = bier.way(link).ok_or(Loss::NoWay)?.as_ref()?;
     if cx.ports_down.has(way.port) {
         return Err(Loss::LinkDown);
@@ -467,7 +542,7 @@ fn over<'t>(
     if len > usize::from(way.mtu) {
         return Err(Loss::TooBig);
     }
-    Ok(Copy { id, way })
+    Ok(To { id, way })
 }
 
 #[cold]

@@ -18,20 +18,23 @@
 
 use std::sync::Arc;
 
-use millrace_bier::oam;
+use millrace_bier::{header, oam};
 
 use super::bier::flow_of;
 use super::icmp::Error;
 use super::{Context, Lanes, NodeId, drops, fragment, hub, quote, triple};
 use crate::dns::Role;
-use crate::driver::Frame;
+use crate::driver::{Frame, PortId};
 use crate::flow::FlowTable;
 use crate::flow::key::owner;
-use crate::packet::{Fragment, Kind, Malformed, Meta, NOT_TRACED, Network, Origin, Packet, untag};
+use crate::packet::{
+    BierPacket, Fragment, Kind, Malformed, Meta, NOT_TRACED, Network, Origin, Packet, untag,
+};
 use crate::tables::bier::UDP_PORT;
-use crate::tables::interfaces::Local;
+use crate::tables::interfaces::{InterfaceId, Local, Mac};
 use crate::tables::services::{Endpoint, ServiceId};
 use crate::tables::{Bier, Tables};
+use crate::wire::ethernet::Tags;
 use crate::wire::{ICMPV6, IGMP, UDP, ethernet, ipv6};
 
 /// The port of DNS.
@@ -123,17 +126,32 @@ impl From<Malformed> for Drop {
     }
 }
 
-/// Classifies the frames of a burst into the lanes.
+/// Classifies the frames of a burst, which came by one port, into the lanes.
 pub fn process<F: Frame>(
+    port: PortId,
     frames: impl Iterator<Item = F>,
     flows: &FlowTable,
     cx: &mut Context<'_>,
     lanes: &mut Lanes<F>,
 ) {
     let mut last = None;
-    for frame in frames {
+    let untagged = cx.tables.interfaces.find(port, Tags::default());
+    for mut frame in frames {
+        // Before anything is refused, so that a trace shows the frames that are.
+        let trace = cx.trace.as_deref_mut().and_then(|trace| trace.start_frame()).unwrap_or(NOT_TRACED);
+        let arrived = arrive(&mut frame, port, untagged, cx);
+        if let Ok(arrived) = arrived
+            && let Some(network) = bier_of(&frame, arrived, cx)
+        {
+            cx.trace_frame(NodeId::Classify, "to bier", trace, &frame);
+            let (interface, origin) = (arrived.interface, Origin::Arrival);
+            lanes.bier.push(BierPacket { frame, interface, network, origin, trace });
+            continue;
+        }
         let mut packet = Packet { frame, meta: cx.metas.take() };
-        match classify(&mut packet, &mut last, cx) {
+        // Nothing is left of the box's last packet.
+        (packet.meta.trace, packet.meta.origin) = (trace, Origin::Arrival);
+        match arrived.and_then(|arrived| classify(&mut packet, arrived, &mut last, cx)) {
             Ok(next) => {
                 if next == Next::Service {
                     // Asked for here, the buckets of a vector arrive while the rest of it is classified. In a table that isn't
@@ -207,7 +225,7 @@ fn send<F: Frame>(next: Next, mut packet: Packet<F>, cx: &mut Context<'_>, lanes
         }
         Next::Bier => {
             cx.trace(NodeId::Classify, "to bier", &packet);
-            lanes.bier.push(packet);
+            lanes.into_bier.push(packet);
         }
         Next::Hub => {
             cx.trace(NodeId::Classify, "to hub", &packet);
@@ -224,29 +242,53 @@ fn send<F: Frame>(next: Next, mut packet: Packet<F>, cx: &mut Context<'_>, lanes
     }
 }
 
+/// What the Ethernet header says.
+#[derive(Clone, Copy)]
+struct Arrived {
+    interface: InterfaceId,
+    /// It is sent to our link-layer address.
+    ours: bool,
+    /// It is sent to a group's.
+    group: bool,
+}
+
+/// Takes off a frame's tags, and finds out whether it is for us at all. One that has none came by the interface `untagged`.
+#[inline(always)]
+fn arrive<F: Frame>(
+    frame: &mut F,
+    port: PortId,
+    untagged: Option<(InterfaceId, Mac)>,
+    cx: &Context<'_>,
+) -> Result<Arrived, Drop> {
+    let tags = untag(frame)?;
+    let found = if tags.is_none() { untagged } else { cx.tables.interfaces.find(port, tags) };
+    let (interface, mac) = found.ok_or(Drop::UnknownVlan)?;
+    let destination = ethernet::destination(frame.bytes());
+    let (ours, group) = (destination == mac, ethernet::is_group(destination));
+    if ours || group { Ok(Arrived { interface, ours, group }) } else { Err(Drop::NotOurMac) }
+}
+
+/// What brings a BIER packet to us on a link, if that is what the frame has. It is sent to one neighbour at a time (RFC 8296 §3).
+#[inline(always)]
+fn bier_of<F: Frame>(frame: &F, arrived: Arrived, cx: &Context<'_>) -> Option<Network> {
+    let network = match ethernet::ethertype(frame.bytes()) {
+        header::ETHERTYPE => Network::Bier,
+        header::ETHERTYPE_MPLS => Network::Mpls,
+        _ => return None,
+    };
+    (!arrived.group && cx.tables.bier.is_some()).then_some(network)
+}
+
 #[inline(always)]
 fn classify<F: Frame>(
     packet: &mut Packet<F>,
+    Arrived { interface, ours, group }: Arrived,
     last: &mut LastService,
     cx: &mut Context<'_>,
 ) -> Result<Next, Drop> {
-    let port = packet.frame.port();
-    // Before anything is refused, so that a trace shows the frames that are; and nothing is left of the box's last packet.
-    let trace = match cx.trace.as_deref_mut().and_then(|trace| trace.start_frame()) {
-        Some(number) => number,
-        None => NOT_TRACED,
-    };
-    (packet.meta.trace, packet.meta.origin) = (trace, Origin::Arrival);
-    let tags = untag(&mut packet.frame)?;
     let tables = cx.tables;
-    let interface = tables.interfaces.find(port, tags).ok_or(Drop::UnknownVlan)?;
+    let trace = packet.meta.trace;
     let bytes = packet.frame.bytes();
-    let destination = ethernet::destination(bytes);
-    let ours = tables.interfaces.get(interface).is_some_and(|interface| interface.mac == destination);
-    let group = ethernet::is_group(destination);
-    if !ours && !group {
-        return Err(Drop::NotOurMac);
-    }
     let meta = &mut *packet.meta;
     let read = meta.read(bytes, packet.frame.total_len(), packet.frame.ip_checksum());
     meta.interface = interface;
@@ -264,10 +306,9 @@ fn classify<F: Frame>(
         Network::BierOfOurs | Network::BierInIp | Network::BierFromTunnel => {
             return Err(Drop::UnknownEthertype);
         }
-        Network::Bier | Network::Mpls if tables.bier.is_none() => return Err(Drop::UnknownEthertype),
-        // It is sent to one neighbour at a time (RFC 8296 §3).
-        Network::Bier | Network::Mpls if group => return Err(Drop::Multicast),
-        Network::Bier | Network::Mpls => return Ok(Next::Bier),
+        // All else that could be BIER has gone there already.
+        Network::Bier | Network::Mpls if tables.bier.is_some() => return Err(Drop::Multicast),
+        Network::Bier | Network::Mpls => return Err(Drop::UnknownEthertype),
     }
     if group {
         // Neighbour discovery comes by multicast (RFC 4861 §4.3), and so do hosts that say what they listen to.

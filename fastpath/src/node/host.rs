@@ -25,26 +25,26 @@ pub fn process<F: Frame>(scratch: &mut Vec<Packet<F>>, cx: &mut Context<'_>, lan
     std::mem::swap(scratch, &mut lanes.host);
     for packet in scratch.drain(..) {
         let (interface, next_hop) = (packet.meta.interface, packet.meta.destination);
-        match punt(&packet, Punt::Host, interface, next_hop, cx) {
+        match punt(&packet.frame, Punt::Host, interface, next_hop, cx) {
             Ok(()) => finish(packet, NodeId::Host, "punted", cx, lanes),
             Err(reason) => cx.drop(NodeId::Host, reason as usize, reason.name(), packet, lanes),
         }
     }
 }
 
-/// Copies a packet to the slowpath.
+/// Copies a frame to the slowpath.
 pub(super) fn punt<F: Frame>(
-    packet: &Packet<F>,
+    frame: &F,
     why: Punt,
     interface: crate::tables::interfaces::InterfaceId,
     next_hop: crate::addr::Addr,
     cx: &Context<'_>,
 ) -> Result<(), Drop> {
-    if packet.frame.segments() > 1 {
+    if frame.segments() > 1 {
         return Err(Drop::Segmented);
     }
     let mut parcel = cx.queues.punts_empty.pop().ok_or(Drop::QueueFull)?;
-    let fits = parcel.fill(packet.frame.bytes());
+    let fits = parcel.fill(frame.bytes());
     parcel.punt = why;
     parcel.interface = interface;
     parcel.next_hop = next_hop;

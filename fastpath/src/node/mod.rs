@@ -50,7 +50,7 @@ use crate::dns::Limiter;
 use crate::driver::{BURST_MAX, Frame, PortId, PortsDown};
 use crate::flow::FlowHasher;
 use crate::hold::{HeldId, Holds};
-use crate::packet::{L3, Metas, NOT_TRACED, Origin, Packet};
+use crate::packet::{BierPacket, L3, Metas, NOT_TRACED, Origin, Packet};
 use crate::queue::Queues;
 use crate::slots::Slots;
 use crate::tables::Tables;
@@ -195,8 +195,10 @@ pub struct Lanes<F> {
     pub handshakes: Vec<HeldId>,
     /// To [`aside`]: packets that find their flow by another packet's ports.
     pub aside: Vec<Packet<F>>,
-    /// To [`bier`].
-    pub bier: Vec<Packet<F>>,
+    /// To [`bier`]: packets that are BIER's.
+    pub bier: Vec<BierPacket<F>>,
+    /// To [`bier`]: IP packets that hold one, or that enter BIER here.
+    pub into_bier: Vec<Packet<F>>,
     /// To [`hub`].
     pub hub: Vec<Packet<F>>,
     /// To [`icmp`]: packets whose senders may have to be told.
@@ -224,6 +226,7 @@ impl<F> Default for Lanes<F> {
             handshakes: Vec::with_capacity(BURST_MAX),
             aside: Vec::with_capacity(BURST_MAX),
             bier: Vec::with_capacity(BURST_MAX),
+            into_bier: Vec::with_capacity(BURST_MAX),
             hub: Vec::with_capacity(BURST_MAX),
             refused: Vec::with_capacity(BURST_MAX),
             host: Vec::with_capacity(BURST_MAX),
@@ -340,14 +343,19 @@ impl Context<'_> {
     /// Notes what a node decided of a traced packet.
     #[inline]
     pub fn trace<F: Frame>(&mut self, node: NodeId, decision: &'static str, packet: &Packet<F>) {
-        if packet.meta.trace != NOT_TRACED {
-            self.trace_bytes(node, decision, packet.meta.trace, packet.frame.bytes());
+        self.trace_frame(node, decision, packet.meta.trace, &packet.frame);
+    }
+
+    /// The same for a frame whose headers aren't kept apart.
+    #[inline]
+    pub fn trace_frame<F: Frame>(&mut self, node: NodeId, decision: &'static str, trace: u16, frame: &F) {
+        if trace != NOT_TRACED {
+            self.trace_bytes(node, decision, trace, frame.bytes());
         }
     }
 
-    /// The same for a frame whose headers are no longer kept apart.
     #[cold]
-    pub fn trace_bytes(&mut self, node: NodeId, decision: &'static str, trace: u16, bytes: &[u8]) {
+    fn trace_bytes(&mut self, node: NodeId, decision: &'static str, trace: u16, bytes: &[u8]) {
         let Some(buffer) = self.trace.as_deref_mut() else { return };
         let mut detail = [0; DETAIL_BYTES];
         let from = bytes.get(L3..).unwrap_or(&[]);

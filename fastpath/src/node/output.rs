@@ -1,9 +1,7 @@
 //! The last step: VLAN tags, and the boxes of frames that the worker hands to each port.
 
-use arrayvec::ArrayVec;
-
 use super::{Context, LEAVINGS, Lanes, Leaving, NodeId, Outgoing, drops};
-use crate::driver::{BURST_MAX, Driver, Frame, PortId};
+use crate::driver::{Burst, Driver, Frame, PortId};
 use crate::packet::tag;
 
 drops! {
@@ -18,16 +16,18 @@ drops! {
     }
 }
 
-/// Frames that wait for a port; how each is counted stands beside it.
+/// What a round has for a port.
 #[derive(Debug)]
 pub struct Outbox<F> {
-    /// The frames, tagged.
-    pub frames: ArrayVec<F, BURST_MAX>,
+    /// Frames that wait for it, tagged.
+    pub frames: Burst<F>,
+    /// Empty frames that will leave there. None is left at the end of a node.
+    pub fresh: Burst<F>,
 }
 
 impl<F> Default for Outbox<F> {
     fn default() -> Self {
-        Self { frames: ArrayVec::new() }
+        Self { frames: Burst::new(), fresh: Burst::new() }
     }
 }
 
@@ -43,9 +43,7 @@ pub fn process<F: Frame>(
     // Counted here and added up once: numbers that every frame would read and write.
     let mut sent = [0u64; LEAVINGS];
     for mut out in scratch.drain(..) {
-        if out.trace != crate::packet::NOT_TRACED {
-            cx.trace_bytes(NodeId::Output, "sent", out.trace, out.frame.bytes());
-        }
+        cx.trace_frame(NodeId::Output, "sent", out.trace, &out.frame);
         match prepare(&mut out, outboxes.len(), cx) {
             Ok(port) => {
                 sent[out.leaving as usize] += 1;
@@ -88,6 +86,21 @@ pub fn transmit_all<D: Driver>(driver: &mut D, outboxes: &mut [Outbox<D::Frame>]
     for (port, outbox) in outboxes.iter_mut().enumerate() {
         transmit(driver, PortId(port as u16), outbox, cx);
     }
+}
+
+/// Puts a frame into the box of its port, which is emptied when it is full.
+#[inline(always)] // for each copy
+pub(super) fn put<D: Driver>(
+    driver: &mut D,
+    port: PortId,
+    outbox: &mut Outbox<D::Frame>,
+    frame: D::Frame,
+    cx: &Context<'_>,
+) {
+    if outbox.frames.is_full() {
+        transmit(driver, port, outbox, cx);
+    }
+    outbox.frames.push(frame);
 }
 
 /// Hands a box to its port. What the port refuses is counted and freed.

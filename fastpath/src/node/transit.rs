@@ -170,7 +170,7 @@ fn forward<'a, F: Frame>(
             ethernet::set_addresses(packet.frame.bytes_mut(), mac, egress.mac);
             Ok(Some(hop.interface))
         }
-        None => host::punt(packet, Punt::NeighbourUnknown, hop.interface, next, cx)
+        None => host::punt(&packet.frame, Punt::NeighbourUnknown, hop.interface, next, cx)
             .map(|()| None)
             .map_err(|_| Drop::NeighbourQueueFull),
     }

@@ -62,6 +62,8 @@ pub enum Link {
 pub struct Way {
     /// An Ethernet header with the interface's tags.
     pub head: ArrayVec<u8, HEAD_MAX>,
+    /// The same where there are no tags and no tunnel, as an array whose length the compiler knows.
+    pub plain: [u8; ethernet::HEADER],
     /// What follows it where the link is a tunnel.
     pub outer: Option<Box<Outer>>,
     /// Bytes of all that stands in front of the BIER header.
@@ -161,10 +163,11 @@ impl Link {
         tags.write(&mut in_front[size_of::<[Mac; 2]>()..]);
         let inside = outer.as_ref().map_or(carriage.ethertype(), |outer| outer.ethertype());
         ethertype.copy_from_slice(&inside.to_be_bytes());
+        let plain = head.first_chunk().copied().unwrap_or_default();
         let head: ArrayVec<u8, HEAD_MAX> = head.iter().copied().collect();
         let front_len = (head.len() + self.overhead()) as u8;
         let mtu = interface.mtu.saturating_sub(self.overhead() as u16);
-        Ok(Way { head, outer, front_len, link, port: interface.port, mtu, carriage })
+        Ok(Way { head, plain, outer, front_len, link, port: interface.port, mtu, carriage })
     }
 }
 

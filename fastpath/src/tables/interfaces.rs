@@ -135,14 +135,16 @@ impl Interfaces {
         Self { list, ports, locals: merged, ours }
     }
 
-    /// The interface that a frame with these tags belongs to; `None` for a VLAN that isn't configured.
+    /// The interface that a frame with these tags belongs to, and its link-layer address; `None` for a VLAN that isn't configured.
     #[inline(always)]
-    pub fn find(&self, port: PortId, tags: Tags) -> Option<InterfaceId> {
+    pub fn find(&self, port: PortId, tags: Tags) -> Option<(InterfaceId, Mac)> {
         let on_port = self.ports.get(port.index())?;
-        if tags.is_none() {
-            return on_port.untagged;
-        }
-        on_port.tagged.iter().find(|(has, _)| *has == tags).map(|(_, interface)| *interface)
+        let id = if tags.is_none() {
+            on_port.untagged
+        } else {
+            on_port.tagged.iter().find(|(has, _)| *has == tags).map(|(_, interface)| *interface)
+        };
+        id.and_then(|id| Some((id, self.get(id)?.mac)))
     }
 
     /// The interface of this id.

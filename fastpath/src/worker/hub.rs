@@ -12,7 +12,8 @@ use crate::clock::{Clock, Nanos};
 use crate::driver::{BURST_MAX, Burst, Driver, Frame, RxChecksum};
 use crate::hub::{LANE_SEGMENTS_MAX, Lane, Way};
 use crate::node::{Leaving, NodeId, Outgoing};
-use crate::packet::{Meta, NOT_TRACED, Network, Origin, Packet};
+use crate::packet::{BierPacket, NOT_TRACED, Network, Origin, Packet};
+use crate::tables::InterfaceId;
 
 impl<D: Driver, C: Clock> Worker<D, C> {
     /// Sends what is due on this worker's lanes. Returns how many segments that was.
@@ -100,10 +101,9 @@ impl<D: Driver, C: Clock> Worker<D, C> {
                         }
                     }
                     Way::Bier => {
-                        let mut meta = cx.metas.take();
                         let (network, origin) = (Network::BierOfOurs, Origin::Own);
-                        *meta = Meta { network, origin, trace: NOT_TRACED, ..Meta::default() };
-                        lanes.bier.push(Packet { frame, meta });
+                        let interface = InterfaceId::default();
+                        lanes.bier.push(BierPacket { frame, interface, network, origin, trace: NOT_TRACED });
                     }
                 }
             }

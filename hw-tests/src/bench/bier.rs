@@ -23,8 +23,9 @@ use millrace_fastpath::worker::{Rings, Worker, WorkerLimits};
 use super::circuit::PORT;
 use super::report::{Better, Entry, Report};
 use super::{BenchError, BenchOptions, ROUNDS_MIN, Sample, open_port, scene};
+use millrace_bier::bits;
 use millrace_bier::forward::{Down, Packet, Part, Procedure};
-use millrace_bier::header::{Carriage, Template, View};
+use millrace_bier::header::{Carriage, FIXED_LEN, Template, View};
 use millrace_bier::id::Bsl;
 use millrace_bier::plane::AnyBift;
 use millrace_fastpath::packet::L3;
@@ -92,8 +93,8 @@ impl Driver for Spring {
         self.driver.free(frame);
     }
 
-    fn attach_all(&mut self, headers: &mut [Self::Frame], payload: &Self::Frame) -> usize {
-        self.driver.attach_all(headers, payload)
+    fn share(&mut self, headers: &mut [Self::Frame], frame: &Self::Frame, from: usize) -> bool {
+        self.driver.share(headers, frame, from)
     }
 }
 
@@ -223,9 +224,8 @@ impl Course {
                 if copy.extend(HEAD) {
                     copy.bytes_mut().copy_from_slice(black_box(&head));
                 }
-                match driver.attach(copy, &payload) {
-                    Ok(whole) => burst.push(whole),
-                    Err(header) => driver.free(header),
+                if copy.attach(&payload) {
+                    burst.push(copy);
                 }
                 made += 1;
                 if burst.is_full() {
@@ -269,11 +269,15 @@ impl Course {
                     if copy.extend(HEAD) {
                         let (head, rest) = copy.bytes_mut().split_at_mut(L3);
                         head.copy_from_slice(&way.head);
-                        header.emit(id, way.carriage, bits, rest);
+                        let (fixed, bit_string) = rest.split_at_mut(FIXED_LEN);
+                        fixed
+                            .first_chunk_mut()
+                            .into_iter()
+                            .for_each(|fixed| header.emit(id, way.carriage, fixed));
+                        bits::store(bits, bit_string);
                     }
-                    match driver.attach(copy, &payload) {
-                        Ok(whole) => burst.push(whole),
-                        Err(header) => driver.free(header),
+                    if copy.attach(&payload) {
+                        burst.push(copy);
                     }
                     made += 1;
                     if burst.is_full() {

@@ -146,8 +146,8 @@ impl<D: Driver, S: Stimulus> Driver for Circuit<D, S> {
         }
     }
 
-    fn attach_all(&mut self, headers: &mut [D::Frame], payload: &D::Frame) -> usize {
-        self.driver.attach_all(headers, payload)
+    fn share(&mut self, headers: &mut [D::Frame], frame: &D::Frame, from: usize) -> bool {
+        self.driver.share(headers, frame, from)
     }
 }
 

@@ -169,7 +169,7 @@ impl Sample {
 pub fn run(options: &BenchOptions) -> Result<Report, BenchError> {
     let cores = core_affinity::get_core_ids().unwrap_or_default();
     let cpu = cores.last().map_or(0, |core| core.id);
-    let config = EalConfig { memory_bytes: 192 << 20, ..EalConfig::default() };
+    let config = EalConfig { memory_bytes: 384 << 20, ..EalConfig::default() };
     let eal = Eal::start(config)?;
     let mut report = Report::default();
     let of_processes = [veth::PREFIX, hub::PREFIX].iter().any(|prefix| options.only.starts_with(prefix));
@@ -325,8 +325,8 @@ fn open_port(eal: &Eal) -> Result<DpdkDriver, BenchError> {
     use std::sync::atomic::{AtomicU32, Ordering};
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let device = format!("net_ring{}", COUNT.fetch_add(1, Ordering::Relaxed));
-    // The circuit, and what a worker has in its hands.
-    let config = PortsConfig { workers: 1, frames_per_port: 1023, ..PortsConfig::default() };
+    // The circuit, and what a worker has in its hands; and as many that the worker keeps some for itself, as an appliance's do.
+    let config = PortsConfig { workers: 1, frames_per_port: 2048, ..PortsConfig::default() };
     let (_ports, mut drivers) = Ports::open(eal, &config, &[PortConfig::new("ring", &device)])?;
     drivers.pop().ok_or(BenchError::Frames)
 }

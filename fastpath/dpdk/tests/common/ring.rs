@@ -101,17 +101,16 @@ fn an_empty_pool_gives_none() {
     let mut frames: Vec<_> = (0..15).map(|index| frame(driver, index, 64)).collect();
     assert!(driver.allocate(PORT).is_none());
     let payload = frames.pop().unwrap();
-    let header = frames.pop().unwrap();
-    // One segment needs no buffer to be referred to.
-    let whole = driver.attach(header, &payload).expect("needs none");
-    // Two do: the header comes back as it was.
-    let header = frames.pop().unwrap();
-    let header = driver.attach(header, &whole).expect_err("there is no buffer left");
-    assert_eq!((header.bytes(), header.segments()), (&*pattern(12, 64), 1));
-    assert_eq!(whole.references(), 2);
-    driver.free(header);
-    assert!(driver.allocate(PORT).is_some());
-    drop((frames, payload, whole));
+    let mut headers = [frames.pop().unwrap()];
+    // What they refer to the payload with is a buffer: the header stays as it was.
+    assert!(!driver.share(&mut headers, &payload, 0));
+    assert_eq!((headers[0].bytes(), headers[0].segments()), (&*pattern(13, 64), 1));
+    assert_eq!(payload.references(), 1);
+    driver.free(frames.pop().unwrap());
+    assert!(driver.share(&mut headers, &payload, 0));
+    assert_eq!((headers[0].segments(), headers[0].total_len(), payload.references()), (2, 128, 2));
+    assert!(driver.allocate(PORT).is_none());
+    drop((frames, payload, headers));
     assert_all_back(&ports);
 }
 
@@ -120,31 +119,63 @@ fn many_are_taken_and_shared_at_once() {
     let eal = eal();
     let (ports, mut drivers) = open(eal, &unique("net_ring"), 1, 15);
     let driver = &mut drivers[0];
-    let payload = frame(driver, 1, 1000);
+    let mut payload = frame(driver, 1, 1000);
     let mut burst = Burst::new();
     // As many as there are, and each of them empty and the port's.
     assert_eq!(driver.allocate_all(PORT, 4, &mut burst), 4);
     assert_eq!(driver.allocate_all(PORT, 12, &mut burst), 10);
     assert_eq!((burst.len(), driver.allocate_all(PORT, 1, &mut burst)), (14, 0));
+    let refers_with = burst.pop().unwrap();
+    driver.free(refers_with);
     for (copy, header) in burst.iter_mut().enumerate() {
         assert_eq!((header.bytes().len(), header.segments(), header.port()), (0, 1, PORT));
         assert!(header.extend(40));
         header.bytes_mut().copy_from_slice(&pattern(50 + copy, 40));
     }
-    assert_eq!(driver.attach_all(&mut burst, &payload), 14);
-    assert_eq!((payload.references(), payload.segments()), (15, 1));
+    // More than there is can't be shared.
+    assert!(!driver.share(&mut burst, &payload, 1001));
+    assert!(driver.share(&mut burst, &payload, 58));
+    // One for all of them.
+    assert_eq!((payload.references(), payload.segments()), (2, 1));
     for (copy, whole) in burst.iter().enumerate() {
-        assert_eq!((whole.segments(), whole.total_len(), whole.references()), (2, 1040, 15));
+        assert_eq!((whole.segments(), whole.total_len()), (2, 40 + 942));
         assert_eq!(whole.bytes(), pattern(50 + copy, 40));
     }
     // What has a payload already gets no other.
     let whole = burst.pop().unwrap();
-    assert_eq!(driver.attach_all(&mut burst[..1], &whole), 0);
-    assert_eq!(driver.transmit(PORT, &mut burst), 13);
-    drop((payload, whole));
-    let frames = receive_all(driver);
-    assert_eq!((frames.len(), frames[0].references()), (13, 13));
+    assert!(!driver.share(&mut burst[..1], &whole, 0));
+    assert_eq!(driver.transmit(PORT, &mut burst), 12);
+    // What stands in front of it is the frame's own, whoever else still refers to what is behind.
+    payload.bytes_mut()[..58].fill(7);
+    assert!(payload.prepend(4));
+    burst.push(payload);
+    assert_eq!(driver.transmit(PORT, &mut burst), 1);
+    drop(whole);
+    let mut frames = receive_all(driver);
+    assert_eq!(frames.len(), 13);
+    let last = frames.pop().unwrap();
+    assert_eq!((last.bytes().len(), &last.bytes()[4..62], last.references()), (1004, &[7; 58][..], 2));
+    assert_eq!(last.bytes()[62..], pattern(1, 1000)[58..]);
+    driver.free(last);
     drop(frames);
+    assert_all_back(&ports);
+}
+
+#[test]
+fn what_has_several_segments_is_shared_as_well() {
+    let eal = eal();
+    let (ports, mut drivers) = open(eal, &unique("net_ring"), 1, 31);
+    let driver = &mut drivers[0];
+    let mut frame_of_two = frame(driver, 1, 100);
+    assert!(frame_of_two.attach(&frame(driver, 2, 900)));
+    let mut headers: Burst<_> = (0..3).map(|copy| frame(driver, 50 + copy, 40)).collect();
+    assert!(driver.share(&mut headers, &frame_of_two, 30));
+    drop(frame_of_two);
+    for whole in &headers {
+        assert_eq!((whole.segments(), whole.total_len(), whole.bytes().len()), (3, 40 + 70 + 900, 40));
+    }
+    assert_eq!(driver.transmit(PORT, &mut headers), 3);
+    drop(receive_all(driver));
     assert_all_back(&ports);
 }
 
@@ -161,8 +192,8 @@ fn payload_is_shared_and_counted() {
     assert_eq!(payload.references(), 1);
     let mut burst = Burst::new();
     for copy in 0..COPIES {
-        let header = frame(driver, 50 + copy, 40);
-        let whole = driver.attach(header, &payload).expect("there are buffers");
+        let mut whole = frame(driver, 50 + copy, 40);
+        assert!(whole.attach(&payload));
         assert_eq!(payload.references(), copy + 2);
         assert_eq!(whole.references(), copy + 2);
         assert_eq!((whole.segments(), whole.total_len(), whole.bytes().len()), (2, 40 + 986, 40));

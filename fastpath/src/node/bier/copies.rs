@@ -9,27 +9,46 @@ use arrayvec::ArrayVec;
 use millrace_bier::bift_id::BiftId;
 use millrace_bier::header::{FIXED_LEN, Template, len};
 use millrace_bier::id::Bsl;
+use millrace_bier::wire::Wire;
 
 use super::{Loss, lose};
 use crate::driver::{BURST_MAX, Burst, Driver, Frame, PortId};
 use crate::node::Context;
 use crate::node::output::{self, Outbox};
-use crate::packet::{L3, Packet};
+use crate::packet::L3;
 use crate::tables::bier::{Inner, LINKS_MAX, Way};
 use crate::tables::interfaces::InterfaceId;
 use crate::wire::checksum;
 
 /// Payloads up to this many bytes are copied: cheaper than a second buffer for each copy. Measured with the benchmark
-/// `node.bier.copy`.
+/// `node.bier.copy`, as is what follows.
 const COPIED_MAX: usize = 256;
+/// Bytes beyond that, of all copies together, up to which copying is still cheaper than the buffer that all would refer with.
+const COPIED_ONCE: usize = 1280;
 
-/// A copy: what it carries, and which way it goes.
+/// To whom a copy goes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Copy<'t> {
+pub(super) struct To<'t> {
     /// What the neighbour calls the table.
     pub(super) id: BiftId,
     /// How it goes there.
     pub(super) way: &'t Way,
+}
+
+/// Which bits it carries.
+pub(super) enum Bits<'t, const W: usize> {
+    /// Those of the packet that are in this mask.
+    Masked(&'t [u64; W]),
+    /// These.
+    Given(Wire<W>),
+}
+
+/// A copy that is still to be made.
+#[derive(Clone, Copy, Debug)]
+struct Copy<'t> {
+    to: To<'t>,
+    /// Of its bits, unless they are given.
+    mask: &'t [u64],
 }
 
 /// The copies of one packet.
@@ -41,13 +60,15 @@ pub(super) struct Copies<'a, 't, D: Driver> {
     bsl: Bsl,
     /// Where the payload begins in the frame.
     payload_at: usize,
-    /// Copies refer to the frame's payload, so that nothing may be written to it any more.
-    shared: bool,
     entered_by: Option<InterfaceId>,
+    /// Packets of the round that are likely to become as many copies as this one.
+    alike: usize,
     /// Those that were decided on and aren't made yet.
     waiting: ArrayVec<Copy<'t>, BURST_MAX>,
-    /// Their bit strings, one after the other.
-    bits: ArrayVec<u64, { BURST_MAX * Bsl::B4096.words() }>,
+    /// The bits of the packet, as many as there are in its strings.
+    packet: [u64; Bsl::B4096.words()],
+    /// The bits of the copies that wait, one after the other, if they are given.
+    given: ArrayVec<u64, { BURST_MAX * Bsl::B4096.words() }>,
     made: u64,
 }
 
@@ -59,30 +80,49 @@ impl<'a, 't, D: Driver> Copies<'a, 't, D> {
             template: Template::default(),
             bsl: Bsl::B64,
             payload_at: 0,
-            shared: false,
             entered_by: None,
+            alike: 1,
             waiting: ArrayVec::new(),
-            bits: ArrayVec::new(),
+            packet: [0; Bsl::B4096.words()],
+            given: ArrayVec::new(),
             made: 0,
         }
     }
 
-    /// The next packet, which has a header itself.
-    #[inline]
-    pub(super) fn begin(&mut self, template: Template, bsl: Bsl) {
-        (self.template, self.bsl) = (template, bsl);
-        (self.payload_at, self.shared, self.entered_by, self.made) = (L3 + len(bsl), false, None, 0);
+    /// The next packets have headers themselves, with bit strings of this length.
+    pub(super) fn begin_run(&mut self, bsl: Bsl) {
+        (self.bsl, self.payload_at, self.entered_by) = (bsl, L3 + len(bsl), None);
+    }
+
+    /// The next packet of those; the first of `alike` that are likely to become as many copies.
+    #[inline(always)] // a few stores
+    pub(super) fn begin<const W: usize>(&mut self, template: Template, bits: &Wire<W>, alike: usize) {
+        self.set_bits(bits);
+        (self.template, self.alike, self.made) = (template, alike, 0);
     }
 
     /// The next packet, which enters here by this interface and is nothing but a payload.
     pub(super) fn begin_payload(&mut self, by: InterfaceId) {
-        (self.payload_at, self.shared, self.entered_by, self.made) = (0, false, Some(by), 0);
+        (self.payload_at, self.entered_by, self.made, self.alike) = (0, Some(by), 0, 1);
     }
 
     /// It goes on with this header. What waits of the set before goes first.
-    pub(super) fn enter(&mut self, frame: &mut D::Frame, template: Template, bsl: Bsl, cx: &Context<'_>) {
+    pub(super) fn enter(&mut self, frame: &D::Frame, template: Template, bsl: Bsl, cx: &Context<'_>) {
         sized!(self.bsl, W => self.make_all::<W>(frame, cx));
         (self.template, self.bsl) = (template, bsl);
+    }
+
+    /// Its bits, which masks are of.
+    #[inline(always)] // a few stores
+    pub(super) fn set_bits<const W: usize>(&mut self, bits: &Wire<W>) {
+        // There is room for the longest.
+        self.packet.first_chunk_mut().into_iter().for_each(|packet| *packet = bits.0);
+    }
+
+    /// What the headers of its copies have in common.
+    #[inline]
+    pub(super) fn template(&self) -> Template {
+        self.template
     }
 
     /// Where it entered BIER, if that was here.
@@ -100,166 +140,191 @@ impl<'a, 't, D: Driver> Copies<'a, 't, D> {
         self.made > 0 || !self.waiting.is_empty()
     }
 
+    /// The length of the bit strings of copies that wait.
+    pub(super) fn bsl(&self) -> Bsl {
+        self.bsl
+    }
+
     /// Copies given to ports so far.
     pub(super) fn made(&self) -> u64 {
         self.made
     }
 
-    /// One more copy, with these bits, of which there are `W` words.
+    /// One more copy.
     #[inline(always)] // a few stores
     pub(super) fn next<const W: usize>(
         &mut self,
-        frame: &mut D::Frame,
-        copy: Copy<'t>,
-        bits: &[u64],
+        frame: &D::Frame,
+        to: To<'t>,
+        bits: Bits<'t, W>,
         cx: &Context<'_>,
     ) {
         if self.waiting.is_full() {
             self.make_all::<W>(frame, cx);
         }
-        self.waiting.push(copy);
-        // There is room for as many of the longest.
-        let _fits = self.bits.try_extend_from_slice(&bits[..W]);
+        let mask = match &bits {
+            Bits::Masked(mask) => &mask[..],
+            Bits::Given(bits) => {
+                // There is room for as many of the longest.
+                let _fits = self.given.try_extend_from_slice(&bits.0);
+                &[]
+            }
+        };
+        self.waiting.push(Copy { to, mask });
     }
 
-    /// Makes the copies that wait; the last is the frame itself if nothing refers to it. Gives back what is left of it.
-    #[inline]
-    pub(super) fn last(
-        &mut self,
-        packet: Packet<D::Frame>,
-        cx: &mut Context<'_>,
-    ) -> Option<Packet<D::Frame>> {
-        sized!(self.bsl, W => self.last_sized::<W>(packet, cx))
-    }
-
-    fn last_sized<const W: usize>(
-        &mut self,
-        mut packet: Packet<D::Frame>,
-        cx: &mut Context<'_>,
-    ) -> Option<Packet<D::Frame>> {
+    /// Makes the copies that wait, of which the last is the frame itself. Gives it back if it couldn't be.
+    #[inline(always)] // for each packet
+    pub(super) fn last<const W: usize>(&mut self, mut frame: D::Frame, cx: &Context<'_>) -> Option<D::Frame> {
         let count = self.waiting.len();
-        if self.shared || count > 1 && !self.is_short(&packet.frame) {
-            self.make_all::<W>(&mut packet.frame, cx);
-            return Some(packet);
-        }
-        let Some(last) = count.checked_sub(1) else { return Some(packet) };
+        let Some(last) = count.checked_sub(1) else { return Some(frame) };
         if last > 0 {
-            self.make::<W>(&mut packet.frame, 0..last, cx);
+            self.make::<W>(&frame, 0..last, cx);
         }
-        let copy = self.waiting[last];
-        let fits = self.rewrite::<W>(&mut packet.frame, &copy);
+        let to = self.waiting[last].to;
+        let fits = self.rewrite::<W>(&mut frame, last);
         if !fits {
             // It entered here, and there is less room in front of it than its header is long.
-            self.make::<W>(&mut packet.frame, last..count, cx);
+            self.make::<W>(&frame, last..count, cx);
         }
         self.waiting.clear();
-        self.bits.clear();
+        self.given.clear();
         if !fits {
-            return Some(packet);
+            return Some(frame);
         }
-        self.send(packet.frame, copy.way, cx);
-        cx.metas.put(packet.meta);
+        self.send(frame, to.way, cx);
         None
     }
 
-    /// Whether copying the payload costs less than referring to it.
+    /// Whether copying the payload so many times costs less than referring to it.
     #[inline]
-    fn is_short(&self, frame: &D::Frame) -> bool {
-        frame.bytes().len() <= self.payload_at + COPIED_MAX && frame.segments() == 1
+    fn is_short(&self, frame: &D::Frame, times: usize) -> bool {
+        let beyond = frame.bytes().len().saturating_sub(self.payload_at + COPIED_MAX);
+        beyond * times <= COPIED_ONCE && frame.segments() == 1
     }
 
     /// Makes all copies that wait.
     #[inline]
-    fn make_all<const W: usize>(&mut self, frame: &mut D::Frame, cx: &Context<'_>) {
+    fn make_all<const W: usize>(&mut self, frame: &D::Frame, cx: &Context<'_>) {
         if !self.waiting.is_empty() {
             self.make::<W>(frame, 0..self.waiting.len(), cx);
             self.waiting.clear();
-            self.bits.clear();
+            self.given.clear();
         }
     }
 
     /// Makes some of the copies that wait, at least one: frames of their own, or with a header of their own in front of the
-    /// shared payload.
+    /// shared payload. What stands in front of the payload is the frame's own, and may be written to afterwards.
     #[inline(never)] // the only copy of a packet is the frame itself, and doesn't carry this along
-    fn make<const W: usize>(&mut self, frame: &mut D::Frame, which: Range<usize>, cx: &Context<'_>) {
-        let copied = self.is_short(frame);
-        if !copied && !self.shared {
-            // The headers were found in it.
-            frame.trim_front(self.payload_at);
-            (self.payload_at, self.shared) = (0, true);
-        }
-        let first = &frame.bytes()[self.payload_at..];
-        let mut payload = Payload { first, len: frame.total_len() - self.payload_at, sum: None };
+    fn make<const W: usize>(&mut self, frame: &D::Frame, which: Range<usize>, cx: &Context<'_>) {
+        let copied = self.is_short(frame, which.len());
+        let Self { driver, outboxes, template, payload_at, alike, waiting, given, packet, made, .. } = self;
+        let first = &frame.bytes()[*payload_at..];
+        let mut payload = Payload { first, len: frame.total_len() - *payload_at, sum: None };
         let behind = if copied { first } else { &[] };
-        let template = self.template;
-        let mut fresh = Burst::<D::Frame>::new();
-        let mut ways = ArrayVec::<&Way, BURST_MAX>::new();
-        let mut strings = &self.bits.as_chunks::<W>().0[which.clone()];
-        let mut all = true;
-        for run in self.waiting[which].chunk_by(|one, next| one.way.port == next.way.port) {
-            let before = fresh.len();
-            let got = self.driver.allocate_all(run[0].way.port, run.len(), &mut fresh);
-            (got..run.len()).for_each(|_| lose(Loss::NoBuffer, cx));
-            let (of_run, others) = strings.split_at(run.len());
-            strings = others;
-            for ((copy, bits), one) in run.iter().zip(of_run).zip(&mut fresh[before..]) {
-                // One without the room stays empty.
-                let fits = one.extend(front_len::<W>(copy.way) + behind.len());
-                if fits {
-                    write(one.bytes_mut(), copy, &template, bits, &mut payload).copy_from_slice(behind);
+        let packet = Wire(*packet.first_chunk::<W>().expect("room for the longest"));
+        let mut given = given.as_chunks::<W>().0.iter().skip(which.start);
+        let (mut headers, mut ways) = (Burst::<D::Frame>::new(), ArrayVec::<&Way, BURST_MAX>::new());
+        for run in waiting[which].chunk_by(|one, next| one.to.way.port == next.to.way.port) {
+            let port = run[0].to.way.port;
+            let Some(outbox) = outboxes.get_mut(port.index()) else {
+                run.iter().for_each(|_| lose(Loss::NoInterface, cx));
+                continue;
+            };
+            if outbox.fresh.len() < run.len() {
+                // For all packets at once that are likely to need some.
+                let wanted = (run.len() * *alike).min(BURST_MAX);
+                driver.allocate_all(port, wanted - outbox.fresh.len(), &mut outbox.fresh);
+            }
+            for Copy { to, mask } in run {
+                let bits = given.next().map_or_else(|| packet.and(masking(mask)), |bits| Wire(*bits));
+                let Some(mut one) = outbox.fresh.pop() else {
+                    lose(Loss::NoBuffer, cx);
+                    continue;
+                };
+                if !one.extend(front_len::<W>(to.way) + behind.len()) {
+                    lose(Loss::NoBuffer, cx);
+                    driver.free(one);
+                    continue;
                 }
-                all &= fits;
-                ways.push(copy.way);
+                write(one.bytes_mut(), *to, template, &bits, &mut payload).copy_from_slice(behind);
+                if copied {
+                    put(*driver, outbox, one, to.way, cx);
+                    *made += 1;
+                } else {
+                    headers.push(one);
+                    ways.push(to.way);
+                }
             }
         }
-        let whole = if copied { fresh.len() } else { self.driver.attach_all(&mut fresh, frame) };
-        all &= whole == fresh.len();
-        for (at, (frame, way)) in fresh.drain(..).zip(&ways).enumerate() {
-            if all || at < whole && !frame.bytes().is_empty() {
-                self.send(frame, way, cx);
+        if !headers.is_empty() {
+            self.share(frame, headers, &ways, cx);
+        }
+    }
+
+    /// Puts the payload of a frame behind headers, and sends them.
+    fn share(&mut self, frame: &D::Frame, mut headers: Burst<D::Frame>, ways: &[&Way], cx: &Context<'_>) {
+        let shared = self.driver.share(&mut headers, frame, self.payload_at);
+        for (header, way) in headers.drain(..).zip(ways) {
+            if shared {
+                self.send(header, way, cx);
             } else {
                 lose(Loss::NoBuffer, cx);
-                self.driver.free(frame);
+                self.driver.free(header);
             }
         }
     }
 
-    /// Turns the frame itself into the last of the copies that wait; false if it hasn't got the room.
-    #[inline]
-    fn rewrite<const W: usize>(&self, frame: &mut D::Frame, copy: &Copy<'_>) -> bool {
-        let Some(bits) = self.bits.last_chunk::<W>() else { return false };
-        let front = front_len::<W>(copy.way);
-        let fits = match front.checked_sub(self.payload_at) {
-            Some(more) => frame.prepend(more),
-            None => frame.trim_front(self.payload_at - front),
-        };
-        if fits {
-            let len = frame.total_len() - front;
-            let bytes = frame.bytes_mut();
-            let (front, first) = bytes.split_at_mut(front);
-            write(front, copy, &self.template, bits, &mut Payload { first, len, sum: None });
+    /// Gives back the frames that nobody needed.
+    pub(super) fn give_back(self) {
+        for outbox in self.outboxes {
+            outbox.fresh.drain(..).for_each(|frame| self.driver.free(frame));
         }
-        fits
     }
 
-    #[inline(always)]
+    /// Turns the frame itself into the copy that waits at a place, the last; false if it hasn't got the room.
+    #[inline(always)] // for each packet
+    fn rewrite<const W: usize>(&self, frame: &mut D::Frame, at: usize) -> bool {
+        let Copy { to, mask } = self.waiting[at];
+        let packet = Wire(*self.packet.first_chunk::<W>().expect("room for the longest"));
+        let given = self.given.as_chunks().0.get(at);
+        let bits = given.map_or_else(|| packet.and(masking(mask)), |bits| Wire(*bits));
+        let front = front_len::<W>(to.way);
+        // Mostly it goes as it came.
+        if front != self.payload_at {
+            let fits = match front.checked_sub(self.payload_at) {
+                Some(more) => frame.prepend(more),
+                None => frame.trim_front(self.payload_at - front),
+            };
+            if !fits {
+                return false;
+            }
+        }
+        let len = frame.total_len() - front;
+        let (front, first) = frame.bytes_mut().split_at_mut(front);
+        write(front, to, &self.template, &bits, &mut Payload { first, len, sum: None });
+        true
+    }
+
+    #[inline(always)] // for each packet
     fn send(&mut self, frame: D::Frame, way: &Way, cx: &Context<'_>) {
-        cx.counters.bier.copies[usize::from(way.link) % LINKS_MAX].add(1);
-        self.give(frame, way.port, cx);
+        let Some(outbox) = self.outboxes.get_mut(way.port.index()) else {
+            lose(Loss::NoInterface, cx);
+            self.driver.free(frame);
+            return;
+        };
+        put(self.driver, outbox, frame, way, cx);
+        self.made += 1;
     }
 
     /// Puts a finished frame into the box of its port, which is emptied when it is full.
-    #[inline(always)]
     pub(super) fn give(&mut self, frame: D::Frame, port: PortId, cx: &Context<'_>) {
         let Some(outbox) = self.outboxes.get_mut(port.index()) else {
             lose(Loss::NoInterface, cx);
             self.driver.free(frame);
             return;
         };
-        if outbox.frames.is_full() {
-            output::transmit(self.driver, port, outbox, cx);
-        }
-        outbox.frames.push(frame);
+        output::put(self.driver, port, outbox, frame, cx);
         self.made += 1;
     }
 
@@ -295,6 +360,25 @@ impl Payload<'_> {
     }
 }
 
+/// The mask of a copy whose bits aren't given.
+#[inline(always)] // for each copy
+fn masking<const W: usize>(mask: &[u64]) -> &[u64; W] {
+    mask.first_chunk().expect("all copies of a packet are masked, or none is")
+}
+
+/// Puts a copy into the box of its port, and counts it.
+#[inline(always)] // for each copy
+fn put<D: Driver>(
+    driver: &mut D,
+    outbox: &mut Outbox<D::Frame>,
+    frame: D::Frame,
+    way: &Way,
+    cx: &Context<'_>,
+) {
+    cx.counters.bier.copies[usize::from(way.link) % LINKS_MAX].add(1);
+    output::put(driver, way.port, outbox, frame, cx);
+}
+
 /// Bytes of all that stands in front of the payload.
 #[inline]
 fn front_len<const W: usize>(way: &Way) -> usize {
@@ -305,28 +389,29 @@ fn front_len<const W: usize>(way: &Way) -> usize {
 #[inline(always)] // lengths are known where it is called
 fn write<'b, const W: usize>(
     bytes: &'b mut [u8],
-    copy: &Copy<'_>,
+    to: To<'_>,
     template: &Template,
-    bits: &[u64; W],
+    bits: &Wire<W>,
     payload: &mut Payload<'_>,
 ) -> &'b mut [u8] {
-    let way = copy.way;
+    let way = to.way;
     let front_len = usize::from(way.front_len);
-    let (head, rest) = bytes.split_at_mut(front_len);
-    let (header, behind) = rest.split_at_mut(FIXED_LEN + W * 8);
-    template.emit(copy.id, way.carriage, bits, header);
-    match (head.first_chunk_mut::<L3>(), way.head.first_chunk()) {
+    let (front, behind) = bytes.split_at_mut(front_len + FIXED_LEN + W * 8);
+    let (head, header) = front.split_at_mut(front_len);
+    let (fixed, bit_string) = header.split_first_chunk_mut().expect("as long as was said");
+    template.emit(to.id, way.carriage, fixed);
+    bits.write(bit_string);
+    match head.first_chunk_mut() {
         // Of known length: most links have no tags and are no tunnels.
-        (Some(plain), Some(ours)) if front_len == L3 => *plain = *ours,
-        _ if front_len == way.head.len() => head.copy_from_slice(&way.head),
-        _ => write_tunnel(head, way, template, header, payload),
+        Some(plain) if front_len == L3 => *plain = way.plain,
+        _ => write_front(head, way, template, header, payload),
     }
     behind
 }
 
-/// The same in front of the BIER header, for a tunnel.
-#[inline(never)] // what goes over a link doesn't carry this along
-fn write_tunnel(head: &mut [u8], way: &Way, template: &Template, header: &[u8], payload: &mut Payload<'_>) {
+/// The same in front of the BIER header, with tags, or for a tunnel.
+#[inline(never)] // what goes over a plain link doesn't carry this along
+fn write_front(head: &mut [u8], way: &Way, template: &Template, header: &[u8], payload: &mut Payload<'_>) {
     let (ethernet, ip) = head.split_at_mut(way.head.len());
     ethernet.copy_from_slice(&way.head);
     let Some(outer) = &way.outer else { return };

@@ -3,13 +3,13 @@
 use millrace_bier::header::{Carriage, Header, Proto, len};
 use millrace_bier::id::Bsl;
 use millrace_bier::overlay::{Flow, Impose};
-use millrace_bier::plane::AnyBift;
+use millrace_bier::wire::Wire;
 
 use super::copies::Copies;
-use super::{Drop, Inner, Received, Served, replicate};
+use super::{Drop, Served, Table, replicate};
 use crate::driver::{Driver, Frame};
 use crate::node::Context;
-use crate::packet::{L3, Meta, Network, Packet};
+use crate::packet::{BierPacket, L3, Meta, Network};
 use crate::tables::bier::Bier;
 use crate::wire::{ipv4, ipv6};
 
@@ -21,27 +21,28 @@ pub(in crate::node) fn flow_of(meta: &Meta) -> Flow {
 /// Sends a packet to all receivers of its flow.
 pub(super) fn impose<'t, D: Driver>(
     bier: &'t Bier,
-    packet: &mut Packet<D::Frame>,
+    packet: &mut BierPacket<D::Frame>,
+    meta: &Meta,
     copies: &mut Copies<'_, 't, D>,
     cx: &mut Context<'t>,
 ) -> Result<Served, Drop> {
     // It comes here because it has one.
-    let impose = bier.overlay.get(flow_of(&packet.meta)).ok_or(Drop::NoRoute)?;
+    let impose = bier.overlay.get(flow_of(meta)).ok_or(Drop::NoRoute)?;
     // Anybody can write a source; and what we have sent to a link ourselves comes back from it by another router.
-    let interface = packet.meta.interface;
-    if cx.tables.routes.lookup(packet.meta.source).map(|hop| hop.interface) != Some(interface) {
+    let interface = packet.interface;
+    if cx.tables.routes.lookup(meta.source).map(|hop| hop.interface) != Some(interface) {
         return Err(Drop::WrongInterface);
     }
-    if fitting(bier, impose).is_some_and(|longest| packet.meta.ip_len > longest) {
+    if fitting(bier, impose).is_some_and(|longest| meta.ip_len > longest) {
         return Err(Drop::PayloadTooBig);
     }
-    let v4 = packet.meta.network == Network::V4;
-    take_hop(packet, v4)?;
+    let v4 = packet.network == Network::V4;
+    take_hop(&mut packet.frame, v4)?;
     // Nothing that links padded goes along.
-    packet.frame.truncate(L3 + usize::from(packet.meta.ip_len));
+    packet.frame.truncate(L3 + usize::from(meta.ip_len));
     packet.frame.trim_front(L3);
     // The same for all packets of a flow, fragments too: they must not overtake each other (RFC 8296 §2.1.2).
-    let hash = cx.hasher.hash_triple(packet.meta.source, packet.meta.destination, packet.meta.protocol);
+    let hash = cx.hasher.hash_triple(meta.source, meta.destination, meta.protocol);
     let entropy = (hash >> 44) as u32;
     copies.begin_payload(interface);
     let (mut wrong, mut served) = (None, Served::Copied);
@@ -62,16 +63,15 @@ pub(super) fn impose<'t, D: Driver>(
             bfir_id: Some(ingress.bfir_id),
         };
         // The plane has no id without its table.
-        let Some(any) = bier.plane.get(key) else {
+        let Some(bift) = bier.plane.get(key) else {
             wrong = Some(Drop::UnknownBift);
             continue;
         };
-        copies.enter(&mut packet.frame, header.template(key.bsl), key.bsl, cx);
+        copies.enter(&packet.frame, header.template(key.bsl), key.bsl, cx);
         // A hop more than copies shall have: this router takes one.
         let ttl = ingress.ttl.saturating_add(1);
-        let inner = Inner { proto: header.proto, bfir_id: header.bfir_id, sub_domain: key.sub_domain };
-        let header = Received { in_frame: false, ttl, entropy, inner };
-        match sized!(key.bsl, W => replicate_apart::<W, D>(bier, any, header, words, packet, copies, cx)) {
+        let table = Table::new(bier, key.sub_domain, bift, cx);
+        match sized!(key.bsl, W => replicate_words::<W, D>(table, ttl, words, packet, copies, cx)) {
             Ok(Served::Copied) => {}
             Ok(other) => served = other,
             Err(reason) => wrong = Some(reason),
@@ -83,19 +83,20 @@ pub(super) fn impose<'t, D: Driver>(
     }
 }
 
-/// Does with a packet what the table says of a bit string that isn't in its frame; one for each length.
-fn replicate_apart<'t, const W: usize, D: Driver>(
-    bier: &'t Bier,
-    any: &'t AnyBift,
-    header: Received,
+/// Does with a packet what its table says of these bits; one for each length.
+fn replicate_words<'t, const W: usize, D: Driver>(
+    table: Table<'t>,
+    ttl: u8,
     words: &[u64],
-    packet: &mut Packet<D::Frame>,
+    packet: &mut BierPacket<D::Frame>,
     copies: &mut Copies<'_, 't, D>,
     cx: &mut Context<'t>,
 ) -> Result<Served, Drop> {
     // As many as its table has, which the overlay made it for.
     let words = words.first_chunk().ok_or(Drop::BitStringCut)?;
-    replicate::<W, D>(bier, any, header, words, packet, copies, cx)
+    let bits = Wire::of(words);
+    copies.set_bits(&bits);
+    replicate::<W, D>(table, ttl, &bits, packet, copies, cx)
 }
 
 /// How long a packet of a flow that enters here may be, so that links carry it behind its header (BIER-MTU, RFC 8296 §3).
@@ -109,8 +110,8 @@ fn fitting(bier: &Bier, impose: &Impose) -> Option<u16> {
 }
 
 /// One hop less: the rest of its way to the receivers' routers is BIER's (RFC 8296 §2.1.1.1).
-fn take_hop<F: Frame>(packet: &mut Packet<F>, v4: bool) -> Result<(), Drop> {
-    let ip = &mut packet.frame.bytes_mut()[L3..];
+fn take_hop<F: Frame>(frame: &mut F, v4: bool) -> Result<(), Drop> {
+    let ip = &mut frame.bytes_mut()[L3..];
     let hops = if v4 { ipv4::ttl(ip) } else { ipv6::hop_limit(ip) };
     if hops <= 1 {
         return Err(Drop::PayloadTtl);

@@ -11,7 +11,7 @@ use crate::addr::Addr;
 use crate::bucket::TokenBucket;
 use crate::driver::Frame;
 use crate::node::{Context, host};
-use crate::packet::Packet;
+use crate::packet::BierPacket;
 use crate::queue::Punt;
 use crate::wire::{ipv4, ipv6};
 
@@ -49,7 +49,7 @@ impl Default for PuntLimit {
 ///
 /// # Errors
 /// Why it can't be shown: as the packet's drop, and as a loss where there are copies.
-pub(super) fn oam<F: Frame>(packet: &Packet<F>, cx: &mut Context<'_>) -> Result<(), (Drop, Loss)> {
+pub(super) fn oam<F: Frame>(packet: &BierPacket<F>, cx: &mut Context<'_>) -> Result<(), (Drop, Loss)> {
     if !cx.bier_punts.oam.take(cx.now) {
         return Err((Drop::OamLimited, Loss::OamLimited));
     }
@@ -72,7 +72,7 @@ pub(super) fn is_membership(proto: Proto, payload: &[u8]) -> bool {
 /// # Errors
 /// Why it can't be shown: as the packet's drop, and as a loss where there are copies.
 #[cold]
-pub(super) fn membership<F: Frame>(packet: &Packet<F>, cx: &mut Context<'_>) -> Result<(), (Drop, Loss)> {
+pub(super) fn membership<F: Frame>(packet: &BierPacket<F>, cx: &mut Context<'_>) -> Result<(), (Drop, Loss)> {
     if !cx.bier_punts.membership.take(cx.now) {
         return Err((Drop::MembershipLimited, Loss::MembershipLimited));
     }
@@ -83,12 +83,12 @@ pub(super) fn membership<F: Frame>(packet: &Packet<F>, cx: &mut Context<'_>) -> 
 }
 
 /// Shows one of the packets that expired, if it is time for another.
-pub(super) fn expired<F: Frame>(packet: &Packet<F>, cx: &mut Context<'_>) {
+pub(super) fn expired<F: Frame>(packet: &BierPacket<F>, cx: &mut Context<'_>) {
     if cx.bier_punts.expired.take(cx.now) && show(packet, Punt::BierExpired, cx).is_ok() {
         cx.counters.bier.punted.add(1);
     }
 }
 
-fn show<F: Frame>(packet: &Packet<F>, why: Punt, cx: &Context<'_>) -> Result<(), host::Drop> {
-    host::punt(packet, why, packet.meta.interface, Addr::default(), cx)
+fn show<F: Frame>(packet: &BierPacket<F>, why: Punt, cx: &Context<'_>) -> Result<(), host::Drop> {
+    host::punt(&packet.frame, why, packet.interface, Addr::default(), cx)
 }

@@ -3,8 +3,9 @@
 
 use millrace_bier::forward::Packet as Decision;
 use millrace_bier::te::{Adjacency, TeBift, TeCopy};
+use millrace_bier::wire::Wire;
 
-use super::copies::{Copies, Copy};
+use super::copies::{Bits, Copies, To};
 use super::{Found, Loss, lose, over};
 use crate::driver::Driver;
 use crate::node::Context;
@@ -16,7 +17,7 @@ pub(super) fn copy<'t, const W: usize, D: Driver>(
     bier: &'t Bier,
     bift: &TeBift,
     decision: Decision<'_>,
-    frame: &mut D::Frame,
+    frame: &D::Frame,
     copies: &mut Copies<'_, 't, D>,
     cx: &Context<'t>,
 ) -> Found {
@@ -28,7 +29,11 @@ pub(super) fn copy<'t, const W: usize, D: Driver>(
         Adjacency::ForwardConnected { neighbour, .. } | Adjacency::ForwardRouted { neighbour, .. } => {
             others = true;
             match way(bier, neighbour, len, cx) {
-                Ok(copy) => copies.next::<W>(frame, copy, bits, cx),
+                // As many as the table has.
+                Ok(to) => bits
+                    .first_chunk()
+                    .into_iter()
+                    .for_each(|bits| copies.next::<W>(frame, to, Bits::Given(Wire::of(bits)), cx)),
                 Err(loss) => lose(loss, cx),
             }
         }
@@ -48,7 +53,7 @@ pub(super) fn is_delivered(bift: &TeBift, words: &[u64], entropy: u32) -> bool {
 
 /// How a copy gets to the router at a place.
 #[inline]
-fn way<'t>(bier: &'t Bier, hop: u32, len: usize, cx: &Context<'t>) -> Result<Copy<'t>, Loss> {
+fn way<'t>(bier: &'t Bier, hop: u32, len: usize, cx: &Context<'t>) -> Result<To<'t>, Loss> {
     let hop = bier.hops.get(hop as usize).ok_or(Loss::NoWay)?;
     over(bier, hop.link, hop.id, len, cx)
 }

@@ -8,13 +8,12 @@ use millrace_bier::header;
 
 use super::Drop;
 use crate::driver::{Frame, RxChecksum};
-use crate::packet::{L3, Network, Packet};
+use crate::packet::{L3, Meta};
 use crate::tables::bier::Bier;
 use crate::wire::{UDP, be16, checksum, ethernet, udp};
 
 /// Makes the packet inside the frame's own.
-pub(super) fn unwrap<F: Frame>(bier: &Bier, packet: &mut Packet<F>) -> Result<(), Drop> {
-    let Packet { frame, meta } = packet;
+pub(super) fn unwrap<F: Frame>(bier: &Bier, frame: &mut F, meta: &Meta) -> Result<(), Drop> {
     if !bier.tunnels.has_peer(meta.source) {
         return Err(Drop::NotNeighbour);
     }
@@ -41,7 +40,6 @@ pub(super) fn unwrap<F: Frame>(bier: &Bier, packet: &mut Packet<F>) -> Result<()
     bytes.copy_within(..ethernet::HEADER, away);
     ethernet::set_ethertype(&mut bytes[away..], header::ETHERTYPE);
     frame.trim_front(away);
-    meta.network = Network::BierFromTunnel;
     Ok(())
 }
 

@@ -198,7 +198,7 @@ impl Driver for Sink {
         self.driver.free(frame);
     }
 
-    fn attach_all(&mut self, headers: &mut [Self::Frame], payload: &Self::Frame) -> usize {
-        self.driver.attach_all(headers, payload)
+    fn share(&mut self, headers: &mut [Self::Frame], frame: &Self::Frame, from: usize) -> bool {
+        self.driver.share(headers, frame, from)
     }
 }
