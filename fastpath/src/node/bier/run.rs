@@ -40,31 +40,23 @@ impl<'t> Run<'t> {
         carriage(packet) == self.carriage && peek(&packet.frame.bytes()[L3..]) == Ok(self.id)
     }
 
-    /// Passes on its packets, and those of runs behind it as long as they have bit strings of the same length. One for each length:
-    /// from the frame to the copies, bit strings are arrays whose length the compiler knows.
+    /// Passes on its packets. One for each length: from the frame to the copies, bit strings are arrays whose length the compiler
+    /// knows.
     #[inline(never)] // they have nothing in common, and one alone has room for its numbers in registers
     pub(super) fn pass_on_all<const W: usize, D: Driver>(
-        mut self,
+        &self,
         rest: &mut vec::Drain<'_, BierPacket<D::Frame>>,
         copies: &mut Copies<'_, 't, D>,
         done: &mut Done,
         cx: &mut Context<'t>,
         lanes: &mut Lanes<D::Frame>,
     ) {
-        let bsl = self.bsl;
-        copies.begin_run(bsl);
-        loop {
-            while rest.as_slice().first().is_some_and(|packet| self.has(packet))
-                && let Some(mut packet) = rest.next()
-            {
-                let served = self.pass_on::<W, D>(&mut packet, 1 + rest.len(), copies, cx);
-                end::<W, D>(served, packet, copies, done, cx, lanes);
-            }
-            let Some(first) = rest.as_slice().first() else { return };
-            match Run::of(first, cx) {
-                Ok(next) if next.bsl == bsl => self = next,
-                _ => return,
-            }
+        copies.begin_run(self.bsl);
+        while rest.as_slice().first().is_some_and(|packet| self.has(packet))
+            && let Some(mut packet) = rest.next()
+        {
+            let served = self.pass_on::<W, D>(&mut packet, 1 + rest.len(), copies, cx);
+            end::<W, D>(served, packet, copies, done, cx, lanes);
         }
     }
 
