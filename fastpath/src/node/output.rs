@@ -31,8 +31,8 @@ impl<F> Default for Outbox<F> {
     }
 }
 
-/// Tags the frames of the lane and puts them into the boxes. A round has at most [`BURST_MAX`] frames, and boxes are
-/// emptied after each, so there is always room.
+/// Tags the frames of the lane and puts them into the boxes. A round has no more frames than a box has room for, and boxes are
+/// emptied after each.
 pub fn process<F: Frame>(
     scratch: &mut Vec<Outgoing<F>>,
     outboxes: &mut [Outbox<F>],
