@@ -98,8 +98,9 @@ fuzz_target!(|input: &[u8]| {
         assert!(ttl > 1, "nothing is sent on with TTL 1");
         let mut copy = packet.to_vec();
         let id = bift.out(*neighbour).expect("whoever gets copies has a BIFT-id");
-        let header = &mut copy[..header::len(key.bsl)];
-        Template::of(&view, carriage, ttl - 1).emit(id, carriage, part, header);
+        let (fixed, string) = copy.split_first_chunk_mut().expect("a header is longer");
+        Template::of(&view, carriage, ttl - 1).emit(id, carriage, fixed);
+        bits::store(part, &mut string[..key.bsl.bytes()]);
         let sent = View::parse(&copy, carriage, key.bsl).expect("a copy is well-formed");
         assert_eq!((sent.bift_id(), sent.ttl(), sent.entropy()), (id, ttl - 1, entropy));
         assert_eq!((sent.tc(), sent.oam(), sent.dscp()), (view.tc(), view.oam(), view.dscp()));
