@@ -135,8 +135,9 @@ fn take_in<'t, D: Driver>(
         let mut packet = BierPacket { frame, interface, network, origin, trace };
         match impose::impose(bier, &mut packet, &meta, copies, cx) {
             Ok(served) => {
-                sized!(copies.bsl(), W => end::<W, D>(Ok(served), packet, copies, done, cx, lanes));
+                // There are as many as packets: it needs one of its own if it has no copy.
                 cx.metas.put(meta);
+                sized!(copies.bsl(), W => end::<W, D>(Ok(served), packet, copies, done, cx, lanes));
             }
             Err(reason) => refuse(reason, Packet { frame: packet.frame, meta }, cx, lanes),
         }

@@ -9,7 +9,8 @@ use millrace_bier::bift_id::{BiftId, BiftIds};
 use millrace_bier::bits::BitString;
 use millrace_bier::header::{Carriage, Header, LEN_MAX, Proto, View};
 use millrace_bier::id::{BfrId, BiftKey, Bsl, Si, SubDomain};
-use millrace_fastpath::driver::Driver;
+use millrace_bier::overlay::{Flow, Receivers};
+use millrace_fastpath::driver::{BURST_MAX, Driver};
 use millrace_fastpath::hub::{DATAGRAMS_MAX, Datagram, Inbox, Inlet, LANE_SEGMENTS_MAX, Lane, Way};
 use millrace_fastpath::node::NodeId;
 use millrace_fastpath::node::bier::Loss;
@@ -274,6 +275,25 @@ fn accepted_content_and_feedback_reach_the_hub() {
     assert_eq!(bier, [None, Some((SubDomain(0), BfrId::new(INGRESS))), None]);
     assert_eq!(seen.iter().map(|one| one.interface).collect::<Vec<_>>(), [WAN_IF, WAN_IF, LAN_IF]);
     assert_eq!(bench.fates().delivered, 3);
+    bench.check_laws();
+}
+
+/// A whole vector of content that enters BIER here and is for nobody but us.
+#[test]
+fn a_vector_of_content_that_enters_for_us_alone_reaches_the_hub() {
+    let (mut bench, _) = bench(1);
+    let mut bier = (**bench.tables.bier.as_ref().unwrap()).clone();
+    let flow = Flow { source: addr(SOURCE).to_ip(), group: addr(GROUP).to_ip() };
+    bier.overlay.set(flow, SubDomain(0), Bsl::B256, &Receivers::new(BfrId::new(OURS)));
+    bench.tables.bier = Some(Arc::new(bier));
+    bench.publish();
+    for _ in 0..BURST_MAX {
+        bench.deliver(WAN, &content(b"enters"));
+    }
+    bench.run();
+    let seen = datagrams(&bench);
+    assert!(seen.iter().all(|one| one.bytes() == b"enters" && one.bier.is_some()));
+    assert_eq!((seen.len(), bench.fates().delivered), (BURST_MAX, BURST_MAX as u64));
     bench.check_laws();
 }
 

@@ -1,6 +1,7 @@
 //! What enters here: a header for each set, and nothing else.
 
 use super::*;
+use millrace_fastpath::driver::{BURST_MAX, Driver};
 
 /// A multicast packet of `size` bytes of data as a host sends it, with bytes behind it that links pad with.
 fn multicast(group: &str, ttl: u8, size: usize) -> Vec<u8> {
@@ -126,5 +127,22 @@ fn what_enters_here_may_be_for_us_too_and_nothing_else_enters() {
     bench.publish();
     bench.deliver_and_run(WAN, &multicast("232.1.1.1", 9, 10));
     assert_eq!(bench.drops(NodeId::Bier, "no-ingress"), 1);
+    bench.check_laws();
+}
+
+/// No buffer for the only copy, of a whole vector of packets whose frames have too little room for its header.
+#[test]
+fn a_vector_that_enters_and_finds_no_buffer_is_lost_by_name() {
+    let mut bench = bench(Bsl::B1024, &[&[1]]);
+    enter(&mut bench, Bsl::B1024, &[1]);
+    for _ in 0..BURST_MAX {
+        bench.deliver(WAN, &multicast("232.1.1.1", 9, 10));
+    }
+    let (mut driver, taken) = bench.leave(0);
+    bench.run();
+    let all = BURST_MAX as u64;
+    assert_eq!((bench.drops(NodeId::Bier, "lost"), lost(&bench, Loss::NoBuffer)), (all, all));
+    assert_eq!((bench.fates().replicated, bench.fates().copies), (0, 0));
+    taken.into_iter().for_each(|frame| driver.free(frame));
     bench.check_laws();
 }

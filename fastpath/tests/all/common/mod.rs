@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use millrace_fastpath::addr::Addr;
 use millrace_fastpath::clock::{Clock, Nanos};
 use millrace_fastpath::counters::{Counter, WorkerCounters};
-use millrace_fastpath::driver::PortId;
+use millrace_fastpath::driver::{Driver, PortId};
 use millrace_fastpath::event::Event;
 use millrace_fastpath::fates::Fates;
 use millrace_fastpath::heap::{HeapDriver, HeapFrame, HeapNet, HeapPlan};
@@ -95,6 +95,13 @@ impl Bench {
             Worker::new(index, driver, clock, shared, rings, [7, 11], limits)
         };
         self.workers = self.net.drivers().into_iter().enumerate().map(worker).collect();
+    }
+
+    /// Takes all frames that nobody has but so many, until they are given back by [`Driver::free`].
+    pub(crate) fn leave(&self, frames: usize) -> (HeapDriver, Vec<HeapFrame>) {
+        let mut driver = self.net.drivers().remove(0);
+        let taken = (frames..self.net.free_frames()).map_while(|_| driver.allocate(WAN)).collect();
+        (driver, taken)
     }
 
     /// Publishes `self.tables` as they stand.
