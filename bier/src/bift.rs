@@ -114,7 +114,7 @@ impl Bift {
         assert!((1..=TABLES_MAX).contains(&tables.len()) && neighbours.len() == out.len());
         let exits = exits(&neighbours, &out);
         let has_hosts = neighbours.iter().any(|one| matches!(one.reach, Reach::Hosts(_)));
-        let flat = Flat::new(&tables);
+        let flat = Flat::new(&tables, &exits);
         Self { key, local, neighbours, out, exits, has_hosts, tables, flat, seed, tag: 0 }
     }
 
@@ -196,6 +196,7 @@ impl Bift {
     }
 
     /// Its tables.
+    #[inline]
     #[must_use]
     pub fn tables(&self) -> &[Table] {
         &self.tables

@@ -19,7 +19,7 @@ use crate::bift::{Bift, NULL_ROW, NeighbourIndex, Rows, Table};
 use crate::bits;
 use crate::id::BitPosition;
 pub(crate) use plain::Flat;
-pub use plain::Plain;
+pub use plain::{NextHop, Plain};
 
 /// What a decision depends on.
 #[derive(Clone, Copy, Debug)]

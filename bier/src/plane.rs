@@ -1,5 +1,6 @@
 //! All tables of a router, as workers see them: from the BIFT-id of a packet to its table.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec;
@@ -118,7 +119,7 @@ pub struct Plane {
 #[derive(Clone, Debug)]
 struct Index {
     /// By the upper 12 bits of an id: which of the blocks.
-    upper: Vec<u16>,
+    upper: Box<[u16; 1 << 12]>,
     /// By the lower 8 bits. The first block has no table.
     blocks: Vec<[u32; 256]>,
 }
@@ -128,7 +129,7 @@ const NOWHERE: u32 = u32::MAX;
 
 impl Index {
     fn new(ids: impl Iterator<Item = BiftId>) -> Self {
-        let mut index = Self { upper: vec![0; 1 << 12], blocks: vec![[NOWHERE; 256]] };
+        let mut index = Self { upper: Box::new([0; 1 << 12]), blocks: vec![[NOWHERE; 256]] };
         for (place, id) in ids.enumerate() {
             let upper = &mut index.upper[id.get() as usize >> 8];
             if *upper == 0 {

@@ -14,18 +14,6 @@ use crate::id::BitPosition;
 pub struct Wire<const W: usize>(pub [u64; W]);
 
 impl<const W: usize> Wire<W> {
-    /// From the wire.
-    ///
-    /// # Panics
-    /// If that isn't `W * 8` bytes.
-    #[inline(always)] // a few loads
-    #[must_use]
-    pub fn read(bytes: &[u8]) -> Self {
-        let (words, rest) = bytes.as_chunks::<8>();
-        assert!(rest.is_empty() && words.len() == W, "as many bytes as words");
-        Self(array::from_fn(|word| u64::from_ne_bytes(words[word])))
-    }
-
     /// To the wire.
     ///
     /// # Panics
@@ -82,13 +70,6 @@ impl<const W: usize> Wire<W> {
         Some(BitPosition::at((W - 1 - word) * 64 + bit))
     }
 
-    /// Whether all set bits are set in `mask`, too.
-    #[inline(always)] // as above
-    #[must_use]
-    pub fn is_within(&self, mask: &[u64; W]) -> bool {
-        bits::is_within(&self.0, mask)
-    }
-
     /// Whether no bit is set.
     #[inline(always)] // as above
     #[must_use]
@@ -101,6 +82,78 @@ impl<const W: usize> Wire<W> {
     #[must_use]
     pub fn popcount(&self) -> u32 {
         bits::popcount(&self.0)
+    }
+}
+
+/// A bit string of `W` words where it lies in a packet, at whatever address. What is asked of it reads it there: long ones are
+/// copied only where a copy is wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct OnWire<'a, const W: usize>(&'a [[u8; 8]; W]);
+
+impl<'a, const W: usize> OnWire<'a, W> {
+    /// That of these bytes.
+    ///
+    /// # Panics
+    /// If there aren't `W * 8`.
+    #[inline(always)] // a pointer
+    #[must_use]
+    pub fn of(bytes: &'a [u8]) -> Self {
+        let (words, rest) = bytes.as_chunks();
+        assert!(rest.is_empty(), "as many bytes as words");
+        Self(words.try_into().expect("as many bytes as words"))
+    }
+
+    #[inline(always)] // one load
+    fn word(&self, at: usize) -> u64 {
+        u64::from_ne_bytes(self.0[at])
+    }
+
+    /// A copy.
+    #[inline(always)] // a few loads
+    #[must_use]
+    pub fn read(&self) -> Wire<W> {
+        Wire(array::from_fn(|at| self.word(at)))
+    }
+
+    /// The bits that are in both.
+    #[inline(always)] // as above
+    #[must_use]
+    pub fn and(&self, mask: &[u64; W]) -> Wire<W> {
+        Wire(array::from_fn(|at| self.word(at) & mask[at]))
+    }
+
+    /// Whether any bit is in both.
+    #[inline(always)] // as above
+    #[must_use]
+    pub fn meets(&self, mask: &[u64; W]) -> bool {
+        (0..W).fold(0, |both, at| both | self.word(at) & mask[at]) != 0
+    }
+
+    /// Whether all set bits are set in `mask`, too.
+    #[inline(always)] // as above
+    #[must_use]
+    pub fn is_within(&self, mask: &[u64; W]) -> bool {
+        (0..W).fold(0, |beyond, at| beyond | self.word(at) & !mask[at]) == 0
+    }
+
+    /// How many bits are set.
+    #[inline]
+    #[must_use]
+    pub fn popcount(&self) -> u32 {
+        (0..W).map(|at| self.word(at).count_ones()).sum()
+    }
+}
+
+/// Clears the bits of a string on the wire that aren't in `mask`.
+///
+/// # Panics
+/// If that isn't `W * 8` bytes.
+#[inline(always)] // a few loads and stores
+pub fn clear_others<const W: usize>(string: &mut [u8], mask: &[u64; W]) {
+    let (words, rest) = string.as_chunks_mut::<8>();
+    assert!(rest.is_empty() && words.len() == W, "as many bytes as words");
+    for (word, mask) in words.iter_mut().zip(mask) {
+        *word = (u64::from_ne_bytes(*word) & mask).to_ne_bytes();
     }
 }
 
@@ -125,7 +178,8 @@ mod tests {
         fn order_makes_no_difference(words: [u64; W], mask: [u64; W]) {
             let mut bytes = [0; W * 8];
             bits::store(&words, &mut bytes);
-            let wire = Wire::<W>::read(&bytes);
+            let string = OnWire::<W>::of(&bytes);
+            let wire = string.read();
             prop_assert_eq!(wire, Wire::of(&words));
             prop_assert_eq!(wire.words(), words);
             let mut written = [0; W * 8];
@@ -133,10 +187,14 @@ mod tests {
             prop_assert_eq!(written, bytes);
             let (turned, both) = (Wire::of(&mask).0, array::from_fn(|word| words[word] & mask[word]));
             prop_assert_eq!(wire.and(&turned), Wire::of(&both));
-            prop_assert_eq!(wire.is_within(&turned), bits::is_within(&words, &mask));
-            prop_assert!(wire.and(&turned).is_within(&turned));
+            prop_assert_eq!((string.and(&turned), string.popcount()), (wire.and(&turned), wire.popcount()));
+            prop_assert_eq!(string.is_within(&turned), bits::is_within(&words, &mask));
+            prop_assert_eq!(string.meets(&turned), !bits::is_zero(&both));
             prop_assert!(wire.without(&turned).and(&turned).is_zero());
             prop_assert_eq!(wire.without(&turned).popcount() + wire.and(&turned).popcount(), wire.popcount());
+            clear_others(&mut written, &turned);
+            prop_assert_eq!(OnWire::<W>::of(&written).read(), wire.and(&turned));
+            prop_assert!(OnWire::<W>::of(&written).is_within(&turned));
             prop_assert!(wire.any().is_none_or(|bit| bits::test(&words, bit)) && wire.any().is_some() != wire.is_zero());
             prop_assert_eq!((wire.is_zero(), wire.popcount()), (bits::is_zero(&words), bits::popcount(&words)));
         }

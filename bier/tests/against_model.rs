@@ -14,7 +14,7 @@ use millrace_bier::forward::{Down, Packet, Part, Procedure};
 use millrace_bier::header::{self, Carriage, Header, Proto, Template, View};
 use millrace_bier::id::{BfrId, BitPosition, Bsl, Si};
 use millrace_bier::topology::RouterIndex;
-use millrace_bier::wire::Wire;
+use millrace_bier::wire::OnWire;
 
 /// Few under Miri, which is to look at every line and not at every domain.
 const CASES: usize = if cfg!(miri) { 5 } else { 60_000 };
@@ -48,9 +48,11 @@ fn numbers(words: &[u64]) -> model::Bits {
 
 /// The copies of a packet that becomes nothing else, as workers make them.
 fn plain<const W: usize>(bift: &Bift, packet: Packet<'_>) -> Option<Vec<(NeighbourIndex, model::Bits)>> {
-    let bits = Wire::<W>::of(packet.bits.first_chunk()?);
-    let copies = bift.plain(&bits, packet.ttl, packet.entropy)?.copies(&bits);
-    Some(copies.map(|(neighbour, mask)| (neighbour, numbers(&bits.and(mask).words()))).collect())
+    let mut bytes = vec![0; W * 8];
+    bits::store(packet.bits, &mut bytes);
+    let bits = OnWire::<W>::of(&bytes);
+    let plain = bift.plain(packet.entropy).filter(|plain| plain.takes(bits, packet.ttl))?;
+    Some(plain.copies(bits).map(|(to, mask)| (to.neighbour, numbers(&bits.and(mask).words()))).collect())
 }
 
 /// What the crate does, in the model's words.

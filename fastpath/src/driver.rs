@@ -108,8 +108,6 @@ pub trait Frame: Send + 'static {
     fn segments(&self) -> usize;
     /// The length of all segments together.
     fn total_len(&self) -> usize;
-    /// How many frames hold the payload of this one; 1 when nobody shares it.
-    fn references(&self) -> usize;
     /// State of the IPv4 header checksum, as far as the device knows.
     fn ip_checksum(&self) -> RxChecksum;
     /// State of the TCP or UDP checksum, as far as the device knows.
@@ -142,6 +140,8 @@ pub struct PortCapabilities {
 pub trait Driver: Send {
     /// The frames that it moves.
     type Frame: Frame;
+    /// What several of them have in common; dropping it gives back what wasn't made use of.
+    type Shared;
 
     /// How many ports there are, those that were closed included; port ids are below it, and it is at most [`PORTS_MAX`].
     fn ports(&self) -> usize;
@@ -164,9 +164,10 @@ pub trait Driver: Send {
     }
     /// Gives a frame back to its pool.
     fn free(&mut self, frame: Self::Frame);
-    /// Puts what is behind the first `from` bytes of `frame` behind each of `headers`, which have one segment, by reference: no byte
-    /// copied where the driver can do that. From then on those bytes may be read by anybody and written to by nobody; `frame`
-    /// keeps them, and the bytes in front of them to itself. False if that can't be, because there is no buffer to refer with or
-    /// they aren't all in reach; then nothing has changed.
-    fn share(&mut self, headers: &mut [Self::Frame], frame: &Self::Frame, from: usize) -> bool;
+    /// Makes what is behind the first `from` bytes of `frame` ready to be put behind `times` others, by reference: no byte copied
+    /// where the driver can do that. From then on those bytes may be read by anybody and written to by nobody; `frame` keeps them,
+    /// and the bytes in front of them to itself. `None` if there is no buffer to refer with, or if they aren't all in reach.
+    fn share(&mut self, frame: &Self::Frame, from: usize, times: u16) -> Option<Self::Shared>;
+    /// Puts that behind a frame of one segment; false if it has more, or if that was done as often as was said.
+    fn put_behind(&mut self, frame: &mut Self::Frame, shared: &mut Self::Shared) -> bool;
 }

@@ -69,7 +69,7 @@ impl HeapFrame {
 
     fn buffer_mut(&mut self) -> &mut [u8; BUFFER_BYTES] {
         Arc::get_mut(&mut self.buffer)
-            .expect("a shared payload is not rewritten: nodes check references() first")
+            .expect("the buffer of a frame is its own, and that of a shared payload is no frame's")
     }
 }
 
@@ -129,10 +129,6 @@ impl Frame for HeapFrame {
 
     fn total_len(&self) -> usize {
         self.len + self.payload.as_ref().map_or(0, |(_, _, len)| *len)
-    }
-
-    fn references(&self) -> usize {
-        Arc::strong_count(self.payload.as_ref().map_or(&self.buffer, |(buffer, _, _)| buffer))
     }
 
     fn ip_checksum(&self) -> RxChecksum {
@@ -299,6 +295,7 @@ pub struct HeapDriver {
 
 impl Driver for HeapDriver {
     type Frame = HeapFrame;
+    type Shared = HeapShared;
 
     fn ports(&self) -> usize {
         self.wires.tx.len()
@@ -344,27 +341,42 @@ impl Driver for HeapDriver {
     }
 
     /// The bytes are copied, once for all: parts of one buffer can't have several owners here.
-    fn share(&mut self, headers: &mut [HeapFrame], frame: &HeapFrame, from: usize) -> bool {
-        let Some(mut payload) = self.wires.pool.pop() else { return false };
-        payload.reset(frame.port, frame.queue);
+    fn share(&mut self, frame: &HeapFrame, from: usize, times: u16) -> Option<HeapShared> {
+        let first = frame.bytes().get(from..)?;
         let behind =
             frame.payload.as_ref().map_or(&[][..], |(buffer, start, len)| &buffer[*start..*start + *len]);
-        let first = frame.bytes().get(from..);
-        let fits = first.is_some_and(|first| {
-            let fits = payload.extend(first.len() + behind.len());
-            if fits {
-                let (start, end) = payload.bytes_mut().split_at_mut(first.len());
-                start.copy_from_slice(first);
-                end.copy_from_slice(behind);
-            }
-            fits
-        });
-        if fits {
-            for header in headers.iter_mut() {
-                header.payload = Some((payload.buffer.clone(), payload.start, payload.len));
-            }
+        let mut payload = self.wires.pool.pop()?;
+        payload.reset(frame.port, frame.queue);
+        if !payload.extend(first.len() + behind.len()) {
+            self.wires.give_back(payload);
+            return None;
         }
-        self.wires.give_back(payload);
-        fits
+        let (start, end) = payload.bytes_mut().split_at_mut(first.len());
+        start.copy_from_slice(first);
+        end.copy_from_slice(behind);
+        Some(HeapShared { payload: Some(payload), left: times, wires: Arc::clone(&self.wires) })
+    }
+
+    fn put_behind(&mut self, frame: &mut HeapFrame, shared: &mut HeapShared) -> bool {
+        let Some(left) = shared.left.checked_sub(1).filter(|_| frame.payload.is_none()) else { return false };
+        shared.left = left;
+        frame.payload =
+            shared.payload.as_ref().map(|payload| (payload.buffer.clone(), payload.start, payload.len));
+        true
+    }
+}
+
+/// A payload that several frames refer to.
+#[derive(Debug)]
+pub struct HeapShared {
+    /// Until it is dropped.
+    payload: Option<HeapFrame>,
+    left: u16,
+    wires: Arc<Wires>,
+}
+
+impl Drop for HeapShared {
+    fn drop(&mut self) {
+        self.payload.take().into_iter().for_each(|payload| self.wires.give_back(payload));
     }
 }

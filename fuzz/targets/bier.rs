@@ -12,12 +12,13 @@ use millrace_bier::bift::{Bift, LinkId, Neighbour, NeighbourIndex, Reach};
 use millrace_bier::bift_id::BiftIds;
 use millrace_bier::bits::{self, BitString};
 use millrace_bier::compute::{Computed, Options};
-use millrace_bier::forward::{Down, Packet, Part, Procedure};
+use millrace_bier::forward::{Down, NextHop, Packet, Part, Procedure};
 use millrace_bier::frr::{Protection, protect};
 use millrace_bier::header::{self, Carriage, Template, View};
 use millrace_bier::id::{BfrId, Bsl, SubDomain};
 use millrace_bier::oam::{Arrival, Echo, Kind, judge};
 use millrace_bier::topology::{Domain, LinkSpec, RouterSpec};
+use millrace_bier::wire::{OnWire, clear_others};
 
 /// Tables of one router for every length, with rows for failures: a ring of 12, chords, some numbers unused.
 static TABLES: LazyLock<Vec<Arc<Bift>>> = LazyLock::new(|| {
@@ -86,6 +87,15 @@ fuzz_target!(|input: &[u8]| {
     for procedure in [Procedure::NeighbourMajor, Procedure::Fastest] {
         assert_eq!(run(bift, procedure, Packet { bits: &words, ttl, entropy }, &down), walked);
     }
+    match key.bsl.words() {
+        1 => plain::<1>(bift, &view, &walked, &down),
+        2 => plain::<2>(bift, &view, &walked, &down),
+        4 => plain::<4>(bift, &view, &walked, &down),
+        8 => plain::<8>(bift, &view, &walked, &down),
+        16 => plain::<16>(bift, &view, &walked, &down),
+        32 => plain::<32>(bift, &view, &walked, &down),
+        _ => plain::<64>(bift, &view, &walked, &down),
+    }
     let mut left = words.clone();
     for (neighbour, part) in &walked {
         assert!(part.iter().zip(&left).all(|(part, left)| part & !left == 0), "no bit is served twice");
@@ -111,6 +121,27 @@ fuzz_target!(|input: &[u8]| {
     }
     assert!(ttl <= 1 || bits::is_zero(&left), "every bit is served");
 });
+
+/// A packet of which nothing but copies come, by the rows that workers go by: the same.
+fn plain<const W: usize>(bift: &Bift, view: &View<'_>, walked: &Served, down: &Down) {
+    let (bits, ttl, entropy) = (OnWire::<W>::of(view.bit_string()), view.ttl(), view.entropy());
+    let rows = bift.plain(entropy).expect("as many words as the table's");
+    if !down.is_empty() || !rows.takes(bits, ttl) {
+        return;
+    }
+    let served = |copies: &mut dyn Iterator<Item = (&NextHop, &[u64; W])>| {
+        let mut served: Served =
+            copies.map(|(to, mask)| (Some(to.neighbour), bits.and(mask).words().to_vec())).collect();
+        served.sort();
+        served
+    };
+    assert_eq!(&served(&mut rows.copies(bits)), walked);
+    assert_eq!(&served(&mut rows.walk(bift.table(entropy).rows(), bits.read())), walked);
+    let mut string = view.bit_string().to_vec();
+    let (_, mask) = rows.copies(bits).next().expect("bits that lead somewhere");
+    clear_others(&mut string, mask);
+    assert_eq!(OnWire::<W>::of(&string).read(), bits.and(mask));
+}
 
 type Served = Vec<(Option<NeighbourIndex>, Vec<u64>)>;
 

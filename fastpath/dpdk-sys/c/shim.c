@@ -70,46 +70,65 @@ void shim_frame_free(struct rte_mbuf *frame)
 	rte_pktmbuf_free(frame);
 }
 
-/* Puts segments behind a frame of one segment. */
-static void chain(struct rte_mbuf *header, struct rte_mbuf *payload)
+struct rte_mbuf *shim_frame_share(struct rte_mbuf *frame, size_t from, uint16_t count)
 {
-	header->next = payload;
-	header->nb_segs = (uint16_t)(1 + payload->nb_segs);
-	header->pkt_len = header->data_len + payload->pkt_len;
-}
+	struct rte_mbuf *shared, *segment;
 
-int shim_frame_share(struct rte_mbuf **headers, uint16_t count, struct rte_mbuf *frame, size_t from)
-{
-	struct rte_mbuf *payload, *segment;
-	uint16_t done;
-
-	if (count == 0)
-		return 0;
 	if (from > frame->data_len)
-		return -1;
+		return NULL;
 	/* One reference for all of them, which then counts how many there are: the last segments of many frames at a time, for nothing
 	 * in their own headers says whose they are. */
 	if (frame->nb_segs == 1) {
-		payload = rte_pktmbuf_alloc(frame->pool);
-		if (payload != NULL)
-			rte_pktmbuf_attach(payload, frame);
-	} else {
-		payload = rte_pktmbuf_clone(frame, frame->pool);
+		/* What is left of its last use, attaching writes over. */
+		shared = rte_mbuf_raw_alloc(frame->pool);
+		if (shared == NULL)
+			return NULL;
+		rte_pktmbuf_attach(shared, frame);
+		rte_pktmbuf_adj(shared, (uint16_t)from);
+		rte_mbuf_refcnt_set(shared, count);
+		return shared;
 	}
-	if (payload == NULL)
-		return -1;
-	rte_pktmbuf_adj(payload, (uint16_t)from);
-	for (segment = payload; segment != NULL; segment = segment->next)
+	shared = rte_pktmbuf_clone(frame, frame->pool);
+	if (shared == NULL)
+		return NULL;
+	rte_pktmbuf_adj(shared, (uint16_t)from);
+	if (shared->data_len == 0) {
+		/* Else there would be one more at each router that the packet comes through. */
+		segment = shared->next;
+		segment->pkt_len = shared->pkt_len;
+		segment->nb_segs = (uint16_t)(shared->nb_segs - 1);
+		shared->next = NULL;
+		shared->nb_segs = 1;
+		rte_pktmbuf_free_seg(shared);
+		shared = segment;
+	}
+	for (segment = shared; segment != NULL; segment = segment->next)
 		rte_mbuf_refcnt_set(segment, count);
-	for (done = 0; done < count; done++)
-		chain(headers[done], payload);
-	return 0;
+	return shared;
+}
+
+void shim_frame_unshare(struct rte_mbuf *shared, uint16_t count)
+{
+	struct rte_mbuf *next;
+
+	for (; shared != NULL; shared = next) {
+		next = shared->next;
+		if (rte_mbuf_refcnt_update(shared, (int16_t)-count) == 0) {
+			/* As others find it who free the last reference. */
+			rte_mbuf_refcnt_set(shared, 1);
+			shared->next = NULL;
+			shared->nb_segs = 1;
+			rte_pktmbuf_free_seg(shared);
+		}
+	}
 }
 
 void shim_frame_attach(struct rte_mbuf *header, struct rte_mbuf *payload)
 {
 	rte_mbuf_refcnt_update(payload, 1);
-	chain(header, payload);
+	header->next = payload;
+	header->nb_segs = (uint16_t)(1 + payload->nb_segs);
+	header->pkt_len = header->data_len + payload->pkt_len;
 }
 
 int shim_frame_linearize(struct rte_mbuf *frame)
@@ -124,10 +143,8 @@ uint16_t shim_frame_references(const struct rte_mbuf *frame)
 	for (; frame != NULL; frame = frame->next) {
 		const struct rte_mbuf *owner =
 			RTE_MBUF_CLONED(frame) ? rte_mbuf_from_indirect((struct rte_mbuf *)(uintptr_t)frame) : frame;
-		uint16_t count = rte_mbuf_refcnt_read(owner);
 
-		if (count > most)
-			most = count;
+		most = RTE_MAX(most, RTE_MAX(rte_mbuf_refcnt_read(frame), rte_mbuf_refcnt_read(owner)));
 	}
 	return most;
 }

@@ -57,11 +57,14 @@ int shim_frame_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **frames, un
 /* Gives back all segments of a frame. */
 void shim_frame_free(struct rte_mbuf *frame);
 
-/* Puts references to all of `frame` behind its first `from` bytes behind each of the headers, which have one segment. 0, or -1 with
- * nothing changed. */
-int shim_frame_share(struct rte_mbuf **headers, uint16_t count, struct rte_mbuf *frame, size_t from);
+/* A reference to all of `frame` behind its first `from` bytes, that `count` others can have behind their headers; NULL if there is no
+ * buffer for it, or if the first segment is shorter. */
+struct rte_mbuf *shim_frame_share(struct rte_mbuf *frame, size_t from, uint16_t count);
 
-/* The same for one header and a whole frame of one segment, whose own buffer is put there. */
+/* Gives back so many of the times that a reference was to be made use of. */
+void shim_frame_unshare(struct rte_mbuf *shared, uint16_t count);
+
+/* Puts a whole frame of one segment, its own buffer, behind a header, which has one segment as well. */
 void shim_frame_attach(struct rte_mbuf *header, struct rte_mbuf *payload);
 
 /* Copies all segments into the first one. 0, or -1 with the frame unchanged. */

@@ -14,6 +14,7 @@ use millrace_fastpath::driver::{Burst, Driver, Frame, PORTS_MAX, PortId};
 use crate::frame::DpdkFrame;
 use crate::pool::Pool;
 use crate::port::Port;
+use crate::shared::DpdkShared;
 
 /// One worker's queues on every port. Made by [`crate::Ports::open`], one a worker; it goes to that worker's thread, which
 /// should register itself ([`crate::Eal::register_thread`]).
@@ -33,9 +34,6 @@ pub struct DpdkDriver {
 
 /// Frames that workers without a transmit queue can have waiting at one that has: sixteen bursts.
 pub const OUTBOX_FRAMES: usize = 512;
-
-/// References that are taken at once at most: how far DPDK counts in one step.
-const REFERENCES_MAX: u16 = i16::MAX as u16;
 
 type Outbox = Arc<ArrayQueue<DpdkFrame>>;
 
@@ -111,6 +109,7 @@ impl DpdkDriver {
 
 impl Driver for DpdkDriver {
     type Frame = DpdkFrame;
+    type Shared = DpdkShared;
 
     #[inline]
     fn ports(&self) -> usize {
@@ -179,15 +178,13 @@ impl Driver for DpdkDriver {
     }
 
     #[inline]
-    fn share(&mut self, headers: &mut [DpdkFrame], frame: &DpdkFrame, from: usize) -> bool {
-        let Ok(count) = u16::try_from(headers.len()) else { return false };
-        if count > REFERENCES_MAX || headers.iter().any(|header| header.segments() != 1) {
-            return false;
-        }
-        let first = headers.as_mut_ptr().cast::<*mut rte_mbuf>();
-        // SAFETY: all frames are ours, and pointers to their first buffers. What is put behind the headers refers to the frame's
-        // buffers and counts in them, and no frame gives access to the bytes of a segment that isn't its first.
-        unsafe { dpdk_sys::shim_frame_share(first, count, frame.as_ptr(), from) == 0 }
+    fn share(&mut self, frame: &DpdkFrame, from: usize, times: u16) -> Option<DpdkShared> {
+        DpdkShared::new(frame, from, times)
+    }
+
+    #[inline]
+    fn put_behind(&mut self, frame: &mut DpdkFrame, shared: &mut DpdkShared) -> bool {
+        shared.put_behind(frame)
     }
 }
 

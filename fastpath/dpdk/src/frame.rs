@@ -1,9 +1,7 @@
 //! Frames in DPDK's buffers.
 
 use std::fmt;
-use std::mem::offset_of;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU16, Ordering};
 
 use dpdk_sys::rte_mbuf;
 use millrace_fastpath::driver::{Burst, Frame, PortId, RxChecksum};
@@ -65,6 +63,14 @@ impl DpdkFrame {
             unsafe { dpdk_sys::shim_frame_attach(self.as_ptr(), payload.as_ptr()) };
         }
         fits
+    }
+
+    /// How many references there are to that part of the frame that most refer to; 1 if it is all its own. For tests of who gives back
+    /// what.
+    #[must_use]
+    pub fn references(&self) -> usize {
+        // SAFETY: the frame is ours, and so are its references to the buffers that it lies in.
+        usize::from(unsafe { dpdk_sys::shim_frame_references(self.as_ptr()) })
     }
 
     /// Copies all segments into the first one; false if it hasn't got the room.
@@ -195,18 +201,6 @@ impl Frame for DpdkFrame {
     fn total_len(&self) -> usize {
         // SAFETY: as above.
         (unsafe { (*self.as_ptr()).pkt_len }) as usize
-    }
-
-    #[inline]
-    fn references(&self) -> usize {
-        if self.is_one_segment() && self.flags() & dpdk_sys::SHIM_F_INDIRECT == 0 {
-            let count = self.as_ptr().wrapping_byte_add(offset_of!(rte_mbuf, refcnt)).cast::<u16>();
-            // SAFETY: the field is aligned, lives as long as we do, and all threads change it atomically.
-            let count = unsafe { AtomicU16::from_ptr(count) };
-            return usize::from(count.load(Ordering::Acquire));
-        }
-        // SAFETY: the frame is ours, and so are its references to the buffers that it lies in.
-        usize::from(unsafe { dpdk_sys::shim_frame_references(self.as_ptr()) })
     }
 
     #[inline]

@@ -8,7 +8,7 @@
 //!  Eal ──► Ports::open ──┬─► Ports         the slowpath's: names, addresses, link, counters, further ports, removal
 //!                        └─► DpdkDriver    one a worker: its queues on every port, its way to the pools
 //!                              │ ▲
-//!                  receive ────┘ └──── transmit, allocate, attach, free
+//!                  receive ────┘ └──── transmit, allocate, share, free
 //!                           DpdkFrame
 //! ```
 //!
@@ -44,6 +44,7 @@ pub mod links;
 pub mod pool;
 pub mod port;
 pub mod ports;
+pub mod shared;
 mod xdp_sockets;
 
 pub use clock::{TscClock, thread_cpu_nanos};
@@ -54,3 +55,4 @@ pub use links::LinkWatch;
 pub use pool::{Pool, PoolError};
 pub use port::{Link, Port, PortConfig, PortError, PortStats};
 pub use ports::{OpenError, Opened, Ports, PortsConfig};
+pub use shared::DpdkShared;

@@ -90,7 +90,8 @@ fn replicate(driver: &str) {
         frame.bytes_mut().copy_from_slice(&header(seed));
         burst.push(frame);
     }
-    assert!(worker.share(&mut burst, &payload, 0));
+    let mut shared = worker.share(&payload, 0, 4).unwrap();
+    assert!(burst.iter_mut().all(|header| worker.put_behind(header, &mut shared)));
     let begin = Instant::now();
     let mut copies = Vec::new();
     while copies.len() < 4 {

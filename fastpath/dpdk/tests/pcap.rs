@@ -83,7 +83,8 @@ fn several_segments_leave_as_one_frame() {
     for copy in 0..3 {
         burst.push(frame(driver, 10 + copy, 34));
     }
-    assert!(driver.share(&mut burst, &payload, 0));
+    let mut shared = driver.share(&payload, 0, 3).unwrap();
+    assert!(burst.iter_mut().all(|header| driver.put_behind(header, &mut shared)));
     assert_eq!(driver.transmit(PORT, &mut burst), 3);
     assert_eq!(payload.bytes(), pattern(1, 700));
     drop(payload);

@@ -11,8 +11,10 @@
 //! ```
 //!
 //! How a copy is made depends on what costs less: the last one is the frame itself, rewritten in place; the others of short frames
-//! are copied, and those of long ones have a header of their own and share the payload. Unlike other nodes this one needs buffers
-//! and fills the boxes of ports itself, for a frame can become as many as there are neighbours.
+//! are copied, and those of long ones have a header of their own and share the payload (`press`). Unlike other nodes this one
+//! needs buffers and fills the boxes of ports itself, for a frame can become as many as there are neighbours.
+//!
+//! Most packets only pass: of those there are copies and nothing else (`plain`).
 
 /// Calls code that was made for each length of bit strings: `W`, the number of words, is a constant there.
 macro_rules! sized {
@@ -37,6 +39,8 @@ mod copies;
 mod deliver;
 mod impose;
 mod intake;
+mod plain;
+mod press;
 mod punt;
 mod reasons;
 mod run;
@@ -46,7 +50,7 @@ mod tunnelled;
 use millrace_bier::bift::{Bift, LinkId, NeighbourIndex};
 use millrace_bier::bift_id::BiftId;
 use millrace_bier::bits;
-use millrace_bier::forward::{Down, Outcome, Packet as Decision, Part, Plain, Procedure};
+use millrace_bier::forward::{Down, Outcome, Packet as Decision, Part, Procedure};
 use millrace_bier::header::Proto;
 use millrace_bier::id::{BfrId, Bsl, SubDomain};
 use millrace_bier::plane::AnyBift;
@@ -55,15 +59,15 @@ use millrace_bier::wire::Wire;
 use super::icmp::Error;
 use super::output::Outbox;
 use super::{Context, Lanes, NodeId, host, hub};
-use crate::counters::Counter;
 use crate::driver::{Driver, Frame};
 use crate::packet::{BierPacket, Meta, Network, Origin, Packet};
 use crate::tables::bier::Bier;
-use copies::{Bits, Copies, To};
+use copies::Copies;
 pub(super) use impose::flow_of;
+use press::{Press, To};
 pub use punt::PuntLimit;
 pub use reasons::{Drop, LOSSES, Loss};
-use run::Run;
+use run::{Run, pass_on_all};
 
 /// Replicates the packets of both lanes.
 pub fn process<D: Driver>(
@@ -72,7 +76,7 @@ pub fn process<D: Driver>(
     cx: &mut Context<'_>,
     lanes: &mut Lanes<D::Frame>,
 ) {
-    let mut copies = Copies::new(driver, outboxes);
+    let mut copies = Copies::new(Press { driver, outboxes });
     let mut done = Done::default();
     if !lanes.into_bier.is_empty() {
         take_in(&mut copies, &mut done, cx, lanes);
@@ -82,7 +86,7 @@ pub fn process<D: Driver>(
     while let Some(first) = rest.as_slice().first() {
         match Run::of(first, cx) {
             Ok(run) => {
-                sized!(run.bsl, W => run.pass_on_all::<W, D>(&mut rest, &mut copies, &mut done, cx, lanes));
+                sized!(run.key.bsl, W => pass_on_all::<W, D>(&mut rest, &mut copies, &mut done, cx, lanes));
             }
             Err(reason) => {
                 let Some(packet) = rest.next() else { break };
@@ -93,7 +97,7 @@ pub fn process<D: Driver>(
     drop(rest);
     // With its room.
     lanes.bier = packets;
-    copies.give_back();
+    copies.press.give_back();
     cx.counters.fates.replicated.add(done.replicated);
     cx.counters.fates.copies.add(done.copies);
 }
@@ -103,6 +107,16 @@ pub fn process<D: Driver>(
 struct Done {
     replicated: u64,
     copies: u64,
+}
+
+impl Done {
+    /// A packet was replicated.
+    #[inline(always)] // for each packet
+    fn add(&mut self, origin: Origin, copies: u64) {
+        // What began here is counted by its copies alone.
+        self.replicated += u64::from(origin == Origin::Arrival);
+        self.copies += copies;
+    }
 }
 
 /// Takes packets out of tunnels, and lets others enter here.
@@ -169,7 +183,6 @@ enum Served {
 }
 
 /// Has the last copies of a packet made, and ends its way.
-#[inline(always)] // most packets have copies, and then it is no more than that
 fn end<const W: usize, D: Driver>(
     served: Result<Served, Drop>,
     packet: BierPacket<D::Frame>,
@@ -184,16 +197,29 @@ fn end<const W: usize, D: Driver>(
     cx.trace_frame(NodeId::Bier, "replicated", packet.trace, &packet.frame);
     let BierPacket { frame, interface, network, origin, trace } = packet;
     match copies.last::<W>(frame, cx) {
-        Some(frame) if copies.made() == 0 => {
+        None => done.add(origin, copies.made()),
+        Some(frame) => {
             let packet = BierPacket { frame, interface, network, origin, trace };
-            return end_without_copy(Err(Drop::Lost), packet, cx, lanes);
+            end_original(served, packet, copies.made(), done, cx, lanes);
         }
-        Some(frame) => lanes.free.push(frame),
-        None => {}
     }
-    // What began here is counted by its copies alone.
-    done.replicated += u64::from(origin == Origin::Arrival);
-    done.copies += copies.made();
+}
+
+/// Ends the way of a packet that so many copies were made of, and that isn't one of them itself.
+#[cold]
+fn end_original<F: Frame>(
+    served: Result<Served, Drop>,
+    packet: BierPacket<F>,
+    made: u64,
+    done: &mut Done,
+    cx: &mut Context<'_>,
+    lanes: &mut Lanes<F>,
+) {
+    if made == 0 {
+        return end_without_copy(served, packet, cx, lanes);
+    }
+    done.add(packet.origin, made);
+    lanes.free.push(packet.frame);
 }
 
 #[cold]
@@ -213,7 +239,7 @@ fn end_without_copy<F: Frame>(
     }
 }
 
-/// A table, with what is found out once for all packets that go by it one after the other.
+/// A table, and what is known of it in this round.
 #[derive(Clone, Copy)]
 struct Table<'t> {
     bier: &'t Bier,
@@ -221,109 +247,82 @@ struct Table<'t> {
     bift: &'t AnyBift,
     /// Who can't be reached, if anybody can't.
     down: Option<&'t Down>,
-    /// Where packets of routers' tables are counted.
-    counter: Option<&'t Counter>,
-    /// Where those for each receiver are, if an operator wants that.
-    receivers: &'t [Counter],
 }
 
 impl<'t> Table<'t> {
-    #[inline(always)] // packets of many tables need one each
     fn new(bier: &'t Bier, sub_domain: SubDomain, bift: &'t AnyBift, cx: &Context<'t>) -> Self {
-        let down = bier.down(sub_domain).filter(|down| !down.is_empty());
-        let (counters, tag) = (&cx.counters.bier, bift.of_routers().map(|bift| bift.tag()));
-        let counter = tag.and_then(|tag| counters.bifts.get(tag as usize));
-        let from = tag.and_then(|tag| bier.receivers_from(tag));
-        let receivers = from.and_then(|from| counters.receivers.get(from..)).unwrap_or_default();
-        Self { bier, sub_domain, bift, down, counter, receivers }
-    }
-
-    /// Counts a packet, and for whom it is.
-    #[inline(always)] // for each packet
-    fn count<const W: usize>(&self, bits: &Wire<W>) {
-        self.counter.into_iter().for_each(|counter| counter.add(1));
-        if !self.receivers.is_empty() {
-            self.count_receivers(&bits.words());
-        }
-    }
-
-    /// Bit by bit, which costs what a walk costs.
-    #[cold]
-    fn count_receivers(&self, words: &[u64]) {
-        let counters = bits::ones(words).filter_map(|bit| self.receivers.get(bit.index()));
-        counters.for_each(|counter| counter.add(1));
+        Self { bier, sub_domain, bift, down: down(bier, sub_domain, cx) }
     }
 }
 
-/// Does with a packet what its table says. What else has to be known of its header, copies have of it.
+/// Who can't be reached in a sub-domain, if anybody can't.
+#[inline(always)] // packets of many tables ask each
+fn down<'t>(bier: &'t Bier, sub_domain: SubDomain, cx: &Context<'_>) -> Option<&'t Down> {
+    // They are down with their ports.
+    if cx.ports_down.is_empty() {
+        return None;
+    }
+    bier.down(sub_domain).filter(|down| !down.is_empty())
+}
+
+/// Counts packets of a table.
+#[inline(always)] // packets of many tables are counted one by one
+fn count(bift: &Bift, packets: u64, cx: &Context<'_>) {
+    let counter = cx.counters.bier.bifts.get(bift.tag() as usize);
+    counter.into_iter().for_each(|counter| counter.add(packets));
+}
+
+/// Counts for whom a packet is, where an operator wants that.
 #[inline(always)] // for each packet
+fn count_receivers<const W: usize>(
+    bier: &Bier,
+    bift: &Bift,
+    words: impl FnOnce() -> [u64; W],
+    cx: &Context<'_>,
+) {
+    if !bier.receivers_from.is_empty() {
+        count_bits(bier, bift, &words(), cx);
+    }
+}
+
+/// Bit by bit, which costs what a walk costs.
+#[cold]
+fn count_bits(bier: &Bier, bift: &Bift, words: &[u64], cx: &Context<'_>) {
+    let from = bier.receivers_from(bift.tag());
+    let receivers = from.and_then(|from| cx.counters.bier.receivers.get(from..)).unwrap_or_default();
+    let counters = bits::ones(words).filter_map(|bit| receivers.get(bit.index()));
+    counters.for_each(|counter| counter.add(1));
+}
+
+/// Does with a packet what its table says of these bits. What else has to be known of its header, copies have of it.
 fn replicate<'t, const W: usize, D: Driver>(
     table: Table<'t>,
     ttl: u8,
-    bits: &Wire<W>,
+    bits: &[u64; W],
     packet: &mut BierPacket<D::Frame>,
     copies: &mut Copies<'_, 't, D>,
     cx: &mut Context<'t>,
 ) -> Result<Served, Drop> {
-    let header = copies.template();
-    // Most packets only pass. Hosts can't be asked, so for those whose bits end here echo messages are answered by us.
-    if let AnyBift::Bier(bift) = table.bift
-        && header.proto() != Proto::Oam
-        && table.down.is_none()
-        && let Some(plain) = bift.plain(bits, ttl, header.entropy())
-    {
-        let mut parts = Parts::<W, D>::new(table, bift, &packet.frame, copies, cx);
-        if plain.is_sparse(bits) {
-            parts.walk(plain, bits);
-        } else {
-            for (neighbour, mask) in plain.copies(bits) {
-                parts.copy(neighbour, Bits::Masked(mask));
-            }
-        }
-        if copies.any() {
-            table.count(bits);
-            return Ok(Served::Copied);
-        }
-        if !bits.is_zero() {
-            // All of them are lost.
-            table.count(bits);
-            let found = Found { local: false, others: true, outcome: Outcome::Forwarded };
-            return finish::<D>(table, found, None, packet, copies, cx);
-        }
-    }
-    replicate_any::<W, D>(table, ttl, bits, packet, copies, cx)
-}
-
-/// The same for those of which more becomes than copies, or less.
-#[inline(never)] // what only passes doesn't carry this along
-fn replicate_any<'t, const W: usize, D: Driver>(
-    table: Table<'t>,
-    ttl: u8,
-    bits: &Wire<W>,
-    packet: &mut BierPacket<D::Frame>,
-    copies: &mut Copies<'_, 't, D>,
-    cx: &mut Context<'t>,
-) -> Result<Served, Drop> {
-    if bits.is_zero() {
+    if bits::is_zero(bits) {
         return Err(Drop::Empty);
     }
     let header = copies.template();
     let is_oam = header.proto() == Proto::Oam;
-    let words = &bits.words();
-    let decision = Decision { bits: words, ttl, entropy: header.entropy() };
+    let decision = Decision { bits, ttl, entropy: header.entropy() };
     match table.bift {
         AnyBift::BierTe(bift) => {
-            let is_ours = || te::is_delivered(bift, words, header.entropy());
+            let is_ours = || te::is_delivered(bift, bits, header.entropy());
             // While the frame is as it came.
             let shown = if is_oam { oam(ttl, is_ours, packet, cx) } else { None };
             let found = te::copy::<W, D>(table.bier, bift, decision, &packet.frame, copies, cx);
             finish::<D>(table, found, shown, packet, copies, cx)
         }
         AnyBift::Bier(bift) => {
-            table.count(bits);
+            count(bift, 1, cx);
+            count_receivers(table.bier, bift, || *bits, cx);
             let shown = if is_oam {
-                let is_local = || bift.local().is_some_and(|local| bits::test(words, local));
-                oam(ttl, || is_local() || bift.is_for_hosts(words), packet, cx)
+                let is_local = || bift.local().is_some_and(|local| bits::test(bits, local));
+                oam(ttl, || is_local() || bift.is_for_hosts(bits), packet, cx)
             } else if table.bier.signalled {
                 membership(table, bift, decision, packet, copies, cx)
             } else {
@@ -346,16 +345,22 @@ fn copy<'t, const W: usize, D: Driver>(
 ) -> Found {
     let all_up = Down::default();
     let (mut local, mut unroutable, mut others) = (false, false, false);
-    let mut parts = Parts::<W, D>::new(table, bift, frame, copies, cx);
-    let down = table.down.unwrap_or(&all_up);
+    let (down, len) = (table.down.unwrap_or(&all_up), copies.packet_len(frame));
     let outcome = bift.forward_sized::<W>(Procedure::Fastest, decision, down, |part: Part<'_>| match part {
         Part::Local => local = true,
         Part::Copy { neighbour, bits } => {
             others = true;
-            // As many as the table has.
-            bits.first_chunk()
-                .into_iter()
-                .for_each(|bits| parts.copy(neighbour, Bits::Given(Wire::of(bits))));
+            match way(table.bier, bift, neighbour, decision.entropy, len, cx) {
+                // As many as the table has.
+                Ok(to) => bits
+                    .first_chunk()
+                    .into_iter()
+                    .for_each(|bits| copies.next::<W>(frame, to, &Wire::of(bits), cx)),
+                Err(loss) => {
+                    let (to, inner) = (bift.neighbour(neighbour), inner(table, copies));
+                    deliver::without_way(table.bier, to, loss, inner, frame, copies, cx);
+                }
+            }
         }
         Part::Unroutable(_) => unroutable = true,
     });
@@ -363,52 +368,6 @@ fn copy<'t, const W: usize, D: Driver>(
         lose(Loss::Unroutable, cx);
     }
     Found { local, others, outcome }
-}
-
-/// Makes copies of a packet.
-struct Parts<'a, 'b, 't, const W: usize, D: Driver> {
-    table: Table<'t>,
-    bift: &'t Bift,
-    entropy: u32,
-    /// Bytes of a copy from the BIER header on.
-    len: usize,
-    frame: &'a D::Frame,
-    copies: &'a mut Copies<'b, 't, D>,
-    cx: &'a Context<'t>,
-}
-
-impl<'a, 'b, 't, const W: usize, D: Driver> Parts<'a, 'b, 't, W, D> {
-    #[inline(always)] // for each packet
-    fn new(
-        table: Table<'t>,
-        bift: &'t Bift,
-        frame: &'a D::Frame,
-        copies: &'a mut Copies<'b, 't, D>,
-        cx: &'a Context<'t>,
-    ) -> Self {
-        let (entropy, len) = (copies.template().entropy(), copies.packet_len(frame));
-        Self { table, bift, entropy, len, frame, copies, cx }
-    }
-
-    /// All of them, from bit to bit.
-    #[inline(never)] // few strings are sparse: the others don't carry this along
-    fn walk(&mut self, plain: Plain<'t, W>, bits: &Wire<W>) {
-        for (neighbour, mask) in plain.walk(self.bift.table(self.entropy).rows(), *bits) {
-            self.copy(neighbour, Bits::Masked(mask));
-        }
-    }
-
-    /// One for this neighbour.
-    #[inline(always)] // for each copy
-    fn copy(&mut self, neighbour: NeighbourIndex, bits: Bits<'t, W>) {
-        match way(self.table.bier, self.bift, neighbour, self.entropy, self.len, self.cx) {
-            Ok(to) => self.copies.next::<W>(self.frame, to, bits, self.cx),
-            Err(loss) => {
-                let (to, inner) = (self.bift.neighbour(neighbour), inner(self.table, self.copies));
-                deliver::without_way(self.table.bier, to, loss, inner, self.frame, self.copies, self.cx);
-            }
-        }
-    }
 }
 
 /// What the payload of a packet is.

@@ -141,7 +141,7 @@ pub fn process<F: Frame>(
         let trace = cx.trace.as_deref_mut().and_then(|trace| trace.start_frame()).unwrap_or(NOT_TRACED);
         let arrived = arrive(&mut frame, port, untagged, cx);
         if let Ok(arrived) = arrived
-            && let Some(network) = bier_of(&frame, arrived, cx)
+            && let Some(network) = bier_of(arrived, cx)
         {
             cx.trace_frame(NodeId::Classify, "to bier", trace, &frame);
             let (interface, origin) = (arrived.interface, Origin::Arrival);
@@ -149,7 +149,7 @@ pub fn process<F: Frame>(
             continue;
         }
         let mut packet = Packet { frame, meta: cx.metas.take() };
-        // Nothing is left of the box's last packet.
+        // What else is in the box is its last packet's, until it is read.
         (packet.meta.trace, packet.meta.origin) = (trace, Origin::Arrival);
         match arrived.and_then(|arrived| classify(&mut packet, arrived, &mut last, cx)) {
             Ok(next) => {
@@ -250,6 +250,7 @@ struct Arrived {
     ours: bool,
     /// It is sent to a group's.
     group: bool,
+    ethertype: u16,
 }
 
 /// Takes off a frame's tags, and finds out whether it is for us at all. One that has none came by the interface `untagged`.
@@ -260,18 +261,41 @@ fn arrive<F: Frame>(
     untagged: Option<(InterfaceId, Mac)>,
     cx: &Context<'_>,
 ) -> Result<Arrived, Drop> {
+    let header = frame.bytes().first_chunk().ok_or(Drop::ShortEthernet)?;
+    match ethernet::ethertype(header) {
+        ethernet::VLAN | ethernet::SERVICE_VLAN => arrive_tagged(frame, port, cx),
+        ethertype => {
+            let (interface, mac) = untagged.ok_or(Drop::UnknownVlan)?;
+            is_for(interface, mac, header, ethertype)
+        }
+    }
+}
+
+#[inline(never)] // what has no tags doesn't carry this along
+fn arrive_tagged<F: Frame>(frame: &mut F, port: PortId, cx: &Context<'_>) -> Result<Arrived, Drop> {
     let tags = untag(frame)?;
-    let found = if tags.is_none() { untagged } else { cx.tables.interfaces.find(port, tags) };
-    let (interface, mac) = found.ok_or(Drop::UnknownVlan)?;
-    let destination = ethernet::destination(frame.bytes());
+    let (interface, mac) = cx.tables.interfaces.find(port, tags).ok_or(Drop::UnknownVlan)?;
+    let header = frame.bytes().first_chunk().ok_or(Drop::ShortEthernet)?;
+    is_for(interface, mac, header, ethernet::ethertype(header))
+}
+
+/// Whether a frame is for who has this link-layer address on an interface.
+#[inline(always)]
+fn is_for(
+    interface: InterfaceId,
+    mac: Mac,
+    header: &[u8; ethernet::HEADER],
+    ethertype: u16,
+) -> Result<Arrived, Drop> {
+    let destination = ethernet::destination(header);
     let (ours, group) = (destination == mac, ethernet::is_group(destination));
-    if ours || group { Ok(Arrived { interface, ours, group }) } else { Err(Drop::NotOurMac) }
+    if ours || group { Ok(Arrived { interface, ours, group, ethertype }) } else { Err(Drop::NotOurMac) }
 }
 
 /// What brings a BIER packet to us on a link, if that is what the frame has. It is sent to one neighbour at a time (RFC 8296 §3).
 #[inline(always)]
-fn bier_of<F: Frame>(frame: &F, arrived: Arrived, cx: &Context<'_>) -> Option<Network> {
-    let network = match ethernet::ethertype(frame.bytes()) {
+fn bier_of(arrived: Arrived, cx: &Context<'_>) -> Option<Network> {
+    let network = match arrived.ethertype {
         header::ETHERTYPE => Network::Bier,
         header::ETHERTYPE_MPLS => Network::Mpls,
         _ => return None,
@@ -282,7 +306,7 @@ fn bier_of<F: Frame>(frame: &F, arrived: Arrived, cx: &Context<'_>) -> Option<Ne
 #[inline(always)]
 fn classify<F: Frame>(
     packet: &mut Packet<F>,
-    Arrived { interface, ours, group }: Arrived,
+    Arrived { interface, ours, group, .. }: Arrived,
     last: &mut LastService,
     cx: &mut Context<'_>,
 ) -> Result<Next, Drop> {

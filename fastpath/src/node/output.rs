@@ -97,10 +97,10 @@ pub(super) fn put<D: Driver>(
     frame: D::Frame,
     cx: &Context<'_>,
 ) {
-    if outbox.frames.is_full() {
+    if let Err(full) = outbox.frames.try_push(frame) {
         transmit(driver, port, outbox, cx);
+        outbox.frames.push(full.element());
     }
-    outbox.frames.push(frame);
 }
 
 /// Hands a box to its port. What the port refuses is counted and freed.

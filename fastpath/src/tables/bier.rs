@@ -312,8 +312,8 @@ impl Bier {
         }
     }
 
-    /// Raises the flags of neighbours to whom all links are down, and takes those of all others down. Workers see it with
-    /// their next packet.
+    /// Raises the flags of neighbours to whom all links are down, and takes those of all others down. Workers look at them as long
+    /// as they know of a port that is down.
     pub(crate) fn mark_down(&self, interfaces: &Interfaces, ports_down: PortsDown) {
         for bift in self.plane.iter().filter_map(AnyBift::of_routers) {
             // All tables of a sub-domain have the same neighbours, and the same flags.

@@ -66,6 +66,7 @@ impl Spring {
 
 impl Driver for Spring {
     type Frame = <DpdkDriver as Driver>::Frame;
+    type Shared = <DpdkDriver as Driver>::Shared;
 
     fn ports(&self) -> usize {
         1
@@ -93,8 +94,12 @@ impl Driver for Spring {
         self.driver.free(frame);
     }
 
-    fn share(&mut self, headers: &mut [Self::Frame], frame: &Self::Frame, from: usize) -> bool {
-        self.driver.share(headers, frame, from)
+    fn share(&mut self, frame: &Self::Frame, from: usize, times: u16) -> Option<Self::Shared> {
+        self.driver.share(frame, from, times)
+    }
+
+    fn put_behind(&mut self, frame: &mut Self::Frame, shared: &mut Self::Shared) -> bool {
+        self.driver.put_behind(frame, shared)
     }
 }
 

@@ -110,6 +110,7 @@ impl<D: Driver, S: Stimulus> Circuit<D, S> {
 
 impl<D: Driver, S: Stimulus> Driver for Circuit<D, S> {
     type Frame = D::Frame;
+    type Shared = D::Shared;
 
     fn ports(&self) -> usize {
         1
@@ -146,8 +147,12 @@ impl<D: Driver, S: Stimulus> Driver for Circuit<D, S> {
         }
     }
 
-    fn share(&mut self, headers: &mut [D::Frame], frame: &D::Frame, from: usize) -> bool {
-        self.driver.share(headers, frame, from)
+    fn share(&mut self, frame: &D::Frame, from: usize, times: u16) -> Option<D::Shared> {
+        self.driver.share(frame, from, times)
+    }
+
+    fn put_behind(&mut self, frame: &mut D::Frame, shared: &mut D::Shared) -> bool {
+        self.driver.put_behind(frame, shared)
     }
 }
 

@@ -101,16 +101,16 @@ fn an_empty_pool_gives_none() {
     let mut frames: Vec<_> = (0..15).map(|index| frame(driver, index, 64)).collect();
     assert!(driver.allocate(PORT).is_none());
     let payload = frames.pop().unwrap();
-    let mut headers = [frames.pop().unwrap()];
-    // What they refer to the payload with is a buffer: the header stays as it was.
-    assert!(!driver.share(&mut headers, &payload, 0));
-    assert_eq!((headers[0].bytes(), headers[0].segments()), (&*pattern(13, 64), 1));
+    let mut header = frames.pop().unwrap();
+    // What others refer to the payload with is a buffer.
+    assert!(driver.share(&payload, 0, 1).is_none());
     assert_eq!(payload.references(), 1);
     driver.free(frames.pop().unwrap());
-    assert!(driver.share(&mut headers, &payload, 0));
-    assert_eq!((headers[0].segments(), headers[0].total_len(), payload.references()), (2, 128, 2));
+    let mut shared = driver.share(&payload, 0, 1).unwrap();
+    assert!(driver.put_behind(&mut header, &mut shared));
+    assert_eq!((header.segments(), header.total_len(), payload.references()), (2, 128, 2));
     assert!(driver.allocate(PORT).is_none());
-    drop((frames, payload, headers));
+    drop((frames, payload, header, shared));
     assert_all_back(&ports);
 }
 
@@ -132,18 +132,21 @@ fn many_are_taken_and_shared_at_once() {
         assert!(header.extend(40));
         header.bytes_mut().copy_from_slice(&pattern(50 + copy, 40));
     }
-    // More than there is can't be shared.
-    assert!(!driver.share(&mut burst, &payload, 1001));
-    assert!(driver.share(&mut burst, &payload, 58));
+    // More than there is can't be shared, and not by nobody.
+    assert!(driver.share(&payload, 1001, 13).is_none() && driver.share(&payload, 58, 0).is_none());
+    let mut shared = driver.share(&payload, 58, 13).unwrap();
+    assert!(burst.iter_mut().all(|header| driver.put_behind(header, &mut shared)));
     // One for all of them.
     assert_eq!((payload.references(), payload.segments()), (2, 1));
     for (copy, whole) in burst.iter().enumerate() {
         assert_eq!((whole.segments(), whole.total_len()), (2, 40 + 942));
         assert_eq!(whole.bytes(), pattern(50 + copy, 40));
     }
-    // What has a payload already gets no other.
+    assert_eq!(burst[0].references(), 13);
+    // It was said how many they are.
+    assert!(!driver.put_behind(&mut payload, &mut shared));
+    drop(shared);
     let whole = burst.pop().unwrap();
-    assert!(!driver.share(&mut burst[..1], &whole, 0));
     assert_eq!(driver.transmit(PORT, &mut burst), 12);
     // What stands in front of it is the frame's own, whoever else still refers to what is behind.
     payload.bytes_mut()[..58].fill(7);
@@ -169,13 +172,52 @@ fn what_has_several_segments_is_shared_as_well() {
     let mut frame_of_two = frame(driver, 1, 100);
     assert!(frame_of_two.attach(&frame(driver, 2, 900)));
     let mut headers: Burst<_> = (0..3).map(|copy| frame(driver, 50 + copy, 40)).collect();
-    assert!(driver.share(&mut headers, &frame_of_two, 30));
-    drop(frame_of_two);
+    let mut shared = driver.share(&frame_of_two, 30, 3).unwrap();
+    assert!(headers.iter_mut().all(|header| driver.put_behind(header, &mut shared)));
+    // Of a segment that has nothing else in it there is nothing to share.
+    let mut last = frame(driver, 60, 40);
+    let mut second = driver.share(&frame_of_two, 100, 1).unwrap();
+    // What has a payload already gets no other.
+    assert!(!driver.put_behind(&mut headers[0], &mut second));
+    assert!(driver.put_behind(&mut last, &mut second));
+    assert_eq!((last.segments(), last.total_len(), last.bytes().len()), (2, 40 + 900, 40));
+    drop((frame_of_two, shared, second));
     for whole in &headers {
         assert_eq!((whole.segments(), whole.total_len(), whole.bytes().len()), (3, 40 + 70 + 900, 40));
     }
-    assert_eq!(driver.transmit(PORT, &mut headers), 3);
+    headers.push(last);
+    assert_eq!(driver.transmit(PORT, &mut headers), 4);
     drop(receive_all(driver));
+    assert_all_back(&ports);
+}
+
+#[test]
+fn what_is_not_put_behind_anything_is_given_back() {
+    let eal = eal();
+    let (ports, mut drivers) = open(eal, &unique("net_ring"), 1, 31);
+    let driver = &mut drivers[0];
+    let mut frame_of_two = frame(driver, 1, 100);
+    assert!(frame_of_two.attach(&frame(driver, 2, 900)));
+    let frame_of_one = frame(driver, 3, 700);
+    // The last to let go are those whom it stands behind, or it is who shared it; of one segment, or two.
+    for (original, carried_last) in
+        [(&frame_of_two, true), (&frame_of_two, false), (&frame_of_one, true), (&frame_of_one, false)]
+    {
+        let mut shared = driver.share(original, 10, 4).unwrap();
+        let mut headers: Vec<_> = (0..2).map(|copy| frame(driver, copy, 40)).collect();
+        assert!(headers.iter_mut().all(|header| driver.put_behind(header, &mut shared)));
+        if carried_last {
+            assert_eq!(headers[0].references(), 4);
+            drop(shared);
+            assert_eq!(headers[0].references(), 2);
+            drop(headers);
+        } else {
+            drop(headers);
+            drop(shared);
+        }
+        assert_eq!(frame_of_one.references(), 1);
+    }
+    drop((frame_of_one, frame_of_two));
     assert_all_back(&ports);
 }
 

@@ -3,7 +3,6 @@
 use millrace_bier::header::{Carriage, Header, Proto, len};
 use millrace_bier::id::Bsl;
 use millrace_bier::overlay::{Flow, Impose};
-use millrace_bier::wire::Wire;
 
 use super::copies::Copies;
 use super::{Drop, Served, Table, replicate};
@@ -40,7 +39,6 @@ pub(super) fn impose<'t, D: Driver>(
     take_hop(&mut packet.frame, v4)?;
     // Nothing that links padded goes along.
     packet.frame.truncate(L3 + usize::from(meta.ip_len));
-    packet.frame.trim_front(L3);
     // The same for all packets of a flow, fragments too: they must not overtake each other (RFC 8296 §2.1.2).
     let hash = cx.hasher.hash_triple(meta.source, meta.destination, meta.protocol);
     let entropy = (hash >> 44) as u32;
@@ -94,9 +92,7 @@ fn replicate_words<'t, const W: usize, D: Driver>(
 ) -> Result<Served, Drop> {
     // As many as its table has, which the overlay made it for.
     let words = words.first_chunk().ok_or(Drop::BitStringCut)?;
-    let bits = Wire::of(words);
-    copies.set_bits(&bits);
-    replicate::<W, D>(table, ttl, &bits, packet, copies, cx)
+    replicate::<W, D>(table, ttl, words, packet, copies, cx)
 }
 
 /// How long a packet of a flow that enters here may be, so that links carry it behind its header (BIER-MTU, RFC 8296 §3).

@@ -5,7 +5,8 @@ use millrace_bier::forward::Packet as Decision;
 use millrace_bier::te::{Adjacency, TeBift, TeCopy};
 use millrace_bier::wire::Wire;
 
-use super::copies::{Bits, Copies, To};
+use super::copies::Copies;
+use super::press::To;
 use super::{Found, Loss, lose, over};
 use crate::driver::Driver;
 use crate::node::Context;
@@ -33,7 +34,7 @@ pub(super) fn copy<'t, const W: usize, D: Driver>(
                 Ok(to) => bits
                     .first_chunk()
                     .into_iter()
-                    .for_each(|bits| copies.next::<W>(frame, to, Bits::Given(Wire::of(bits)), cx)),
+                    .for_each(|bits| copies.next::<W>(frame, to, &Wire::of(bits), cx)),
                 Err(loss) => lose(loss, cx),
             }
         }

@@ -78,6 +78,8 @@ pub(crate) fn install(bench: &mut Bench, ours: BiftIds, tables: Vec<AnyBift>, ca
     });
     let mut sub_domains: Vec<_> = tables.iter().map(|bift| bift.key().sub_domain).collect();
     sub_domains.dedup();
+    let neighbours = tables.iter().filter_map(AnyBift::of_routers).map(|bift| bift.neighbours().len()).max();
+    let neighbours = neighbours.unwrap_or(carriages.len());
     let ingress = Ingress { bfir_id: BfrId::new(INGRESS).unwrap(), ttl: 30, mtu: u16::MAX };
     let mut bier = Bier {
         plane: Plane::new(ours, tables).unwrap(),
@@ -87,7 +89,7 @@ pub(crate) fn install(bench: &mut Bench, ours: BiftIds, tables: Vec<AnyBift>, ca
         hops: Vec::new(),
         within: sub_domains.iter().map(|id| (*id, vec![WAN_IF, LAN_IF])).collect(),
         receivers_from: Vec::new(),
-        down: sub_domains.iter().map(|id| (*id, Arc::new(Down::new(carriages.len())))).collect(),
+        down: sub_domains.iter().map(|id| (*id, Arc::new(Down::new(neighbours)))).collect(),
         overlay: Overlay::default(),
         ingress: sub_domains.iter().map(|id| (*id, ingress)).collect(),
         listeners: Listeners::default(),
