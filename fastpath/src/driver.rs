@@ -166,8 +166,10 @@ pub trait Driver: Send {
     fn free(&mut self, frame: Self::Frame);
     /// Makes what is behind the first `from` bytes of `frame` ready to be put behind `times` others, by reference: no byte copied
     /// where the driver can do that. From then on those bytes may be read by anybody and written to by nobody; `frame` keeps them,
-    /// and the bytes in front of them to itself. `None` if there is no buffer to refer with, or if they aren't all in reach.
+    /// and the bytes in front of them to itself. `None` if there is no
+    /// buffer to refer with, if they aren't all in reach, or if `times` is 0 or more than can be counted.
     fn share(&mut self, frame: &Self::Frame, from: usize, times: u16) -> Option<Self::Shared>;
     /// Puts that behind a frame of one segment; false if it has more, or if that was done as often as was said.
+    #[must_use]
     fn put_behind(&mut self, frame: &mut Self::Frame, shared: &mut Self::Shared) -> bool;
 }

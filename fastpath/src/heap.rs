@@ -342,7 +342,7 @@ impl Driver for HeapDriver {
 
     /// The bytes are copied, once for all: parts of one buffer can't have several owners here.
     fn share(&mut self, frame: &HeapFrame, from: usize, times: u16) -> Option<HeapShared> {
-        let first = frame.bytes().get(from..)?;
+        let first = frame.bytes().get(from..).filter(|_| times > 0)?;
         let behind =
             frame.payload.as_ref().map_or(&[][..], |(buffer, start, len)| &buffer[*start..*start + *len]);
         let mut payload = self.wires.pool.pop()?;

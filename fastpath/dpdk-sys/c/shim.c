@@ -72,39 +72,28 @@ void shim_frame_free(struct rte_mbuf *frame)
 
 struct rte_mbuf *shim_frame_share(struct rte_mbuf *frame, size_t from, uint16_t count)
 {
-	struct rte_mbuf *shared, *segment;
+	struct rte_mbuf *shared = NULL, *behind;
 
 	if (from > frame->data_len)
 		return NULL;
-	/* One reference for all of them, which then counts how many there are: the last segments of many frames at a time, for nothing
-	 * in their own headers says whose they are. */
-	if (frame->nb_segs == 1) {
-		/* What is left of its last use, attaching writes over. */
+	/* What others have sent has segments that they may still hold as well. Those count for themselves: what they refer to may have
+	 * them alone for holders, and DPDK counts that in one step only where it asks the one holder there is. */
+	behind = frame->next;
+	/* Nothing of the first segment is nothing to refer to: there would be one more at each router that the packet comes through. */
+	if (from < frame->data_len || behind == NULL) {
+		/* One reference for all of them, which then counts how many there are: the last segments of many frames at a time, for
+		 * nothing in their own headers says whose they are. What is left of its last use, attaching writes over. */
 		shared = rte_mbuf_raw_alloc(frame->pool);
 		if (shared == NULL)
 			return NULL;
 		rte_pktmbuf_attach(shared, frame);
 		rte_pktmbuf_adj(shared, (uint16_t)from);
 		rte_mbuf_refcnt_set(shared, count);
-		return shared;
+		shared->next = behind;
 	}
-	shared = rte_pktmbuf_clone(frame, frame->pool);
-	if (shared == NULL)
-		return NULL;
-	rte_pktmbuf_adj(shared, (uint16_t)from);
-	if (shared->data_len == 0) {
-		/* Else there would be one more at each router that the packet comes through. */
-		segment = shared->next;
-		segment->pkt_len = shared->pkt_len;
-		segment->nb_segs = (uint16_t)(shared->nb_segs - 1);
-		shared->next = NULL;
-		shared->nb_segs = 1;
-		rte_pktmbuf_free_seg(shared);
-		shared = segment;
-	}
-	for (segment = shared; segment != NULL; segment = segment->next)
-		rte_mbuf_refcnt_set(segment, count);
-	return shared;
+	for (; behind != NULL; behind = behind->next)
+		rte_mbuf_refcnt_update(behind, (int16_t)count);
+	return shared != NULL ? shared : frame->next;
 }
 
 void shim_frame_unshare(struct rte_mbuf *shared, uint16_t count)

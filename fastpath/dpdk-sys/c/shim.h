@@ -18,7 +18,6 @@ static const uint64_t SHIM_RX_IP_CKSUM_GOOD = RTE_MBUF_F_RX_IP_CKSUM_GOOD;
 static const uint64_t SHIM_RX_IP_CKSUM_BAD = RTE_MBUF_F_RX_IP_CKSUM_BAD;
 static const uint64_t SHIM_RX_L4_CKSUM_GOOD = RTE_MBUF_F_RX_L4_CKSUM_GOOD;
 static const uint64_t SHIM_RX_L4_CKSUM_BAD = RTE_MBUF_F_RX_L4_CKSUM_BAD;
-static const uint64_t SHIM_F_INDIRECT = RTE_MBUF_F_INDIRECT;
 
 static const uint64_t SHIM_RX_OFFLOAD_CHECKSUMS = RTE_ETH_RX_OFFLOAD_CHECKSUM;
 static const uint64_t SHIM_TX_OFFLOAD_MULTI_SEGS = RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
@@ -64,7 +63,7 @@ struct rte_mbuf *shim_frame_share(struct rte_mbuf *frame, size_t from, uint16_t 
 /* Gives back so many of the times that a reference was to be made use of. */
 void shim_frame_unshare(struct rte_mbuf *shared, uint16_t count);
 
-/* Puts a whole frame of one segment, its own buffer, behind a header, which has one segment as well. */
+/* Puts a whole frame of one segment, its own buffer, behind a header, which has one segment as well: the least that it can cost. */
 void shim_frame_attach(struct rte_mbuf *header, struct rte_mbuf *payload);
 
 /* Copies all segments into the first one. 0, or -1 with the frame unchanged. */

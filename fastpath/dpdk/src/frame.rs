@@ -52,7 +52,7 @@ impl DpdkFrame {
     }
 
     /// Puts a whole frame of one segment behind this one, which has one segment as well, by reference; false if there are more. It
-    /// may be freed and put behind others, but not be written to any more: it is theirs as well.
+    /// may be freed and put behind others, but not be written to any more: it is theirs as well. For tests, and for the benchmark's floor.
     #[inline]
     #[must_use]
     pub fn attach(&mut self, payload: &DpdkFrame) -> bool {

@@ -34,11 +34,10 @@ impl DpdkShared {
         // SAFETY: the frame is ours. What refers to its buffers counts in them, and no frame gives access to the bytes of a segment
         // that isn't its first.
         let segment = NonNull::new(unsafe { dpdk_sys::shim_frame_share(frame.as_ptr(), from, times) })?;
-        // SAFETY: the reference is ours, and this a plain field of its header.
-        let segments = unsafe { (*segment.as_ptr()).nb_segs };
-        // SAFETY: as above.
-        let len = unsafe { (*segment.as_ptr()).pkt_len };
-        Some(Self { segment, left: times, segments, len })
+        // A first segment that there is nothing left of isn't referred to.
+        let is_empty = from == frame.bytes().len() && frame.segments() > 1;
+        let segments = frame.segments() as u16 - u16::from(is_empty);
+        Some(Self { segment, left: times, segments, len: (frame.total_len() - from) as u32 })
     }
 
     /// Puts it behind a frame of one segment; false if it has more, or if that was done as often as was said.

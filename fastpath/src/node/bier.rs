@@ -76,7 +76,7 @@ pub fn process<D: Driver>(
     cx: &mut Context<'_>,
     lanes: &mut Lanes<D::Frame>,
 ) {
-    let mut copies = Copies::new(Press { driver, outboxes });
+    let mut copies = Copies::new(Press::new(driver, outboxes));
     let mut done = Done::default();
     if !lanes.into_bier.is_empty() {
         take_in(&mut copies, &mut done, cx, lanes);

@@ -266,7 +266,7 @@ fn arrive<F: Frame>(
         ethernet::VLAN | ethernet::SERVICE_VLAN => arrive_tagged(frame, port, cx),
         ethertype => {
             let (interface, mac) = untagged.ok_or(Drop::UnknownVlan)?;
-            is_for(interface, mac, header, ethertype)
+            arrived_by(interface, mac, header, ethertype)
         }
     }
 }
@@ -276,12 +276,12 @@ fn arrive_tagged<F: Frame>(frame: &mut F, port: PortId, cx: &Context<'_>) -> Res
     let tags = untag(frame)?;
     let (interface, mac) = cx.tables.interfaces.find(port, tags).ok_or(Drop::UnknownVlan)?;
     let header = frame.bytes().first_chunk().ok_or(Drop::ShortEthernet)?;
-    is_for(interface, mac, header, ethernet::ethertype(header))
+    arrived_by(interface, mac, header, ethernet::ethertype(header))
 }
 
-/// Whether a frame is for who has this link-layer address on an interface.
+/// What the header says of a frame that came by an interface, which has this link-layer address.
 #[inline(always)]
-fn is_for(
+fn arrived_by(
     interface: InterfaceId,
     mac: Mac,
     header: &[u8; ethernet::HEADER],

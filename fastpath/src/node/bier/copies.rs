@@ -119,7 +119,7 @@ impl<'a, 't, D: Driver> Copies<'a, 't, D> {
                 None
             }
             Err(frame) => {
-                // It entered here, and there is less room in front of it than its header is long.
+                // There is less room in front of it than its header is long, as of what entered here; or there is no such port.
                 self.next(&frame, to, &Wire(bits), cx);
                 self.make_all::<W>(&frame, cx);
                 Some(frame)
@@ -152,7 +152,7 @@ impl<'a, 't, D: Driver> Copies<'a, 't, D> {
 
     /// A buffer for a frame that will leave there.
     pub(super) fn allocate(&mut self, port: PortId) -> Result<D::Frame, Loss> {
-        self.press.driver.allocate(port).ok_or(Loss::NoBuffer)
+        self.press.empty(port, || 1)
     }
 
     pub(super) fn free(&mut self, frame: D::Frame) {

@@ -12,9 +12,11 @@ use crate::packet::L3;
 use crate::tables::bier::{Inner, LINKS_MAX, Way};
 use crate::wire::checksum;
 
-/// Payloads up to this many bytes are copied: cheaper than two more buffers, one for the header and one to refer with. Measured with
-/// the benchmark `node.bier.copy`.
+/// Payloads up to this many bytes are copied: that costs less than another segment in each frame. Measured with the benchmark
+/// `node.bier.copy`, as is what follows.
 const COPIED_MAX: usize = 256;
+/// Bytes beyond that, of all copies together, up to which copying still costs less than the buffer that all would refer with.
+const COPIED_ONCE: usize = 768;
 
 /// To whom a copy goes.
 #[derive(Clone, Copy, Debug)]
@@ -46,10 +48,16 @@ pub(super) enum Bits<'t, const W: usize> {
 /// Makes copies.
 pub(super) struct Press<'a, D: Driver> {
     pub(super) driver: &'a mut D,
-    pub(super) outboxes: &'a mut [Outbox<D::Frame>],
+    outboxes: &'a mut [Outbox<D::Frame>],
+    /// A pool was empty in this round: nothing is taken ahead any more.
+    is_scarce: bool,
 }
 
-impl<D: Driver> Press<'_, D> {
+impl<'a, D: Driver> Press<'a, D> {
+    pub(super) fn new(driver: &'a mut D, outboxes: &'a mut [Outbox<D::Frame>]) -> Self {
+        Self { driver, outboxes, is_scarce: false }
+    }
+
     /// Makes one copy after the other, in buffers of their own; how many there are in the end. `alike` is the number of packets of
     /// this round that are likely to become as many.
     #[inline(always)] // once for each kind of bits
@@ -62,7 +70,9 @@ impl<D: Driver> Press<'_, D> {
     ) -> u64 {
         let (front, first) = of.frame.bytes().split_at(of.payload_at);
         let mut payload = Payload { first, len: of.frame.total_len() - of.payload_at, sum: None };
-        let (mut shared, behind) = if payload.len <= COPIED_MAX && payload.len == first.len() {
+        let beyond = payload.len.saturating_sub(COPIED_MAX);
+        let is_short = beyond * copies.len() <= COPIED_ONCE && payload.len == first.len();
+        let (mut shared, behind) = if is_short {
             (None, first)
         } else if let Some(shared) = self.share(of, copies.len()) {
             (Some(shared), &[][..])
@@ -96,8 +106,12 @@ impl<D: Driver> Press<'_, D> {
                 write_head(head, to.way, &of.template, header, &mut payload);
             };
             write::<W>(frame.bytes_mut(), to, &of.template, string, head).copy_from_slice(behind);
-            if let Some(shared) = &mut shared {
-                self.driver.put_behind(&mut frame, shared);
+            if let Some(shared) = &mut shared
+                && !self.driver.put_behind(&mut frame, shared)
+            {
+                lose(Loss::NoBuffer, cx);
+                self.driver.free(frame);
+                continue;
             }
             made += self.put(frame, to.way, cx);
         }
@@ -108,6 +122,7 @@ impl<D: Driver> Press<'_, D> {
         let times = u16::try_from(times).ok()?;
         self.driver.share(of.frame, of.payload_at, times).or_else(|| {
             // What was taken ahead may be what is missing.
+            self.is_scarce = true;
             self.give_back();
             self.driver.share(of.frame, of.payload_at, times)
         })
@@ -115,18 +130,20 @@ impl<D: Driver> Press<'_, D> {
 
     /// An empty buffer for a frame that will leave there. If there is none left, `likely` says how many are taken at once.
     #[inline(always)] // for each copy
-    fn empty(&mut self, port: PortId, likely: impl FnOnce() -> usize) -> Result<D::Frame, Loss> {
+    pub(super) fn empty(&mut self, port: PortId, likely: impl FnOnce() -> usize) -> Result<D::Frame, Loss> {
         let outbox = self.outboxes.get_mut(port.index()).ok_or(Loss::NoInterface)?;
         if let Some(frame) = outbox.fresh.pop() {
             return Ok(frame);
         }
-        self.driver.allocate_all(port, likely().min(BURST_MAX), &mut outbox.fresh);
+        let count = if self.is_scarce { 1 } else { likely().min(BURST_MAX) };
+        self.driver.allocate_all(port, count, &mut outbox.fresh);
         outbox.fresh.pop().or_else(|| self.scarce(port)).ok_or(Loss::NoBuffer)
     }
 
     /// The same when the pool is empty: what was taken ahead for other ports may be what is missing.
     #[cold]
     fn scarce(&mut self, port: PortId) -> Option<D::Frame> {
+        self.is_scarce = true;
         self.give_back();
         self.driver.allocate(port)
     }
@@ -183,13 +200,8 @@ impl<D: Driver> Press<'_, D> {
         if !frame.prepend(front_len - payload_at) {
             return Err(frame);
         }
-        let total = frame.total_len();
-        let head = |head: &mut [u8], header: &[u8], first: &[u8]| {
-            let payload = &mut Payload { first, len: total - front_len, sum: None };
-            write_head(head, to.way, template, header, payload);
-        };
-        write::<W>(frame.bytes_mut(), to, template, |string| bits.write(string), head);
-        Ok(self.put(frame, to.way, cx))
+        // It goes as it is now.
+        self.turn(frame, front_len, template, to, Bits::Given(&bits.0), cx)
     }
 
     /// Puts a copy into the box of its port, and counts it: how many that makes.

@@ -20,13 +20,13 @@ use millrace_bier::header::{Carriage, ETHERTYPE, ETHERTYPE_MPLS, Header, LEN_MAX
 use millrace_bier::id::{BfrId, BiftKey, Bsl, Si, SubDomain};
 use millrace_bier::overlay::{Flow, Receivers};
 use millrace_bier::plane::AnyBift;
-use millrace_fastpath::driver::Driver;
+use millrace_fastpath::driver::{Driver, PortId};
 use millrace_fastpath::node::NodeId;
 use millrace_fastpath::node::bier::Loss;
 use millrace_fastpath::tables::InterfaceId;
-use millrace_fastpath::tables::Interfaces;
 use millrace_fastpath::tables::Tables;
 use millrace_fastpath::tables::bier::Link;
+use millrace_fastpath::tables::interfaces::{Interface, Interfaces};
 use millrace_fastpath::tables::listeners::{Filter, Listener};
 use proptest::prelude::*;
 
@@ -441,6 +441,62 @@ fn with_few_buffers_as_many_copies_are_made_as_can_be() {
     }
 }
 
+/// What is for us needs a buffer as well: it isn't missing while another port has some in store.
+#[test]
+fn what_is_taken_ahead_for_a_port_is_there_for_all() {
+    let ids: Vec<u16> = (10..14).collect();
+    let rows: Vec<&[u16]> = ids.chunks(1).collect();
+    let mut bench = bench(Bsl::B64, &rows);
+    let payload = ipv4("232.1.1.1", 9);
+    for _ in 0..7 {
+        bench.deliver(WAN, &packet(Bsl::B64, &ids, 9, &payload));
+    }
+    bench.deliver(WAN, &packet(Bsl::B64, &[OURS], 9, &payload));
+    // Three for each of those that pass, and one for each who listens.
+    let (mut driver, taken) = bench.leave(7 * 3 + 2);
+    bench.run();
+    assert_eq!((bench.sent(LAN).len(), lost(&bench, Loss::NoBuffer)), (7 * 4 + 2, 0));
+    taken.into_iter().for_each(|frame| driver.free(frame));
+    bench.check_laws();
+}
+
+/// A port that isn't there: its copies are lost by name, and the others aren't.
+#[test]
+fn copies_for_a_port_that_is_not_there_are_lost_by_name() {
+    for (ids, size) in
+        [(&[10_u16, 11][..], 100), (&[10, 11], 700), (&[10], 100), (&[11, 99], 700), (&[10, 99], 700)]
+    {
+        let mut bench = bench(Bsl::B128, &[&[10], &[11]]);
+        let interface = |(id, interface): (InterfaceId, &Interface)| {
+            let port = if id == LAN_IF { PortId(7) } else { interface.port };
+            (id, Interface { port, ..interface.clone() })
+        };
+        let interfaces = &bench.tables.interfaces;
+        let list: Vec<_> = interfaces.iter().map(interface).collect();
+        bench.tables.interfaces = Arc::new(Interfaces::with_ids(list, interfaces.locals()));
+        // The second one is on the WAN, the first nowhere.
+        let (via, mac) = neighbour_of(1);
+        bench.tables.neighbours.insert(WAN_IF, via, mac);
+        let mut bier = (**bench.tables.bier.as_ref().unwrap()).clone();
+        bier.links[1] = Link::Beside { interface: WAN_IF, via, carriage: Carriage::NonMpls };
+        bier.resolve(&bench.tables);
+        bench.tables.bier = Some(Arc::new(bier));
+        bench.publish();
+        let frame = packet(Bsl::B128, ids, 9, &vec![0x45; size]);
+        bench.deliver_and_run(WAN, &frame);
+        let (gone, there) = (u64::from(ids.contains(&10)), u64::from(ids.contains(&11)));
+        let sent = bench.sent(WAN);
+        assert!(sent.iter().all(|sent| sent.len() == frame.len()));
+        assert_eq!(
+            (sent.len() as u64, lost(&bench, Loss::NoInterface)),
+            (there, gone),
+            "{ids:?}, {size} bytes"
+        );
+        assert_eq!((bench.fates().replicated, bench.drops(NodeId::Bier, "lost")), (there, 1 - there));
+        bench.check_laws();
+    }
+}
+
 /// Puts the first half of so many neighbours on the WAN.
 fn on_both_ports(bench: &mut Bench, neighbours: u8) {
     let mut bier = (**bench.tables.bier.as_ref().unwrap()).clone();
@@ -473,12 +529,14 @@ fn a_packet_becomes_hundreds_of_copies() {
         })
         .collect();
     let (sub_domain, bsl) = (SubDomain(0), Bsl::B512);
-    let given =
-        Given { sub_domain, bsl, own: None, tables: 1, seed: 0, neighbours: &neighbours, rows: &rows };
-    let tables = build(&given).unwrap().into_iter().map(|bift| AnyBift::Bier(Arc::new(bift))).collect();
-    install(&mut bench, BiftIds::Static, tables, &[Carriage::NonMpls]);
-    for count in [33, 34, 65, 256, 257, 300] {
-        for size in [100, 700] {
+    for tables in [1, 4] {
+        let given =
+            Given { sub_domain, bsl, own: None, tables, seed: 0, neighbours: &neighbours, rows: &rows };
+        let tables = build(&given).unwrap().into_iter().map(|bift| AnyBift::Bier(Arc::new(bift))).collect();
+        install(&mut bench, BiftIds::Static, tables, &[Carriage::NonMpls]);
+        for (count, size) in
+            [1, 33, 34, 65, 256, 257, 300].into_iter().flat_map(|count| [(count, 100), (count, 700)])
+        {
             let ids: Vec<u16> = (10..10 + count).collect();
             bench.deliver_and_run(WAN, &packet(bsl, &ids, 9, &vec![0x45; size]));
             let mut reached: Vec<_> = copies(&bench, bsl).into_iter().flat_map(|copy| copy.ids).collect();
