@@ -72,6 +72,8 @@ fn a_server_that_hangs_gets_nothing_new_and_keeps_what_it_has() {
     let (address, other) = (BACKENDS[hanging], BACKENDS[1 - hanging]);
 
     signal(&servers[hanging], "-STOP");
+    // However long all that follows takes, the download isn't over by then.
+    signal(&download, "-STOP");
     let down = wait_for_health(&world, address, "down");
     assert_eq!(down["checks"][0]["error"], "timed out", "{down}");
     for _ in 0..20 {
@@ -86,6 +88,7 @@ fn a_server_that_hangs_gets_nothing_new_and_keeps_what_it_has() {
     assert!(download.exited().is_none(), "the download ended");
 
     signal(&servers[hanging], "-CONT");
+    signal(&download, "-CONT");
     wait_for_health(&world, address, "up");
     assert!(download.wait(SOON * 4).unwrap().success());
     let long = std::fs::read(world.edge.lab().folder().join(address).join("long.txt")).unwrap();
