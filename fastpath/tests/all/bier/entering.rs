@@ -1,7 +1,7 @@
 //! What enters here: a header for each set, and nothing else.
 
 use super::*;
-use millrace_fastpath::driver::BURST_MAX;
+use millrace_fastpath::driver::{BURST_MAX, Driver};
 
 /// A multicast packet of `size` bytes of data as a host sends it, with bytes behind it that links pad with.
 fn multicast(group: &str, ttl: u8, size: usize) -> Vec<u8> {
